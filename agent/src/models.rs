@@ -1,0 +1,1 @@
+//! Models that are too large to ship: what there is, where it comes from, and fetching it safely.
