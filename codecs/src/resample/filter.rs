@@ -1,0 +1,134 @@
+//! The filter of one ratio: its design and its use.
+
+use std::f64::consts::PI;
+
+use crate::SampleRate;
+use crate::pcm::saturate;
+
+/// Length of the filter in periods of the lower rate.
+const LENGTH: usize = 48;
+/// Shape of the Kaiser window: about 70 dB of rejection.
+const BETA: f64 = 6.8;
+/// Middle of the transition, in parts of half the lower rate.
+const CUTOFF: f64 = 0.94;
+/// Most phases: 441 for 8 to 44.1 kHz.
+const MAX_PHASES: u32 = 640;
+/// Coefficients have so many bits after the point. The sum of a phase's magnitudes is under 4, so
+/// full-scale audio cannot overflow 32 bits.
+const COEFFICIENT_BITS: u32 = 14;
+
+/// Coefficients by phase, and how to step through them.
+#[derive(Debug)]
+pub(super) struct Filter {
+    up: usize,
+    down: usize,
+    taps: usize,
+    /// `taps` for each of `up` phases; within a phase in the order of the window, oldest first.
+    coefficients: Box<[i16]>,
+}
+
+impl Filter {
+    /// Computes the filter, or `None` where the ratio has too many phases or a rate is out of
+    /// range.
+    pub(super) fn design(from: SampleRate, to: SampleRate) -> Option<Self> {
+        let range = 8_000..=48_000;
+        if !range.contains(&from.hz()) || !range.contains(&to.hz()) {
+            return None;
+        }
+        let divisor = gcd(from.hz(), to.hz());
+        let (up, down) = (to.hz() / divisor, from.hz() / divisor);
+        if up > MAX_PHASES || down > MAX_PHASES {
+            return None;
+        }
+        let (up, down) = (up as usize, down as usize);
+        // in input samples; a multiple of 8 for the sake of vector instructions
+        let taps = (LENGTH * down.max(up) / up).next_multiple_of(8);
+        let coefficients = (0..up).flat_map(|phase| phase_of(phase, up, down, taps)).collect();
+        Some(Self { up, down, taps, coefficients })
+    }
+
+    pub(super) const fn up(&self) -> usize {
+        self.up
+    }
+
+    pub(super) const fn down(&self) -> usize {
+        self.down
+    }
+
+    /// Samples in a window.
+    pub(super) const fn taps(&self) -> usize {
+        self.taps
+    }
+
+    /// One output sample from the window of newest input samples.
+    #[inline]
+    pub(super) fn apply(&self, phase: usize, window: &[i16]) -> i16 {
+        let start = phase * self.taps;
+        let coefficients = &self.coefficients[start..start + self.taps];
+        let sum: i32 = window.iter().zip(coefficients).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
+        saturate((sum + (1 << (COEFFICIENT_BITS - 1))) >> COEFFICIENT_BITS)
+    }
+
+    /// Input samples from this output to the next, and the next one's phase.
+    #[inline]
+    pub(super) const fn advance(&self, phase: usize) -> (usize, usize) {
+        let next = phase + self.down;
+        (next / self.up, next % self.up)
+    }
+}
+
+/// Coefficients of one phase, normalised to a gain of exactly one at 0 Hz.
+fn phase_of(phase: usize, up: usize, down: usize, taps: usize) -> Vec<i16> {
+    let lower = up.min(down) as f64 / down as f64; // lower rate over input rate
+    let half = taps as f64 / 2.0;
+    let exact: Vec<f64> = (0..taps)
+        .map(|tap| {
+            // distance from the output's instant, in input samples
+            let age = (taps - 1 - tap) as f64 + phase as f64 / up as f64;
+            let t = age - half;
+            sinc(t * lower * CUTOFF) * kaiser(t / half)
+        })
+        .collect();
+    let gain: f64 = exact.iter().sum();
+    let one = f64::from(1_u32 << COEFFICIENT_BITS);
+    let mut rounded: Vec<i16> = exact.iter().map(|c| (c / gain * one).round() as i16).collect();
+    // what rounding took from the sum goes to the largest coefficient
+    let missing = (1_i32 << COEFFICIENT_BITS) - rounded.iter().map(|&c| i32::from(c)).sum::<i32>();
+    if let Some(largest) = rounded.iter_mut().max_by_key(|c| c.unsigned_abs()) {
+        *largest = saturate(i32::from(*largest) + missing);
+    }
+    rounded
+}
+
+fn sinc(x: f64) -> f64 {
+    if x.abs() < 1e-9 { 1.0 } else { (PI * x).sin() / (PI * x) }
+}
+
+/// The window at `x` from -1 to 1; 0 outside.
+fn kaiser(x: f64) -> f64 {
+    let inside = 1.0 - x * x;
+    if inside < 0.0 {
+        return 0.0;
+    }
+    bessel_i0(BETA * inside.sqrt()) / bessel_i0(BETA)
+}
+
+/// Modified Bessel function of the first kind, order 0, by its power series.
+fn bessel_i0(x: f64) -> f64 {
+    let quarter = x * x / 4.0;
+    let mut term = 1.0;
+    let mut sum = 1.0;
+    for n in 1..40 {
+        term *= quarter / f64::from(n * n);
+        sum += term;
+    }
+    sum
+}
+
+const fn gcd(a: u32, b: u32) -> u32 {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
