@@ -1,0 +1,157 @@
+//! What the media engine and each leg are told: plain data, validated when it is used.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use codecs::registry::CodecParams;
+
+/// Legs that one worker takes at most; also the bound of every ring between a worker and the async side.
+pub const MAX_LEGS_PER_WORKER: usize = 8_192;
+
+/// How the engine is set up: how many threads, which address and ports.
+#[derive(Debug, Clone)]
+pub struct MediaConfig {
+    /// Worker threads; each owns its share of the legs. At least one is started.
+    pub workers: usize,
+    /// The address that the legs' sockets are bound to.
+    pub bind: IpAddr,
+    /// Ports to take RTP and RTCP pairs from: RTP even, RTCP the odd one above it (RFC 3550 section 11).
+    pub ports: RangeInclusive<u16>,
+    /// A released port is not given out again before this time has passed, so that a late
+    /// packet of the former call does not reach the next one.
+    pub port_rest: Duration,
+    /// A worker starts its rounds no closer together than this while it is busy, so that the
+    /// packets of many legs are taken in one go. It is the most that a round adds to a packet's delay.
+    pub round_spacing: Duration,
+}
+
+impl Default for MediaConfig {
+    fn default() -> Self {
+        MediaConfig {
+            workers: 1,
+            bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            ports: 10_000..=19_999,
+            port_rest: Duration::from_secs(1),
+            round_spacing: Duration::from_millis(1),
+        }
+    }
+}
+
+/// What one leg sends and takes, as offer and answer settled it (RFC 3264).
+#[derive(Debug, Clone)]
+pub struct LegConfig {
+    /// The codec, both ways.
+    pub codec: CodecParams,
+    /// The payload type we put on packets: the peer's number for the codec.
+    pub payload_type_send: u8,
+    /// The payload type that the peer puts on packets: our number for the codec.
+    pub payload_type_recv: u8,
+    /// telephone-event (RFC 4733), where it was agreed.
+    pub dtmf: Option<DtmfFormat>,
+    /// Comfort noise (RFC 3389), where it was agreed; static type 13 at 8 kHz.
+    pub comfort_noise_payload_type: Option<u8>,
+    /// Where the peer's SDP says to send; `None` waits for the first packet (symmetric RTP).
+    pub remote: Option<SocketAddr>,
+    /// Where to send RTCP; `None` is the RTP port plus one.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// RTCP shares the RTP socket (RFC 5761).
+    pub rtcp_mux: bool,
+    /// Which way sound flows, from our side.
+    pub direction: Direction,
+    /// What the leg does with the sound.
+    pub mode: LegMode,
+    /// Nothing from the peer for this long makes a [`LegEvent::TimedOut`](crate::port::LegEvent::TimedOut).
+    /// Not counted while the peer need not send (`SendOnly`, `Inactive`).
+    pub media_timeout: Option<Duration>,
+    /// Canonical name in RTCP SDES (RFC 3550 section 6.5.1); it should say nothing of the host.
+    pub cname: String,
+    /// Seed of SSRC, first sequence number, first timestamp and RTCP spacing. Take it from the system's entropy.
+    pub seed: u64,
+    /// The playout buffer holds back no more than this, in milliseconds.
+    pub max_playout_delay_ms: u16,
+    /// Records the leg: caller left, agent right.
+    pub record: Option<RecorderConfig>,
+}
+
+impl LegConfig {
+    /// A leg that sends and receives `codec` under one payload type, with nothing else agreed.
+    #[must_use]
+    pub fn new(codec: CodecParams, payload_type: u8, mode: LegMode) -> Self {
+        LegConfig {
+            codec,
+            payload_type_send: payload_type,
+            payload_type_recv: payload_type,
+            dtmf: None,
+            comfort_noise_payload_type: None,
+            remote: None,
+            remote_rtcp: None,
+            rtcp_mux: false,
+            direction: Direction::SendRecv,
+            mode,
+            media_timeout: None,
+            cname: String::from("omnivox"),
+            seed: 0,
+            max_playout_delay_ms: 200,
+            record: None,
+        }
+    }
+}
+
+/// telephone-event as agreed (RFC 4733 section 2.4): one number each way, and its clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DtmfFormat {
+    /// The payload type we put on events.
+    pub payload_type_send: u8,
+    /// The payload type of the peer's events.
+    pub payload_type_recv: u8,
+    /// The RTP clock that the durations of events count in, normally the codec's.
+    pub clock_hz: u32,
+}
+
+/// Which way sound flows, seen from our side (RFC 3264 section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Both ways.
+    #[default]
+    SendRecv,
+    /// We send and ignore what comes: we put the peer on hold.
+    SendOnly,
+    /// We listen and send nothing: the peer put us on hold.
+    RecvOnly,
+    /// Neither way; RTCP goes on.
+    Inactive,
+}
+
+impl Direction {
+    /// Whether we may send sound.
+    #[must_use]
+    pub fn sends(self) -> bool {
+        matches!(self, Direction::SendRecv | Direction::SendOnly)
+    }
+
+    /// Whether we listen to the peer's sound.
+    #[must_use]
+    pub fn receives(self) -> bool {
+        matches!(self, Direction::SendRecv | Direction::RecvOnly)
+    }
+}
+
+/// What a leg does with the sound it takes, and where it has what it sends from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegMode {
+    /// Sends the caller's own sound back, through the jitter buffer and the playout reader.
+    Echo,
+    /// Hands the caller's sound to the [`LegPort`](crate::port::LegPort) and sends what is said there.
+    Talk,
+    /// Takes and counts what comes, and records it if asked; sends RTCP only.
+    Sink,
+}
+
+/// Where the recording of a leg goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecorderConfig {
+    /// The WAV file, made anew; its folder must be there.
+    pub path: PathBuf,
+}

@@ -1,0 +1,162 @@
+//! The engine as the rest of the program sees it: worker threads, ports, and legs opened on them.
+//!
+//! The only part of this package that knows sockets, threads and tokio.
+
+pub(crate) mod link;
+mod ports;
+mod sys;
+mod wheel;
+#[doc(hidden)]
+pub mod worker;
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringbuf::HeapRb;
+use ringbuf::traits::Split;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use self::link::WorkerLink;
+pub(crate) use self::link::LegHandle;
+use self::ports::PortPool;
+pub use self::ports::ReservedPort;
+use self::worker::{COMMAND_RING, EVENT_RING, Seat, Sockets, Worker};
+use crate::config::{LegConfig, MediaConfig};
+use crate::error::MediaError;
+use crate::leg::Leg;
+use crate::port::LegPort;
+
+/// The media engine. Clones share it; it ends with [`Media::shutdown`] or with the last clone.
+#[derive(Clone)]
+pub struct Media {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    links: Vec<Arc<WorkerLink>>,
+    ports: Arc<PortPool>,
+}
+
+/// Figures of all workers together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerStats {
+    /// Worker threads.
+    pub workers: usize,
+    /// Legs open now.
+    pub legs: usize,
+    /// Port pairs in use now, those of reserved ports that have no leg yet too.
+    pub ports_in_use: usize,
+    /// Rounds run.
+    pub rounds: u64,
+    /// Rounds that took longer than 5 ms.
+    pub overruns: u64,
+    /// The longest round, in microseconds.
+    pub longest_round_us: u64,
+    /// Datagrams taken from sockets.
+    pub datagrams: u64,
+    /// Events that found their ring full.
+    pub events_dropped: u64,
+}
+
+impl Media {
+    /// Starts the worker threads.
+    ///
+    /// # Errors
+    /// Called outside a tokio runtime, a port range without a pair, or a system out of threads or descriptors.
+    pub fn start(config: MediaConfig) -> Result<Media, MediaError> {
+        let (media, workers) = Media::by_hand(config)?;
+        for (index, worker) in workers.into_iter().enumerate() {
+            std::thread::Builder::new()
+                .name(format!("media-{index}"))
+                .spawn(move || worker.run())
+                .map_err(|source| MediaError::System { what: "cannot start a media thread", source })?;
+        }
+        Ok(media)
+    }
+
+    /// An engine whose workers the caller runs, round by round: for tests and benches.
+    ///
+    /// # Errors
+    /// As [`Media::start`].
+    #[doc(hidden)]
+    pub fn by_hand(config: MediaConfig) -> Result<(Media, Vec<Worker>), MediaError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| MediaError::NoRuntime)?;
+        let system = |what| move |source| MediaError::System { what, source };
+        let ports = Arc::new(PortPool::new(config.bind, config.ports.clone(), config.port_rest)?);
+        let (mut links, mut workers) = (Vec::new(), Vec::new());
+        for _ in 0..config.workers.max(1) {
+            let (commands_in, commands_out) = HeapRb::new(COMMAND_RING).split();
+            let (events_in, events_out) = HeapRb::new(EVENT_RING).split();
+            let link = Arc::new(WorkerLink::new(commands_in).map_err(system("cannot make an eventfd"))?);
+            let fd = link.event_fd.as_fd().try_clone_to_owned().map_err(system("cannot copy an eventfd"))?;
+            let fd = AsyncFd::with_interest(fd, Interest::READABLE).map_err(system("cannot watch an eventfd"))?;
+            let worker = Worker::new(Arc::clone(&link), commands_out, events_in, config.round_spacing)
+                .map_err(system("cannot set up epoll"))?;
+            runtime.spawn(link::dispatch(Arc::clone(&link), events_out, fd));
+            links.push(link);
+            workers.push(worker);
+        }
+        Ok((Media { inner: Arc::new(Inner { links, ports }) }, workers))
+    }
+
+    /// Binds an RTP and an RTCP socket, for an offer or answer to name.
+    ///
+    /// # Errors
+    /// [`MediaError::PortsExhausted`] says what holds the ports; [`MediaError::Bind`] where the address is wrong.
+    pub fn reserve(&self) -> Result<ReservedPort, MediaError> {
+        self.inner.ports.reserve(Instant::now())
+    }
+
+    /// Makes a leg on a reserved port and hands it to the worker that has the fewest.
+    ///
+    /// # Errors
+    /// A codec that cannot be set up, a configuration that contradicts itself, full workers, an engine shut down.
+    pub fn open(&self, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {
+        let (leg, ends, rate) = Leg::new(&config, Instant::now(), std::time::SystemTime::now())?;
+        port.drain();
+        let ReservedPort { rtp, rtcp, lease } = port;
+        let seat = Box::new(Seat { leg, sockets: Sockets { rtp, rtcp, last_round: 0, _lease: lease } });
+        let link = self.inner.links.iter().min_by_key(|link| link.legs()).ok_or(MediaError::Closed)?;
+        let shared = Arc::clone(&ends.shared);
+        let handle = link.open(seat, shared)?;
+        Ok(LegPort::new(ends, handle, config, rate))
+    }
+
+    /// Figures as of now.
+    #[must_use]
+    pub fn stats(&self) -> WorkerStats {
+        let mut stats = WorkerStats { ports_in_use: self.inner.ports.in_use(), ..WorkerStats::default() };
+        for link in &self.inner.links {
+            let counters = &link.counters;
+            stats.workers += 1;
+            stats.legs += link.legs();
+            stats.rounds += counters.rounds.load();
+            stats.overruns += counters.overruns.load();
+            stats.longest_round_us = stats.longest_round_us.max(counters.longest_round_us.load());
+            stats.datagrams += counters.datagrams.load();
+            stats.events_dropped += counters.events_dropped.load();
+        }
+        stats
+    }
+
+    /// Ends all legs (RTCP BYE is sent for each) and the worker threads. Ports then tell
+    /// [`LegEvent::Closed`](crate::port::LegEvent::Closed).
+    pub fn shutdown(&self) {
+        self.inner.links.iter().for_each(|link| link.stop());
+    }
+}
+
+impl std::fmt::Debug for Media {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Media").field("stats", &self.stats()).finish()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.links.iter().for_each(|link| link.stop());
+    }
+}
+

@@ -1,0 +1,244 @@
+//! The async side of a worker: commands to it, wake-ups from it. Locks are taken here, on the async side, and only here.
+//!
+//! Commands go through one ring with the worker as its only consumer; the async producers take turns by a lock that the
+//! worker never sees. Events come through another ring, announced by an eventfd that one task waits for.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use codecs::pcm::SampleRate;
+use ringbuf::traits::{Consumer, Producer};
+use ringbuf::{HeapCons, HeapProd};
+use tokio::io::unix::AsyncFd;
+
+use super::sys::EventFd;
+use super::worker::{Command, Event, Seat, WorkerCounters};
+use crate::config::{LegConfig, MAX_LEGS_PER_WORKER};
+use crate::error::MediaError;
+use crate::leg::Retune;
+use crate::port::Shared;
+
+/// What the async side holds of one worker.
+pub(crate) struct WorkerLink {
+    commands: Mutex<CommandQueue>,
+    table: Mutex<Table>,
+    /// Signalled by the async side: there are commands.
+    pub(super) command_fd: EventFd,
+    /// Signalled by the worker: there are events.
+    pub(super) event_fd: EventFd,
+    pub(super) counters: WorkerCounters,
+    legs: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+struct CommandQueue {
+    ring: HeapProd<Command>,
+    /// Commands that found the ring full; moved on as soon as the worker has taken some. Bounded by what legs and
+    /// their ports can have under way: nothing from the network comes here.
+    backlog: VecDeque<Command>,
+}
+
+/// Who sits where, as the async side needs it.
+struct Table {
+    wakers: Vec<Option<Arc<LegCell>>>,
+    free: Vec<u32>,
+}
+
+/// The async side's part of a leg.
+pub(crate) struct LegCell {
+    waker: Mutex<Option<Waker>>,
+    shared: Arc<Shared>,
+}
+
+impl LegCell {
+    fn wake(&self) {
+        let waker = lock(&self.waker).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl WorkerLink {
+    pub(super) fn new(commands: HeapProd<Command>) -> std::io::Result<Self> {
+        Ok(WorkerLink {
+            commands: Mutex::new(CommandQueue { ring: commands, backlog: VecDeque::new() }),
+            table: Mutex::new(Table { wakers: Vec::new(), free: Vec::new() }),
+            command_fd: EventFd::new()?,
+            event_fd: EventFd::new()?,
+            counters: WorkerCounters::default(),
+            legs: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    /// Legs that the worker has or is about to have.
+    pub(super) fn legs(&self) -> usize {
+        self.legs.load(Ordering::Relaxed)
+    }
+
+    /// Gives a leg a place and hands it to the worker.
+    pub(super) fn open(self: &Arc<Self>, seat: Box<Seat>, shared: Arc<Shared>) -> Result<LegHandle, MediaError> {
+        if self.stopped.load(Ordering::Acquire) {
+            return Err(MediaError::Closed);
+        }
+        let cell = Arc::new(LegCell { waker: Mutex::new(None), shared });
+        let slot = {
+            let mut table = lock(&self.table);
+            let slot = match table.free.pop() {
+                Some(slot) => slot,
+                None if table.wakers.len() < MAX_LEGS_PER_WORKER => {
+                    table.wakers.push(None);
+                    table.wakers.len() as u32 - 1
+                }
+                None => return Err(MediaError::Full { legs: table.wakers.len() }),
+            };
+            if let Some(place) = table.wakers.get_mut(slot as usize) {
+                *place = Some(Arc::clone(&cell));
+            }
+            slot
+        };
+        self.legs.fetch_add(1, Ordering::Relaxed);
+        self.send(Command::Open { slot, seat });
+        Ok(LegHandle { link: Arc::clone(self), cell, slot })
+    }
+
+    /// Tells the worker to say goodbye for all its legs and to end.
+    pub(super) fn stop(&self) {
+        if !self.stopped.swap(true, Ordering::AcqRel) {
+            self.send(Command::Stop);
+        }
+    }
+
+    fn send(&self, command: Command) {
+        {
+            let mut queue = lock(&self.commands);
+            if queue.backlog.is_empty() {
+                if let Err(command) = queue.ring.try_push(command) {
+                    queue.backlog.push_back(command);
+                }
+            } else {
+                queue.backlog.push_back(command);
+            }
+        }
+        self.command_fd.signal();
+    }
+
+    fn move_backlog(&self) {
+        let mut queue = lock(&self.commands);
+        let mut moved = false;
+        while let Some(command) = queue.backlog.pop_front() {
+            if let Err(command) = queue.ring.try_push(command) {
+                queue.backlog.push_front(command);
+                break;
+            }
+            moved = true;
+        }
+        drop(queue);
+        if moved {
+            self.command_fd.signal();
+        }
+    }
+
+    fn cell(&self, slot: u32) -> Option<Arc<LegCell>> {
+        lock(&self.table).wakers.get(slot as usize).and_then(Clone::clone)
+    }
+
+    fn vacate(&self, slot: u32) {
+        let mut table = lock(&self.table);
+        let Some(cell) = table.wakers.get_mut(slot as usize).and_then(Option::take) else { return };
+        table.free.push(slot);
+        drop(table);
+        self.legs.fetch_sub(1, Ordering::Relaxed);
+        cell.shared.closed.store(true, Ordering::Release);
+        cell.wake();
+    }
+
+    /// No event follows for anybody.
+    fn vacate_all(&self) {
+        let slots = lock(&self.table).wakers.len() as u32;
+        (0..slots).for_each(|slot| self.vacate(slot));
+    }
+}
+
+/// A leg as its port reaches it.
+pub(crate) struct LegHandle {
+    link: Arc<WorkerLink>,
+    cell: Arc<LegCell>,
+    slot: u32,
+}
+
+impl LegHandle {
+    /// Who is to be woken when there is something.
+    pub(crate) fn register(&self, waker: &Waker) {
+        let mut held = lock(&self.cell.waker);
+        match &mut *held {
+            Some(same) if same.will_wake(waker) => {}
+            other => *other = Some(waker.clone()),
+        }
+    }
+
+    pub(crate) fn update(&self, config: &LegConfig, rate: SampleRate) -> Result<(), MediaError> {
+        if self.cell.shared.closed.load(Ordering::Acquire) {
+            return Err(MediaError::Closed);
+        }
+        let retune = Box::new(Retune::new(config, rate)?);
+        self.link.send(Command::Retune { slot: self.slot, retune });
+        Ok(())
+    }
+
+    pub(crate) fn send_digit(&self, digit: char, duration_ms: u16) -> Result<(), MediaError> {
+        if self.cell.shared.closed.load(Ordering::Acquire) {
+            return Err(MediaError::Closed);
+        }
+        self.link.send(Command::Digit { slot: self.slot, digit, duration_ms });
+        Ok(())
+    }
+
+    pub(crate) fn close(&self) {
+        if !self.cell.shared.closed.load(Ordering::Acquire) {
+            self.link.send(Command::Close { slot: self.slot });
+        }
+    }
+}
+
+impl std::fmt::Debug for LegHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LegHandle").field("slot", &self.slot).finish()
+    }
+}
+
+/// Waits for the worker's events, wakes legs' tasks and drops what the worker hands back. Ends with the worker.
+pub(super) async fn dispatch(link: Arc<WorkerLink>, mut events: HeapCons<Event>, fd: AsyncFd<std::os::fd::OwnedFd>) {
+    loop {
+        let Ok(mut ready) = fd.readable().await else { break };
+        link.event_fd.clear();
+        ready.clear_ready();
+        while let Some(event) = events.try_pop() {
+            match event {
+                Event::Ready { slot } => {
+                    if let Some(cell) = link.cell(slot) {
+                        cell.wake();
+                    }
+                }
+                Event::Removed { slot, seat } => {
+                    drop(seat);
+                    link.vacate(slot);
+                }
+                Event::Retuned { retune } => drop(retune),
+                Event::Stopped => {
+                    link.vacate_all();
+                    return;
+                }
+            }
+        }
+        link.move_backlog();
+    }
+    link.vacate_all();
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

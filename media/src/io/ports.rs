@@ -1,0 +1,229 @@
+//! UDP port pairs for RTP and RTCP: given out in turn, rested after a call, drained before use.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::MediaError;
+
+/// Datagrams taken off a fresh socket at most before it is used.
+const DRAIN_LIMIT: usize = 4_096;
+
+/// Gives out pairs of an even port and the odd one above it.
+pub(crate) struct PortPool {
+    bind: IpAddr,
+    range: RangeInclusive<u16>,
+    rest: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Even port to try next.
+    cursor: u16,
+    in_use: HashSet<u16>,
+    /// In the order of their release.
+    resting: VecDeque<(Instant, u16)>,
+}
+
+impl PortPool {
+    pub(crate) fn new(bind: IpAddr, range: RangeInclusive<u16>, rest: Duration) -> Result<Self, MediaError> {
+        let (first, last) = (*range.start(), *range.end());
+        let even = first.checked_add(first % 2).ok_or(MediaError::NoPairInRange { first, last })?;
+        if even.checked_add(1).is_none_or(|odd| odd > last) {
+            return Err(MediaError::NoPairInRange { first, last });
+        }
+        let state = State { cursor: even, in_use: HashSet::new(), resting: VecDeque::new() };
+        Ok(PortPool { bind, range: even..=last, rest, state: Mutex::new(state) })
+    }
+
+    /// Binds the next free pair. Each pair of the range is tried once.
+    pub(crate) fn reserve(self: &Arc<Self>, now: Instant) -> Result<ReservedPort, MediaError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.resting.front().is_some_and(|(released, _)| now.saturating_duration_since(*released) >= self.rest) {
+            state.resting.pop_front();
+        }
+        let (first, last) = (*self.range.start(), *self.range.end());
+        let pairs = (usize::from(last - first) + 1) / 2;
+        let mut refused = 0;
+        for _ in 0..pairs {
+            let port = state.cursor;
+            state.cursor = match port.checked_add(2) {
+                Some(next) if next < last => next,
+                _ => first,
+            };
+            if state.in_use.contains(&port) || state.resting.iter().any(|(_, resting)| *resting == port) {
+                continue;
+            }
+            match bind_pair(self.bind, port) {
+                Ok((rtp, rtcp)) => {
+                    state.in_use.insert(port);
+                    let lease = PortLease { pool: Arc::clone(self), port };
+                    return Ok(ReservedPort { rtp, rtcp, lease });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused += 1,
+                Err(source) => return Err(MediaError::Bind { bind: self.bind, source }),
+            }
+        }
+        let (in_use, resting) = (state.in_use.len(), state.resting.len());
+        Err(MediaError::PortsExhausted { first, last, bind: self.bind, in_use, resting, refused })
+    }
+
+    /// Pairs in use now.
+    pub(crate) fn in_use(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).in_use.len()
+    }
+}
+
+/// A bound pair of sockets, not yet a leg's. Dropping it releases the ports.
+pub struct ReservedPort {
+    pub(crate) rtp: UdpSocket,
+    pub(crate) rtcp: UdpSocket,
+    // After the sockets: they are closed before the port is free again.
+    pub(crate) lease: PortLease,
+}
+
+impl ReservedPort {
+    /// The RTP port, even.
+    #[must_use]
+    pub fn rtp_port(&self) -> u16 {
+        self.lease.port
+    }
+
+    /// The address that the RTP socket is bound to; its host part may be unspecified (0.0.0.0).
+    #[must_use]
+    pub fn rtp_addr(&self) -> SocketAddr {
+        SocketAddr::new(self.lease.pool.bind, self.lease.port)
+    }
+
+    /// Throws away what strangers sent to the ports before the call.
+    pub(crate) fn drain(&self) {
+        drain(&self.rtp);
+        drain(&self.rtcp);
+    }
+}
+
+impl std::fmt::Debug for ReservedPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReservedPort").field("rtp", &self.rtp_addr()).finish()
+    }
+}
+
+/// Holds a pair of ports; dropping it lets them rest, then be used again.
+pub(crate) struct PortLease {
+    pool: Arc<PortPool>,
+    port: u16,
+}
+
+impl Drop for PortLease {
+    fn drop(&mut self) {
+        let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.in_use.remove(&self.port) {
+            state.resting.push_back((Instant::now(), self.port));
+        }
+    }
+}
+
+fn bind_pair(bind: IpAddr, port: u16) -> io::Result<(UdpSocket, UdpSocket)> {
+    // No SO_REUSEADDR: two programs must never share a port.
+    let rtp = UdpSocket::bind((bind, port))?;
+    let rtcp = UdpSocket::bind((bind, port.saturating_add(1)))?;
+    rtp.set_nonblocking(true)?;
+    rtcp.set_nonblocking(true)?;
+    Ok((rtp, rtcp))
+}
+
+fn drain(socket: &UdpSocket) {
+    let mut byte = [0_u8; 1];
+    for _ in 0..DRAIN_LIMIT {
+        if socket.recv_from(&mut byte).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// An even port that was free a moment ago, with the three above it.
+    fn free_range(pairs: u16) -> RangeInclusive<u16> {
+        loop {
+            let probe = UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port();
+            let first = probe & !1;
+            let Some(last) = first.checked_add(pairs * 2 - 1) else { continue };
+            if (first..=last).all(|port| UdpSocket::bind((LOOPBACK, port)).is_ok()) {
+                return first..=last;
+            }
+        }
+    }
+
+    fn pool(pairs: u16) -> (Arc<PortPool>, RangeInclusive<u16>) {
+        let range = free_range(pairs);
+        (Arc::new(PortPool::new(LOOPBACK, range.clone(), Duration::from_secs(1)).unwrap()), range)
+    }
+
+    #[test]
+    fn gives_out_even_ports_with_the_odd_one_above() {
+        let (pool, range) = pool(2);
+        let now = Instant::now();
+        let a = pool.reserve(now).unwrap();
+        let b = pool.reserve(now).unwrap();
+        assert_eq!((a.rtp_port(), b.rtp_port()), (*range.start(), *range.start() + 2));
+        assert_eq!(a.rtcp.local_addr().unwrap().port(), a.rtp_port() + 1);
+        assert_eq!(pool.in_use(), 2);
+    }
+
+    #[test]
+    fn says_what_holds_the_ports_when_none_is_left() {
+        let (pool, _) = pool(2);
+        let now = Instant::now();
+        let a = pool.reserve(now).unwrap();
+        let _b = pool.reserve(now).unwrap();
+        drop(a);
+        let error = pool.reserve(now).unwrap_err();
+        assert!(matches!(error, MediaError::PortsExhausted { in_use: 1, resting: 1, refused: 0, .. }), "{error}");
+        assert!(error.to_string().contains("widen rtp.ports"));
+    }
+
+    #[test]
+    fn a_released_port_rests_for_a_second() {
+        let (pool, _) = pool(1);
+        let start = Instant::now();
+        let port = pool.reserve(start).unwrap();
+        drop(port);
+        assert!(pool.reserve(start + Duration::from_millis(500)).is_err());
+        assert!(pool.reserve(Instant::now() + Duration::from_secs(1)).is_ok());
+    }
+
+    #[test]
+    fn a_port_of_another_program_is_passed_over() {
+        let (pool, range) = pool(2);
+        let _other = UdpSocket::bind((LOOPBACK, *range.start() + 1)).unwrap();
+        assert_eq!(pool.reserve(Instant::now()).unwrap().rtp_port(), *range.start() + 2);
+    }
+
+    #[test]
+    fn what_strangers_sent_before_the_call_is_gone() {
+        let (pool, _) = pool(1);
+        let port = pool.reserve(Instant::now()).unwrap();
+        let stranger = UdpSocket::bind((LOOPBACK, 0)).unwrap();
+        stranger.send_to(b"late", port.rtp_addr()).unwrap();
+        port.drain();
+        assert!(port.rtp.recv_from(&mut [0; 16]).is_err());
+    }
+
+    #[test]
+    fn refuses_a_range_without_a_pair() {
+        for range in [5001..=5001, 5000..=5000, 5001..=5002, 65_535..=65_535] {
+            assert!(PortPool::new(LOOPBACK, range, Duration::ZERO).is_err());
+        }
+        assert!(PortPool::new(LOOPBACK, 65_534..=65_535, Duration::ZERO).is_ok());
+    }
+}

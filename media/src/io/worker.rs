@@ -1,0 +1,359 @@
+//! The worker: owns its legs, and runs them in rounds.
+//!
+//! A round takes the commands, takes what the sockets have, lets the legs whose time has come send, and wakes the async
+//! side once if any leg has something for it. It takes no lock, allocates and frees nothing, logs nothing and waits
+//! for nothing but the next round: legs are made on the async side and handed back to it to be dropped. A full ring
+//! drops and counts.
+//!
+//! While it has more than a few legs, a worker starts its rounds on a fixed spacing, so that one round takes the
+//! packets of many legs; with few legs it answers each packet at once.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ringbuf::traits::{Consumer, Observer, Producer};
+use ringbuf::{HeapCons, HeapProd};
+
+use super::link::WorkerLink;
+use super::ports::PortLease;
+use super::sys::Poller;
+use super::wheel::Wheel;
+use crate::config::MAX_LEGS_PER_WORKER;
+use crate::leg::{Channel, Leg, Outbox, Retune, Scratch};
+
+/// Commands that wait for the worker at most; more of them wait on the async side.
+pub(super) const COMMAND_RING: usize = 1_024;
+/// Events that wait for the async side at most: a wake-up for each leg, and as much again for what is handed back.
+pub(super) const EVENT_RING: usize = 2 * MAX_LEGS_PER_WORKER;
+/// Up to this many legs, a packet is taken the moment it comes; beyond, rounds are spaced.
+const UNSPACED_LEGS: usize = 4;
+/// Datagrams that one socket gets taken in one round at most, so that a flood on one call does not starve the others.
+const DATAGRAMS_PER_SOCKET: usize = 32;
+/// Datagrams beyond this are cut: none of ours is as long.
+const DATAGRAM_BYTES: usize = 2_048;
+/// A round longer than this counts as an overrun.
+const OVERRUN: Duration = Duration::from_millis(5);
+/// The key of the command eventfd among the sockets' keys.
+const COMMAND_KEY: u64 = u64::MAX;
+
+/// From the async side to a worker.
+pub(crate) enum Command {
+    /// Take this leg.
+    Open { slot: u32, seat: Box<Seat> },
+    /// Exchange codec, remote and direction.
+    Retune { slot: u32, retune: Box<Retune> },
+    /// Send a key press.
+    Digit { slot: u32, digit: char, duration_ms: u16 },
+    /// Say goodbye for this leg, and hand it back.
+    Close { slot: u32 },
+    /// The same for all, then end.
+    Stop,
+}
+
+/// From a worker to the async side.
+pub(crate) enum Event {
+    /// The leg's rings have something for its port.
+    Ready { slot: u32 },
+    /// To be dropped.
+    Removed { slot: u32, seat: Box<Seat> },
+    /// What a [`Command::Retune`] took the place of, to be dropped.
+    Retuned { retune: Box<Retune> },
+    /// The worker has ended.
+    Stopped,
+}
+
+/// A leg with its sockets.
+pub(crate) struct Seat {
+    pub(super) leg: Leg,
+    pub(super) sockets: Sockets,
+}
+
+/// Last in a seat to be dropped: the port is free only once the sockets are closed.
+pub(super) struct Sockets {
+    pub(super) rtp: UdpSocket,
+    pub(super) rtcp: UdpSocket,
+    /// The round in which the RTP socket last had something.
+    pub(super) last_round: u64,
+    pub(super) _lease: PortLease,
+}
+
+impl Outbox for Sockets {
+    fn send(&mut self, channel: Channel, to: SocketAddr, packet: &[u8]) -> bool {
+        let socket = match channel {
+            Channel::Rtp => &self.rtp,
+            Channel::Rtcp => &self.rtcp,
+        };
+        socket.send_to(packet, to).is_ok()
+    }
+}
+
+/// Figures of a worker, written by it alone.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerCounters {
+    pub(crate) rounds: Count,
+    pub(crate) overruns: Count,
+    pub(crate) longest_round_us: Count,
+    pub(crate) latest_tick_us: Count,
+    pub(crate) datagrams: Count,
+    pub(crate) events_dropped: Count,
+}
+
+/// A counter with one writer: a plain load, add and store, without a locked instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn load(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether the worker goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// There will be another round.
+    GoOn,
+    /// It was told to stop, and has.
+    Stopped,
+}
+
+/// One worker; run by its own thread, or by hand in tests and benches.
+pub struct Worker {
+    link: Arc<WorkerLink>,
+    commands: HeapCons<Command>,
+    events: HeapProd<Event>,
+    poller: Poller,
+    seats: Box<[Option<Box<Seat>>]>,
+    legs: usize,
+    wheel: Wheel,
+    scratch: Box<Scratch>,
+    datagram: Box<[u8; DATAGRAM_BYTES]>,
+    spacing: Duration,
+    round: u64,
+    /// There may be commands that the last round left.
+    commands_left: bool,
+    wake_async: bool,
+}
+
+impl Worker {
+    pub(super) fn new(
+        link: Arc<WorkerLink>,
+        commands: HeapCons<Command>,
+        events: HeapProd<Event>,
+        spacing: Duration,
+    ) -> std::io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add(link.command_fd.as_raw_fd(), COMMAND_KEY)?;
+        Ok(Worker {
+            link,
+            commands,
+            events,
+            poller,
+            seats: (0..MAX_LEGS_PER_WORKER).map(|_| None).collect(),
+            legs: 0,
+            wheel: Wheel::new(Instant::now(), MAX_LEGS_PER_WORKER),
+            scratch: Box::default(),
+            datagram: Box::new([0; DATAGRAM_BYTES]),
+            spacing,
+            round: 0,
+            commands_left: true,
+            wake_async: false,
+        })
+    }
+
+    /// Runs rounds until told to stop.
+    pub(super) fn run(mut self) {
+        loop {
+            let started = Instant::now();
+            if self.round(None) == Outcome::Stopped {
+                return;
+            }
+            if self.legs > UNSPACED_LEGS {
+                let rest = self.spacing.saturating_sub(started.elapsed());
+                if !rest.is_zero() {
+                    std::thread::sleep(rest);
+                }
+            }
+        }
+    }
+
+    /// One round. It waits for the first datagram, command or timer, but no longer than `wait_at_most`.
+    pub fn round(&mut self, wait_at_most: Option<Duration>) -> Outcome {
+        let timeout_ms = self.timeout_ms(wait_at_most);
+        let ready = self.poller.wait(timeout_ms);
+        let now = Instant::now();
+        self.round += 1;
+        let mut outcome = Outcome::GoOn;
+        for index in 0..ready {
+            match self.poller.key(index) {
+                Some(COMMAND_KEY) => {
+                    self.link.command_fd.clear();
+                    self.commands_left = true;
+                }
+                Some(key) => self.take_datagrams(now, (key >> 1) as u32, key & 1 == 1),
+                None => break,
+            }
+        }
+        if self.commands_left {
+            outcome = self.take_commands(now);
+        }
+        self.run_legs(now);
+        if self.wake_async {
+            self.wake_async = false;
+            self.link.event_fd.signal();
+        }
+        self.account(now);
+        outcome
+    }
+
+    fn timeout_ms(&self, wait_at_most: Option<Duration>) -> i32 {
+        if self.commands_left {
+            return 0;
+        }
+        let at_most = wait_at_most.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+        let timer = self.wheel.wait_ms(Instant::now());
+        match (timer, at_most) {
+            (None, None) => -1,
+            (Some(ms), None) | (None, Some(ms)) => ms.min(60_000) as i32,
+            (Some(a), Some(b)) => a.min(b).min(60_000) as i32,
+        }
+    }
+
+    fn take_datagrams(&mut self, now: Instant, slot: u32, rtcp: bool) {
+        let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
+        let limit = if rtcp || seat.sockets.last_round + 1 == self.round { DATAGRAMS_PER_SOCKET } else { 1 };
+        if !rtcp {
+            seat.sockets.last_round = self.round;
+        }
+        for _ in 0..limit {
+            let socket = if rtcp { &seat.sockets.rtcp } else { &seat.sockets.rtp };
+            let Ok((size, from)) = socket.recv_from(&mut self.datagram[..]) else { break };
+            self.link.counters.datagrams.add(1);
+            let Some(datagram) = self.datagram.get(..size) else { break };
+            if rtcp {
+                seat.leg.receive_rtcp(now, datagram, from);
+            } else {
+                seat.leg.receive(now, datagram, from, &mut self.scratch);
+            }
+        }
+        self.wake_async |= announce(seat, slot, &mut self.events, &self.link.counters);
+    }
+
+    /// Lets the legs whose time has come send.
+    fn run_legs(&mut self, now: Instant) {
+        while let Some(slot) = self.wheel.pop(now) {
+            let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { continue };
+            seat.leg.tick(now, &mut self.scratch, &mut seat.sockets);
+            self.wheel.schedule(slot, seat.leg.next_wake());
+            self.wake_async |= announce(seat, slot, &mut self.events, &self.link.counters);
+        }
+    }
+
+    fn take_commands(&mut self, now: Instant) -> Outcome {
+        self.commands_left = false;
+        loop {
+            // A wake-up for each leg must always find room, so what is handed back leaves that much.
+            if self.events.vacant_len() <= MAX_LEGS_PER_WORKER {
+                self.commands_left = true;
+                break;
+            }
+            let Some(command) = self.commands.try_pop() else { break };
+            // The async side may have more commands waiting for room.
+            self.wake_async = true;
+            match command {
+                Command::Open { slot, seat } => self.open(slot, seat),
+                Command::Retune { slot, mut retune } => {
+                    if let Some(seat) = self.seat(slot) {
+                        seat.leg.retune(now, &mut retune);
+                    }
+                    self.hand_back(Event::Retuned { retune });
+                }
+                Command::Digit { slot, digit, duration_ms } => {
+                    if let Some(seat) = self.seat(slot) {
+                        seat.leg.send_digit(digit, duration_ms);
+                    }
+                }
+                Command::Close { slot } => self.close(now, slot),
+                Command::Stop => {
+                    for slot in 0..self.seats.len() as u32 {
+                        self.close(now, slot);
+                    }
+                    self.hand_back(Event::Stopped);
+                    return Outcome::Stopped;
+                }
+            }
+        }
+        Outcome::GoOn
+    }
+
+    fn open(&mut self, slot: u32, seat: Box<Seat>) {
+        let key = u64::from(slot) << 1;
+        let added = self.poller.add(seat.sockets.rtp.as_raw_fd(), key).is_ok()
+            && self.poller.add(seat.sockets.rtcp.as_raw_fd(), key | 1).is_ok();
+        let Some(place) = self.seats.get_mut(slot as usize).filter(|place| added && place.is_none()) else {
+            self.hand_back(Event::Removed { slot, seat });
+            return;
+        };
+        self.wheel.schedule(slot, seat.leg.next_wake());
+        *place = Some(seat);
+        self.legs += 1;
+    }
+
+    fn close(&mut self, now: Instant, slot: u32) {
+        let Some(mut seat) = self.seats.get_mut(slot as usize).and_then(Option::take) else { return };
+        self.legs -= 1;
+        self.wheel.cancel(slot);
+        self.poller.remove(seat.sockets.rtp.as_raw_fd());
+        self.poller.remove(seat.sockets.rtcp.as_raw_fd());
+        seat.leg.close(now, &mut self.scratch, &mut seat.sockets);
+        self.hand_back(Event::Removed { slot, seat });
+    }
+
+    fn seat(&mut self, slot: u32) -> Option<&mut Seat> {
+        self.seats.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    fn hand_back(&mut self, event: Event) {
+        self.wake_async = true;
+        if let Err(event) = self.events.try_push(event) {
+            // Cannot happen while the room for it is kept; leaking is better than freeing here.
+            self.link.counters.events_dropped.add(1);
+            std::mem::forget(event);
+        }
+    }
+
+    fn account(&mut self, started: Instant) {
+        let took = started.elapsed();
+        let counters = &self.link.counters;
+        counters.rounds.add(1);
+        if took > OVERRUN {
+            counters.overruns.add(1);
+        }
+        let took_us = took.as_micros() as u64;
+        if took_us > counters.longest_round_us.load() {
+            counters.longest_round_us.set(took_us);
+        }
+    }
+}
+
+/// Puts a wake-up for the leg's port among the events, unless one is under way.
+fn announce(seat: &mut Seat, slot: u32, events: &mut HeapProd<Event>, counters: &WorkerCounters) -> bool {
+    if !seat.leg.take_ready() {
+        return false;
+    }
+    if events.try_push(Event::Ready { slot }).is_err() {
+        counters.events_dropped.add(1);
+    }
+    true
+}
