@@ -1,1 +1,24 @@
-//! TODO
+//! Omnivox answers and places phone calls and talks with people.
+//!
+//! This package joins the five parts (see ARCHITECTURE.md): configuration, start and stop, and the call. [`Server`] is
+//! the way in for programs that embed it, [`softphone`] for those that place calls.
+
+pub mod agents;
+pub mod call;
+pub mod check;
+pub mod config;
+pub mod http;
+pub mod hub;
+pub mod models;
+pub mod readiness;
+pub mod report;
+pub mod say;
+pub mod serve;
+pub mod server;
+pub mod softphone;
+pub mod talk;
+pub mod telemetry;
+pub mod wav;
+
+pub use config::Config;
+pub use server::{Server, ServerBuilder};

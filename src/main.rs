@@ -1,2 +1,78 @@
-//! The command line.
-fn main() {}
+//! The command line of Omnivox.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use omnivox::config::{Config, Sources};
+
+/// Answers and places phone calls and talks with people.
+#[derive(Debug, Parser)]
+#[command(name = "omnivox", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Configuration file (TOML); without one the defaults hold.
+    #[arg(long, global = true, value_name = "FILE", env = "OMNIVOX_CONFIG")]
+    config: Option<PathBuf>,
+    /// Sets one key, over file and environment; may be given several times.
+    #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answers calls until it is told to stop.
+    Serve(omnivox::serve::ServeArgs),
+    /// Places one call: a headless softphone.
+    Call(omnivox::softphone::CallArgs),
+    /// Talks with an agent over this machine's microphone and loudspeaker.
+    Talk(omnivox::talk::TalkArgs),
+    /// Lists, fetches and verifies downloadable models.
+    Models(omnivox::models::ModelsArgs),
+    /// Checks configuration, ports, models and providers, and says what to do about each fault.
+    Check(omnivox::check::CheckArgs),
+    /// Speaks text into a WAV file.
+    Say(omnivox::say::SayArgs),
+    /// Makes an HTML report of a recorded call.
+    Report(omnivox::report::ReportArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(fault) => {
+            eprintln!("omnivox: {fault:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let sources = Sources::from_command_line(cli.global.config.as_deref(), &cli.global.sets);
+    if let Command::Check(args) = cli.command {
+        return block_on(omnivox::check::run(args, &sources));
+    }
+    let config = Config::load(&sources)?;
+    omnivox::telemetry::init_logs(&config.log)?;
+    match cli.command {
+        Command::Serve(args) => block_on(omnivox::serve::run(args, config)),
+        Command::Call(args) => block_on(omnivox::softphone::run(args, config)),
+        Command::Talk(args) => block_on(omnivox::talk::run(args, config)),
+        Command::Models(args) => block_on(omnivox::models::run(args, config)),
+        Command::Say(args) => block_on(omnivox::say::run(args)),
+        Command::Report(args) => omnivox::report::run(&args),
+        Command::Check(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn block_on(future: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}

@@ -1,0 +1,198 @@
+//! What a call can be connected with besides a voice agent: nothing (echo runs in the media worker), or code of the
+//! program that embeds us, which gets an [`ActiveCall`].
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::line::{HeardFrame, Line, LineEvent};
+use codecs::pcm::SampleRate;
+use codecs::resample::Resampler;
+use media::LegStats;
+
+use super::ConversationEnd;
+use super::line::CallLine;
+use super::log::Providers;
+
+/// Keys pressed ahead of being asked for; at the limit the oldest is forgotten.
+pub const KEYS_LIMIT: usize = 32;
+/// Playing waits this long for the line to take more sound.
+const PLAY_TICK: Duration = Duration::from_millis(20);
+
+/// What came of a conversation.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: ConversationEnd,
+    /// The leg's last figures.
+    pub stats: LegStats,
+    /// Who recognised, thought and spoke, where an agent did.
+    pub providers: Option<Providers>,
+}
+
+/// A conversation under way; it owns the call's line.
+pub type Conversation = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+type Handler = dyn Fn(ActiveCall) -> Pin<Box<dyn Future<Output = ActiveCall> + Send>> + Send + Sync;
+
+/// Code of an embedding program that answers calls.
+#[derive(Clone)]
+pub struct App(Arc<Handler>);
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("App")
+    }
+}
+
+impl App {
+    /// Answers calls with `handler`; when it returns the call is hung up.
+    pub fn new<F, R>(handler: F) -> Self
+    where
+        F: Fn(ActiveCall) -> R + Send + Sync + 'static,
+        R: Future<Output = ActiveCall> + Send + 'static,
+    {
+        Self(Arc::new(move |call| Box::pin(handler(call))))
+    }
+
+    /// Runs the handler on a line.
+    #[must_use]
+    pub fn converse(&self, line: CallLine) -> Conversation {
+        let handler = Arc::clone(&self.0);
+        Box::pin(async move {
+            let mut call = handler(ActiveCall::new(line)).await;
+            call.drain().await;
+            let end = if call.is_closed { ConversationEnd::LineClosed } else { ConversationEnd::Done("the program hung up".into()) };
+            Outcome { end, stats: call.line.close(), providers: None }
+        })
+    }
+
+    /// Keeps a line until the call ends; what is heard is answered, if at all, by the media worker.
+    #[must_use]
+    pub fn idle(mut line: CallLine) -> Conversation {
+        Box::pin(async move {
+            line.idle().await;
+            Outcome { end: ConversationEnd::LineClosed, stats: line.close(), providers: None }
+        })
+    }
+}
+
+/// A call that is up, for code that handles calls itself.
+#[derive(Debug)]
+pub struct ActiveCall {
+    line: CallLine,
+    keys: VecDeque<char>,
+    is_closed: bool,
+}
+
+impl ActiveCall {
+    pub(crate) fn new(line: CallLine) -> Self {
+        Self { line, keys: VecDeque::new(), is_closed: false }
+    }
+
+    /// The rate of the sound, both ways.
+    #[must_use]
+    pub fn rate(&self) -> SampleRate {
+        self.line.rate()
+    }
+
+    /// Whether the caller has gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// The line below, for code that runs an agent's session on it.
+    pub fn line(&mut self) -> &mut CallLine {
+        &mut self.line
+    }
+
+    /// What the caller says next, in frames of at most 20 ms; `None` when the call is over. Keys pressed meanwhile are kept for [`ActiveCall::key`].
+    pub async fn hear(&mut self) -> Option<HeardFrame> {
+        loop {
+            match self.next().await? {
+                LineEvent::Audio(frame) => return Some(frame),
+                LineEvent::Digit(digit) => self.keep(digit),
+                LineEvent::Closed => return None,
+            }
+        }
+    }
+
+    /// The next key, pressed already or within `wait`; `None` where none came.
+    pub async fn key(&mut self, wait: Duration) -> Option<char> {
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            if let Some(key) = self.keys.pop_front() {
+                return Some(key);
+            }
+            match tokio::time::timeout_at(deadline, self.next()).await.ok()?? {
+                LineEvent::Digit(digit) => self.keep(digit),
+                LineEvent::Audio(_) => {}
+                LineEvent::Closed => return None,
+            }
+        }
+    }
+
+    /// Plays samples of the given rate to their end, or until a key is pressed where `until_key` says so. Returns false when it was cut short.
+    pub async fn play(&mut self, pcm: &[i16], rate: SampleRate, until_key: bool) -> bool {
+        let pcm = resampled(pcm, rate, self.rate());
+        let mut rest = pcm.as_slice();
+        while !self.is_closed && !(rest.is_empty() && self.line.queued_samples() == 0) {
+            let taken = self.line.say(rest);
+            rest = rest.get(taken..).unwrap_or_default();
+            if let Ok(Some(LineEvent::Digit(digit))) = tokio::time::timeout(PLAY_TICK, self.next()).await {
+                self.keep(digit);
+                if until_key {
+                    self.line.interrupt();
+                    return false;
+                }
+            }
+        }
+        !self.is_closed
+    }
+
+    /// Plays a WAV file, 16 bit, any rate; of several channels the first.
+    ///
+    /// # Errors
+    /// The file cannot be read as such.
+    pub async fn play_wav(&mut self, path: &Path, until_key: bool) -> anyhow::Result<bool> {
+        let (pcm, rate) = crate::wav::read_mono(path)?;
+        Ok(self.play(&pcm, rate, until_key).await)
+    }
+
+    async fn drain(&mut self) {
+        self.line.drain(Duration::from_secs(2)).await;
+    }
+
+    async fn next(&mut self) -> Option<LineEvent> {
+        if self.is_closed {
+            return None;
+        }
+        let event = Line::next(&mut self.line).await;
+        self.is_closed = event == LineEvent::Closed;
+        Some(event)
+    }
+
+    fn keep(&mut self, digit: char) {
+        if self.keys.len() >= KEYS_LIMIT {
+            self.keys.pop_front();
+        }
+        self.keys.push_back(digit);
+    }
+}
+
+/// `pcm` at another rate.
+#[must_use]
+pub fn resampled(pcm: &[i16], from: SampleRate, to: SampleRate) -> Vec<i16> {
+    if from == to {
+        return pcm.to_vec();
+    }
+    let mut resampler = Resampler::new(from, to);
+    let mut out = vec![0; resampler.max_output(pcm.len())];
+    let len = resampler.process(pcm, &mut out);
+    out.truncate(len);
+    out
+}

@@ -1,0 +1,169 @@
+//! A call that came in, from its INVITE to its ACK.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::end::{End, EndReason};
+use super::route::{self, Directory, Target};
+use super::{Action, BYE_AFTER, Command, ConversationEnd, Input, Phase, SignallingEnd, Step, Timer, ending};
+use crate::config::Config;
+
+/// What is known when an INVITE arrives.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The user part of the request URI.
+    pub user: &'a str,
+    /// Where the request came from.
+    pub peer: IpAddr,
+    /// Calls in progress.
+    pub running: usize,
+    /// The server is stopping.
+    pub stopping: bool,
+}
+
+/// A call that is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// SIP status.
+    pub code: u16,
+    /// The end of the call.
+    pub end: End,
+}
+
+impl Refusal {
+    /// A refusal with this status for this reason.
+    #[must_use]
+    pub fn new(code: u16, reason: EndReason) -> Self {
+        Self { code, end: End::new(reason).with_detail(format!("answered {code}")) }
+    }
+}
+
+/// Decides whether a call is taken, and by what.
+///
+/// # Errors
+/// The refusal to send.
+pub fn admit(config: &Config, facts: Facts<'_>, directory: &impl Directory) -> Result<Target, Refusal> {
+    if !route::is_allowed(&config.sip.allow, facts.peer) {
+        return Err(Refusal::new(403, EndReason::NotAllowed));
+    }
+    if facts.stopping {
+        return Err(Refusal::new(503, EndReason::ShuttingDown));
+    }
+    let target = route::route(config, facts.user, directory).ok_or_else(|| Refusal::new(404, EndReason::UnknownNumber))?;
+    if facts.running >= config.calls.max {
+        return Err(Refusal::new(486, EndReason::TooManyCalls));
+    }
+    Ok(target)
+}
+
+/// The first step of an admitted call.
+#[must_use]
+pub fn begin(target: &Target) -> Step {
+    match target {
+        Target::Ring => (Phase::Ringing, vec![Action::Ring]),
+        Target::Agent(_) | Target::App(_) | Target::Echo | Target::Bye => (Phase::Answering, vec![Action::Answer]),
+    }
+}
+
+/// Steps a call that rings or waits for its ACK.
+#[must_use]
+pub fn step(target: &Target, phase: Phase, input: Input, max_duration: Duration) -> Step {
+    match (phase, input) {
+        (Phase::Answering, Input::Acked) => {
+            let mut actions = vec![Action::Arm(Timer::MaxDuration, max_duration)];
+            match target {
+                Target::Agent(_) | Target::App(_) => actions.push(Action::StartConversation),
+                Target::Bye => actions.push(Action::Arm(Timer::Bye, BYE_AFTER)),
+                Target::Echo | Target::Ring => {}
+            }
+            (Phase::Talking, actions)
+        }
+        (_, Input::SignallingEnded(SignallingEnd::Cancelled)) => ending::over(End::new(EndReason::CallerCancelled)),
+        (Phase::Answering, Input::SignallingEnded(SignallingEnd::Remote)) => ending::over(End::new(EndReason::CallerHungUp)),
+        (_, Input::SignallingEnded(SignallingEnd::NoAck | SignallingEnd::TimedOut)) => ending::over(End::new(EndReason::NoAck)),
+        (_, Input::SignallingEnded(end)) => ending::over(ending::end_of(&end)),
+        (Phase::Ringing, Input::Commanded(command)) => {
+            let (code, reason) = match command {
+                Command::HangUp => (480, EndReason::Commanded),
+                Command::ShutDown => (503, EndReason::ShuttingDown),
+            };
+            (Phase::Over(End::new(reason)), vec![Action::Reject { code }])
+        }
+        (Phase::Answering, Input::Commanded(command)) => ending::begin(ending::end_by(command)),
+        (Phase::Answering, Input::MediaGone) => ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone")),
+        (Phase::Answering, Input::MediaFailed(why)) => ending::begin(End::new(EndReason::NotAcceptable).with_detail(why)),
+        (Phase::Answering, Input::ConversationEnded(ConversationEnd::LineClosed)) => (Phase::Answering, vec![]),
+        (phase, _) => (phase, vec![]),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::call::end::EndClass;
+
+    struct Nobody;
+
+    impl Directory for Nobody {
+        fn has_agent(&self, _: &str) -> bool {
+            false
+        }
+        fn has_app(&self, _: &str) -> bool {
+            false
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn facts(user: &str) -> Facts<'_> {
+        Facts { user, peer: IpAddr::from([127, 0, 0, 1]), running: 0, stopping: false }
+    }
+
+    #[test]
+    fn who_may_not_call_learns_nothing_about_numbers() {
+        let stranger = Facts { peer: IpAddr::from([203, 0, 113, 1]), ..facts("nobody") };
+        assert_eq!(admit(&Config::default(), stranger, &Nobody).unwrap_err().code, 403);
+        let stranger = Facts { peer: IpAddr::from([203, 0, 113, 1]), ..facts("echo") };
+        assert_eq!(admit(&Config::default(), stranger, &Nobody).unwrap_err().code, 403);
+    }
+
+    #[test]
+    fn refusals_carry_the_right_code() {
+        let config = Config::default();
+        assert_eq!(admit(&config, facts("nobody"), &Nobody).unwrap_err().code, 404);
+        assert_eq!(admit(&config, Facts { stopping: true, ..facts("echo") }, &Nobody).unwrap_err().code, 503);
+        let full = Facts { running: config.calls.max, ..facts("echo") };
+        let refusal = admit(&config, full, &Nobody).unwrap_err();
+        assert_eq!((refusal.code, refusal.end.class), (486, EndClass::OurFault));
+        assert!(admit(&config, Facts { running: config.calls.max - 1, ..facts("echo") }, &Nobody).is_ok());
+    }
+
+    #[test]
+    fn an_agent_speaks_only_once_the_answer_is_acknowledged() {
+        let target = Target::Agent("desk".into());
+        let (phase, actions) = begin(&target);
+        assert_eq!((phase.clone(), actions), (Phase::Answering, vec![Action::Answer]));
+        let (phase, actions) = step(&target, phase, Input::Acked, HOUR);
+        assert_eq!(phase, Phase::Talking);
+        assert!(actions.contains(&Action::StartConversation));
+    }
+
+    #[test]
+    fn an_answer_never_acknowledged_is_the_callers_fault() {
+        let (phase, actions) = step(&Target::Echo, Phase::Answering, Input::SignallingEnded(SignallingEnd::NoAck), HOUR);
+        assert_eq!(phase, Phase::Over(End::new(EndReason::NoAck)));
+        assert_eq!(actions, vec![Action::CloseMedia]);
+    }
+
+    #[test]
+    fn a_ringing_call_can_be_cancelled_and_is_refused_when_the_server_stops() {
+        let (phase, actions) = begin(&Target::Ring);
+        assert_eq!((phase.clone(), actions), (Phase::Ringing, vec![Action::Ring]));
+        let (over, _) = step(&Target::Ring, phase.clone(), Input::SignallingEnded(SignallingEnd::Cancelled), HOUR);
+        assert_eq!(over, Phase::Over(End::new(EndReason::CallerCancelled)));
+        let (over, actions) = step(&Target::Ring, phase, Input::Commanded(Command::ShutDown), HOUR);
+        assert!(matches!(over, Phase::Over(_)));
+        assert_eq!(actions, vec![Action::Reject { code: 503 }]);
+    }
+}

@@ -1,0 +1,207 @@
+//! A phone call as a line of the agent: the leg's sound and keys go to the session; everything else the leg
+//! tells, and everything the call wants of the leg, passes by on two channels.
+
+use std::time::Duration;
+
+use agent::line::{HeardFrame, Line, LineEvent};
+use codecs::pcm::SampleRate;
+use media::{LegConfig, LegEvent, LegPort, LegStats, MediaError};
+use tokio::sync::mpsc;
+
+/// Orders and notes that may wait between a call and its line.
+pub const LINE_QUEUE: usize = 32;
+/// A key stroke sent on a caller's behalf lasts this long.
+const DIGIT_MS: u16 = 160;
+
+/// What the call asks of its line.
+#[derive(Debug)]
+pub enum LineOrder {
+    /// Take over what a re-INVITE settled.
+    Update(Box<LegConfig>),
+    /// A key pressed outside the sound (SIP INFO).
+    Digit(char),
+    /// Send a key press to the peer.
+    SendDigit(char),
+    /// The call is over.
+    Close,
+}
+
+/// What the line tells its call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LineNote {
+    /// Nothing came from the peer for the configured time.
+    TimedOut,
+    /// The recording broke off.
+    RecordingFailed(String),
+    /// What a re-INVITE settled could not be set up; the leg goes on as before.
+    UpdateFailed(String),
+    /// The engine was shut down.
+    EngineGone,
+}
+
+/// The line of one call; it owns the leg.
+#[derive(Debug)]
+pub struct CallLine {
+    port: Option<LegPort>,
+    orders: mpsc::Receiver<LineOrder>,
+    notes: mpsc::Sender<LineNote>,
+    last_stats: LegStats,
+}
+
+/// The call's end of its line.
+#[derive(Debug)]
+pub struct LineControl {
+    orders: mpsc::Sender<LineOrder>,
+    notes: mpsc::Receiver<LineNote>,
+}
+
+impl CallLine {
+    /// Takes a leg into a line.
+    #[must_use]
+    pub fn new(port: LegPort) -> (Self, LineControl) {
+        let (orders, orders_in) = mpsc::channel(LINE_QUEUE);
+        let (notes_out, notes) = mpsc::channel(LINE_QUEUE);
+        (Self { port: Some(port), orders: orders_in, notes: notes_out, last_stats: LegStats::default() }, LineControl { orders, notes })
+    }
+
+    /// The leg's figures, also after it was closed.
+    #[must_use]
+    pub fn stats(&self) -> LegStats {
+        self.port.as_ref().map_or(self.last_stats, LegPort::stats)
+    }
+
+    /// Runs a line without an agent, as for echo, until it is closed.
+    pub async fn idle(&mut self) {
+        while Line::next(self).await != LineEvent::Closed {}
+    }
+
+    /// Waits until everything queued has been played, at most `limit`.
+    pub async fn drain(&mut self, limit: Duration) {
+        let drained = async {
+            while self.queued_samples() > 0 {
+                if Line::next(self).await == LineEvent::Closed {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limit, drained).await;
+    }
+
+    /// Closes the leg and gives its last figures.
+    pub fn close(&mut self) -> LegStats {
+        if let Some(port) = self.port.take() {
+            self.last_stats = port.close();
+        }
+        self.last_stats
+    }
+
+    fn note(&self, note: LineNote) {
+        // The call reads its notes until the line is gone; a full queue means that it has more urgent ones already.
+        let _ = self.notes.try_send(note);
+    }
+
+    fn heard(&self, event: LegEvent) -> Option<LineEvent> {
+        match event {
+            LegEvent::Ear(frame) => {
+                let rate = frame.rate;
+                let at_ms = frame.at_samples as f64 * 1_000.0 / f64::from(rate.hz().max(1));
+                let pcm = frame.samples().to_vec();
+                Some(LineEvent::Audio(HeardFrame { pcm, rate, speech: frame.speech, concealed: frame.concealed, at_ms }))
+            }
+            LegEvent::Digit { digit, .. } => Some(LineEvent::Digit(digit)),
+            LegEvent::TimedOut => {
+                self.note(LineNote::TimedOut);
+                None
+            }
+            LegEvent::RecordingFailed { reason } => {
+                self.note(LineNote::RecordingFailed(reason));
+                None
+            }
+            LegEvent::Closed => {
+                self.note(LineNote::EngineGone);
+                Some(LineEvent::Closed)
+            }
+            // The peer's RTCP BYE is followed by the BYE of its signalling, which counts; latching is the worker's affair.
+            _ => None,
+        }
+    }
+
+    fn obey(&mut self, order: Option<LineOrder>) -> Option<LineEvent> {
+        match order {
+            Some(LineOrder::Update(config)) => {
+                if let Some(Err(fault)) = self.port.as_mut().map(|port| port.update(*config)) {
+                    self.note(LineNote::UpdateFailed(fault.to_string()));
+                }
+                None
+            }
+            Some(LineOrder::Digit(digit)) => Some(LineEvent::Digit(digit)),
+            Some(LineOrder::SendDigit(digit)) => {
+                let sent: Option<Result<(), MediaError>> = self.port.as_mut().map(|port| port.send_digit(digit, DIGIT_MS));
+                if let Some(Err(fault)) = sent {
+                    tracing::warn!("a key was not sent: {fault}");
+                }
+                None
+            }
+            Some(LineOrder::Close) | None => {
+                self.close();
+                Some(LineEvent::Closed)
+            }
+        }
+    }
+}
+
+impl Line for CallLine {
+    fn rate(&self) -> SampleRate {
+        self.port.as_ref().map_or(SampleRate::HZ_8000, LegPort::audio_rate)
+    }
+
+    async fn next(&mut self) -> LineEvent {
+        loop {
+            let Some(port) = self.port.as_mut() else { return LineEvent::Closed };
+            let event = tokio::select! {
+                biased;
+                order = self.orders.recv() => self.obey(order),
+                event = port.next() => self.heard(event),
+            };
+            if let Some(event) = event {
+                return event;
+            }
+        }
+    }
+
+    fn say(&mut self, pcm: &[i16]) -> usize {
+        self.port.as_mut().map_or(0, |port| port.say(pcm))
+    }
+
+    fn queued_samples(&self) -> usize {
+        self.port.as_ref().map_or(0, LegPort::queued_samples)
+    }
+
+    fn played_samples(&self) -> u64 {
+        self.port.as_ref().map_or(0, LegPort::played_samples)
+    }
+
+    fn interrupt(&mut self) {
+        if let Some(port) = self.port.as_mut() {
+            port.interrupt();
+        }
+    }
+
+    fn duck(&mut self, gain: f32) {
+        if let Some(port) = self.port.as_mut() {
+            port.duck(gain);
+        }
+    }
+}
+
+impl LineControl {
+    /// Orders something of the line; false when the line is gone or has [`LINE_QUEUE`] orders waiting.
+    pub fn order(&self, order: LineOrder) -> bool {
+        self.orders.try_send(order).is_ok()
+    }
+
+    /// The next note; `None` when the line is gone. Safe to cancel.
+    pub async fn note(&mut self) -> Option<LineNote> {
+        self.notes.recv().await
+    }
+}

@@ -1,0 +1,198 @@
+//! Gathers a call's record while the call runs.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use agent::session::SessionEvent;
+use media::LegStats;
+
+use super::driver::Incoming;
+use super::end::End;
+use super::record::{AgentRecord, CallDirection, CallRecord, MediaRecord, timestamp};
+use super::route::Target;
+
+/// Turns kept of one call; later ones are counted in the metrics only.
+pub const TURNS_LIMIT: usize = 2_000;
+
+/// The names of the providers a conversation used.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Providers {
+    /// The recogniser.
+    pub recognizer: String,
+    /// The brain.
+    pub brain: String,
+    /// The voice.
+    pub voice: String,
+}
+
+/// A record in the making.
+#[derive(Debug)]
+pub struct CallLog {
+    record: CallRecord,
+    answered: Option<SystemTime>,
+}
+
+impl CallLog {
+    /// The log of a call that came in.
+    #[must_use]
+    pub fn inbound(incoming: &Incoming, target: &Target, now: SystemTime) -> Self {
+        let sip_call_id = incoming.request.call_id().unwrap_or_default().to_owned();
+        Self::new(CallDirection::Inbound, sip_call_id, target.name(), now).with_parties(
+            &incoming.from_uri,
+            &incoming.request_uri,
+            &incoming.source.remote.to_string(),
+            incoming.source.transport.uri_name(),
+        )
+    }
+
+    /// The log of a call that begins now.
+    #[must_use]
+    pub fn new(direction: CallDirection, sip_call_id: String, target: &str, now: SystemTime) -> Self {
+        let record = CallRecord {
+            call: new_id(now),
+            sip_call_id,
+            direction,
+            started_at: timestamp(now),
+            answered_at: None,
+            ended_at: String::new(),
+            duration_ms: 0,
+            from: String::new(),
+            to: String::new(),
+            peer: String::new(),
+            transport: String::new(),
+            target: target.to_owned(),
+            codec: String::new(),
+            end: End::new(super::end::EndReason::Internal),
+            agent: None,
+            media: None,
+            recording: None,
+        };
+        Self { record, answered: None }
+    }
+
+    /// The same with who calls whom, and how.
+    #[must_use]
+    pub fn with_parties(mut self, from: &str, to: &str, peer: &str, transport: &str) -> Self {
+        self.record.from = from.to_owned();
+        self.record.to = to.to_owned();
+        self.record.peer = peer.to_owned();
+        self.record.transport = transport.to_owned();
+        self
+    }
+
+    /// The call's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.record.call
+    }
+
+    /// The call was answered.
+    pub fn answered(&mut self, now: SystemTime) {
+        self.answered = Some(now);
+        self.record.answered_at = Some(timestamp(now));
+    }
+
+    /// The codec in use.
+    pub fn set_codec(&mut self, name: &str) {
+        name.clone_into(&mut self.record.codec);
+    }
+
+    /// Where the recording is.
+    pub fn set_recording(&mut self, path: Option<PathBuf>) {
+        self.record.recording = path;
+    }
+
+    /// Who recognised, thought and spoke.
+    pub fn set_providers(&mut self, providers: Option<Providers>) {
+        let Some(providers) = providers else { return };
+        let agent = self.record.agent.get_or_insert_default();
+        agent.recognizer = providers.recognizer;
+        agent.brain = providers.brain;
+        agent.voice = providers.voice;
+    }
+
+    /// The leg's last figures.
+    pub fn set_media(&mut self, stats: &LegStats) {
+        self.record.media = Some(MediaRecord {
+            packets_in: stats.packets_received,
+            packets_out: stats.packets_sent,
+            bytes_in: stats.bytes_received,
+            bytes_out: stats.bytes_sent,
+            lost: stats.packets_lost,
+            late: stats.packets_late,
+            duplicates: stats.packets_duplicate,
+            reordered: stats.packets_reordered,
+            foreign: stats.packets_discarded,
+            jitter_ms: f64::from(stats.jitter_ms),
+            rtt_ms: (stats.rtt_ms > 0.0).then_some(f64::from(stats.rtt_ms)),
+            ring_drops: stats.ear_frames_dropped + stats.notices_dropped,
+        });
+    }
+
+    /// Something failed that the record should tell.
+    pub fn failure(&mut self, what: String) {
+        self.record.agent.get_or_insert_default().failures.push(what);
+    }
+
+    /// What the conversation reported.
+    pub fn session_event(&mut self, event: SessionEvent) {
+        let agent: &mut AgentRecord = self.record.agent.get_or_insert_default();
+        match event {
+            SessionEvent::Turn(turn) if agent.turns.len() < TURNS_LIMIT => agent.turns.push(turn),
+            SessionEvent::ProviderFailed { part, provider, reason, remedy, .. } => {
+                agent.failures.push(format!("{part:?} {provider}: {reason} ({remedy:?})").to_lowercase());
+            }
+            _ => {}
+        }
+    }
+
+    /// The record of the call, ended.
+    #[must_use]
+    pub fn close(mut self, end: End, now: SystemTime) -> CallRecord {
+        self.record.ended_at = timestamp(now);
+        let talked = self.answered.and_then(|answered| now.duration_since(answered).ok()).unwrap_or_default();
+        self.record.duration_ms = u64::try_from(talked.as_millis()).unwrap_or(u64::MAX);
+        self.record.end = end;
+        if let Some(media) = &self.record.media {
+            metrics::counter!("omnivox_media_packets_total", "direction" => "in").increment(media.packets_in);
+            metrics::counter!("omnivox_media_packets_total", "direction" => "out").increment(media.packets_out);
+            metrics::counter!("omnivox_media_lost_packets_total").increment(media.lost);
+            metrics::counter!("omnivox_media_ring_drops_total", "ring" => "ear").increment(media.ring_drops);
+        }
+        self.record
+    }
+}
+
+/// An id that sorts by time and is not used twice by one process: milliseconds since 1970 and a counter, in base 36.
+fn new_id(now: SystemTime) -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since.as_millis()).unwrap_or_default();
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{}", base36(millis, 9), base36(count, 4))
+}
+
+fn base36(mut value: u64, width: usize) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut text = Vec::new();
+    while value > 0 || text.len() < width {
+        text.push(DIGITS.get((value % 36) as usize).copied().unwrap_or(b'0') as char);
+        value /= 36;
+    }
+    text.iter().rev().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time_and_differ() {
+        let now = SystemTime::now();
+        let first = new_id(now);
+        let second = new_id(now + std::time::Duration::from_millis(1));
+        assert!(first < second, "{first} {second}");
+        assert_ne!(new_id(now), new_id(now));
+    }
+}

@@ -1,0 +1,209 @@
+//! The call record: one line of JSON per ended call in `data.dir/calls.jsonl`.
+
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::end::End;
+
+/// Records held while the disk refuses them; at the limit the oldest is dropped and counted.
+pub const PENDING_RECORDS_LIMIT: usize = 10_000;
+/// A refused write is tried again after this long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Which way the call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallDirection {
+    /// Somebody called us.
+    Inbound,
+    /// We called somebody.
+    Outbound,
+}
+
+/// Everything worth keeping of one ended call. Times are RFC 3339 in UTC, durations in ms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallRecord {
+    /// The call's id, the same in every log line.
+    pub call: String,
+    /// The SIP Call-ID.
+    pub sip_call_id: String,
+    /// Which way it went.
+    pub direction: CallDirection,
+    /// When the INVITE came or went.
+    pub started_at: String,
+    /// When it was answered.
+    pub answered_at: Option<String>,
+    /// When it was over.
+    pub ended_at: String,
+    /// From answer to end; 0 for a call never answered.
+    pub duration_ms: u64,
+    /// The From URI.
+    pub from: String,
+    /// The request URI.
+    pub to: String,
+    /// The signalling peer.
+    pub peer: String,
+    /// `udp` or `tcp`.
+    pub transport: String,
+    /// What answered: an agent's name, `echo`, `ring`, `bye`.
+    pub target: String,
+    /// The codec of the sound, empty where there was none.
+    pub codec: String,
+    /// How it ended.
+    pub end: End,
+    /// The parts of the conversation, where an agent answered.
+    pub agent: Option<AgentRecord>,
+    /// Packet figures, where there was media.
+    pub media: Option<MediaRecord>,
+    /// Stereo WAV, caller left, agent right.
+    pub recording: Option<PathBuf>,
+}
+
+/// What the agent did.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// The recogniser used.
+    pub recognizer: String,
+    /// The brain used.
+    pub brain: String,
+    /// The voice used.
+    pub voice: String,
+    /// Each turn in order.
+    pub turns: Vec<agent::session::TurnRecord>,
+    /// Providers that failed, and how.
+    pub failures: Vec<String>,
+}
+
+/// Packets and quality of one leg.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct MediaRecord {
+    /// RTP packets taken.
+    pub packets_in: u64,
+    /// RTP packets sent.
+    pub packets_out: u64,
+    /// Payload bytes taken.
+    pub bytes_in: u64,
+    /// Payload bytes sent.
+    pub bytes_out: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Packets that came too late to be used.
+    pub late: u64,
+    /// Packets that came twice.
+    pub duplicates: u64,
+    /// Packets that came out of order.
+    pub reordered: u64,
+    /// Packets from somebody else than the peer.
+    pub foreign: u64,
+    /// Interarrival jitter (RFC 3550 A.8).
+    pub jitter_ms: f64,
+    /// Round trip by RTCP, where known.
+    pub rtt_ms: Option<f64>,
+    /// Frames dropped at full rings.
+    pub ring_drops: u64,
+}
+
+/// The time as records carry it.
+#[must_use]
+pub fn timestamp(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+/// Where ended calls are handed to be written; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RecordSink {
+    sender: mpsc::Sender<CallRecord>,
+}
+
+impl RecordSink {
+    /// Starts the writer of `dir/calls.jsonl`. The task ends, with everything written, when the last sink is dropped.
+    ///
+    /// # Errors
+    /// The folder cannot be made or the file not be opened.
+    pub fn start(dir: &Path) -> anyhow::Result<(Self, tokio::task::JoinHandle<()>)> {
+        std::fs::create_dir_all(dir)
+            .map_err(|fault| anyhow::anyhow!("cannot make the data folder {}: {fault}. Set data.dir to one that can be written", dir.display()))?;
+        let path = dir.join("calls.jsonl");
+        append(&path, b"").map_err(|fault| anyhow::anyhow!("cannot write {}: {fault}. Set data.dir to a folder that can be written", path.display()))?;
+        let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
+        Ok((Self { sender }, tokio::spawn(write_all(path, receiver))))
+    }
+
+    /// Hands a record over. Never waits; a record that finds the queue full is counted as failed.
+    pub fn push(&self, record: CallRecord) {
+        if self.sender.try_send(record).is_err() {
+            metrics::counter!("omnivox_records_failed_total").increment(1);
+            tracing::error!("call records are not being written fast enough: one was dropped");
+        }
+    }
+}
+
+async fn write_all(path: PathBuf, mut receiver: mpsc::Receiver<CallRecord>) {
+    let mut pending: VecDeque<Vec<u8>> = VecDeque::new();
+    let mut failing = false;
+    let mut open = true;
+    while open || !pending.is_empty() {
+        if pending.is_empty() {
+            match receiver.recv().await {
+                Some(record) => enqueue(&mut pending, &record),
+                None => break,
+            }
+        }
+        while let Ok(record) = receiver.try_recv() {
+            enqueue(&mut pending, &record);
+        }
+        open = !(receiver.is_closed() && receiver.is_empty());
+        let lines: Vec<u8> = pending.iter().flatten().copied().collect();
+        let target = path.clone();
+        let written = tokio::task::spawn_blocking(move || append(&target, &lines)).await;
+        match written {
+            Ok(Ok(())) => {
+                pending.clear();
+                failing = false;
+            }
+            Ok(Err(fault)) => {
+                if !failing {
+                    tracing::error!("cannot write call records to {}: {fault}. They are kept and tried again each second", path.display());
+                }
+                failing = true;
+                if !open {
+                    metrics::counter!("omnivox_records_failed_total").increment(pending.len() as u64);
+                    break;
+                }
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+            Err(_) => break,
+        }
+    }
+}
+
+fn enqueue(pending: &mut VecDeque<Vec<u8>>, record: &CallRecord) {
+    if pending.len() >= PENDING_RECORDS_LIMIT {
+        pending.pop_front();
+        metrics::counter!("omnivox_records_failed_total").increment(1);
+    }
+    match serde_json::to_vec(record) {
+        Ok(mut line) => {
+            line.push(b'\n');
+            pending.push_back(line);
+        }
+        Err(fault) => tracing::error!("a call record has no JSON form: {fault}"),
+    }
+}
+
+/// Appends whole lines; a write cut short by a full disk is taken back, so that no half line stays.
+fn append(path: &Path, lines: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let before = file.metadata()?.len();
+    if let Err(fault) = file.write_all(lines).and_then(|()| file.sync_data()) {
+        let _ = file.set_len(before);
+        return Err(fault);
+    }
+    Ok(())
+}

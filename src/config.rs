@@ -1,0 +1,356 @@
+//! The typed configuration tree: one place that knows every key, its default and its limits.
+//!
+//! Sources, later ones win: defaults, the file (`--config`), the environment (`OMNIVOX_SECTION__KEY`),
+//! `--set section.key=value`. The tree is validated once, at the start; a key nobody knows is an error
+//! that names the nearest known one.
+
+mod load;
+mod network;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Sources};
+pub use network::{Network, PortRange, SipListen, SipTransport};
+
+/// Everything `omnivox serve` can be told.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Signalling: listeners and who may call.
+    pub sip: SipConfig,
+    /// Sound: ports and worker threads.
+    pub rtp: RtpConfig,
+    /// The HTTP listener: health, readiness, metrics.
+    pub http: HttpConfig,
+    /// Where records, recordings and models are kept.
+    pub data: DataConfig,
+    /// Logs on stderr.
+    pub log: LogConfig,
+    /// The built-in numbers.
+    pub numbers: NumbersConfig,
+    /// Which voice agents answer.
+    pub agents: AgentsConfig,
+    /// Limits and habits of each call.
+    pub calls: CallsConfig,
+    /// Downloaded models.
+    pub models: ModelsConfig,
+}
+
+/// `[sip]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SipConfig {
+    /// Listeners, `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`.
+    pub listen: Vec<SipListen>,
+    /// The address put into Contact, Via and SDP. Empty: the address the caller reached us at.
+    pub advertise: String,
+    /// Networks calls are taken from: `loopback`, `private`, `any`, an address or `ADDRESS/BITS`.
+    pub allow: Vec<Network>,
+    /// Transactions held at once; beyond it a new call gets 503 with Retry-After.
+    pub max_transactions: usize,
+    /// TCP connections held at once.
+    pub max_connections: usize,
+}
+
+/// `[rtp]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RtpConfig {
+    /// UDP ports for RTP (even) and RTCP (odd), `FIRST-LAST`.
+    pub ports: PortRange,
+    /// The address media sockets are bound to. `0.0.0.0`: any.
+    pub bind: IpAddr,
+    /// Media worker threads; 0 takes one per two processors.
+    pub workers: usize,
+    /// Codecs offered and taken, best first.
+    pub codecs: Vec<String>,
+    /// Packet time asked for, in ms: 10, 20, 30, 40 or 60.
+    pub ptime_ms: u8,
+    /// A call whose media stops for this long is ended, in seconds.
+    pub timeout_s: u64,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    pub listen: SocketAddr,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// The folder for call records and recordings; made if absent.
+    pub dir: PathBuf,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,sip=debug`.
+    pub level: String,
+    /// Show numbers, addresses and transcripts in logs. Off: they are masked.
+    pub personal: bool,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[numbers]`: each built-in number can be switched off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NumbersConfig {
+    /// `sip:agent@` and `sip:AGENTNAME@`.
+    pub agent: bool,
+    /// `sip:echo@`: what is said comes back.
+    pub echo: bool,
+    /// `sip:ring@`: rings, is never answered.
+    pub ring: bool,
+    /// `sip:bye@`: answers, hangs up after 2 s.
+    pub bye: bool,
+}
+
+/// `[agents]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentsConfig {
+    /// The agent behind `sip:agent@`.
+    pub default: String,
+    /// The folder of `NAME.toml` files; it need not exist.
+    pub dir: PathBuf,
+}
+
+/// `[calls]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallsConfig {
+    /// Calls at once; the next one gets 486.
+    pub max: usize,
+    /// A call is ended after this long, in seconds.
+    pub max_duration_s: u64,
+    /// Record calls with an agent as stereo WAV under `data.dir/recordings`.
+    pub record: bool,
+    /// How long a stop waits for running calls, in seconds.
+    pub drain_s: u64,
+}
+
+/// `[models]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelsConfig {
+    /// The folder of models. Empty: `data.dir/models`.
+    pub dir: PathBuf,
+    /// Where models are fetched from instead of their usual address. Empty: the usual one.
+    pub url: String,
+}
+
+impl Default for SipConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![
+                SipListen::new(SipTransport::Udp, SocketAddr::from(([0, 0, 0, 0], 5060))),
+                SipListen::new(SipTransport::Tcp, SocketAddr::from(([0, 0, 0, 0], 5060))),
+            ],
+            advertise: String::new(),
+            allow: vec![Network::Loopback, Network::Private],
+            max_transactions: 20_000,
+            max_connections: 2_000,
+        }
+    }
+}
+
+impl Default for RtpConfig {
+    fn default() -> Self {
+        Self {
+            ports: PortRange { first: 10_000, last: 19_999 },
+            bind: IpAddr::from([0, 0, 0, 0]),
+            workers: 0,
+            codecs: ["opus", "G722", "PCMU", "PCMA", "L16"].map(String::from).to_vec(),
+            ptime_ms: 20,
+            timeout_s: 30,
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("./data") }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned(), personal: false }
+    }
+}
+
+impl Default for NumbersConfig {
+    fn default() -> Self {
+        Self { agent: true, echo: true, ring: true, bye: true }
+    }
+}
+
+impl Default for AgentsConfig {
+    fn default() -> Self {
+        Self { default: "desk".to_owned(), dir: PathBuf::from("agents") }
+    }
+}
+
+impl Default for CallsConfig {
+    fn default() -> Self {
+        Self { max: 1_000, max_duration_s: 3_600, record: true, drain_s: 10 }
+    }
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self { dir: PathBuf::new(), url: String::new() }
+    }
+}
+
+impl Config {
+    /// Reads and validates the configuration from all its sources.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] that names the source, the key, and what to write instead.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let config = sources.read()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The folder of downloaded models.
+    #[must_use]
+    pub fn models_dir(&self) -> PathBuf {
+        if self.models.dir.as_os_str().is_empty() { self.data.dir.join("models") } else { self.models.dir.clone() }
+    }
+
+    /// The folder recordings go to.
+    #[must_use]
+    pub fn recordings_dir(&self) -> PathBuf {
+        self.data.dir.join("recordings")
+    }
+
+    /// Media worker threads to start.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        match self.rtp.workers {
+            0 => std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1)),
+            n => n,
+        }
+    }
+
+    /// After this long without a packet from the peer its call is ended.
+    #[must_use]
+    pub fn media_timeout(&self) -> Duration {
+        Duration::from_secs(self.rtp.timeout_s)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let bad = |key: &'static str, value: String, fix: &'static str| Err(ConfigError::Value { key, value, fix });
+        if self.sip.listen.is_empty() {
+            return bad("sip.listen", "[]".into(), "name at least one listener, such as [\"udp:0.0.0.0:5060\"]");
+        }
+        if !self.sip.advertise.is_empty() && self.sip.advertise.parse::<IpAddr>().is_err() {
+            return bad("sip.advertise", self.sip.advertise.clone(), "write an IP address, or leave it empty");
+        }
+        if self.sip.max_transactions == 0 {
+            return bad("sip.max_transactions", "0".into(), "write a number from 1");
+        }
+        if self.rtp.ports.first < 1_024 || self.rtp.ports.last <= self.rtp.ports.first {
+            return bad("rtp.ports", self.rtp.ports.to_string(), "write FIRST-LAST with 1024 <= FIRST < LAST, such as 10000-19999");
+        }
+        if ![10, 20, 30, 40, 60].contains(&self.rtp.ptime_ms) {
+            return bad("rtp.ptime_ms", self.rtp.ptime_ms.to_string(), "write 10, 20, 30, 40 or 60");
+        }
+        if self.rtp.workers > 64 {
+            return bad("rtp.workers", self.rtp.workers.to_string(), "write a number from 0 to 64");
+        }
+        if self.rtp.timeout_s == 0 {
+            return bad("rtp.timeout_s", "0".into(), "write a number of seconds from 1");
+        }
+        if self.rtp.codecs.is_empty() {
+            return bad("rtp.codecs", "[]".into(), "name at least one codec, such as [\"PCMU\"]");
+        }
+        for name in &self.rtp.codecs {
+            if !codecs::registry::SPECS.iter().any(|spec| spec.name.eq_ignore_ascii_case(name)) {
+                return bad("rtp.codecs", name.clone(), "known codecs are opus, G722, PCMU, PCMA and L16");
+            }
+        }
+        if self.calls.max == 0 {
+            return bad("calls.max", "0".into(), "write a number from 1");
+        }
+        if self.calls.max_duration_s == 0 {
+            return bad("calls.max_duration_s", "0".into(), "write a number of seconds from 1");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn with_sets(sets: &[&str]) -> Result<Config, ConfigError> {
+        Config::load(&Sources { sets: sets.iter().map(ToString::to_string).collect(), ..Sources::default() })
+    }
+
+    #[test]
+    fn nothing_configured_gives_the_documented_defaults() {
+        let config = with_sets(&[]).unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.sip.listen[0].to_string(), "udp:0.0.0.0:5060");
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.rtp.ports.to_string(), "10000-19999");
+    }
+
+    #[test]
+    fn the_commented_sample_says_exactly_the_defaults() {
+        let sample = include_str!("../omnivox.sample.toml");
+        let uncommented: String =
+            sample.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
+        let parsed: Config = toml::from_str(&uncommented).unwrap();
+        assert_eq!(parsed, Config::default());
+        let written: toml::Table = toml::from_str(&uncommented).unwrap();
+        let expected = toml::Table::try_from(Config::default()).unwrap();
+        assert_eq!(written, expected, "each key stands in the sample, and no other");
+    }
+
+    #[test]
+    fn a_value_out_of_range_names_the_key_and_the_fix() {
+        for (set, key) in [
+            ("rtp.ptime_ms=25", "rtp.ptime_ms"),
+            ("rtp.ports=\"9-5\"", "rtp.ports"),
+            ("sip.listen=[]", "sip.listen"),
+            ("rtp.codecs=[\"g729\"]", "rtp.codecs"),
+            ("calls.max=0", "calls.max"),
+            ("sip.advertise=here", "sip.advertise"),
+        ] {
+            let message = with_sets(&[set]).unwrap_err().to_string();
+            assert!(message.contains(key), "{set}: {message}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Where the configuration comes from: the sources are merged as TOML tables, checked against the known
+//! keys, then read into the typed tree.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::Config;
+
+/// The environment variables read begin with this; `__` separates section and key.
+const ENV_PREFIX: &str = "OMNIVOX_";
+/// A key is suggested when it is at least this much like the one written (Jaro-Winkler, 0 to 1).
+const SUGGESTION_LIKENESS: f64 = 0.75;
+
+/// What the configuration is read from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file named by `--config`. It must exist; `None` reads no file.
+    pub file: Option<PathBuf>,
+    /// Environment variables; others than `OMNIVOX_SECTION__KEY` are passed over.
+    pub env: Vec<(String, String)>,
+    /// `--set section.key=value`, in order.
+    pub sets: Vec<String>,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}. Check the path given to --config", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{path} is not valid TOML: {message}", path = path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words, with line and column.
+        message: String,
+    },
+    /// Nobody knows this key.
+    #[error("{origin}: unknown key `{key}`{suggestion}")]
+    UnknownKey {
+        /// File, environment variable or `--set`.
+        origin: String,
+        /// The key written.
+        key: String,
+        /// What was meant, perhaps.
+        suggestion: String,
+    },
+    /// A `--set` that is not `section.key=value`.
+    #[error("--set {0}: write section.key=value, such as --set log.format=json")]
+    Set(String),
+    /// A value of the wrong type or form.
+    #[error("configuration: {0}")]
+    Type(String),
+    /// A value out of its range.
+    #[error("configuration: {key} = {value}: {fix}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// The value found.
+        value: String,
+        /// What to write instead.
+        fix: &'static str,
+    },
+}
+
+impl Sources {
+    /// The sources of a command line: its file, this process's environment, its `--set`s.
+    #[must_use]
+    pub fn from_command_line(file: Option<&Path>, sets: &[String]) -> Self {
+        Self { file: file.map(Path::to_path_buf), env: std::env::vars().collect(), sets: sets.to_vec() }
+    }
+
+    pub(super) fn read(&self) -> Result<Config, ConfigError> {
+        let known = Table::try_from(Config::default()).map_err(|fault| ConfigError::Type(fault.to_string()))?;
+        let mut merged = Table::new();
+        if let Some(path) = &self.file {
+            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+            let table: Table = toml::from_str(&text)
+                .map_err(|fault| ConfigError::Syntax { path: path.clone(), message: fault.to_string() })?;
+            check_keys(&known, &table, &path.display().to_string(), "")?;
+            merge(&mut merged, table);
+        }
+        for (name, text) in &self.env {
+            let Some((section, key)) = name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.split_once("__")) else { continue };
+            let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
+            set(&mut merged, &known, &section, &key, text, name)?;
+        }
+        for text in &self.sets {
+            let fault = || ConfigError::Set(text.clone());
+            let (path, value) = text.split_once('=').ok_or_else(fault)?;
+            let (section, key) = path.trim().split_once('.').ok_or_else(fault)?;
+            set(&mut merged, &known, section, key, value.trim(), "--set")?;
+        }
+        merged.try_into().map_err(|fault: toml::de::Error| ConfigError::Type(fault.to_string().trim().replace('\n', " ")))
+    }
+}
+
+fn set(merged: &mut Table, known: &Table, section: &str, key: &str, text: &str, origin: &str) -> Result<(), ConfigError> {
+    let mut single = Table::new();
+    let example = known.get(section).and_then(|table| table.get(key));
+    single.insert(key.to_owned(), value_like(example, text));
+    let mut table = Table::new();
+    table.insert(section.to_owned(), Value::Table(single));
+    check_keys(known, &table, origin, "")?;
+    merge(merged, table);
+    Ok(())
+}
+
+/// Reads `text` as the kind of value that `example` is, so that nobody has to quote strings in a shell.
+fn value_like(example: Option<&Value>, text: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("v = {text}")).ok().and_then(|mut table| table.remove("v"));
+    match (example, parsed) {
+        (Some(Value::String(_)), Some(value @ Value::String(_))) => value,
+        (Some(Value::String(_)), _) => Value::String(text.to_owned()),
+        (Some(Value::Array(_)), Some(value @ Value::Array(_))) => value,
+        (Some(Value::Array(_)), _) => {
+            Value::Array(text.split(',').map(|item| Value::String(item.trim().trim_matches('"').to_owned())).collect())
+        }
+        (_, Some(value)) => value,
+        (_, None) => Value::String(text.to_owned()),
+    }
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+fn check_keys(known: &Table, table: &Table, origin: &str, prefix: &str) -> Result<(), ConfigError> {
+    for (key, value) in table {
+        match (known.get(key), value) {
+            (None, _) => return Err(unknown(known, origin, prefix, key)),
+            (Some(Value::Table(known)), Value::Table(table)) => check_keys(known, table, origin, &format!("{prefix}{key}."))?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn unknown(known: &Table, origin: &str, prefix: &str, key: &str) -> ConfigError {
+    let nearest = known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+    let suggestion = match nearest {
+        Some(near) if strsim::jaro_winkler(near, key) >= SUGGESTION_LIKENESS => format!(": did you mean `{prefix}{near}`?"),
+        _ => format!(": known here are {}", known.keys().cloned().collect::<Vec<_>>().join(", ")),
+    };
+    ConfigError::UnknownKey { origin: origin.to_owned(), key: format!("{prefix}{key}"), suggestion }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::LogFormat;
+
+    fn write(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let file = write("[log]\nlevel = \"warn\"\nformat = \"json\"\n[calls]\nmax = 3\n");
+        let sources = Sources {
+            file: Some(file.path().to_owned()),
+            env: vec![("OMNIVOX_LOG__LEVEL".into(), "debug".into()), ("PATH".into(), "/bin".into())],
+            sets: vec!["calls.max=5".into(), "sip.listen=udp:127.0.0.1:0,tcp:127.0.0.1:0".into()],
+        };
+        let config = Config::load(&sources).unwrap();
+        assert_eq!(config.log.level, "debug");
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.calls.max, 5);
+        assert_eq!(config.sip.listen.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_a_suggestion() {
+        let file = write("[sip]\nlisten_on = []\n");
+        let message = Config::load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }).unwrap_err().to_string();
+        assert!(message.contains("sip.listen_on") && message.contains("did you mean `sip.listen`"), "{message}");
+        let env = vec![("OMNIVOX_LGO__LEVEL".into(), "debug".into())];
+        let message = Config::load(&Sources { env, ..Sources::default() }).unwrap_err().to_string();
+        assert!(message.contains("OMNIVOX_LGO__LEVEL") && message.contains("`log`"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_file_a_broken_one_and_a_wrong_type_say_what_to_mend() {
+        let load = |path: &Path| Config::load(&Sources { file: Some(path.to_owned()), ..Sources::default() });
+        assert!(load(Path::new("/nowhere/omnivox.toml")).unwrap_err().to_string().contains("/nowhere/omnivox.toml"));
+        let message = load(write("[sip\n").path()).unwrap_err().to_string();
+        assert!(message.contains("line 1"), "{message}");
+        let message = load(write("[calls]\nmax = \"many\"\n").path()).unwrap_err().to_string();
+        assert!(message.contains("calls") || message.contains("max"), "{message}");
+        assert!(matches!(Config::load(&Sources { sets: vec!["nonsense".into()], ..Sources::default() }), Err(ConfigError::Set(_))));
+    }
+}

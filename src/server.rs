@@ -1,0 +1,279 @@
+//! A running server, for `omnivox serve` and for programs that embed it.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use omnivox::{Config, Server};
+//! let server = Server::builder(Config::default())
+//!     .number("hello", |mut call| async move {
+//!         call.play_wav("hello.wav".as_ref(), false).await.ok();
+//!         call
+//!     })
+//!     .start()
+//!     .await?;
+//! server.run_until(async { tokio::signal::ctrl_c().await.ok(); }).await
+//! # }
+//! ```
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use sip::endpoint::{CallId, Event};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::agents::Agents;
+use crate::call::Command;
+use crate::call::app::{ActiveCall, App};
+use crate::call::driver::{CALL_QUEUE, Driver, Incoming, record_refusal};
+use crate::call::inbound::{self, Facts};
+use crate::call::record::RecordSink;
+use crate::config::Config;
+use crate::http::{self, HttpState};
+use crate::hub::{Hub, Observer};
+use crate::readiness::Readiness;
+
+/// How often gauges of the media workers are refreshed.
+const GAUGES_EVERY: Duration = Duration::from_secs(5);
+/// A stopping server that has said BYE to its calls waits this long for them to end.
+const BYE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Builds a [`Server`].
+#[derive(Default)]
+pub struct ServerBuilder {
+    config: Config,
+    agents: HashMap<String, agent::session::Agent>,
+    apps: HashMap<String, App>,
+    observer: Option<Observer>,
+    metrics: Option<PrometheusHandle>,
+    http: bool,
+}
+
+impl ServerBuilder {
+    /// Answers calls to `sip:NAME@` with code: it gets the call once it is up and gives it back to hang up.
+    #[must_use]
+    pub fn number<F, R>(mut self, name: &str, handler: F) -> Self
+    where
+        F: Fn(ActiveCall) -> R + Send + Sync + 'static,
+        R: Future<Output = ActiveCall> + Send + 'static,
+    {
+        self.apps.insert(name.to_ascii_lowercase(), App::new(handler));
+        self
+    }
+
+    /// Answers calls to `sip:NAME@` with this agent.
+    #[must_use]
+    pub fn agent(mut self, agent: agent::session::Agent) -> Self {
+        self.agents.insert(agent.name.to_ascii_lowercase(), agent);
+        self
+    }
+
+    /// Is told of everything that happens in conversations.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Fn(&str, &agent::session::SessionEvent) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Serves health, readiness and metrics on `http.listen`.
+    #[must_use]
+    pub fn http(mut self, metrics: Option<PrometheusHandle>) -> Self {
+        self.http = true;
+        self.metrics = metrics;
+        self
+    }
+
+    /// Binds everything and begins to take calls. Models load behind it.
+    ///
+    /// # Errors
+    /// A port in use, a folder that cannot be written, an agent's definition that is wrong: what, and how to mend it.
+    pub async fn start(self) -> anyhow::Result<Server> {
+        let config = Arc::new(self.config);
+        let (records, records_task) = RecordSink::start(&config.data.dir)?;
+        if config.calls.record {
+            let dir = config.recordings_dir();
+            std::fs::create_dir_all(&dir).map_err(|fault| {
+                anyhow::anyhow!("cannot make the folder {}: {fault}. Set data.dir, or calls.record=false", dir.display())
+            })?;
+        }
+        let agents = Agents::load(&config, self.agents)?;
+        let media = media::Media::start(crate::call::sound::media_config(&config))?;
+        let (sip, events) = sip::io::SipStack::bind(crate::call::sound::stack_config(&config)).await?;
+        let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
+        let readiness = Arc::new(Readiness::new());
+        let stop = CancellationToken::new();
+        let http_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let hub = Arc::new(Hub::new(Arc::clone(&config), sip, media, agents, self.apps, records, self.observer));
+        if let Some(listener) = listener {
+            let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics };
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                if let Err(fault) = http::serve(listener, state, stop).await {
+                    tracing::error!("the HTTP listener broke: {fault}");
+                }
+            });
+        }
+        hub.agents.warm_up(&readiness);
+        let dispatcher = tokio::spawn(dispatch(Arc::clone(&hub), events));
+        tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
+        Ok(Server { hub, readiness, stop, dispatcher, records_task, http_addr })
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    hub: Arc<Hub>,
+    readiness: Arc<Readiness>,
+    stop: CancellationToken,
+    dispatcher: tokio::task::JoinHandle<()>,
+    records_task: tokio::task::JoinHandle<()>,
+    http_addr: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Begins to build a server.
+    #[must_use]
+    pub fn builder(config: Config) -> ServerBuilder {
+        ServerBuilder { config, ..ServerBuilder::default() }
+    }
+
+    /// The SIP listeners, with the ports they really got.
+    #[must_use]
+    pub fn sip_addrs(&self) -> Vec<(sip::endpoint::Transport, SocketAddr)> {
+        self.hub.sip.local_addrs().to_vec()
+    }
+
+    /// The HTTP listener, where there is one.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
+    }
+
+    /// What is not ready yet.
+    #[must_use]
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Takes calls until `until`, then drains and stops.
+    ///
+    /// # Errors
+    /// Records that could not be written.
+    pub async fn run_until(self, until: impl Future<Output = ()>) -> anyhow::Result<()> {
+        until.await;
+        self.shut_down().await
+    }
+
+    /// Stops: new calls get 503, running ones finish within `calls.drain_s`, then are told BYE.
+    ///
+    /// # Errors
+    /// Records that could not be written.
+    pub async fn shut_down(self) -> anyhow::Result<()> {
+        self.hub.stopping.store(true, Ordering::Relaxed);
+        self.readiness.add("the server is stopping");
+        let running = self.hub.running();
+        if running > 0 {
+            tracing::info!("stopping: {running} calls have {} s to finish", self.hub.config.calls.drain_s);
+        }
+        if !self.idle_within(Duration::from_secs(self.hub.config.calls.drain_s)).await {
+            self.hub.command_all(Command::ShutDown);
+            if !self.idle_within(BYE_WITHIN).await {
+                tracing::warn!("{} calls did not confirm their end", self.hub.running());
+            }
+        }
+        self.stop.cancel();
+        self.hub.sip.shutdown().await;
+        self.hub.media.shutdown();
+        let _ = self.dispatcher.await;
+        drop(self.hub);
+        // The writer ends when the last call has let go of the hub; calls that hang on to it are not waited for.
+        let _ = tokio::time::timeout(BYE_WITHIN, self.records_task).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    async fn idle_within(&self, limit: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + limit;
+        while self.hub.running() > 0 {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        true
+    }
+}
+
+/// Hands each call its events.
+async fn dispatch(hub: Arc<Hub>, mut events: sip::io::EventReceiver) {
+    let mut calls: HashMap<CallId, mpsc::Sender<Event>> = HashMap::new();
+    while let Some(event) = events.recv().await {
+        let call = event.call();
+        if let Event::Incoming { request, from_uri, request_uri, source, offer, .. } = event {
+            let incoming = Incoming { call, request, from_uri, request_uri, source, offer };
+            if let Some(sender) = begin(&hub, incoming) {
+                calls.insert(call, sender);
+            }
+            continue;
+        }
+        let is_over = matches!(event, Event::Ended { .. });
+        if let Some(sender) = calls.get(&call)
+            && let Err(mpsc::error::TrySendError::Full(_)) = sender.try_send(event)
+        {
+            tracing::error!("a call's signalling came faster than it could be handled: it is ended");
+            hub.sip.bye(call);
+            calls.remove(&call);
+        }
+        if is_over {
+            calls.remove(&call);
+        }
+    }
+}
+
+/// Admits or refuses a call that came in.
+fn begin(hub: &Arc<Hub>, mut incoming: Incoming) -> Option<mpsc::Sender<Event>> {
+    let user = crate::call::sound::user_of(&incoming.request_uri);
+    let facts = Facts {
+        user: &user,
+        peer: incoming.source.remote.ip(),
+        running: hub.running(),
+        stopping: hub.stopping.load(Ordering::Relaxed),
+    };
+    match inbound::admit(&hub.config, facts, hub.as_ref()) {
+        Ok(target) => {
+            let (sender, receiver) = mpsc::channel(CALL_QUEUE);
+            let (guard, commands) = hub.enter(incoming.call);
+            let offer = incoming.offer.take();
+            let driver = Driver::new(Arc::clone(hub), &incoming, target);
+            tokio::spawn(async move {
+                driver.run(offer, receiver, commands).await;
+                drop(guard);
+            });
+            Some(sender)
+        }
+        Err(refusal) => {
+            hub.sip.reject(incoming.call, refusal.code);
+            record_refusal(&hub.records, &incoming, &refusal);
+            None
+        }
+    }
+}
+
+async fn refresh_gauges(hub: Arc<Hub>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(GAUGES_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                let stats = hub.media.stats();
+                metrics::gauge!("omnivox_media_legs").set(stats.legs as f64);
+                metrics::counter!("omnivox_media_rounds_total").absolute(stats.rounds);
+            }
+            () = stop.cancelled() => return,
+        }
+    }
+}

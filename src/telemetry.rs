@@ -1,0 +1,82 @@
+//! Logs and metrics of the process. Logs go to stderr; numbers, addresses and transcripts pass through
+//! [`Masked`], so that nothing personal stands in them unless `log.personal` asks for it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::config::{LogConfig, LogFormat};
+
+static SHOW_PERSONAL: AtomicBool = AtomicBool::new(false);
+
+/// Upper bounds of the latency histograms, in seconds.
+const LATENCY_BUCKETS_S: [f64; 12] = [0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 5.0];
+
+/// Something personal: shown in full only when `log.personal` is set, masked otherwise.
+pub struct Masked<'a>(pub &'a str);
+
+impl fmt::Display for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if SHOW_PERSONAL.load(Ordering::Relaxed) {
+            return f.write_str(self.0);
+        }
+        write!(f, "<{} characters>", self.0.chars().count())
+    }
+}
+
+impl fmt::Debug for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Sends logs to stderr as configured. Only the first call of a process has an effect.
+///
+/// # Errors
+/// The filter in `log.level` cannot be read.
+pub fn init_logs(config: &LogConfig) -> anyhow::Result<()> {
+    SHOW_PERSONAL.store(config.personal, Ordering::Relaxed);
+    let filter = EnvFilter::try_new(&config.level)
+        .map_err(|fault| anyhow::anyhow!("log.level = \"{}\": {fault}. Write error, warn, info, debug, trace, or a filter such as info,sip=debug", config.level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    // A second call in one process (tests, examples) keeps the first subscriber.
+    let _ = match config.format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// Starts collecting metrics; the handle renders them for `/metrics`.
+///
+/// # Errors
+/// The bucket bounds are refused, or a recorder is installed already.
+pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS_S)?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| anyhow::anyhow!("a metrics recorder runs in this process already"))?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("omnivox_calls", "Calls in progress");
+    describe_counter!("omnivox_calls_total", "Calls ended, by end class and reason");
+    describe_counter!("omnivox_calls_refused_total", "Calls refused before they began, by SIP status code");
+    describe_histogram!("omnivox_response_gap_seconds", Unit::Seconds, "From the caller's last sound to the agent's first, per turn");
+    describe_counter!("omnivox_turns_total", "Turns, by who spoke");
+    describe_counter!("omnivox_interruptions_total", "Times a caller interrupted the agent");
+    describe_counter!("omnivox_provider_failures_total", "Failures of recognisers, brains and voices, by stage");
+    describe_gauge!("omnivox_media_legs", "Legs the media workers own");
+    describe_counter!("omnivox_media_rounds_total", "Rounds the media workers ran");
+    describe_counter!("omnivox_media_packets_total", "RTP packets of ended calls, by direction");
+    describe_counter!("omnivox_media_lost_packets_total", "RTP packets callers sent that never came, of ended calls");
+    describe_counter!("omnivox_media_ring_drops_total", "Frames dropped at a full ring, of ended calls, by ring");
+    describe_counter!("omnivox_records_failed_total", "Call records that could not be written");
+}
