@@ -31,6 +31,11 @@ const MAX_SHORT_FRAMES: usize = MAX_PACKET_MS / 10;
 const SCRATCH_BYTES: usize = 2400;
 /// A packet of at most this size is the encoder's way to say that nothing need be sent.
 const DTX_BYTES: usize = 2;
+/// libopus goes on with noise as long as it is asked to. That is right in a pause of a peer with
+/// discontinuous transmission; for a peer that vanished in mid-word it is faded between these.
+const FADE_MS: (u32, u32) = (100, 300);
+/// Fade-in after such a loss.
+const RETURN_MS: u32 = 5;
 
 /// PCM to Opus packets.
 pub struct OpusEncoder {
@@ -143,6 +148,10 @@ impl Encoder for OpusEncoder {
 pub struct OpusDecoder {
     decoder: libopus::Decoder,
     rate: SampleRate,
+    /// Samples made up since the last packet.
+    lost: usize,
+    /// The last packet announced a pause.
+    pausing: bool,
 }
 
 impl OpusDecoder {
@@ -153,8 +162,37 @@ impl OpusDecoder {
     pub fn new(rate: SampleRate) -> Result<Self, CodecError> {
         check_rate(rate)?;
         let decoder = libopus::Decoder::new(rate.hz(), libopus::Channels::Mono).map_err(refused)?;
-        Ok(Self { decoder, rate })
+        Ok(Self { decoder, rate, lost: 0, pausing: false })
     }
+
+    /// Gain after so many lost samples, 32768 for one.
+    fn gain(&self, lost: usize) -> i32 {
+        let (from, to) = FADE_MS;
+        let (from, to) = (self.rate.samples_in_ms(from), self.rate.samples_in_ms(to));
+        let left = to.saturating_sub(lost).min(to - from);
+        ((left << 15) / (to - from).max(1)) as i32
+    }
+
+    /// Brings the level back over the first samples after a loss that was faded.
+    fn fade_in(&mut self, pcm: &mut [i16]) {
+        let gain = self.gain(self.lost);
+        self.lost = 0;
+        if gain == ONE {
+            return;
+        }
+        let samples = self.rate.samples_in_ms(RETURN_MS);
+        for (step, sample) in pcm.iter_mut().take(samples).enumerate() {
+            let gain = gain + (ONE - gain) * step as i32 / samples as i32;
+            *sample = scaled(*sample, gain);
+        }
+    }
+}
+
+/// A gain of one.
+const ONE: i32 = 1 << 15;
+
+fn scaled(sample: i16, gain: i32) -> i16 {
+    ((i32::from(sample) * gain) >> 15) as i16
 }
 
 impl Decoder for OpusDecoder {
@@ -175,11 +213,10 @@ impl Decoder for OpusDecoder {
             });
         }
         let out = crate::room(payload.len(), needed, out)?;
-        self.decoder.decode(payload, out, false).map_err(|error| CodecError::BadPayload {
-            codec: "opus",
-            size_bytes: payload.len(),
-            reason: error.description(),
-        })
+        let samples = self.decoder.decode(payload, out, false).map_err(|error| unreadable(payload, error))?;
+        self.pausing = payload.len() <= DTX_BYTES;
+        self.fade_in(out);
+        Ok(samples)
     }
 
     fn conceal(&mut self, out: &mut [i16]) -> usize {
@@ -191,6 +228,16 @@ impl Decoder for OpusDecoder {
             let done = if head.is_empty() { 0 } else { self.decoder.decode(&[], head, false).unwrap_or(0) };
             head.get_mut(done..).unwrap_or_default().fill(0);
             tail.fill(0);
+        }
+        if self.pausing {
+            return out.len();
+        }
+        for sample in out.iter_mut() {
+            let gain = self.gain(self.lost);
+            self.lost = self.lost.saturating_add(1);
+            if gain < ONE {
+                *sample = scaled(*sample, gain);
+            }
         }
         out.len()
     }
@@ -210,11 +257,9 @@ impl Decoder for OpusDecoder {
         let Some(out) = out.get_mut(..whole).filter(|out| !out.is_empty()) else {
             return Ok(0);
         };
-        self.decoder.decode(next_payload, out, true).map_err(|error| CodecError::BadPayload {
-            codec: "opus",
-            size_bytes: next_payload.len(),
-            reason: error.description(),
-        })
+        let samples = self.decoder.decode(next_payload, out, true).map_err(|error| unreadable(next_payload, error))?;
+        self.fade_in(out);
+        Ok(samples)
     }
 
     fn samples_in(&self, payload: &[u8]) -> usize {
@@ -324,6 +369,10 @@ fn bandwidth(max_playback_hz: u32) -> libopus::Bandwidth {
         16_001..=24_000 => libopus::Bandwidth::Superwideband,
         _ => libopus::Bandwidth::Fullband,
     }
+}
+
+fn unreadable(payload: &[u8], error: libopus::Error) -> CodecError {
+    CodecError::BadPayload { codec: "opus", size_bytes: payload.len(), reason: error.description() }
 }
 
 fn refused(error: libopus::Error) -> CodecError {

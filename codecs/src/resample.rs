@@ -3,10 +3,10 @@
 //!
 //! With `f` the lower of the two rates: flat within 0.1 dB up to 0.42 `f` (3.4 kHz for 8 kHz),
 //! images and aliases from 0.515 `f` on at least 65 dB down (`tests/resampling.rs` measures both).
-//! The delay is 24 samples at the lower rate: 3 ms at 8 kHz, 1.5 ms at 16 kHz.
+//! The delay is 24 to 26 samples at the lower rate: 3 ms at 8 kHz, 1.5 ms at 16 kHz.
 //!
-//! Coefficients are 16-bit, shared by all resamplers of one ratio (2 to 42 KiB a ratio); a
-//! resampler's own state is its delay line, 0.4 to 1 KiB.
+//! Coefficients are 16-bit, shared by all resamplers of one ratio (0.1 to 42 KiB for the usual ratios); a
+//! resampler's own state is its delay line, 0.5 to 1 KiB.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
