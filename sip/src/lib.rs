@@ -7,11 +7,13 @@
 //! - Nothing outside `io` reads a clock, a socket or entropy: time and seeds are arguments.
 //! - A [`Message`] is immutable bytes with an index; what is sent is built once by [`build::Builder`].
 
+pub mod auth;
 pub mod build;
 pub mod headers;
 pub mod message;
 pub mod method;
 pub mod parse;
+pub mod stream;
 pub mod uri;
 
 pub use build::Builder;
