@@ -313,13 +313,8 @@ impl Authorization {
     #[must_use]
     pub fn matches(&self, ha1: &str, method: &str, body: &[u8]) -> bool {
         let request = Signed { method, uri: &self.uri, body };
-        let parts = digest::Parts {
-            nonce: &self.nonce,
-            nc: &self.nc,
-            cnonce: &self.cnonce,
-            qop: self.qop,
-            request: &request,
-        };
+        let parts =
+            digest::Parts { nonce: &self.nonce, nc: &self.nc, cnonce: &self.cnonce, qop: self.qop, request: &request };
         let expected = self.algorithm.response(ha1, &parts);
         constant_time_eq(expected.as_bytes(), self.response.to_ascii_lowercase().as_bytes())
     }

@@ -12,7 +12,9 @@ pub mod build;
 pub mod headers;
 pub mod message;
 pub mod method;
+pub mod negotiate;
 pub mod parse;
+pub mod sdp;
 pub mod stream;
 pub mod uri;
 

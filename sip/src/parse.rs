@@ -218,10 +218,10 @@ pub(crate) fn parse(data: Bytes, limits: &Limits, framing: Framing) -> Result<Me
     let body_end = body_end(&wire, &head, limits, framing, &mut faults);
     let body = (head.end.min(body_end), body_end);
     let message = Message { wire, text, start, index: head.index, body, source: None };
-    if faults.first.is_none() {
-        if let Err((kind, at)) = check::check(&message, limits) {
-            faults.note(kind, at);
-        }
+    if faults.first.is_none()
+        && let Err((kind, at)) = check::check(&message, limits)
+    {
+        faults.note(kind, at);
     }
     match faults.first {
         None => Ok(message),

@@ -31,15 +31,7 @@ impl StreamFramer {
     /// A framer for a fresh connection.
     #[must_use]
     pub fn new(limits: Limits) -> StreamFramer {
-        StreamFramer {
-            buffer: BytesMut::new(),
-            limits,
-            scanned: 0,
-            total: None,
-            line_ends: 0,
-            pings: 0,
-            broken: false,
-        }
+        StreamFramer { buffer: BytesMut::new(), limits, scanned: 0, total: None, line_ends: 0, pings: 0, broken: false }
     }
 
     /// Takes what was read. After a break it is thrown away.
@@ -78,7 +70,7 @@ impl StreamFramer {
         self.scanned = 0;
         let data = self.buffer.split_to(total).freeze();
         let result = parse(data, &self.limits, Framing::Stream);
-        self.broken = result.as_ref().is_err_and(|e| breaks(e));
+        self.broken = result.as_ref().is_err_and(breaks);
         Some(result)
     }
 

@@ -577,7 +577,10 @@ mod tests {
         let uri = Uri::sip(Some("a b@c"), "::1", Some(5060)).unwrap();
         assert_eq!(uri.as_str(), "sip:a%20b%40c@[::1]:5060");
         assert_eq!(uri.user_decoded().unwrap(), "a b@c");
-        assert_eq!(uri.with_param("lr", None).with_param("x", Some("1;2")).as_str(), "sip:a%20b%40c@[::1]:5060;lr;x=1%3B2");
+        assert_eq!(
+            uri.with_param("lr", None).with_param("x", Some("1;2")).as_str(),
+            "sip:a%20b%40c@[::1]:5060;lr;x=1%3B2"
+        );
         assert!(Uri::sip(None, "a b", None).is_err());
     }
 

@@ -100,9 +100,7 @@ impl Algorithm {
         };
         match parts.qop {
             None => self.hash(&[ha1, nonce, ha2.as_bytes()]),
-            Some(qop) => {
-                self.hash(&[ha1, nonce, parts.nc.as_bytes(), cnonce, qop.as_str().as_bytes(), ha2.as_bytes()])
-            }
+            Some(qop) => self.hash(&[ha1, nonce, parts.nc.as_bytes(), cnonce, qop.as_str().as_bytes(), ha2.as_bytes()]),
         }
     }
 

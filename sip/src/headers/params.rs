@@ -39,9 +39,7 @@ impl<'a> Params<'a> {
     /// A quoted value is answered without its quotes, with its escapes still in ([`unescape`]).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        self.iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.map_or("", unquote))
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.map_or("", unquote))
     }
 
     /// Whether a parameter of this name is there, with or without a value.

@@ -123,11 +123,13 @@ fn slash(text: &str) -> Result<&str, HeaderError> {
 /// `host [: port]` with white space around the colon, as section 25.1's COLON allows.
 fn sent_by_parts(text: &str) -> Result<(&str, Option<u16>, &str), HeaderError> {
     let bad = |_| HeaderError::BadVia;
-    let (host_end, port, after) = scan_hostport(text.as_bytes(), 0).or_else(|error| {
-        // `host: 5060`: the colon is there, the digits come after white space.
-        let colon = text.rfind(':').filter(|_| error == crate::uri::UriError::BadPort).ok_or(error)?;
-        scan_hostport(text.get(..colon).unwrap_or("").as_bytes(), 0)
-    }).map_err(bad)?;
+    let (host_end, port, after) = scan_hostport(text.as_bytes(), 0)
+        .or_else(|error| {
+            // `host: 5060`: the colon is there, the digits come after white space.
+            let colon = text.rfind(':').filter(|_| error == crate::uri::UriError::BadPort).ok_or(error)?;
+            scan_hostport(text.get(..colon).unwrap_or("").as_bytes(), 0)
+        })
+        .map_err(bad)?;
     let host = text.get(..host_end).ok_or(HeaderError::BadVia)?;
     let rest = trim_start(text.get(after..).unwrap_or(""));
     match rest.strip_prefix(':') {
@@ -175,8 +177,19 @@ mod tests {
     #[test]
     fn refuses_what_breaks_the_grammar() {
         for bad in [
-            "", "SIP/2.0/UDP", "SIP/2.0/UDP ", "SIP/2.0 h", "HTTP/2.0/UDP h", "SIP/2.0/UDP h;;", "SIP/2.0/UDP h;a b",
-            "SIP/2.0/UDP h:99999", "SIP/2.0/UDP h:", "SIP/2.0/UDP [::1", "SIP/2.0/UDP h x", "SIP/2.0/UDP h;=x", "SIP/2.0/UDP h : x",
+            "",
+            "SIP/2.0/UDP",
+            "SIP/2.0/UDP ",
+            "SIP/2.0 h",
+            "HTTP/2.0/UDP h",
+            "SIP/2.0/UDP h;;",
+            "SIP/2.0/UDP h;a b",
+            "SIP/2.0/UDP h:99999",
+            "SIP/2.0/UDP h:",
+            "SIP/2.0/UDP [::1",
+            "SIP/2.0/UDP h x",
+            "SIP/2.0/UDP h;=x",
+            "SIP/2.0/UDP h : x",
         ] {
             assert!(Via::parse(bad).is_err(), "{bad}");
         }
