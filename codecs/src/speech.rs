@@ -2,6 +2,8 @@
 //!
 //! earshot takes 16 kHz audio in frames of 16 ms. It misfires where the band of 4 to 8 kHz is empty,
 //! so narrowband audio is brought to 16 kHz by linear interpolation, whose images fill that band.
+//! Wideband audio is first averaged down to about 8 kHz: a narrowband call that comes over a
+//! wideband codec is as empty up there, and speech is found as well without its upper half.
 
 use crate::SampleRate;
 use earshot::Detector;
@@ -9,6 +11,7 @@ use earshot::Detector;
 /// Samples in one of earshot's frames (16 ms at 16 kHz).
 const FRAME_SAMPLES: usize = 256;
 const DETECTOR_HZ: u64 = 16_000;
+const NARROW_HZ: u64 = 8_000;
 /// One step of the interpolation's position.
 const ONE: u64 = 1 << 16;
 
@@ -18,7 +21,7 @@ pub struct SpeechGate {
     detector: Box<Detector>,
     frame: [i16; FRAME_SAMPLES],
     filled: usize,
-    /// Input samples averaged into one before the interpolation: more than 1 from 32 kHz on.
+    /// Input samples averaged into one before the interpolation: more than 1 from 16 kHz on.
     average: u32,
     sum: i32,
     summed: u32,
@@ -34,7 +37,7 @@ impl SpeechGate {
     #[must_use]
     pub fn new(rate: SampleRate) -> Self {
         let hz = u64::from(rate.hz().clamp(1_000, 384_000));
-        let average = (hz / DETECTOR_HZ).max(1);
+        let average = (hz / NARROW_HZ).max(1);
         let step = hz * ONE / (average * DETECTOR_HZ);
         Self {
             detector: Box::new(Detector::default()),
