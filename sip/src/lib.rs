@@ -9,6 +9,8 @@
 
 pub mod auth;
 pub mod build;
+pub mod dialog;
+pub mod endpoint;
 pub mod headers;
 pub mod message;
 pub mod method;
@@ -16,9 +18,12 @@ pub mod negotiate;
 pub mod parse;
 pub mod sdp;
 pub mod stream;
+pub mod timer;
+pub mod transaction;
 pub mod uri;
 
 pub use build::Builder;
+pub use endpoint::{CallId, EndCause, Endpoint, EndpointConfig, EndpointLimits, Event, OutgoingCall, Source, Transport};
 pub use headers::{CSeq, HeaderError, Name, NameAddr, Params, Via};
 pub use message::{Message, StartLine};
 pub use method::Method;

@@ -1,0 +1,206 @@
+//! The endpoint: messages in, calls out, without I/O. Transactions, dialogs and the rules of a user agent (RFC 3261
+//! sections 8 to 15) behind one facade.
+//!
+//! Whoever owns an [`Endpoint`] feeds it with [`receive`](Endpoint::receive), wakes it with [`tick`](Endpoint::tick) when
+//! [`next_wake`](Endpoint::next_wake) says so, gives it commands, and after each of these takes everything that
+//! [`poll`](Endpoint::poll) has: messages to send and events for the user.
+//!
+//! Invariants:
+//! - It reads no clock, no socket and no entropy: `now` and the seed are arguments. The same inputs give the same outputs.
+//! - What peers can make grow is bounded by [`EndpointLimits`].
+//! - What can be refused without remembering anything is refused statelessly (section 8.2.7), with a tag that is a hash of
+//!   the request, so that a flood of nonsense costs no memory.
+//! - Every call ends with exactly one [`Event::Ended`].
+
+mod arena;
+mod call;
+mod commands;
+mod config;
+mod event;
+mod inbound;
+mod outbound;
+mod own;
+mod reoffer;
+mod responses;
+mod secret;
+mod transactions;
+mod validate;
+mod write;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::message::Message;
+use crate::parse::ParseError;
+use crate::timer::TimerWheel;
+
+pub use self::commands::{CommandError, OutgoingCall};
+pub use self::config::{EndpointConfig, EndpointLimits};
+pub use self::event::{CallId, Destination, EndCause, Event, FlowId, Output, SendId, Source, Target, Transport};
+
+use self::arena::{Arena, Key};
+use self::call::Call;
+use self::secret::{FingerprintMap, Secret};
+use self::transactions::Txn;
+
+/// The methods that an endpoint understands, as its Allow header says.
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";
+
+/// Marks the wheel's keys that belong to calls, not transactions.
+const CALL_MARK: u64 = 1 << 62;
+
+/// Counters since the start, and what is held now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EndpointStats {
+    /// Calls held now.
+    pub calls: usize,
+    /// Transactions held now.
+    pub transactions: usize,
+    /// Timer entries held now.
+    pub timers: usize,
+    /// Requests received, repeats included.
+    pub requests_received: u64,
+    /// Responses received.
+    pub responses_received: u64,
+    /// Requests that were repeats.
+    pub repeats_received: u64,
+    /// Messages that could not be read.
+    pub unreadable: u64,
+    /// Responses and requests that belonged to nothing.
+    pub strays: u64,
+    /// Messages that we sent again.
+    pub repeats_sent: u64,
+    /// Requests refused for a limit, or while draining (503).
+    pub refused_busy: u64,
+    /// Requests refused for what is in them (4xx, 5xx), by rule rather than by the user.
+    pub refused_invalid: u64,
+}
+
+/// One SIP user agent, server and client.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: EndpointConfig,
+    secret: Secret,
+    transactions: Arena<Txn>,
+    servers: FingerprintMap<Key>,
+    clients: FingerprintMap<Key>,
+    merges: FingerprintMap<Key>,
+    calls: Arena<Call>,
+    dialogs: FingerprintMap<Key>,
+    wheel: TimerWheel,
+    due: Vec<u64>,
+    outputs: VecDeque<Output>,
+    refusing: bool,
+    stats: EndpointStats,
+}
+
+impl Endpoint {
+    /// An endpoint with nothing in it. Peers must not be able to guess the seed: tags, branches and Call-IDs are made from
+    /// it.
+    pub fn new(config: EndpointConfig, seed: u64) -> Self {
+        Self::with_secret(config, Secret::new(seed))
+    }
+
+    /// Like [`new`](Self::new), with 128 bits of seed.
+    pub fn with_key(config: EndpointConfig, key: [u64; 2]) -> Self {
+        Self::with_secret(config, Secret::from_key(key))
+    }
+
+    fn with_secret(config: EndpointConfig, secret: Secret) -> Self {
+        Self {
+            config,
+            secret,
+            transactions: Arena::default(),
+            servers: FingerprintMap::default(),
+            clients: FingerprintMap::default(),
+            merges: FingerprintMap::default(),
+            calls: Arena::default(),
+            dialogs: FingerprintMap::default(),
+            wheel: TimerWheel::default(),
+            due: Vec::new(),
+            outputs: VecDeque::new(),
+            refusing: false,
+            stats: EndpointStats::default(),
+        }
+    }
+
+    /// Takes in a message, or what was wrong with one.
+    pub fn receive(&mut self, now: Instant, source: Source, message: Result<Message, ParseError>) {
+        match message {
+            Ok(message) if message.is_request() => {
+                self.stats.requests_received += 1;
+                self.receive_request(now, &source, message);
+            }
+            Ok(message) => {
+                self.stats.responses_received += 1;
+                self.receive_response(now, &source, message);
+            }
+            Err(error) => {
+                self.stats.unreadable += 1;
+                if let Some((partial, code)) = error.answer() {
+                    self.refuse_unreadable(&source, partial, code, &error);
+                }
+            }
+        }
+    }
+
+    /// Runs the timers that are due.
+    pub fn tick(&mut self, now: Instant) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(now, &mut due);
+        for number in due.drain(..) {
+            if number & CALL_MARK == 0 {
+                self.transaction_due(now, Key::from_u64(number));
+            } else {
+                self.call_due(now, Key::from_u64(number & !CALL_MARK));
+            }
+        }
+        self.due = due;
+    }
+
+    /// When [`tick`](Self::tick) is to be called, should nothing else happen before.
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.wheel.next_wake()
+    }
+
+    /// The next thing to do. To be asked until `None` after every call of another method.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// A message could not be sent: its transaction fails now instead of by its timer (section 8.1.3.1).
+    pub fn send_failed(&mut self, now: Instant, id: SendId) {
+        self.transaction_unreachable(now, Key::from_u64(id.0));
+    }
+
+    /// While set, new calls are refused with 503 and Retry-After: overload, or the server is about to stop. What goes on
+    /// inside calls is not touched.
+    pub fn refuse_new_calls(&mut self, refuse: bool) {
+        self.refusing = refuse;
+    }
+
+    /// What it holds and has done.
+    pub fn stats(&self) -> EndpointStats {
+        EndpointStats {
+            calls: self.calls.len(),
+            transactions: self.transactions.len(),
+            timers: self.wheel.len(),
+            ..self.stats
+        }
+    }
+
+    /// The calls that it holds.
+    pub fn calls(&self) -> impl Iterator<Item = CallId> + '_ {
+        self.calls.keys().map(|key| CallId(key.to_u64()))
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn send(&mut self, id: SendId, to: Destination, bytes: Bytes) {
+        self.outputs.push_back(Output::Send { id, to, bytes });
+    }
+}

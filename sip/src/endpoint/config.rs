@@ -1,0 +1,74 @@
+//! What an endpoint is told at its start.
+
+use std::time::Duration;
+
+use crate::timer::Timings;
+
+/// How an endpoint behaves. The default suits a server on the open network.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// For the Server and User-Agent headers; empty leaves them out.
+    pub user_agent: String,
+    /// The host to write into Via and Contact instead of the local address (a public address behind a NAT).
+    pub public_host: Option<String>,
+    /// The timers' base spans.
+    pub timings: Timings,
+    /// The bounds on everything that peers can make grow.
+    pub limits: EndpointLimits,
+    /// How long a call may ring, in either direction, before it ends by itself.
+    pub ring_limit: Duration,
+    /// Extensions that a caller must support (option tags), else it gets 421. Empty as a rule (RFC 3261 section 8.2.4
+    /// advises against).
+    pub required_extensions: Vec<String>,
+    /// Body types that INFO requests may carry, besides none.
+    pub info_types: Vec<String>,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            user_agent: format!("Omnivox/{}", env!("CARGO_PKG_VERSION")),
+            public_host: None,
+            timings: Timings::default(),
+            limits: EndpointLimits::default(),
+            ring_limit: Duration::from_secs(180),
+            required_extensions: Vec::new(),
+            info_types: vec!["application/dtmf-relay".into(), "application/dtmf".into()],
+        }
+    }
+}
+
+/// Named bounds; what happens at each stands beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointLimits {
+    /// Calls at once, both directions. Beyond: an INVITE gets 503 with Retry-After; `invite` fails.
+    pub calls: usize,
+    /// Transactions at once. Beyond: a request outside of a call gets 503 with Retry-After, without a transaction.
+    pub transactions: usize,
+    /// Transactions above `transactions` that are kept free for requests inside calls (BYE, above all). Beyond these too:
+    /// 503 without a transaction.
+    pub transactions_reserved: usize,
+    /// Route and Record-Route entries kept for a dialog. Beyond: 400 (a request) or the call ends (a response).
+    pub routes: usize,
+    /// Forks of an INVITE of ours that are told apart. Beyond: provisional responses are ignored, a 2xx is acknowledged
+    /// and hung up.
+    pub forks: usize,
+    /// Commands waiting in a call for an event (a second INFO while one is under way). Beyond: the command fails.
+    pub infos_per_call: usize,
+    /// The `Retry-After` beside 503, in seconds.
+    pub retry_after_s: u32,
+}
+
+impl Default for EndpointLimits {
+    fn default() -> Self {
+        Self {
+            calls: 20_000,
+            transactions: 200_000,
+            transactions_reserved: 50_000,
+            routes: 32,
+            forks: 16,
+            infos_per_call: 16,
+            retry_after_s: 5,
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What goes into an endpoint and what comes out: sources, outputs, events.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::message::Message;
+
+/// How a message travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// RFC 3261 section 18, unreliable.
+    Udp,
+    /// RFC 3261 section 18.
+    Tcp,
+    /// RFC 3261 section 26.2.
+    Tls,
+    /// RFC 7118 without TLS.
+    Ws,
+    /// RFC 7118 over TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Whether the transport repeats what is lost, so that transactions need not.
+    pub fn is_reliable(self) -> bool {
+        self != Transport::Udp
+    }
+
+    /// The name in a Via header.
+    pub fn via_name(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+            Transport::Ws => "WS",
+            Transport::Wss => "WSS",
+        }
+    }
+
+    /// The name in a URI's `transport` parameter and in configuration.
+    pub fn uri_name(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
+        }
+    }
+
+    /// The transport of that name, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        [
+            Transport::Udp,
+            Transport::Tcp,
+            Transport::Tls,
+            Transport::Ws,
+            Transport::Wss,
+        ]
+        .into_iter()
+        .find(|transport| name.eq_ignore_ascii_case(transport.uri_name()))
+    }
+
+    /// The port where none is given (RFC 3261 section 19.1.2, RFC 7118 section 5.2).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+            Transport::Ws => 80,
+            Transport::Wss => 443,
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.uri_name())
+    }
+}
+
+/// A socket or connection of the transport layer: whoever carries messages numbers them, and never twice the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowId(pub u64);
+
+/// Where a message came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// How it came.
+    pub transport: Transport,
+    /// The sender's address, as the socket saw it.
+    pub remote: SocketAddr,
+    /// Our address, as the sender would have to write it; not a wildcard if that can be helped.
+    pub local: SocketAddr,
+    /// The socket or connection it came by.
+    pub flow: FlowId,
+}
+
+/// Where to send a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// This address.
+    Address(SocketAddr),
+    /// This host, to be looked up first.
+    Host {
+        /// Its name.
+        name: Arc<str>,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Address(address) => address.fmt(f),
+            Target::Host { name, port } => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+/// A way to a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// How.
+    pub transport: Transport,
+    /// By this socket or connection, while it lives.
+    pub flow: Option<FlowId>,
+    /// To this peer; over a reliable transport used when there is no flow, or no longer.
+    pub target: Target,
+}
+
+/// What to report with, should sending fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SendId(pub(crate) u64);
+
+/// What an endpoint wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this message. Where that fails, say so by [`Endpoint::send_failed`](super::Endpoint::send_failed).
+    Send {
+        /// Names the message.
+        id: SendId,
+        /// Where to.
+        to: Destination,
+        /// One whole message.
+        bytes: Bytes,
+    },
+    /// Tell the user.
+    Event(Event),
+}
+
+/// A call as this endpoint's user knows it: from the INVITE, in either direction, to its `Ended`. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// What happens to calls.
+///
+/// Each call's events begin with `Incoming` (or with the command that placed the call), and end with exactly one
+/// `Ended`, after which the call's id means nothing.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// Somebody calls. 100 is sent already; ring, answer or reject.
+    Incoming {
+        /// The new call.
+        call: CallId,
+        /// The INVITE.
+        request: Arc<Message>,
+        /// The From header's URI.
+        from_uri: String,
+        /// The To header's URI.
+        to_uri: String,
+        /// The Request-URI: who is called.
+        request_uri: String,
+        /// Where it came from.
+        source: Source,
+        /// The caller's SDP; `None` wants ours in the answer (a late offer).
+        offer: Option<Bytes>,
+    },
+    /// The caller gave up before an answer. `Ended` follows.
+    Cancelled {
+        /// The call.
+        call: CallId,
+    },
+    /// A 2xx of ours (to the first INVITE or to a later one) was acknowledged: the call stands.
+    Acked {
+        /// The call.
+        call: CallId,
+        /// SDP in the ACK, where our 2xx held the offer.
+        answer: Option<Bytes>,
+    },
+    /// A provisional response other than 100 to our INVITE.
+    Progress {
+        /// The call.
+        call: CallId,
+        /// 101 to 199.
+        code: u16,
+        /// SDP, for early media.
+        answer: Option<Bytes>,
+    },
+    /// Our INVITE was answered; ACK is sent already.
+    Answered {
+        /// The call.
+        call: CallId,
+        /// 200 to 299.
+        code: u16,
+        /// The answer to our offer.
+        answer: Option<Bytes>,
+        /// The response.
+        response: Arc<Message>,
+    },
+    /// Our INVITE was refused or redirected. `Ended` follows.
+    Rejected {
+        /// The call.
+        call: CallId,
+        /// 300 to 699.
+        code: u16,
+        /// The reason phrase.
+        reason: String,
+        /// The response; after 3xx its Contact headers say where else to try.
+        response: Arc<Message>,
+    },
+    /// The peer wants to change the session: reply by `answer_reoffer` or `reject_reoffer`.
+    Reoffer {
+        /// The call.
+        call: CallId,
+        /// The peer's SDP; `None` wants ours.
+        offer: Option<Bytes>,
+    },
+    /// What became of our `reoffer`.
+    ReofferResult {
+        /// The call.
+        call: CallId,
+        /// 200 to 699; 408 where nobody answered.
+        code: u16,
+        /// The answer, with 2xx.
+        answer: Option<Bytes>,
+    },
+    /// An INFO in the call, answered 200 already (RFC 6086): DTMF, for one.
+    Info {
+        /// The call.
+        call: CallId,
+        /// The Content-Type, in lower case, without parameters; empty where there was none.
+        content_type: String,
+        /// The body.
+        body: Bytes,
+    },
+    /// What became of our `send_info`.
+    InfoResult {
+        /// The call.
+        call: CallId,
+        /// 200 to 699; 408 where nobody answered.
+        code: u16,
+    },
+    /// The call is over.
+    Ended {
+        /// The call.
+        call: CallId,
+        /// Why.
+        cause: EndCause,
+        /// The peer's Reason header (RFC 3326), if it gave one.
+        reason_header: Option<String>,
+    },
+}
+
+impl Event {
+    /// The call that the event is about.
+    pub fn call(&self) -> CallId {
+        match self {
+            Event::Incoming { call, .. }
+            | Event::Cancelled { call }
+            | Event::Acked { call, .. }
+            | Event::Progress { call, .. }
+            | Event::Answered { call, .. }
+            | Event::Rejected { call, .. }
+            | Event::Reoffer { call, .. }
+            | Event::ReofferResult { call, .. }
+            | Event::Info { call, .. }
+            | Event::InfoResult { call, .. }
+            | Event::Ended { call, .. } => *call,
+        }
+    }
+}
+
+/// Why a call is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndCause {
+    /// We hung up.
+    LocalBye,
+    /// The peer hung up.
+    RemoteBye,
+    /// Whoever placed the call gave it up before an answer.
+    Cancelled,
+    /// We refused the call with this code.
+    Refused(u16),
+    /// The peer refused our call with this code.
+    Rejected(u16),
+    /// Nobody answered: no response to our request, or the call rang for longer than is allowed.
+    Timeout,
+    /// Our answer was never acknowledged.
+    NoAck,
+    /// The peer says that the call does not exist any more (481 or 408 to a request inside it).
+    Gone,
+    /// A message could not be sent.
+    TransportError,
+    /// The peer's messages made no sense (a 2xx without a tag or Contact).
+    ProtocolError,
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndCause::LocalBye => f.write_str("hung up here"),
+            EndCause::RemoteBye => f.write_str("hung up by the peer"),
+            EndCause::Cancelled => f.write_str("given up before an answer"),
+            EndCause::Refused(code) => write!(f, "refused with {code}"),
+            EndCause::Rejected(code) => write!(f, "rejected by the peer with {code}"),
+            EndCause::Timeout => f.write_str("no answer in time"),
+            EndCause::NoAck => f.write_str("the answer was never acknowledged"),
+            EndCause::Gone => f.write_str("the peer does not know the call any more"),
+            EndCause::TransportError => f.write_str("a message could not be sent"),
+            EndCause::ProtocolError => f.write_str("the peer's answer made no sense"),
+        }
+    }
+}

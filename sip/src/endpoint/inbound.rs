@@ -1,0 +1,439 @@
+//! Requests that come in: matching, checking, and what each method does (RFC 3261 sections 8.2, 9.2, 11, 12.2.2, 13.3,
+//! 14.2 and 15.1.2).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::arena::Key;
+use super::call::{Asked, Call, CallTimer, Context, id};
+use super::event::{Event, SendId, Source, Target};
+use super::secret::{Fingerprint, Name as Tag};
+use super::transactions::Purpose;
+use super::validate::{self, ACCEPT_SDP, Refusal};
+use super::write::{Echo, Host, Response, reply_destination};
+use super::{ALLOW, Endpoint};
+use crate::dialog::session::{Input, Phase};
+use crate::dialog::{Dialog, reoffer};
+use crate::headers::Name;
+use crate::message::Message;
+use crate::method::Method;
+use crate::parse::ParseError;
+use crate::transaction::{self, Kind, State};
+
+impl Endpoint {
+    pub(super) fn receive_request(&mut self, now: Instant, source: &Source, request: Message) {
+        let (Some(method), Ok(via)) = (request.method(), request.top_via()) else { return };
+        let matched_as = if *method == Method::Ack { "INVITE" } else { method.as_str() };
+        let fingerprint = self.server_fingerprint(&request, &via, matched_as);
+        let known = self.servers.get(&fingerprint).copied();
+        match method {
+            Method::Ack => self.receive_ack(now, known, &request),
+            Method::Cancel => self.receive_cancel(now, source, &request),
+            _ => {
+                if let Some(key) = known {
+                    self.stats.repeats_received += 1;
+                    let effects = self.step(now, key, transaction::Input::Repeat, None);
+                    self.settle(now, key, effects);
+                    return;
+                }
+                self.receive_new(now, source, request, fingerprint);
+            }
+        }
+    }
+
+    fn receive_new(&mut self, now: Instant, source: &Source, request: Message, fingerprint: Fingerprint) {
+        let Some(method) = request.method() else { return };
+        if let Err(refusal) = validate::method(method).and_then(|()| validate::scheme(&request)) {
+            return self.refuse(source, &request, &refusal);
+        }
+        let inside = request.to().is_ok_and(|to| to.tag().is_some());
+        match (method, inside) {
+            (Method::Invite, false) => self.receive_invite(now, source, request, fingerprint),
+            (_, true) => self.receive_inside(now, source, &request, fingerprint),
+            (Method::Options, false) => match validate::required(&request) {
+                Ok(()) => self.answer_options(source, &request),
+                Err(refusal) => self.refuse(source, &request, &refusal),
+            },
+            // BYE and INFO without a To tag belong to no dialog.
+            _ => self.refuse(source, &request, &Refusal::new(481)),
+        }
+    }
+
+    /// A new call: checked, given a transaction and a dialog, answered 100, told to the user.
+    fn receive_invite(&mut self, now: Instant, source: &Source, request: Message, fingerprint: Fingerprint) {
+        let merge = self.merge_fingerprint(&request);
+        if self.merges.contains_key(&merge) {
+            // 8.2.2.2: the same request by another way.
+            return self.refuse(source, &request, &Refusal::new(482));
+        }
+        let checked = validate::hops(&request)
+            .and_then(|()| validate::required(&request))
+            .and_then(|()| validate::content(&request, &[ACCEPT_SDP]))
+            .and_then(|offer| validate::acceptable(&request).map(|()| offer))
+            .and_then(|offer| validate::supported(&self.config, &request).map(|()| offer));
+        let offer = match checked {
+            Ok(offer) => offer,
+            Err(refusal) => return self.refuse(source, &request, &refusal),
+        };
+        if self.refusing || self.calls.len() >= self.config.limits.calls || !self.has_room(false) {
+            return self.refuse_busy(source, &request);
+        }
+        let tag = self.secret.name();
+        let dialog = match Dialog::from_request(&request, tag.as_str(), self.config.limits.routes) {
+            Ok(dialog) => dialog,
+            Err(_) => return self.refuse(source, &request, &Refusal::new(400)),
+        };
+        let Ok(via) = request.top_via() else { return };
+        let way = reply_destination(&via, source);
+        let txn = self.add_server(Kind::ServerInvite, fingerprint, Some(merge), way.clone(), source.local);
+        let echo = Echo::new(&request, source);
+        let trying = Response::new(100).to_bytes(&echo);
+
+        let user = request.uri().ok().and_then(|uri| uri.user().map(str::to_owned));
+        let contact = self.contact(source.transport, source.local, user.as_deref());
+        let mut way = way;
+        way.target = Target::Address(source.remote);
+        let sequence = dialog.remote_seq.unwrap_or(0);
+        let print = self.dialog_fingerprint(&dialog.call_id, &dialog.local_tag, &dialog.remote_tag);
+        let mut call = Call::new(Phase::Incoming, dialog, way, source.local, contact);
+        call.fingerprint = Some(print);
+        call.asked = Some(Asked {
+            txn,
+            echo,
+            sequence,
+            provisional: None,
+        });
+        let expires = request.expires_seconds().map(|s| std::time::Duration::from_secs(u64::from(s.max(1))));
+        let ring_limit = expires.map_or(self.config.ring_limit, |expires| expires.min(self.config.ring_limit));
+        call.arm(CallTimer::Ring, now + ring_limit);
+        let key = self.calls.insert(call);
+        self.dialogs.insert(print, key);
+        self.own(txn, key, Purpose::Invite);
+        self.arm_call(now, key);
+        self.respond(now, txn, 100, trying);
+        self.tell(Event::Incoming {
+            call: id(key),
+            from_uri: request.from_().map(|from| from.uri_text.to_owned()).unwrap_or_default(),
+            to_uri: request.to().map(|to| to.uri_text.to_owned()).unwrap_or_default(),
+            request_uri: request.request_uri().to_owned(),
+            source: *source,
+            offer,
+            request: Arc::new(request),
+        });
+    }
+
+    fn receive_ack(&mut self, now: Instant, known: Option<Key>, ack: &Message) {
+        if let Some(key) = known {
+            let accepted = self.state(key) == Some(State::Accepted);
+            let effects = self.step(now, key, transaction::Input::Ack, None);
+            self.settle(now, key, effects);
+            if !accepted {
+                return;
+            }
+        }
+        // 13.3.1.4: the ACK to a 2xx belongs to the dialog.
+        let Some(key) = self.find_dialog(ack) else {
+            self.stats.strays += 1;
+            return;
+        };
+        let sequence = ack.cseq().map_or(0, |cseq| cseq.number);
+        let expected = self.calls.get(key).and_then(|call| call.unacknowledged.as_ref()).map(|answer| answer.sequence);
+        if expected != Some(sequence) {
+            return;
+        }
+        let sdp = validate::content(ack, &[ACCEPT_SDP]).ok().flatten();
+        let context = Context {
+            sdp: sdp.as_ref(),
+            ..Context::default()
+        };
+        if !self.drive_reoffer(now, key, reoffer::Input::Ack, context) {
+            self.drive(now, key, Input::Ack, context);
+        }
+    }
+
+    /// 9.2: CANCEL is answered for itself, and ends the INVITE it names if that has no final response yet.
+    fn receive_cancel(&mut self, now: Instant, source: &Source, cancel: &Message) {
+        let Ok(via) = cancel.top_via() else { return };
+        let fingerprint = self.server_fingerprint(cancel, &via, "INVITE");
+        let Some(txn) = self.servers.get(&fingerprint).copied() else {
+            return self.refuse(source, cancel, &Refusal::new(481));
+        };
+        let owner = self.transactions.get(txn).and_then(|txn| txn.owner).map(|(key, _)| key);
+        let tag = owner.and_then(|key| self.calls.get(key)).map(|call| call.dialog.local_tag.clone());
+        let echo = Echo::new(cancel, source);
+        let fallback = self.stateless_tag(cancel);
+        let bytes = Response {
+            tag: Some(tag.as_deref().unwrap_or(fallback.as_str())),
+            ..Response::new(200)
+        }
+        .to_bytes(&echo);
+        self.reply_stateless(source, cancel, bytes);
+        let Some(key) = owner else { return };
+        let pending = self.calls.get(key).and_then(|call| call.asked.as_ref()).is_some_and(|asked| asked.txn == txn);
+        if !pending {
+            return;
+        }
+        if let (Some(call), Some(reason)) = (self.calls.get_mut(key), cancel.header(Name::Reason)) {
+            call.reason = Some(reason.to_owned());
+        }
+        if !self.drive_reoffer(now, key, reoffer::Input::PeerCancel, Context::default()) {
+            self.drive(now, key, Input::PeerCancel, Context::default());
+        }
+    }
+
+    /// A request with a To tag.
+    fn receive_inside(&mut self, now: Instant, source: &Source, request: &Message, fingerprint: Fingerprint) {
+        let Some(key) = self.find_dialog(request) else {
+            return self.refuse(source, request, &Refusal::new(481));
+        };
+        let (Some(method), Ok(cseq), Ok(via)) = (request.method(), request.cseq(), request.top_via()) else { return };
+        if !self.has_room(true) {
+            return self.refuse_busy(source, request);
+        }
+        let kind = if *method == Method::Invite { Kind::ServerInvite } else { Kind::Server };
+        let to = reply_destination(&via, source);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let in_order = call.dialog.accept_sequence(cseq.number);
+        let txn = self.add_server(kind, fingerprint, None, to, source.local);
+        if !in_order {
+            // 12.2.2.
+            return self.reply(now, txn, source, request, 500, &[]);
+        }
+        if let Err(refusal) = validate::required(request) {
+            let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
+            return self.reply(now, txn, source, request, refusal.code, header.as_slice());
+        }
+        match method {
+            Method::Invite => self.receive_reinvite(now, key, txn, source, request),
+            Method::Bye => self.receive_bye(now, key, txn, source, request),
+            Method::Info => self.receive_info(now, key, txn, source, request),
+            // 11.2: as outside of a dialog.
+            Method::Options => {
+                self.reply(now, txn, source, request, 200, &[("Allow", ALLOW), ("Accept", ACCEPT_SDP), ("Supported", "")]);
+            }
+            _ => self.reply(now, txn, source, request, 405, &[("Allow", ALLOW)]),
+        }
+    }
+
+    fn receive_bye(&mut self, now: Instant, key: Key, txn: Key, source: &Source, request: &Message) {
+        self.reply(now, txn, source, request, 200, &[]);
+        if let (Some(call), Some(reason)) = (self.calls.get_mut(key), request.header(Name::Reason)) {
+            call.reason = Some(reason.to_owned());
+        }
+        self.drive(now, key, Input::PeerBye, Context::default());
+    }
+
+    fn receive_info(&mut self, now: Instant, key: Key, txn: Key, source: &Source, request: &Message) {
+        let accepted: Vec<&str> = self.config.info_types.iter().map(String::as_str).collect();
+        match validate::content(request, &accepted) {
+            Ok(body) => {
+                self.reply(now, txn, source, request, 200, &[]);
+                let content_type = request.content_type().unwrap_or("").to_ascii_lowercase();
+                self.tell(Event::Info {
+                    call: id(key),
+                    content_type,
+                    body: body.unwrap_or_default(),
+                });
+            }
+            Err(refusal) => {
+                let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
+                self.reply(now, txn, source, request, refusal.code, header.as_slice());
+            }
+        }
+    }
+
+    fn receive_reinvite(&mut self, now: Instant, key: Key, txn: Key, source: &Source, request: &Message) {
+        let phase = self.calls.get(key).map(|call| call.phase);
+        let offer = match validate::content(request, &[ACCEPT_SDP]) {
+            Ok(offer) => offer,
+            Err(refusal) => {
+                let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
+                return self.reply(now, txn, source, request, refusal.code, header.as_slice());
+            }
+        };
+        match phase {
+            Some(Phase::Established) => {}
+            // 14.2: before the first INVITE is answered.
+            Some(Phase::Incoming) => return self.refuse_overlap(now, txn, source, request),
+            // 14.2 where ours is pending; RFC 5407 section 3.1.4 where our answer is not acknowledged.
+            Some(Phase::Calling | Phase::Ringing | Phase::Answered) => {
+                return self.reply(now, txn, source, request, 491, &[]);
+            }
+            // The call is about to end.
+            _ => return self.reply(now, txn, source, request, 481, &[]),
+        }
+        let state = self.calls.get(key).map(|call| call.reoffer);
+        if state != Some(reoffer::State::Quiet) {
+            let step = state.and_then(|state| reoffer::table(state, reoffer::Input::PeerInvite));
+            return match step.map(|step| step.actions) {
+                Some([reoffer::Action::Refuse500]) => self.refuse_overlap(now, txn, source, request),
+                _ => self.reply(now, txn, source, request, 491, &[]),
+            };
+        }
+        let echo = Echo::new(request, source);
+        let trying = Response::new(100).to_bytes(&echo);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.dialog.refresh_target(request);
+        call.way.flow = Some(source.flow);
+        call.way.transport = source.transport;
+        call.way.target = Target::Address(source.remote);
+        call.asked = Some(Asked {
+            txn,
+            echo,
+            sequence: call.dialog.remote_seq.unwrap_or(0),
+            provisional: None,
+        });
+        self.respond(now, txn, 100, trying);
+        self.own(txn, key, Purpose::Reinvite);
+        let context = Context {
+            sdp: offer.as_ref(),
+            ..Context::default()
+        };
+        self.drive_reoffer(now, key, reoffer::Input::PeerInvite, context);
+    }
+
+    /// 14.2: 500 with a Retry-After of up to ten seconds.
+    fn refuse_overlap(&mut self, now: Instant, txn: Key, source: &Source, request: &Message) {
+        let seconds = self.secret.below(11).to_string();
+        self.reply(now, txn, source, request, 500, &[("Retry-After", &seconds)]);
+    }
+
+    /// 11.2.
+    fn answer_options(&mut self, source: &Source, request: &Message) {
+        let code = if self.refusing { 503 } else { 200 };
+        let accept = std::iter::once(ACCEPT_SDP)
+            .chain(self.config.info_types.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let contact = self.contact(source.transport, source.local, None);
+        let tag = self.stateless_tag(request);
+        let bytes = Response {
+            tag: Some(tag.as_str()),
+            headers: &[
+                ("Contact", contact.as_str()),
+                ("Allow", ALLOW),
+                ("Accept", accept.as_str()),
+                ("Accept-Encoding", "identity"),
+                ("Supported", ""),
+            ],
+            ..Response::new(code)
+        }
+        .to_bytes(&Echo::new(request, source));
+        self.reply_stateless(source, request, bytes);
+    }
+
+    /// Answers a request that has a transaction.
+    fn reply(&mut self, now: Instant, txn: Key, source: &Source, request: &Message, code: u16, headers: &[(&str, &str)]) {
+        let tag = self.stateless_tag(request);
+        let bytes = Response {
+            tag: Some(tag.as_str()),
+            headers,
+            ..Response::new(code)
+        }
+        .to_bytes(&Echo::new(request, source));
+        self.respond(now, txn, code, bytes);
+    }
+
+    pub(super) fn refuse(&mut self, source: &Source, request: &Message, refusal: &Refusal) {
+        self.stats.refused_invalid += 1;
+        let tag = self.stateless_tag(request);
+        let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
+        let bytes = Response {
+            tag: Some(tag.as_str()),
+            headers: header.as_slice(),
+            ..Response::new(refusal.code)
+        }
+        .to_bytes(&Echo::new(request, source));
+        self.reply_stateless(source, request, bytes);
+    }
+
+    fn refuse_busy(&mut self, source: &Source, request: &Message) {
+        self.stats.refused_busy += 1;
+        let seconds = self.config.limits.retry_after_s.to_string();
+        let tag = self.stateless_tag(request);
+        let bytes = Response {
+            tag: Some(tag.as_str()),
+            headers: &[("Retry-After", &seconds)],
+            ..Response::new(503)
+        }
+        .to_bytes(&Echo::new(request, source));
+        self.reply_stateless(source, request, bytes);
+    }
+
+    /// What the parser would not take.
+    pub(super) fn refuse_unreadable(&mut self, source: &Source, partial: &Message, code: u16, error: &ParseError) {
+        self.stats.refused_invalid += 1;
+        let tag = self.stateless_tag(partial);
+        let reason = if code == 400 {
+            format!("Bad Request: {}", super::write::clean(&error.to_string()))
+        } else {
+            String::new()
+        };
+        let bytes = Response {
+            tag: Some(tag.as_str()),
+            reason: &reason,
+            ..Response::new(code)
+        }
+        .to_bytes(&Echo::new(partial, source));
+        self.reply_stateless(source, partial, bytes);
+    }
+
+    /// Sends a response that nothing is remembered of.
+    fn reply_stateless(&mut self, source: &Source, request: &Message, bytes: Bytes) {
+        let Ok(via) = request.top_via() else { return };
+        let to = reply_destination(&via, source);
+        self.send(SendId(0), to, bytes);
+    }
+
+    /// A To tag that is the same for every repeat of a request (section 8.2.7).
+    fn stateless_tag(&self, request: &Message) -> Tag {
+        let cseq = request.header(Name::CSeq).unwrap_or("");
+        let from = request.header(Name::From).unwrap_or("");
+        self.secret.name_of(&[b"tag", request.call_id().as_bytes(), from.as_bytes(), cseq.as_bytes()])
+    }
+
+    fn own(&mut self, txn: Key, call: Key, purpose: Purpose) {
+        if let Some(txn) = self.transactions.get_mut(txn) {
+            txn.owner = Some((call, purpose));
+        }
+    }
+
+    /// The call whose dialog a request names (section 12.2.2).
+    fn find_dialog(&self, request: &Message) -> Option<Key> {
+        let local_tag = request.to().ok().and_then(|to| to.tag()).unwrap_or("");
+        let remote_tag = request.from_().ok().and_then(|from| from.tag()).unwrap_or("");
+        let fingerprint = self.dialog_fingerprint(request.call_id(), local_tag, remote_tag);
+        self.dialogs.get(&fingerprint).copied()
+    }
+
+    pub(super) fn dialog_fingerprint(&self, call_id: &str, local_tag: &str, remote_tag: &str) -> Fingerprint {
+        self.secret.fingerprint(&[b"dialog", call_id.as_bytes(), local_tag.as_bytes(), remote_tag.as_bytes()])
+    }
+
+    /// A Contact value of ours.
+    pub(super) fn contact(
+        &self,
+        transport: super::Transport,
+        local: std::net::SocketAddr,
+        user: Option<&str>,
+    ) -> String {
+        use std::fmt::Write as _;
+        let mut contact = String::with_capacity(64);
+        contact.push_str("<sip:");
+        if let Some(user) = user.filter(|user| !user.is_empty()) {
+            contact.push_str(user);
+            contact.push('@');
+        }
+        let _ = match &self.config.public_host {
+            Some(host) => write!(contact, "{host}:{}", local.port()),
+            None => write!(contact, "{}:{}", Host(local.ip()), local.port()),
+        };
+        if transport != super::Transport::Udp {
+            let _ = write!(contact, ";transport={}", transport.uri_name());
+        }
+        contact.push('>');
+        contact
+    }
+}

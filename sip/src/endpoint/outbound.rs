@@ -1,0 +1,320 @@
+//! Requests that go out: composed, addressed, and repeated with credentials (RFC 3261 sections 8.1, 12.2.1 and 22).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::arena::Key;
+use super::call::{Acknowledgement, CallTimer};
+use super::event::{Destination, SendId, Target, Transport};
+use super::transactions::Purpose;
+use super::write::{Host, clean};
+use super::{ALLOW, Endpoint, own};
+use crate::auth::{self, Credentials, Signed};
+use crate::build::Builder;
+use crate::dialog::Dialog;
+use crate::headers::Name;
+use crate::message::Message;
+use crate::method::Method;
+use crate::uri::{Scheme, Uri};
+
+/// Tries with credentials in one call, of all realms together.
+const MAX_TRIES: usize = 6;
+
+/// The credentials of a call, and where they were tried.
+#[derive(Debug)]
+pub(super) struct Challenge {
+    pub(super) credentials: Credentials,
+    /// Header, realm and nonce of each try.
+    tried: Vec<(Name, String, String)>,
+}
+
+impl Challenge {
+    pub(super) fn new(credentials: Credentials) -> Self {
+        Self {
+            credentials,
+            tried: Vec::new(),
+        }
+    }
+
+    /// Whether a challenge is worth an answer; if so, it counts as tried.
+    fn worth(&mut self, challenge: &auth::Challenge) -> bool {
+        let of_realm = |(header, realm, _): &&(Name, String, String)| {
+            *header == challenge.header && *realm == challenge.realm
+        };
+        let last = self.tried.iter().rev().find(of_realm);
+        let fresh = last.is_none_or(|(_, _, nonce)| challenge.stale && *nonce != challenge.nonce);
+        if !fresh || self.tried.len() >= MAX_TRIES {
+            return false;
+        }
+        self.tried.push((challenge.header, challenge.realm.clone(), challenge.nonce.clone()));
+        true
+    }
+}
+
+impl Endpoint {
+    /// A new branch.
+    pub(super) fn branch(&mut self) -> String {
+        format!("z9hG4bK{}", self.secret.name().as_str())
+    }
+
+    /// Our Via value.
+    pub(super) fn via(&self, transport: Transport, local: SocketAddr, branch: &str) -> String {
+        let name = transport.via_name();
+        match &self.config.public_host {
+            Some(host) => format!("SIP/2.0/{name} {host}:{};branch={branch};rport", local.port()),
+            None => format!("SIP/2.0/{name} {}:{};branch={branch};rport", Host(local.ip()), local.port()),
+        }
+    }
+
+    /// The head of a request inside a call: everything but what the method adds.
+    fn request_in(
+        &self,
+        dialog: &Dialog,
+        (transport, local): (Transport, SocketAddr),
+        (method, sequence): (&Method, u32),
+        branch: &str,
+    ) -> Builder {
+        let addressing = dialog.addressing();
+        let mut builder = Builder::request(method, addressing.request_uri)
+            .header(Name::Via, self.via(transport, local, branch))
+            .header(Name::MaxForwards, 70);
+        for route in &addressing.routes {
+            builder = if route.starts_with('<') || route.contains('<') {
+                builder.header(Name::Route, route)
+            } else {
+                builder.header(Name::Route, format_args!("<{route}>"))
+            };
+        }
+        builder = builder
+            .header(Name::From, &dialog.local)
+            .header(Name::To, &dialog.remote)
+            .header(Name::CallId, &dialog.call_id)
+            .header(Name::CSeq, format_args!("{sequence} {method}"));
+        if self.config.user_agent.is_empty() {
+            return builder;
+        }
+        builder.header(Name::UserAgent, &self.config.user_agent)
+    }
+
+    /// Sends a request inside a call, in a transaction.
+    pub(super) fn send_inside(
+        &mut self,
+        now: Instant,
+        key: Key,
+        (method, purpose): (&Method, Purpose),
+        extra: &[(Name, &str)],
+        body: Option<(&str, &Bytes)>,
+    ) -> Option<Key> {
+        let branch = self.branch();
+        let call = self.calls.get_mut(key)?;
+        call.dialog.local_seq += 1;
+        let call = self.calls.get(key)?;
+        let to = next_hop(&call.dialog, &call.way);
+        let local = call.local;
+        let mut builder =
+            self.request_in(&call.dialog, (to.transport, local), (method, call.dialog.local_seq), &branch);
+        if *method == Method::Invite {
+            builder = builder
+                .header(Name::Contact, &call.contact)
+                .header(Name::Allow, ALLOW)
+                .header(Name::Supported, "");
+        }
+        for (name, value) in extra {
+            builder = builder.header(*name, value);
+        }
+        if let Some((kind, body)) = body {
+            builder = builder.body(kind, body.clone());
+        }
+        let bytes = builder.finish().bytes();
+        Some(self.add_client(now, Some((key, purpose)), (&branch, method.as_str()), (to, local), bytes))
+    }
+
+    pub(super) fn send_bye(&mut self, now: Instant, key: Key) {
+        let reason = self.calls.get_mut(key).and_then(|call| call.our_reason.take());
+        let extra: Vec<(Name, &str)> = reason.iter().map(|reason| (Name::Reason, reason.as_str())).collect();
+        self.send_inside(now, key, (&Method::Bye, Purpose::Bye), &extra, None);
+    }
+
+    /// 9.1: CANCEL goes the INVITE's way, with its branch.
+    pub(super) fn send_cancel(&mut self, now: Instant, key: Key) {
+        let limit = self.config.timings.t1_times_64();
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.disarm(CallTimer::Ring);
+        call.arm(CallTimer::CancelLimit, now + limit);
+        let reason = call.our_reason.take();
+        let Some(txn) = call.asking.and_then(|key| self.transactions.get(key)) else { return };
+        let Some(invite) = txn.machine.kept.clone() else { return };
+        let way = (txn.to.clone(), txn.local);
+        let (Some(cancel), Some(branch)) =
+            (own::cancel(&invite, reason.as_deref().map(clean).as_deref()), own::branch(&invite))
+        else {
+            return;
+        };
+        self.add_client(now, Some((key, Purpose::Cancel)), (branch, "CANCEL"), way, cancel.into());
+    }
+
+    /// 13.2.2.4: acknowledges a 2xx. The same ACK goes out when it comes again.
+    pub(super) fn acknowledge(&mut self, key: Key, response: Option<&Arc<Message>>) {
+        let Some(cseq) = response.and_then(|response| response.cseq().ok()) else { return };
+        let branch = self.branch();
+        let Some(call) = self.calls.get(key) else { return };
+        if let Some(known) = call.acknowledgement.as_ref().filter(|ack| ack.sequence == cseq.number) {
+            let (to, bytes) = (known.to.clone(), known.bytes.clone());
+            self.stats.repeats_sent += 1;
+            return self.send(SendId(0), to, bytes);
+        }
+        let to = next_hop(&call.dialog, &call.way);
+        let mut builder =
+            self.request_in(&call.dialog, (to.transport, call.local), (&Method::Ack, cseq.number), &branch);
+        let invite = call.asking.and_then(|key| self.transactions.get(key)).and_then(|txn| txn.machine.kept.as_ref());
+        for (name, value) in invite.map(|invite| own::credentials(invite)).unwrap_or_default() {
+            builder = builder.header_named(name, value);
+        }
+        let bytes = builder.finish().bytes();
+        if let Some(call) = self.calls.get_mut(key) {
+            call.acknowledgement = Some(Acknowledgement {
+                sequence: cseq.number,
+                bytes: bytes.clone(),
+                to: to.clone(),
+            });
+        }
+        self.send(SendId(0), to, bytes);
+    }
+
+    /// Acknowledges and hangs up an answer that nobody wants: another fork's, or one that came after the call's end.
+    pub(super) fn hang_up_fork(&mut self, now: Instant, response: &Message, way: (Destination, SocketAddr)) {
+        let Some((mut dialog, to)) = self.acknowledge_fork(response, way.clone()) else { return };
+        dialog.local_seq += 1;
+        let branch = self.branch();
+        let bytes = self
+            .request_in(&dialog, (to.transport, way.1), (&Method::Bye, dialog.local_seq), &branch)
+            .finish()
+            .bytes();
+        self.add_client(now, None, (&branch, "BYE"), (to, way.1), bytes);
+    }
+
+    /// Acknowledges such an answer, and says what its dialog is.
+    pub(super) fn acknowledge_fork(
+        &mut self,
+        response: &Message,
+        (way, local): (Destination, SocketAddr),
+    ) -> Option<(Dialog, Destination)> {
+        let dialog = Dialog::from_response(response, self.config.limits.routes).ok()?;
+        let to = next_hop(&dialog, &way);
+        let branch = self.branch();
+        let bytes = self
+            .request_in(&dialog, (to.transport, local), (&Method::Ack, dialog.local_seq), &branch)
+            .finish()
+            .bytes();
+        self.send(SendId(0), to.clone(), bytes);
+        Some((dialog, to))
+    }
+
+    pub(super) fn repeat_with_credentials(
+        &mut self,
+        now: Instant,
+        key: Key,
+        purpose: Purpose,
+        method: &Method,
+        response: &Message,
+        request: &Bytes,
+    ) -> bool {
+        let (branch, cnonce) = (self.branch(), self.secret.name());
+        let Some(call) = self.calls.get_mut(key) else { return false };
+        let Some(challenge) = call.challenge.as_mut() else { return false };
+        let Some((uri, body)) = own::signed_parts(request) else { return false };
+        let signed = Signed {
+            method: method.as_str(),
+            uri,
+            body,
+        };
+        let offered = auth::Challenge::all_in(response);
+        let mut answers = Vec::new();
+        for offered in auth::Challenge::best(&offered) {
+            if challenge.worth(offered) {
+                let value = offered.answer(&challenge.credentials, &signed, cnonce.as_str(), 1);
+                answers.push((offered.answer_header().as_str(), value));
+            }
+        }
+        if answers.is_empty() {
+            return false;
+        }
+        call.dialog.local_seq += 1;
+        let sequence = call.dialog.local_seq;
+        let local = call.local;
+        let to = match purpose {
+            Purpose::Invite => call.way.clone(),
+            _ => next_hop(&call.dialog, &call.way),
+        };
+        let via = self.via(to.transport, local, &branch);
+        let Some(bytes) = own::again(request, method.as_str(), &via, sequence, &answers) else { return false };
+        let txn = self.add_client(now, Some((key, purpose)), (&branch, method.as_str()), (to, local), bytes.into());
+        if let Some(call) = self.calls.get_mut(key).filter(|_| *method == Method::Invite) {
+            call.asking = Some(txn);
+        }
+        true
+    }
+}
+
+/// Where a request inside a dialog goes: to the first route or the peer's Contact (section 12.2.1.1), by the connection
+/// that the peer used, where it leads there.
+///
+/// A peer behind a NAT writes a Contact that nobody outside can reach: where that is the next hop, and a private address
+/// other than the one its messages come from, the request goes to where they come from.
+pub(super) fn next_hop(dialog: &Dialog, way: &Destination) -> Destination {
+    let addressing = dialog.addressing();
+    let Ok(uri) = Uri::parse(addressing.next_hop) else { return way.clone() };
+    let transport = match uri.scheme() {
+        Scheme::Sips => Transport::Tls,
+        _ => uri.transport().and_then(Transport::parse).unwrap_or(way.transport),
+    };
+    if !uri.is_sip() {
+        return way.clone();
+    }
+    let port = uri.port().unwrap_or(transport.default_port());
+    let same = transport == way.transport;
+    let seen = match way.target {
+        Target::Address(seen) => Some(seen.ip()),
+        Target::Host { .. } => None,
+    };
+    let Some(ip) = uri.host_ip() else {
+        // A connection that the peer opened leads to it whatever its name; ".invalid" names lead nowhere (RFC 7118).
+        if same && (transport.is_reliable() || uri.host().to_ascii_lowercase().ends_with(".invalid")) {
+            return way.clone();
+        }
+        return Destination {
+            transport,
+            flow: way.flow.filter(|_| same),
+            target: Target::Host {
+                name: uri.host().into(),
+                port,
+            },
+        };
+    };
+    let behind_nat = addressing.routes.is_empty() && is_unreachable(ip) && seen.is_some_and(|seen| seen != ip);
+    if behind_nat && same {
+        return way.clone();
+    }
+    let by_flow = same && (transport == Transport::Udp || seen == Some(ip));
+    Destination {
+        transport,
+        flow: way.flow.filter(|_| by_flow),
+        target: Target::Address(SocketAddr::new(ip, port)),
+    }
+}
+
+/// Addresses that mean nothing outside of their own network.
+fn is_unreachable(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || {
+            let [a, b, ..] = ip.octets();
+            a == 100 && (64..128).contains(&b)
+        },
+        IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.is_unspecified() || (ip.segments()[0] & 0xfe00) == 0xfc00 || (ip.segments()[0] & 0xffc0) == 0xfe80
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The running of the re-INVITE table (RFC 3261 section 14).
+
+use std::time::{Duration, Instant};
+
+use super::Endpoint;
+use super::arena::Key;
+use super::call::{CallTimer, Context, id, plain};
+use super::event::{EndCause, Event};
+use super::transactions::Purpose;
+use crate::dialog::reoffer::{Action, Input, State, table};
+use crate::dialog::session;
+use crate::dialog::session::Phase;
+use crate::method::Method;
+
+impl Endpoint {
+    /// Runs one step of a call's re-INVITE table; `false` where the input does not fit.
+    pub(super) fn drive_reoffer(&mut self, now: Instant, key: Key, input: Input, context: Context<'_>) -> bool {
+        let Some(call) = self.calls.get_mut(key) else { return false };
+        let Some(step) = table(call.reoffer, input) else { return false };
+        call.reoffer = step.next;
+        for action in step.actions {
+            self.perform_reoffer(now, key, *action, context);
+        }
+        self.arm_call(now, key);
+        true
+    }
+
+    fn perform_reoffer(&mut self, now: Instant, key: Key, action: Action, context: Context<'_>) {
+        match action {
+            Action::TellReoffer => self.tell(Event::Reoffer {
+                call: id(key),
+                offer: context.sdp.cloned(),
+            }),
+            // The refusal of a second re-INVITE is the receiving side's to send: it has the request.
+            Action::Refuse500 | Action::Refuse491 => {}
+            Action::SendAnswer => self.send_answer(now, key, context.reply),
+            Action::RepeatAnswer => self.repeat_answer(now, key),
+            Action::StopRepeating => self.stop_repeating(key),
+            Action::SendRefusal => self.refuse_asked(now, key, context.reply),
+            Action::SendTerminated => self.refuse_asked(now, key, Some(&plain(487))),
+            Action::SendInvite => {
+                let offer = self.calls.get(key).and_then(|call| call.our_offer.clone());
+                let body = offer.as_ref().map(|offer| ("application/sdp", offer));
+                let txn = self.send_inside(now, key, (&Method::Invite, Purpose::Reinvite), &[], body);
+                if let Some(call) = self.calls.get_mut(key) {
+                    call.asking = txn;
+                }
+            }
+            Action::SendAck => self.acknowledge(key, context.response),
+            Action::TellAcked => self.tell(Event::Acked {
+                call: id(key),
+                answer: context.sdp.cloned(),
+            }),
+            Action::TellResult => {
+                let code = context.response.and_then(|response| response.code()).unwrap_or(408);
+                self.tell(Event::ReofferResult {
+                    call: id(key),
+                    code,
+                    answer: context.sdp.cloned(),
+                });
+            }
+            Action::ScheduleRetry => self.schedule_retry(now, key),
+            Action::EndGone => _ = self.drive(now, key, session::Input::Gone, Context::default()),
+            Action::EndNoAck => {
+                if let Some(call) = self.calls.get_mut(key) {
+                    call.cause.get_or_insert(EndCause::NoAck);
+                }
+                self.drive(now, key, session::Input::HangUp, Context::default());
+            }
+        }
+    }
+
+    /// 14.1: who made the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, in steps of 10 ms.
+    fn schedule_retry(&mut self, now: Instant, key: Key) {
+        let random = self.secret.below(200);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let steps = if call.placed_here { 210 + random.min(190) } else { random };
+        call.arm(CallTimer::Retry, now + Duration::from_millis(steps * 10));
+    }
+
+    pub(super) fn retry_reoffer(&mut self, now: Instant, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.phase != Phase::Established {
+            return;
+        }
+        if call.reoffer == State::Quiet {
+            self.drive_reoffer(now, key, Input::Offer, Context::default());
+        } else {
+            // The peer's came first.
+            self.schedule_retry(now, key);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Responses that come in: matched to their transactions, and what they mean for calls (RFC 3261 sections 13.2.2, 14.1,
+//! 15.1.1 and 22).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Endpoint;
+use super::arena::Key;
+use super::call::{CallTimer, Context, id};
+use super::event::{EndCause, Event, Source, Target};
+use super::transactions::Purpose;
+use super::validate::ACCEPT_SDP;
+use crate::dialog::reoffer;
+use crate::dialog::session::{Input, Phase};
+use crate::message::Message;
+use crate::method::Method;
+use crate::transaction::{self, State};
+
+/// A response and the request that it answers.
+struct Answered {
+    response: Arc<Message>,
+    code: u16,
+    /// Our request's bytes, where they are kept.
+    request: Option<Bytes>,
+    sdp: Option<Bytes>,
+}
+
+impl Endpoint {
+    pub(super) fn receive_response(&mut self, now: Instant, source: &Source, response: Message) {
+        let (Ok(via), Ok(cseq), Some(code)) = (response.top_via(), response.cseq(), response.code()) else { return };
+        // 18.1.2 has sent-by checked; the branch that nobody can guess does that here. 8.1.3.3: one Via, ours.
+        let fingerprint = self.client_fingerprint(via.branch().unwrap_or(""), cseq.method.as_str());
+        let Some(key) = self.clients.get(&fingerprint).copied() else {
+            self.stats.strays += 1;
+            return;
+        };
+        let before = self.state(key);
+        let Some(txn) = self.transactions.get(key) else { return };
+        let (request, owner) = (txn.machine.kept.clone(), txn.owner);
+        let way = (txn.to.clone(), txn.local);
+        let effects = self.step(now, key, transaction::Input::response(code), None);
+        if effects.ack {
+            self.acknowledge_failure(key, before != Some(State::Completed), &response);
+        }
+        self.settle(now, key, effects);
+        let (true, Some((call, purpose))) = (effects.pass_up, owner) else { return };
+        let is_sdp = response.has_content_type(ACCEPT_SDP) && !response.body().is_empty();
+        let answered = Answered {
+            sdp: is_sdp.then(|| response.body_bytes()),
+            response: Arc::new(response),
+            code,
+            request,
+        };
+        match (purpose, self.calls.get(call).is_some()) {
+            (Purpose::Invite, true) => self.invite_answered(now, call, source, &answered),
+            // The call is over, and yet somebody picked up.
+            (Purpose::Invite, false) if (200..300).contains(&code) => {
+                self.hang_up_fork(now, &answered.response, way);
+            }
+            (Purpose::Reinvite, true) => self.reinvite_answered(now, call, &answered),
+            (Purpose::Bye, true) if code >= 200 => {
+                if !self.retry_with_credentials(now, call, purpose, &answered.response, answered.request.as_ref()) {
+                    self.drive(now, call, Input::ByeDone, Context::default());
+                }
+            }
+            (Purpose::Info, true) if code >= 200 => {
+                if !self.retry_with_credentials(now, call, purpose, &answered.response, answered.request.as_ref()) {
+                    self.info_done(now, call, code);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn invite_answered(&mut self, now: Instant, key: Key, source: &Source, answered: &Answered) {
+        let context = Context {
+            response: Some(&answered.response),
+            sdp: answered.sdp.as_ref(),
+            reply: None,
+        };
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.way.transport == source.transport {
+            call.way.flow = Some(source.flow);
+        }
+        match answered.code {
+            0..=199 => _ = self.drive(now, key, Input::Provisional, context),
+            200..=299 => self.invite_succeeded(now, key, source, context),
+            401 | 407 if matches!(call.phase, Phase::Calling | Phase::Ringing) => {
+                let request = answered.request.as_ref();
+                if !self.retry_with_credentials(now, key, Purpose::Invite, &answered.response, request) {
+                    self.invite_failed(now, key, context);
+                }
+            }
+            _ => self.invite_failed(now, key, context),
+        }
+    }
+
+    fn invite_failed(&mut self, now: Instant, key: Key, context: Context<'_>) {
+        if let Some(call) = self.calls.get_mut(key) {
+            call.asking = None;
+        }
+        self.drive(now, key, Input::Failure, context);
+    }
+
+    fn invite_succeeded(&mut self, now: Instant, key: Key, source: &Source, context: Context<'_>) {
+        let Some(response) = context.response else { return };
+        let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or("").to_owned();
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.fingerprint.is_some() {
+            if call.dialog.remote_tag != tag {
+                // 13.2.2.4: another fork answered as well.
+                return self.hang_up_other_fork(now, key, &tag, response);
+            }
+            self.drive(now, key, Input::Success, context);
+            return;
+        }
+        call.disarm(CallTimer::Ring);
+        call.disarm(CallTimer::CancelLimit);
+        if call.dialog.complete(response, self.config.limits.routes).is_err() {
+            call.cause = Some(EndCause::ProtocolError);
+            self.drive(now, key, Input::Unreachable, Context::default());
+            return;
+        }
+        call.way.target = Target::Address(source.remote);
+        let call_id = call.dialog.call_id.clone();
+        let local_tag = call.dialog.local_tag.clone();
+        let fingerprint = self.dialog_fingerprint(&call_id, &local_tag, &tag);
+        if let Some(call) = self.calls.get_mut(key) {
+            call.fingerprint = Some(fingerprint);
+        }
+        self.dialogs.insert(fingerprint, key);
+        self.drive(now, key, Input::Success, context);
+    }
+
+    fn hang_up_other_fork(&mut self, now: Instant, key: Key, tag: &str, response: &Arc<Message>) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let known = call.forks.iter().any(|fork| fork == tag);
+        if !known && call.forks.len() < self.config.limits.forks {
+            call.forks.push(tag.to_owned());
+        }
+        let way = (call.way.clone(), call.local);
+        if known {
+            self.acknowledge_fork(response, way);
+        } else {
+            self.hang_up_fork(now, response, way);
+        }
+    }
+
+    fn reinvite_answered(&mut self, now: Instant, key: Key, answered: &Answered) {
+        let context = Context {
+            response: Some(&answered.response),
+            sdp: answered.sdp.as_ref(),
+            reply: None,
+        };
+        let input = match answered.code {
+            0..=199 => return,
+            200..=299 => {
+                if let Some(call) = self.calls.get_mut(key) {
+                    call.dialog.refresh_target(&answered.response);
+                }
+                reoffer::Input::Success
+            }
+            401 | 407 => {
+                let request = answered.request.as_ref();
+                if self.retry_with_credentials(now, key, Purpose::Reinvite, &answered.response, request) {
+                    return;
+                }
+                reoffer::Input::Failure
+            }
+            491 => reoffer::Input::Glare,
+            408 | 481 => reoffer::Input::Gone,
+            _ => reoffer::Input::Failure,
+        };
+        if let Some(call) = self.calls.get_mut(key).filter(|_| answered.code >= 200) {
+            call.asking = None;
+        }
+        self.drive_reoffer(now, key, input, context);
+    }
+
+    /// An INFO of ours has its answer.
+    pub(super) fn info_done(&mut self, now: Instant, key: Key, code: u16) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.infos = call.infos.saturating_sub(1);
+        self.tell(Event::InfoResult { call: id(key), code });
+        if matches!(code, 408 | 481) {
+            self.drive(now, key, Input::Gone, Context::default());
+        }
+    }
+
+    /// Repeats a request with credentials, where the response asks for them and we have some to try: once for each realm,
+    /// and again where it says that only the nonce was too old (section 22.2).
+    fn retry_with_credentials(
+        &mut self,
+        now: Instant,
+        key: Key,
+        purpose: Purpose,
+        response: &Message,
+        request: Option<&Bytes>,
+    ) -> bool {
+        let (Some(401 | 407), Some(request)) = (response.code(), request) else { return false };
+        let method = match purpose {
+            Purpose::Invite | Purpose::Reinvite => Method::Invite,
+            Purpose::Bye => Method::Bye,
+            Purpose::Info => Method::Info,
+            Purpose::Cancel => return false,
+        };
+        self.repeat_with_credentials(now, key, purpose, &method, response, request)
+    }
+}
