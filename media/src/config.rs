@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use codecs::registry::CodecParams;
 
+use crate::latch::LatchPolicy;
+
 /// Legs that one worker takes at most; also the bound of every ring between a worker and the async side.
 pub const MAX_LEGS_PER_WORKER: usize = 8_192;
 
@@ -56,6 +58,10 @@ pub struct LegConfig {
     pub remote: Option<SocketAddr>,
     /// Where to send RTCP; `None` is the RTP port plus one.
     pub remote_rtcp: Option<SocketAddr>,
+    /// Where the peer's signalling comes from: sound from there is believed sooner than from elsewhere.
+    pub signalling: Option<IpAddr>,
+    /// Whether the peer's address is learnt from its packets, or taken from its SDP alone.
+    pub latch: LatchPolicy,
     /// RTCP shares the RTP socket (RFC 5761).
     pub rtcp_mux: bool,
     /// Which way sound flows, from our side.
@@ -87,6 +93,8 @@ impl LegConfig {
             comfort_noise_payload_type: None,
             remote: None,
             remote_rtcp: None,
+            signalling: None,
+            latch: LatchPolicy::Nat,
             rtcp_mux: false,
             direction: Direction::SendRecv,
             mode,

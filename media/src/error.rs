@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 /// Why the engine could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -77,12 +76,7 @@ pub enum MediaError {
         /// Why not.
         why: &'static str,
     },
-    /// The recording's file could not be made.
-    #[error("recording {}: {source}", path.display())]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The recording could not begin.
+    #[error(transparent)]
+    Record(#[from] crate::io::record::RecordError),
 }

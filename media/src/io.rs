@@ -4,26 +4,26 @@
 
 pub(crate) mod link;
 mod ports;
+pub mod record;
 mod sys;
 mod wheel;
 #[doc(hidden)]
 pub mod worker;
 
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
 
+use codecs::pcm::SampleRate;
 use ringbuf::HeapRb;
 use ringbuf::traits::Split;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
-use self::link::WorkerLink;
+use self::link::{RecordingFate, WorkerLink};
 pub(crate) use self::link::LegHandle;
 use self::ports::PortPool;
+use self::record::{RecordEvent, RecordSink, Recorder};
 pub use self::ports::ReservedPort;
 use self::worker::{COMMAND_RING, EVENT_RING, Seat, Sockets, Worker};
-use crate::config::{LegConfig, MediaConfig};
+use crate::config::{LegConfig, MediaConfig, RecorderConfig};
 use crate::error::MediaError;
 use crate::leg::Leg;
 use crate::port::LegPort;
@@ -37,6 +37,33 @@ pub struct Media {
 struct Inner {
     links: Vec<Arc<WorkerLink>>,
     ports: Arc<PortPool>,
+    /// Started with the first recording.
+    recorder: Mutex<Option<Recorder>>,
+}
+
+impl Inner {
+    fn record(
+        &self,
+        config: &RecorderConfig,
+        rate: SampleRate,
+        fate: &Arc<RecordingFate>,
+    ) -> Result<RecordSink, MediaError> {
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorder = match &mut *recorder {
+            Some(recorder) => recorder,
+            none => none.insert(
+                Recorder::start()
+                    .map_err(|source| MediaError::System { what: "cannot start the recorder's thread", source })?,
+            ),
+        };
+        let fate = Arc::clone(fate);
+        let on_event = move |event| {
+            if let RecordEvent::Failed { path, reason } = event {
+                fate.fail(format!("{}: {reason}", path.display()));
+            }
+        };
+        Ok(recorder.open(&config.path, rate.hz(), on_event)?)
+    }
 }
 
 /// Figures of all workers together.
@@ -90,15 +117,14 @@ impl Media {
             let (commands_in, commands_out) = HeapRb::new(COMMAND_RING).split();
             let (events_in, events_out) = HeapRb::new(EVENT_RING).split();
             let link = Arc::new(WorkerLink::new(commands_in).map_err(system("cannot make an eventfd"))?);
-            let fd = link.event_fd.as_fd().try_clone_to_owned().map_err(system("cannot copy an eventfd"))?;
-            let fd = AsyncFd::with_interest(fd, Interest::READABLE).map_err(system("cannot watch an eventfd"))?;
+            let fd = link.event_fd.watch().map_err(system("cannot watch an eventfd"))?;
             let worker = Worker::new(Arc::clone(&link), commands_out, events_in, config.round_spacing)
                 .map_err(system("cannot set up epoll"))?;
             runtime.spawn(link::dispatch(Arc::clone(&link), events_out, fd));
             links.push(link);
             workers.push(worker);
         }
-        Ok((Media { inner: Arc::new(Inner { links, ports }) }, workers))
+        Ok((Media { inner: Arc::new(Inner { links, ports, recorder: Mutex::new(None) }) }, workers))
     }
 
     /// Binds an RTP and an RTCP socket, for an offer or answer to name.
@@ -114,13 +140,18 @@ impl Media {
     /// # Errors
     /// A codec that cannot be set up, a configuration that contradicts itself, full workers, an engine shut down.
     pub fn open(&self, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {
-        let (leg, ends, rate) = Leg::new(&config, Instant::now(), std::time::SystemTime::now())?;
+        let fate = Arc::new(RecordingFate::default());
+        let record = match &config.record {
+            Some(record) => Some(self.inner.record(record, config.codec.audio_rate, &fate)?),
+            None => None,
+        };
+        let (leg, ends, rate) = Leg::new(&config, Instant::now(), SystemTime::now(), record)?;
         port.drain();
         let ReservedPort { rtp, rtcp, lease } = port;
         let seat = Box::new(Seat { leg, sockets: Sockets { rtp, rtcp, last_round: 0, _lease: lease } });
         let link = self.inner.links.iter().min_by_key(|link| link.legs()).ok_or(MediaError::Closed)?;
         let shared = Arc::clone(&ends.shared);
-        let handle = link.open(seat, shared)?;
+        let handle = link.open(seat, shared, fate)?;
         Ok(LegPort::new(ends, handle, config, rate))
     }
 

@@ -42,8 +42,8 @@ pub struct EarFrame {
     pub len: usize,
     /// Rate of the samples.
     pub rate: SampleRate,
-    /// Position of the first sample on the leg's timeline, which starts at 0 with the first packet heard
-    /// and goes on through lost packets and silence that was not sent.
+    /// Position of the first sample on the leg's timeline: 0 is when the leg was opened. It goes on through lost packets
+    /// and silence that was not sent.
     pub at_samples: u64,
     /// Likelihood of speech, 0 to 1, of the latest 16 ms window that ended in this frame or before.
     pub speech: f32,
@@ -95,7 +95,6 @@ pub enum LegEvent {
 }
 
 /// The async side of one leg. Dropping it closes the leg.
-#[derive(Debug)]
 pub struct LegPort {
     shared: Arc<Shared>,
     handle: LegHandle,
@@ -222,8 +221,9 @@ impl LegPort {
     /// # Errors
     /// [`MediaError::Codec`] where the codec cannot be set up; the leg then goes on as before.
     pub fn update(&mut self, config: LegConfig) -> Result<(), MediaError> {
-        self.handle.update(&config, self.rate)?;
-        self.config = LegConfig { mode: self.config.mode, record: self.config.record.take(), ..config };
+        self.handle.update(&self.config, &config, self.rate)?;
+        let (mode, seed, record) = (self.config.mode, self.config.seed, self.config.record.take());
+        self.config = LegConfig { mode, seed, record, ..config };
         Ok(())
     }
 
@@ -259,6 +259,12 @@ impl LegPort {
             Notice::Latched { addr } => LegEvent::Latched { addr },
             Notice::RtcpBye => LegEvent::RtcpBye,
         }
+    }
+}
+
+impl std::fmt::Debug for LegPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LegPort").field("leg", &self.handle).field("rate", &self.rate).finish_non_exhaustive()
     }
 }
 

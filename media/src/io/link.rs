@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
+use std::time::Instant;
 
 use codecs::pcm::SampleRate;
 use ringbuf::traits::{Consumer, Producer};
@@ -50,6 +51,31 @@ struct Table {
 pub(crate) struct LegCell {
     waker: Mutex<Option<Waker>>,
     shared: Arc<Shared>,
+    recording: Arc<RecordingFate>,
+}
+
+/// What the recorder's thread tells a leg's port.
+#[derive(Default)]
+pub(super) struct RecordingFate {
+    failed: AtomicBool,
+    reason: Mutex<Option<String>>,
+    cell: Mutex<Weak<LegCell>>,
+}
+
+impl RecordingFate {
+    /// The recording broke off.
+    pub(super) fn fail(&self, reason: String) {
+        *lock(&self.reason) = Some(reason);
+        self.failed.store(true, Ordering::Release);
+        let cell = lock(&self.cell).upgrade();
+        if let Some(cell) = cell {
+            cell.wake();
+        }
+    }
+
+    fn take(&self) -> Option<String> {
+        if self.failed.load(Ordering::Acquire) { lock(&self.reason).take() } else { None }
+    }
 }
 
 impl LegCell {
@@ -80,11 +106,17 @@ impl WorkerLink {
     }
 
     /// Gives a leg a place and hands it to the worker.
-    pub(super) fn open(self: &Arc<Self>, seat: Box<Seat>, shared: Arc<Shared>) -> Result<LegHandle, MediaError> {
+    pub(super) fn open(
+        self: &Arc<Self>,
+        seat: Box<Seat>,
+        shared: Arc<Shared>,
+        recording: Arc<RecordingFate>,
+    ) -> Result<LegHandle, MediaError> {
         if self.stopped.load(Ordering::Acquire) {
             return Err(MediaError::Closed);
         }
-        let cell = Arc::new(LegCell { waker: Mutex::new(None), shared });
+        let cell = Arc::new(LegCell { waker: Mutex::new(None), shared, recording });
+        *lock(&cell.recording.cell) = Arc::downgrade(&cell);
         let slot = {
             let mut table = lock(&self.table);
             let slot = match table.free.pop() {
@@ -180,11 +212,11 @@ impl LegHandle {
         }
     }
 
-    pub(crate) fn update(&self, config: &LegConfig, rate: SampleRate) -> Result<(), MediaError> {
+    pub(crate) fn update(&self, old: &LegConfig, new: &LegConfig, rate: SampleRate) -> Result<(), MediaError> {
         if self.cell.shared.closed.load(Ordering::Acquire) {
             return Err(MediaError::Closed);
         }
-        let retune = Box::new(Retune::new(config, rate)?);
+        let retune = Box::new(Retune::new(Instant::now(), old, new, rate)?);
         self.link.send(Command::Retune { slot: self.slot, retune });
         Ok(())
     }
@@ -195,6 +227,11 @@ impl LegHandle {
         }
         self.link.send(Command::Digit { slot: self.slot, digit, duration_ms });
         Ok(())
+    }
+
+    /// Why the recording broke off, once.
+    pub(crate) fn recording_failure(&self) -> Option<String> {
+        self.cell.recording.take()
     }
 
     pub(crate) fn close(&self) {

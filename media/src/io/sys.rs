@@ -4,7 +4,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Events that one [`Poller::wait`] takes at most.
 pub(crate) const EVENTS_PER_WAIT: usize = 512;
@@ -81,17 +84,19 @@ impl EventFd {
         let n = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
         n == 8
     }
+
+    /// The same counter, to be waited for in the present tokio runtime.
+    pub(crate) fn watch(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let fd = self.0.try_clone()?;
+        // SAFETY: an `OwnedFd` is an open descriptor until it is dropped, and is always the same one.
+        let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        watched.map_err(io::Error::from)
+    }
 }
 
 impl AsRawFd for EventFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
-    }
-}
-
-impl AsFd for EventFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 

@@ -96,7 +96,6 @@ pub(crate) struct WorkerCounters {
     pub(crate) rounds: Count,
     pub(crate) overruns: Count,
     pub(crate) longest_round_us: Count,
-    pub(crate) latest_tick_us: Count,
     pub(crate) datagrams: Count,
     pub(crate) events_dropped: Count,
 }
@@ -247,6 +246,9 @@ impl Worker {
                 seat.leg.receive(now, datagram, from, &mut self.scratch);
             }
         }
+        if seat.leg.wants_earlier_wake(now) {
+            self.wheel.schedule(slot, seat.leg.next_wake());
+        }
         self.wake_async |= announce(seat, slot, &mut self.events, &self.link.counters);
     }
 
@@ -297,7 +299,7 @@ impl Worker {
         Outcome::GoOn
     }
 
-    fn open(&mut self, slot: u32, seat: Box<Seat>) {
+    fn open(&mut self, slot: u32, mut seat: Box<Seat>) {
         let key = u64::from(slot) << 1;
         let added = self.poller.add(seat.sockets.rtp.as_raw_fd(), key).is_ok()
             && self.poller.add(seat.sockets.rtcp.as_raw_fd(), key | 1).is_ok();

@@ -1,0 +1,671 @@
+//! A leg: one peer's sound both ways, as a state machine without I/O.
+//!
+//! [`Leg::receive`] and [`Leg::receive_rtcp`] take datagrams, [`Leg::tick`] sends what is due through an [`Outbox`],
+//! [`Leg::next_wake`] says when to call it. Whatever a leg needs is made with it: neither of these allocates, locks, logs
+//! or reads a clock, and nothing that a peer sends panics. Frames are sent at the codec's pace from the leg's start to
+//! its end (silence too, so that NAT bindings and impatient peers stay), unless the direction says otherwise.
+//!
+//! One timeline counts samples since the leg was opened, at the rate of its port: the ear's frames, digits and both sides
+//! of a recording are placed on it.
+
+mod ear;
+mod inbound;
+mod outbound;
+mod voice;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use codecs::comfort_noise;
+use codecs::pcm::SampleRate;
+use ringbuf::HeapProd;
+use ringbuf::traits::Producer;
+
+use self::ear::Ear;
+use self::inbound::{Inbound, Kind};
+use self::outbound::{Outbound, SendFormat};
+use self::voice::Voice;
+use crate::config::{Direction, LegConfig, LegMode};
+use crate::dtmf::{DtmfEvent, DtmfReceiver, DtmfSender};
+use crate::error::MediaError;
+use crate::io::record::RecordSink;
+use crate::jitter::JitterStats;
+use crate::latch::{Latch, LatchConfig, LatchVerdict, PayloadTypes, Refusal};
+use crate::port::{self, Notice, PortEnds, Shared};
+use crate::recorder;
+use crate::rtcp::{NtpTime, RtcpConfig, RtcpSession};
+use crate::rtp::{self, HEADER_BYTES, RtpPacket, Source};
+use crate::stats::LegStats;
+
+/// Samples of the longest packet: 120 ms at 48 kHz.
+pub const MAX_FRAME_SAMPLES: usize = 5_760;
+/// The largest packet we send: 60 ms of L16 at 48 kHz.
+const MAX_PACKET_BYTES: usize = 6_144;
+/// Figures are published this often.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+/// Silence of this many frames before comfort noise takes its place, where that is agreed.
+const SILENT_FRAMES_BEFORE_NOISE: u32 = 10;
+/// Frames from one packet of comfort noise to the next.
+const NOISE_EVERY_FRAMES: u32 = 10;
+/// What we describe our silence as, in dBov.
+const NOISE_LEVEL_DBOV: f64 = -75.0;
+
+/// Buffers that a worker lends to whichever leg it runs.
+pub struct Scratch {
+    work: Work,
+    frame: [i16; MAX_FRAME_SAMPLES],
+    packet: [u8; MAX_PACKET_BYTES],
+}
+
+/// Where sound is decoded to (`pcm`), by way of `convert` where its rate has to be changed.
+struct Work {
+    pcm: [i16; MAX_FRAME_SAMPLES],
+    convert: [i16; MAX_FRAME_SAMPLES],
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        let work = Work { pcm: [0; MAX_FRAME_SAMPLES], convert: [0; MAX_FRAME_SAMPLES] };
+        Scratch { work, frame: [0; MAX_FRAME_SAMPLES], packet: [0; MAX_PACKET_BYTES] }
+    }
+}
+
+/// Which of a leg's two sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// The even port.
+    Rtp,
+    /// The odd port.
+    Rtcp,
+}
+
+/// Where a leg's packets go.
+pub trait Outbox {
+    /// Sends one packet; whether it was taken.
+    fn send(&mut self, channel: Channel, to: SocketAddr, packet: &[u8]) -> bool;
+}
+
+/// One peer's sound, both ways.
+pub struct Leg {
+    shared: Arc<Shared>,
+    notices: HeapProd<Notice>,
+    mode: LegMode,
+    direction: Direction,
+    rtcp_mux: bool,
+    seam: SampleRate,
+    started: Instant,
+    latch: Latch,
+    inbound: Box<Inbound>,
+    /// The peer's stream as receiver reports count it.
+    source: Option<Source>,
+    /// Lost before the present source began.
+    lost_before: u64,
+    /// What jitter buffers before the present one counted.
+    jitter_before: JitterStats,
+    /// Whether a packet was put into `inbound` yet.
+    inbound_begun: bool,
+    ear: Option<Box<Ear>>,
+    ear_end_samples: u64,
+    dtmf_in: DtmfReceiver,
+    pressed_at_samples: u64,
+    outbound: Outbound,
+    voice: Option<Voice>,
+    dtmf_out: Option<DtmfOut>,
+    silent_frames: u32,
+    rtcp: RtcpSession,
+    record: Option<RecordSink>,
+    media_timeout: Option<Duration>,
+    heard: Instant,
+    timed_out: bool,
+    publish_at: Instant,
+    stats: LegStats,
+    /// There is something for the port.
+    ready: bool,
+    /// What `next_wake` said last.
+    wake: Instant,
+}
+
+/// Events on their way out, and the clock they count on.
+struct DtmfOut {
+    sender: DtmfSender,
+    payload_type: u8,
+    clock_hz: u32,
+}
+
+/// What a re-INVITE changes, made on the async side; after [`Leg::retune`] it holds what was there before.
+pub(crate) struct Retune {
+    send: Option<SendFormat>,
+    inbound: Option<Box<Inbound>>,
+    latch: LatchConfig,
+    dtmf_out: Option<DtmfOut>,
+    dtmf_clock_hz: u32,
+    direction: Direction,
+    rtcp_mux: bool,
+    media_timeout: Option<Duration>,
+}
+
+impl Leg {
+    /// A leg that begins at `now`, which is `wall` on the wall clock, with its port's ends and the rate they count in.
+    pub(crate) fn new(
+        config: &LegConfig,
+        now: Instant,
+        wall: SystemTime,
+        record: Option<RecordSink>,
+    ) -> Result<(Leg, PortEnds, SampleRate), MediaError> {
+        let seam = config.codec.audio_rate;
+        let (port_ends, ends) = port::ends(config.mode, seam);
+        let listened = config.mode == LegMode::Talk || record.is_some();
+        let inbound = Box::new(Inbound::new(now, config, listened, seam)?);
+        let outbound = Outbound::new(now, SendFormat::new(config, seam)?, config.seed);
+        let since_1970 = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let rtcp = RtcpSession::new(
+            now,
+            RtcpConfig {
+                ssrc: outbound.ssrc(),
+                cname: config.cname.clone(),
+                seed: !config.seed,
+                bandwidth_bps: 64_000,
+                minimum_interval: Duration::from_secs(5),
+                ntp_at_start: NtpTime::from_unix(since_1970),
+            },
+        );
+        let leg = Leg {
+            shared: ends.shared,
+            notices: ends.notices,
+            mode: config.mode,
+            direction: config.direction,
+            rtcp_mux: config.rtcp_mux,
+            seam,
+            started: now,
+            latch: Latch::new(now, latch_config(config)),
+            inbound,
+            source: None,
+            lost_before: 0,
+            jitter_before: JitterStats::default(),
+            inbound_begun: false,
+            ear: ends.ear.map(|ring| Box::new(Ear::new(ring, seam))),
+            ear_end_samples: 0,
+            dtmf_in: DtmfReceiver::new(dtmf_clock_hz(config)),
+            pressed_at_samples: 0,
+            dtmf_out: DtmfOut::new(config, &outbound.format),
+            outbound,
+            voice: ends.voice.map(Voice::new),
+            silent_frames: 0,
+            rtcp,
+            record,
+            media_timeout: config.media_timeout,
+            heard: now,
+            timed_out: false,
+            publish_at: now + PUBLISH_EVERY,
+            stats: LegStats::default(),
+            ready: false,
+            wake: now,
+        };
+        Ok((leg, port_ends, seam))
+    }
+
+    /// Takes a datagram of the RTP socket.
+    pub fn receive(&mut self, now: Instant, datagram: &[u8], from: SocketAddr, scratch: &mut Scratch) {
+        if self.rtcp_mux && rtp::is_rtcp(datagram) {
+            if self.latch.send_to() == Some(from) {
+                self.take_rtcp(now, datagram);
+            } else {
+                self.stats.not_the_peer += 1;
+            }
+            return;
+        }
+        let Ok(packet) = RtpPacket::parse(datagram) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        match self.latch.receive(now, from, &packet) {
+            LatchVerdict::Accept => {}
+            LatchVerdict::Latched(addr) => self.tell(Notice::Latched { addr }),
+            LatchVerdict::Refuse(Refusal::PayloadType) => {
+                self.stats.malformed += 1;
+                return;
+            }
+            LatchVerdict::Refuse(_) => {
+                self.stats.not_the_peer += 1;
+                return;
+            }
+        }
+        self.heard = now;
+        self.timed_out = false;
+        self.stats.packets_in += 1;
+        self.stats.bytes_in += packet.payload.len() as u64;
+        self.account(now, &packet);
+        if self.direction.receives() {
+            self.take_packet(now, &packet, scratch);
+        }
+    }
+
+    /// Takes a datagram of the RTCP socket.
+    pub fn receive_rtcp(&mut self, now: Instant, datagram: &[u8], from: SocketAddr) {
+        if self.latch.receive_rtcp(from) {
+            self.take_rtcp(now, datagram);
+        } else {
+            self.stats.not_the_peer += 1;
+        }
+    }
+
+    /// Does what is due: frames, reports, a missing packet given up, a silent peer noticed.
+    pub fn tick(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
+        if self.mode != LegMode::Sink && self.direction.sends() {
+            while self.outbound.is_due(now) {
+                self.send_frame(now, scratch, out);
+                self.outbound.advance();
+            }
+        } else if let Some(voice) = &mut self.voice {
+            voice.drop_old(&self.shared);
+        }
+        if self.inbound.ear_wake(now).is_some_and(|due| due <= now) {
+            self.hear(now, scratch);
+        }
+        if let Some(event) = self.dtmf_in.tick(now) {
+            self.take_key(event);
+        }
+        self.report(now, scratch, out);
+        self.watch_for_silence(now);
+        if now >= self.publish_at {
+            self.publish();
+            self.publish_at = now + PUBLISH_EVERY;
+        }
+    }
+
+    /// When `tick` has something to do.
+    pub fn next_wake(&mut self) -> Instant {
+        let mut wake = self.rtcp.next_wake().min(self.publish_at);
+        if self.mode != LegMode::Sink && self.direction.sends() {
+            wake = wake.min(self.outbound.next_send());
+        }
+        if let Some(due) = self.ear_due(self.wake) {
+            wake = wake.min(due);
+        }
+        self.wake = wake;
+        wake
+    }
+
+    /// Whether what came since the last `next_wake` makes the next tick due earlier than that said.
+    pub(crate) fn wants_earlier_wake(&self, now: Instant) -> bool {
+        self.ear_due(now).is_some_and(|due| due < self.wake)
+    }
+
+    /// Says goodbye to the peer. Nothing follows.
+    pub fn close(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
+        let counts = self.outbound.counts(now);
+        if let Ok(size) = self.rtcp.goodbye(now, &counts, self.source.as_mut(), "", &mut scratch.packet) {
+            self.send_rtcp(size, scratch, out);
+        }
+        self.publish();
+    }
+
+    /// Takes what a re-INVITE settled, and leaves what was there before in its place.
+    pub(crate) fn retune(&mut self, now: Instant, retune: &mut Retune) {
+        if let Some(send) = &mut retune.send {
+            self.outbound.exchange(send);
+        }
+        if let Some(inbound) = &mut retune.inbound {
+            if inbound.clock_hz() != self.inbound.clock_hz() {
+                self.lost_before += self.source.take().map_or(0, |source| source.report().lost);
+            }
+            add(&mut self.jitter_before, self.inbound.jitter().stats());
+            std::mem::swap(&mut self.inbound, inbound);
+            self.inbound_begun = false;
+            self.dtmf_in = DtmfReceiver::new(retune.dtmf_clock_hz);
+        }
+        // A digit under way or waiting is sent to its end where the format stays.
+        let same = |a: &DtmfOut, b: &DtmfOut| a.payload_type == b.payload_type && a.clock_hz == b.clock_hz;
+        let keep = matches!((&self.dtmf_out, &retune.dtmf_out), (Some(old), Some(new)) if same(old, new));
+        if !keep || retune.send.is_some() {
+            std::mem::swap(&mut self.dtmf_out, &mut retune.dtmf_out);
+        }
+        self.latch.renegotiate(now, retune.latch);
+        self.direction = retune.direction;
+        self.rtcp_mux = retune.rtcp_mux;
+        self.media_timeout = retune.media_timeout;
+        self.heard = now;
+        self.timed_out = false;
+    }
+
+    /// Queues a key press; one too many is left out.
+    pub(crate) fn send_digit(&mut self, digit: char, duration_ms: u16) {
+        if let Some(dtmf) = &mut self.dtmf_out {
+            let _ = dtmf.sender.queue(digit, Duration::from_millis(u64::from(duration_ms)));
+        }
+    }
+
+    /// Whether the port has to be woken: there is something for it, and no wake-up is under way.
+    pub(crate) fn take_ready(&mut self) -> bool {
+        std::mem::take(&mut self.ready) && !self.shared.ready.swap(true, Ordering::AcqRel)
+    }
+
+    /// The figures so far.
+    #[must_use]
+    pub fn stats(&self) -> LegStats {
+        self.stats
+    }
+
+    fn ear_due(&self, now: Instant) -> Option<Instant> {
+        let key_up = self.dtmf_in.next_wake();
+        match (self.inbound.ear_wake(now), key_up) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Counts a packet for reports and figures.
+    fn account(&mut self, now: Instant, packet: &RtpPacket<'_>) {
+        match &mut self.source {
+            Some(source) if source.ssrc() == packet.ssrc => {
+                source.receive(now, packet);
+            }
+            source => {
+                self.lost_before += source.as_ref().map_or(0, |source| source.report().lost);
+                let source = source.insert(Source::new(now, self.inbound.clock_hz(), packet));
+                source.receive(now, packet);
+            }
+        }
+    }
+
+    fn take_packet(&mut self, now: Instant, packet: &RtpPacket<'_>, scratch: &mut Scratch) {
+        let kind = self.inbound.kind(packet.payload_type);
+        if !self.inbound_begun {
+            self.inbound_begun = true;
+            let here = self.samples_at(now).max(self.ear_end_samples);
+            self.inbound.begin_at(here);
+        }
+        self.inbound.push(now, packet, kind);
+        match kind {
+            Kind::Event => {
+                for event in self.dtmf_in.receive(now, packet.timestamp, packet.marker, packet.payload) {
+                    self.take_key(event);
+                }
+            }
+            Kind::Sound => {
+                if let Some(event) = self.dtmf_in.sound(packet.timestamp) {
+                    self.take_key(event);
+                }
+            }
+            Kind::ComfortNoise | Kind::Unknown => {}
+        }
+        self.hear(now, scratch);
+    }
+
+    fn hear(&mut self, now: Instant, scratch: &mut Scratch) {
+        let (ear, record, stats, end) = (&mut self.ear, &mut self.record, &mut self.stats, &mut self.ear_end_samples);
+        let (ready, seam) = (&mut self.ready, self.seam);
+        self.inbound.hear(now, &mut scratch.work, |piece| {
+            *end = piece.at_samples + piece.samples.len() as u64;
+            if piece.concealed {
+                stats.concealed_ms += piece.samples.len() as u64 * 1_000 / u64::from(seam.hz().max(1));
+            }
+            if let Some(record) = record {
+                stats.record_ring_drops += record.push(recorder::Channel::Caller, piece.at_samples, piece.samples);
+            }
+            if let Some(ear) = ear {
+                ear.push(&piece, stats);
+                *ready = true;
+            }
+        });
+    }
+
+    fn take_key(&mut self, event: DtmfEvent) {
+        match event {
+            DtmfEvent::Pressed { .. } => self.pressed_at_samples = self.ear_end_samples,
+            DtmfEvent::Released { digit, duration, .. } => {
+                self.stats.digits_in += 1;
+                let duration_ms = u16::try_from(duration.as_millis()).unwrap_or(u16::MAX);
+                self.tell(Notice::Digit { digit, duration_ms, at_samples: self.pressed_at_samples });
+            }
+        }
+    }
+
+    fn take_rtcp(&mut self, now: Instant, datagram: &[u8]) {
+        let Ok(received) = self.rtcp.receive(now, datagram, self.latch.ssrc()) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        self.heard = now;
+        self.timed_out = false;
+        if let Some(round_trip) = received.round_trip {
+            self.stats.round_trip_us = round_trip.as_micros() as u64;
+        }
+        if let Some(report) = received.report {
+            self.stats.remote_fraction_lost = u64::from(report.fraction_lost);
+            self.stats.remote_lost = u64::try_from(report.cumulative_lost).unwrap_or(0);
+            let percent = (u32::from(report.fraction_lost) * 100 / 256) as u8;
+            self.outbound.format.set_expected_loss_percent(percent);
+        }
+        if received.bye {
+            self.tell(Notice::RtcpBye);
+        }
+    }
+
+    /// Sends what belongs at the time of the frame that is due: a key's tone, sound, silence, or nothing.
+    fn send_frame(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
+        let Some(to) = self.latch.send_to() else {
+            // Nobody to send to yet. What the agent says waits; an echo has nothing to say yet.
+            self.outbound.leave_out();
+            return;
+        };
+        if let Some(size) = self.key_packet(scratch) {
+            if let Some(voice) = &mut self.voice {
+                voice.drop_old(&self.shared);
+            }
+            self.send_rtp(size, to, scratch, out);
+            return;
+        }
+        let samples = self.outbound.format.seam_samples();
+        let Some(frame) = scratch.frame.get_mut(..samples) else { return };
+        let speech = match &mut self.voice {
+            Some(voice) => voice.take(&self.shared, frame) > 0,
+            None => {
+                self.inbound.play(now, frame, &mut scratch.work);
+                true
+            }
+        };
+        self.silent_frames = if speech { 0 } else { self.silent_frames.saturating_add(1) };
+        let at_samples = self.samples_at(self.outbound.next_send());
+        if let (Some(record), true) = (&mut self.record, speech) {
+            self.stats.record_ring_drops += record.push(recorder::Channel::Agent, at_samples, frame);
+        }
+        let payload = scratch.packet.get_mut(HEADER_BYTES..).unwrap_or_default();
+        let size = match self.noise_due() {
+            Noise::No => match self.outbound.format.encode(frame, &mut scratch.work.convert, payload) {
+                0 => None,
+                bytes => Some(self.outbound.sound(&mut scratch.packet, bytes)),
+            },
+            Noise::Send(payload_type) => {
+                if let Some(level) = payload.first_mut() {
+                    *level = comfort_noise::level_byte(NOISE_LEVEL_DBOV);
+                }
+                Some(self.outbound.comfort_noise(&mut scratch.packet, payload_type, 1))
+            }
+            Noise::Pause => None,
+        };
+        match size {
+            Some(size) => self.send_rtp(size, to, scratch, out),
+            None => self.outbound.leave_out(),
+        }
+        if let Some(voice) = &self.voice {
+            voice.publish(&self.shared);
+        }
+    }
+
+    /// Whether comfort noise takes this frame's place.
+    fn noise_due(&self) -> Noise {
+        let Some(payload_type) = self.outbound.format.comfort_noise() else { return Noise::No };
+        match self.silent_frames.checked_sub(SILENT_FRAMES_BEFORE_NOISE) {
+            None => Noise::No,
+            Some(frames) if frames % NOISE_EVERY_FRAMES == 0 => Noise::Send(payload_type),
+            Some(_) => Noise::Pause,
+        }
+    }
+
+    /// The packet of a key that is being pressed, where there is one.
+    fn key_packet(&mut self, scratch: &mut Scratch) -> Option<usize> {
+        let dtmf = self.dtmf_out.as_mut()?;
+        let timestamp = self.outbound.timestamp_on(dtmf.clock_hz);
+        let event = dtmf.sender.next(timestamp)?;
+        if let Some(place) = scratch.packet.get_mut(HEADER_BYTES..HEADER_BYTES + event.payload.len()) {
+            place.copy_from_slice(&event.payload);
+        }
+        self.stats.digits_out += u64::from(event.marker);
+        let (packet, payload_bytes) = (&mut scratch.packet[..], event.payload.len());
+        Some(self.outbound.event(packet, dtmf.payload_type, event.marker, event.timestamp, payload_bytes))
+    }
+
+    fn send_rtp(&mut self, size: usize, to: SocketAddr, scratch: &Scratch, out: &mut impl Outbox) {
+        let Some(packet) = scratch.packet.get(..size) else { return };
+        if out.send(Channel::Rtp, to, packet) {
+            self.stats.packets_out += 1;
+            self.stats.bytes_out += (size - HEADER_BYTES) as u64;
+        } else {
+            self.stats.send_errors += 1;
+        }
+    }
+
+    /// Sends an RTCP report if one is due.
+    fn report(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
+        if now < self.rtcp.next_wake() {
+            return;
+        }
+        let counts = self.outbound.counts(now);
+        if let Some(size) = self.rtcp.tick(now, &counts, self.source.as_mut(), &mut scratch.packet) {
+            self.send_rtcp(size, scratch, out);
+        }
+    }
+
+    fn send_rtcp(&mut self, size: usize, scratch: &Scratch, out: &mut impl Outbox) {
+        let to = if self.rtcp_mux { self.latch.send_to() } else { self.latch.send_rtcp_to() };
+        let channel = if self.rtcp_mux { Channel::Rtp } else { Channel::Rtcp };
+        if let (Some(to), Some(packet)) = (to, scratch.packet.get(..size))
+            && !out.send(channel, to, packet)
+        {
+            self.stats.send_errors += 1;
+        }
+    }
+
+    fn watch_for_silence(&mut self, now: Instant) {
+        let Some(timeout) = self.media_timeout.filter(|_| self.direction.receives()) else { return };
+        if !self.timed_out && now.saturating_duration_since(self.heard) >= timeout {
+            self.timed_out = true;
+            self.tell(Notice::TimedOut);
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        // Sixteen notices that nobody takes: the port's task is stuck, and one more will not free it.
+        let _ = self.notices.try_push(notice);
+        self.ready = true;
+    }
+
+    /// Position on the leg's timeline.
+    fn samples_at(&self, at: Instant) -> u64 {
+        let nanos = at.saturating_duration_since(self.started).as_nanos();
+        u64::try_from(nanos * u128::from(self.seam.hz()) / 1_000_000_000).unwrap_or(0)
+    }
+
+    /// Shows the figures to whoever asks the port.
+    fn publish(&mut self) {
+        let jitter = self.inbound.jitter().stats();
+        let stats = &mut self.stats;
+        if let Some(source) = &self.source {
+            let report = source.report();
+            stats.lost = self.lost_before + report.lost;
+            stats.jitter_us = u64::from(report.jitter_us);
+            stats.jitter_max_us = stats.jitter_max_us.max(stats.jitter_us);
+        }
+        let former = &self.jitter_before;
+        stats.late = former.late + jitter.late;
+        stats.duplicates = former.duplicates + jitter.duplicates;
+        stats.reordered = former.reordered + jitter.reordered;
+        stats.overflowed = former.overflowed + jitter.overflowed;
+        stats.resyncs = former.resyncs + jitter.resyncs;
+        stats.playout_delay_ms = self.inbound.jitter().playout_target().as_millis() as u64;
+        self.shared.stats.publish(stats);
+    }
+}
+
+/// Adds to `sum` what is shown of a buffer's figures.
+fn add(sum: &mut JitterStats, more: JitterStats) {
+    sum.late += more.late;
+    sum.duplicates += more.duplicates;
+    sum.reordered += more.reordered;
+    sum.overflowed += more.overflowed;
+    sum.resyncs += more.resyncs;
+}
+
+/// What to send in the place of a frame.
+enum Noise {
+    /// The frame itself.
+    No,
+    /// Comfort noise, of this payload type.
+    Send(u8),
+    /// Nothing: comfort noise was sent a moment ago.
+    Pause,
+}
+
+impl DtmfOut {
+    fn new(config: &LegConfig, format: &SendFormat) -> Option<Self> {
+        let dtmf = config.dtmf?;
+        let clock_hz = dtmf.clock_hz.max(1);
+        let packet_ticks = u64::from(format.ticks()) * u64::from(clock_hz) / u64::from(format.clock_hz().max(1));
+        let sender = DtmfSender::new(clock_hz, packet_ticks as u32);
+        Some(DtmfOut { sender, payload_type: dtmf.payload_type_send, clock_hz })
+    }
+}
+
+impl Retune {
+    /// What it takes to go from `old` to `new`, on a leg that counts at `seam`.
+    pub(crate) fn new(now: Instant, old: &LegConfig, new: &LegConfig, seam: SampleRate) -> Result<Self, MediaError> {
+        let new = &LegConfig { mode: old.mode, seed: old.seed, ..new.clone() };
+        let listened = old.mode == LegMode::Talk || old.record.is_some();
+        let recoded = old.codec != new.codec;
+        let resumed = !old.direction.receives() && new.direction.receives();
+        let received_otherwise = recoded
+            || resumed
+            || old.payload_type_recv != new.payload_type_recv
+            || old.dtmf != new.dtmf
+            || old.comfort_noise_payload_type != new.comfort_noise_payload_type;
+        let sent_otherwise = recoded
+            || old.payload_type_send != new.payload_type_send
+            || old.comfort_noise_payload_type != new.comfort_noise_payload_type;
+        let send = SendFormat::new(new, seam)?;
+        let inbound =
+            if received_otherwise { Some(Box::new(Inbound::new(now, new, listened, seam)?)) } else { None };
+        Ok(Retune {
+            dtmf_out: DtmfOut::new(new, &send),
+            send: sent_otherwise.then_some(send),
+            inbound,
+            latch: latch_config(new),
+            dtmf_clock_hz: dtmf_clock_hz(new),
+            direction: new.direction,
+            rtcp_mux: new.rtcp_mux,
+            media_timeout: new.media_timeout,
+        })
+    }
+}
+
+fn latch_config(config: &LegConfig) -> LatchConfig {
+    let mut types = PayloadTypes::new().with(config.payload_type_recv);
+    if let Some(dtmf) = config.dtmf {
+        types = types.with(dtmf.payload_type_recv);
+    }
+    if let Some(payload_type) = config.comfort_noise_payload_type {
+        types = types.with(payload_type);
+    }
+    LatchConfig {
+        remote_rtcp: config.remote_rtcp,
+        signalling: config.signalling,
+        policy: config.latch,
+        ..LatchConfig::new(config.remote, types, outbound::clock_hz(config), config.seed)
+    }
+}
+
+fn dtmf_clock_hz(config: &LegConfig) -> u32 {
+    config.dtmf.map_or(8_000, |dtmf| dtmf.clock_hz)
+}

@@ -1,0 +1,355 @@
+//! The stream we receive: jitter buffer, and what its two readers hand over, decoded.
+//!
+//! The ear's reader always runs. Its packets are decoded where somebody listens: the port of a talking leg, a
+//! recorder. The playout reader runs where the leg plays: echo.
+
+use std::time::{Duration, Instant};
+
+use codecs::comfort_noise::ComfortNoise;
+use codecs::pcm::SampleRate;
+use codecs::registry::{self, CodecId};
+use codecs::resample::Resampler;
+use codecs::Decoder;
+
+use super::{MAX_FRAME_SAMPLES, Work, outbound};
+use crate::config::{DtmfFormat, LegConfig, LegMode};
+use crate::error::MediaError;
+use crate::jitter::{Heard, JitterBuffer, JitterConfig, Loss, Played};
+use crate::rtp::RtpPacket;
+
+/// Sound held over from one frame to the next, in milliseconds: a packet of the peer may be longer than one of ours.
+const LEFT_OVER_MS: u32 = 120;
+/// Answers of the playout reader in one frame at most.
+const ANSWERS_PER_FRAME: usize = 16;
+/// Sound that stays below this is quiet enough to hide a frame dropped or put in.
+const QUIET: u16 = 400;
+
+/// What a packet is, by its payload type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Sound,
+    Event,
+    ComfortNoise,
+    Unknown,
+}
+
+/// A decoder, and the way from its rate to the seam's.
+struct Decoding {
+    decoder: Box<dyn Decoder>,
+    resampler: Option<Resampler>,
+    clock_hz: u32,
+}
+
+/// What depends on the codec, and is exchanged as a whole when that changes.
+pub(super) struct Inbound {
+    payload_type: u8,
+    dtmf: Option<DtmfFormat>,
+    comfort_noise: Option<u8>,
+    clock_hz: u32,
+    seam: SampleRate,
+    jitter: JitterBuffer,
+    ear: Option<Decoding>,
+    playout: Option<Playing>,
+    /// Samples in a packet, where the codec's packets tell by their length alone.
+    measure: Measure,
+    /// Where the jitter buffer's timeline begins on the leg's, in samples of the seam's rate.
+    origin_samples: u64,
+}
+
+/// How to tell how much sound a payload has without a decoder at hand.
+#[derive(Clone, Copy)]
+enum Measure {
+    /// So many bytes a tick.
+    Bytes(u32),
+    /// The decoder knows.
+    Decoder,
+}
+
+/// A piece of sound for the ear, in the worker's buffer.
+pub(super) struct Piece<'a> {
+    pub(super) samples: &'a [i16],
+    pub(super) at_samples: u64,
+    pub(super) concealed: bool,
+    pub(super) arrived: Instant,
+}
+
+impl Inbound {
+    pub(super) fn new(now: Instant, config: &LegConfig, listened: bool, seam: SampleRate) -> Result<Self, MediaError> {
+        let clock_hz = outbound::clock_hz(config);
+        let ptime_ms = config.codec.ptime_ms;
+        let mut jitter = JitterConfig::new(clock_hz, ptime_ms, payload_bytes(config));
+        jitter.playout = config.mode == LegMode::Echo;
+        jitter.playout_max = Duration::from_millis(u64::from(config.max_playout_delay_ms)).max(jitter.playout_min);
+        let decoding = || Decoding::new(config, clock_hz, seam);
+        let ear = if listened { Some(decoding()?) } else { None };
+        let playout = if jitter.playout { Some(Playing::new(decoding()?, config.seed, seam)) } else { None };
+        let measure = match config.codec.id {
+            CodecId::Pcmu | CodecId::Pcma | CodecId::G722 => Measure::Bytes(1),
+            CodecId::L16 => Measure::Bytes(2),
+            _ => Measure::Decoder,
+        };
+        Ok(Inbound {
+            payload_type: config.payload_type_recv,
+            dtmf: config.dtmf,
+            comfort_noise: config.comfort_noise_payload_type,
+            clock_hz,
+            seam,
+            jitter: JitterBuffer::new(now, &jitter),
+            ear,
+            playout,
+            measure,
+            origin_samples: 0,
+        })
+    }
+
+    pub(super) fn clock_hz(&self) -> u32 {
+        self.clock_hz
+    }
+
+    /// Continues a timeline that has come to `samples`.
+    pub(super) fn begin_at(&mut self, samples: u64) {
+        self.origin_samples = samples;
+    }
+
+    pub(super) fn kind(&self, payload_type: u8) -> Kind {
+        if payload_type == self.payload_type {
+            Kind::Sound
+        } else if self.dtmf.is_some_and(|dtmf| dtmf.payload_type_recv == payload_type) {
+            Kind::Event
+        } else if self.comfort_noise == Some(payload_type) {
+            Kind::ComfortNoise
+        } else {
+            Kind::Unknown
+        }
+    }
+
+    pub(super) fn push(&mut self, now: Instant, packet: &RtpPacket<'_>, kind: Kind) {
+        let ticks = if kind == Kind::Sound { self.ticks(packet.payload) } else { 0 };
+        self.jitter.push(now, packet, ticks);
+    }
+
+    pub(super) fn jitter(&self) -> &JitterBuffer {
+        &self.jitter
+    }
+
+    /// Hands what is next in order to `listen`, until there is nothing more to hand over now.
+    pub(super) fn hear(&mut self, now: Instant, work: &mut Work, mut listen: impl FnMut(Piece<'_>)) {
+        while let Some(heard) = self.jitter.ear(now) {
+            let Some(ear) = &mut self.ear else { continue };
+            let (made, position, concealed, arrived) = match heard {
+                Heard::Packet(frame) if frame.ticks == 0 => continue,
+                Heard::Packet(frame) => (ear.decode(frame.payload, work), frame.position, false, frame.arrived),
+                Heard::Lost(loss) => (ear.make_up(&loss, work), loss.position, true, now),
+            };
+            let Some(samples) = work.pcm.get(..made).filter(|samples| !samples.is_empty()) else { continue };
+            let at_samples = self.origin_samples + position * u64::from(self.seam.hz()) / u64::from(self.clock_hz);
+            listen(Piece { samples, at_samples, concealed, arrived });
+        }
+    }
+
+    /// When the ear gives up what it waits for.
+    pub(super) fn ear_wake(&self, now: Instant) -> Option<Instant> {
+        self.jitter.ear_wake(now)
+    }
+
+    /// Fills `frame` with what is to be played next.
+    pub(super) fn play(&mut self, now: Instant, frame: &mut [i16], work: &mut Work) {
+        let comfort_noise = self.comfort_noise;
+        match &mut self.playout {
+            Some(playing) => playing.play(now, &mut self.jitter, comfort_noise, frame, work),
+            None => frame.fill(0),
+        }
+    }
+
+    fn ticks(&self, payload: &[u8]) -> u32 {
+        if let Measure::Bytes(bytes) = self.measure {
+            return payload.len() as u32 / bytes;
+        }
+        let decoding = self.ear.as_ref().or(self.playout.as_ref().map(|playing| &playing.decoding));
+        match decoding {
+            Some(decoding) => decoding.ticks(payload),
+            // Nobody listens: the length agreed on is as good as any.
+            None => self.clock_hz / 50,
+        }
+    }
+}
+
+/// The playout reader's side: what it was asked for and has left over.
+struct Playing {
+    decoding: Decoding,
+    noise: ComfortNoise,
+    /// The last packet was comfort noise.
+    noisy: bool,
+    /// What was played last was quiet.
+    quiet: bool,
+    left: Box<[i16]>,
+    left_from: usize,
+    left_to: usize,
+}
+
+impl Playing {
+    fn new(decoding: Decoding, seed: u64, seam: SampleRate) -> Self {
+        Playing {
+            decoding,
+            noise: ComfortNoise::new(seed as u32),
+            noisy: false,
+            quiet: true,
+            left: vec![0; seam.samples_in_ms(LEFT_OVER_MS)].into_boxed_slice(),
+            left_from: 0,
+            left_to: 0,
+        }
+    }
+
+    fn play(
+        &mut self,
+        now: Instant,
+        jitter: &mut JitterBuffer,
+        comfort_noise: Option<u8>,
+        frame: &mut [i16],
+        work: &mut Work,
+    ) {
+        let mut filled = self.take_left(frame);
+        for _ in 0..ANSWERS_PER_FRAME {
+            if filled >= frame.len() {
+                break;
+            }
+            let made = match jitter.playout(now, self.quiet) {
+                Played::Packet(packet) if packet.ticks == 0 => {
+                    if comfort_noise == Some(packet.payload_type) {
+                        self.noisy = self.noise.update(packet.payload).is_ok();
+                    }
+                    continue;
+                }
+                Played::Packet(packet) => {
+                    self.noisy = false;
+                    self.decoding.decode(packet.payload, work)
+                }
+                Played::Lost(loss) => self.decoding.make_up(&loss, work),
+                Played::Hold { ticks } => self.decoding.conceal(ticks, work),
+                Played::Silence { ticks } => self.silence(ticks, work),
+            };
+            let made = work.pcm.get(..made).unwrap_or_default();
+            let Some(room) = frame.get_mut(filled..) else { break };
+            let taken = made.len().min(room.len());
+            let (now_played, later) = made.split_at(taken);
+            if let Some(place) = room.get_mut(..taken) {
+                place.copy_from_slice(now_played);
+            }
+            filled += taken;
+            self.leave(later);
+        }
+        if let Some(rest) = frame.get_mut(filled..) {
+            rest.fill(0);
+        }
+        self.quiet = frame.iter().all(|sample| sample.unsigned_abs() < QUIET);
+    }
+
+    fn take_left(&mut self, frame: &mut [i16]) -> usize {
+        let left = self.left.get(self.left_from..self.left_to).unwrap_or_default();
+        let taken = left.len().min(frame.len());
+        for (place, sample) in frame.iter_mut().zip(left) {
+            *place = *sample;
+        }
+        self.left_from += taken;
+        taken
+    }
+
+    fn leave(&mut self, samples: &[i16]) {
+        let samples = samples.get(..samples.len().min(self.left.len())).unwrap_or_default();
+        if let Some(place) = self.left.get_mut(..samples.len()) {
+            place.copy_from_slice(samples);
+        }
+        self.left_from = 0;
+        self.left_to = samples.len();
+    }
+
+    fn silence(&mut self, ticks: u32, work: &mut Work) -> usize {
+        let samples = self.decoding.seam_samples(ticks);
+        let Some(pcm) = work.pcm.get_mut(..samples) else { return 0 };
+        if self.noisy {
+            self.noise.generate(pcm);
+        } else {
+            pcm.fill(0);
+        }
+        samples
+    }
+}
+
+impl Decoding {
+    fn new(config: &LegConfig, clock_hz: u32, seam: SampleRate) -> Result<Self, MediaError> {
+        let decoder = registry::decoder(&config.codec)?;
+        let rate = decoder.audio_rate();
+        let resampler = if rate == seam { None } else { Some(Resampler::new(rate, seam)?) };
+        Ok(Decoding { decoder, resampler, clock_hz })
+    }
+
+    /// Decodes to `work.pcm`; returns the samples there.
+    fn decode(&mut self, payload: &[u8], work: &mut Work) -> usize {
+        let out = if self.resampler.is_some() { &mut work.convert } else { &mut work.pcm };
+        match self.decoder.decode(payload, &mut out[..]) {
+            Ok(made) => self.to_seam(made, work),
+            Err(_) => self.conceal(self.ticks(payload), work),
+        }
+    }
+
+    /// Recovers a lost packet from the one behind it, or conceals it.
+    fn make_up(&mut self, loss: &Loss<'_>, work: &mut Work) -> usize {
+        let samples = self.samples(loss.ticks);
+        let out = if self.resampler.is_some() { &mut work.convert } else { &mut work.pcm };
+        let Some(out) = out.get_mut(..samples) else { return 0 };
+        let recovered = loss.next.map_or(0, |next| self.decoder.recover(next.payload, out).unwrap_or(0));
+        match recovered {
+            0 => self.conceal(loss.ticks, work),
+            made => self.to_seam(made, work),
+        }
+    }
+
+    fn conceal(&mut self, ticks: u32, work: &mut Work) -> usize {
+        let samples = self.samples(ticks);
+        let out = if self.resampler.is_some() { &mut work.convert } else { &mut work.pcm };
+        let Some(out) = out.get_mut(..samples).filter(|out| !out.is_empty()) else { return 0 };
+        let made = self.decoder.conceal(out);
+        self.to_seam(made, work)
+    }
+
+    fn to_seam(&mut self, made: usize, work: &mut Work) -> usize {
+        match &mut self.resampler {
+            None => made,
+            Some(resampler) => {
+                let made = made.min(MAX_FRAME_SAMPLES);
+                // What would not fit is more than any packet has.
+                if resampler.max_output(made) > work.pcm.len() {
+                    return 0;
+                }
+                resampler.process(work.convert.get(..made).unwrap_or_default(), &mut work.pcm[..])
+            }
+        }
+    }
+
+    /// Samples of the decoder in `ticks`, no more than a buffer holds.
+    fn samples(&self, ticks: u32) -> usize {
+        let samples = u64::from(ticks) * u64::from(self.decoder.audio_rate().hz()) / u64::from(self.clock_hz.max(1));
+        usize::try_from(samples).unwrap_or(MAX_FRAME_SAMPLES).min(MAX_FRAME_SAMPLES)
+    }
+
+    fn seam_samples(&self, ticks: u32) -> usize {
+        let samples = self.samples(ticks);
+        self.resampler.as_ref().map_or(samples, |resampler| resampler.max_output(samples)).min(MAX_FRAME_SAMPLES)
+    }
+
+    fn ticks(&self, payload: &[u8]) -> u32 {
+        let rate = u64::from(self.decoder.audio_rate().hz().max(1));
+        let ticks = self.decoder.samples_in(payload) as u64 * u64::from(self.clock_hz) / rate;
+        u32::try_from(ticks).unwrap_or(0)
+    }
+}
+
+/// Bytes of a packet as agreed, for the jitter buffer's memory.
+fn payload_bytes(config: &LegConfig) -> usize {
+    let ptime_ms = usize::from(config.codec.ptime_ms);
+    match config.codec.id {
+        CodecId::Pcmu | CodecId::Pcma | CodecId::G722 => ptime_ms * 8,
+        CodecId::L16 => config.codec.audio_rate.samples_in_ms(ptime_ms as u32) * 2,
+        _ => ptime_ms * 8,
+    }
+}
