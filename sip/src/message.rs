@@ -1,5 +1,6 @@
 //! A SIP message: its bytes, an index of its headers, and typed access that reads only what is asked for.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::uri::{Uri, UriError, decimal};
 
 /// A request or a response. What [`Message::parse_datagram`] or the stream framer answers has its `Via`, `From`, `To`,
 /// `Call-ID`, `CSeq` and `Contact` checked; what stands in a [`crate::ParseError`] may lack any of them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Message {
     /// The whole message; folds are spaces.
     pub(crate) wire: Bytes,
@@ -22,6 +23,17 @@ pub struct Message {
     pub(crate) body: (usize, usize),
     /// Where it came from, for the answer's top `Via`.
     pub(crate) source: Option<SocketAddr>,
+}
+
+/// Shows what kind of message it is, and nothing of who calls whom.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.start {
+            Start::Request { method, .. } => write!(f, "Message({method}")?,
+            Start::Response { code, .. } => write!(f, "Message({code}")?,
+        }
+        write!(f, ", {} headers, body of {} bytes)", self.index.len(), self.body().len())
+    }
 }
 
 /// The first line.

@@ -178,11 +178,11 @@ impl ParseError {
     }
 
     /// The request and the code to answer it with. `None` for what must be dropped without a word: responses, ACK, and
-    /// requests without a readable `Via`, which nobody knows where to answer.
+    /// requests without `Via`. Where there is a `Via` that cannot be read, the answer goes to where the request came from.
     #[must_use]
     pub fn answer(&self) -> Option<(&Message, u16)> {
         let partial = self.partial.as_deref()?;
-        let answerable = partial.method().is_some_and(|m| *m != Method::Ack) && partial.top_via().is_ok();
+        let answerable = partial.method().is_some_and(|m| *m != Method::Ack) && partial.header(Name::Via).is_some();
         answerable.then(|| (partial, self.code()))
     }
 }

@@ -17,7 +17,7 @@ impl<'a> Params<'a> {
         Params { text }
     }
 
-    /// Takes text and makes sure that every parameter in it is well formed.
+    /// Takes a header's parameters and makes sure that every one is well formed, with a token for its name.
     ///
     /// # Errors
     /// [`HeaderError::BadParameter`] at the first one that is not.
@@ -29,8 +29,8 @@ impl<'a> Params<'a> {
                 return Ok(Params { text });
             }
             rest = match next_param(rest) {
-                Some((_, _, after)) => after,
-                None => return Err(HeaderError::BadParameter),
+                Some((name, _, after)) if is_token(name) => after,
+                _ => return Err(HeaderError::BadParameter),
             };
         }
     }

@@ -52,9 +52,7 @@ fn check_entry(message: &Message, entry: &Entry, limits: &Limits, seen: &mut See
     match entry.name {
         Name::Via => {
             for value in split_values(value()) {
-                if seen.vias == 0 {
-                    Via::parse(value).map_err(bad)?;
-                }
+                Via::parse(value).map_err(bad)?;
                 seen.vias += 1;
             }
             within(entry, seen.vias, limits.max_vias)?;
