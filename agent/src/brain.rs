@@ -173,4 +173,9 @@ pub trait BrainFactory: Send + Sync {
 
     /// A brain for a new conversation.
     fn open(&self) -> Box<dyn Brain>;
+
+    /// What it says often, word for word: worth keeping in the voice's cache.
+    fn phrases(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -396,9 +396,10 @@ impl Speaking {
         self.failed_clips += 1;
         let more = self.preferred + 1 < self.voices.len();
         if !more && self.failed_clips > self.voices.len() {
-            for clip in self.clips.iter_mut().skip(self.making) {
-                clip.done = true;
-            }
+            // What made no sound is no part of the turn.
+            let sounded = self.clips.get(self.making).is_some_and(|clip| !clip.samples.is_empty());
+            self.clips.truncate(self.making + usize::from(sounded));
+            self.clips.iter_mut().for_each(|clip| clip.done = true);
             self.making = self.clips.len();
             self.waiting.push_back(Spoken::Lost(failure(Remedy::GaveUp)));
             return;

@@ -1,0 +1,385 @@
+//! A language model behind any server with OpenAI's chat completions, streamed.
+//!
+//! The answer is handed on clause by clause while it is still being written. What the model may do besides talking is
+//! settled by the configuration: without a transfer target there is no tool to transfer with, and a call of a tool that
+//! was not offered does nothing.
+//!
+//! Every step has a time limit, and whatever was whole when an answer broke off is still said.
+
+mod answer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventsource_stream::Eventsource;
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Brain, BrainError, BrainFactory, BrainInput, BrainOutput, BrainStream, Listen};
+use crate::grammar::Grammar;
+use crate::history::{History, Speaker};
+use answer::Answer;
+
+/// At most so many outputs wait to be taken.
+const QUEUE: usize = 32;
+/// So much of a refusal's body is kept.
+const MAX_REASON: usize = 300;
+/// What a model is told beside its own prompt.
+const HOUSE_RULES: &str = "You are speaking on the telephone. Answer in one to three short sentences of plain spoken \
+language: no lists, no markup, no emoji. Where one of your earlier messages ends in \"...\", the caller cut you off there and \
+heard no more of it.";
+
+/// The `[brain]` table's part for this provider.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpenAiBrainConfig {
+    /// The server, up to and with `/v1`.
+    pub base_url: String,
+    /// The environment variable that holds the key. An unset one means that no key is sent.
+    pub api_key_env: String,
+    /// The model.
+    pub model: String,
+    /// Who the model is and what it is to do.
+    pub system_prompt: String,
+    /// Said at the beginning; empty: the model greets.
+    pub greeting: String,
+    /// 0 to 2.
+    pub temperature: Option<f32>,
+    /// The longest answer, in tokens.
+    pub max_tokens: u32,
+    /// How many entries of the history the model is shown.
+    pub history_entries: usize,
+    /// Time limit for the connection.
+    pub connect_timeout_ms: u64,
+    /// Time limit from the request to the first words.
+    pub first_token_timeout_ms: u64,
+    /// Time limit from one piece of the answer to the next.
+    pub next_token_timeout_ms: u64,
+    /// Said when the answer fails.
+    pub fallback: String,
+    /// Whether the model may hang up.
+    pub may_hang_up: bool,
+    /// Said when the model hangs up without a word.
+    pub goodbye: String,
+    /// Where the model may transfer the caller to; empty: nowhere.
+    pub transfer_to: String,
+    /// When the model should do so.
+    pub transfer_when: String,
+    /// Said after silence, one after the other; then the call ends.
+    pub no_input: Vec<String>,
+    /// Said after something that was not understood.
+    pub no_match: Vec<String>,
+}
+
+impl Default for OpenAiBrainConfig {
+    fn default() -> Self {
+        Self {
+            base_url: "https://api.openai.com/v1".into(),
+            api_key_env: "OPENAI_API_KEY".into(),
+            model: "gpt-4o-mini".into(),
+            system_prompt: "You are a friendly, efficient assistant who answers the phone.".into(),
+            greeting: "Hello, how can I help you?".into(),
+            temperature: None,
+            max_tokens: 220,
+            history_entries: 40,
+            connect_timeout_ms: 2_000,
+            first_token_timeout_ms: 6_000,
+            next_token_timeout_ms: 4_000,
+            fallback: "I am sorry, I lost my train of thought. Could you say that again?".into(),
+            may_hang_up: true,
+            goodbye: "Goodbye.".into(),
+            transfer_to: String::new(),
+            transfer_when: "the caller asks for a person".into(),
+            no_input: vec!["Are you still there?".into(), "I cannot hear you. Please say something.".into()],
+            no_match: vec!["Sorry, could you say that again?".into()],
+        }
+    }
+}
+
+impl OpenAiBrainConfig {
+    /// Says which setting makes no sense, and what would.
+    ///
+    /// # Errors
+    /// A sentence that begins with the setting's name.
+    pub fn check(&self) -> Result<(), String> {
+        if !(self.base_url.starts_with("http://") || self.base_url.starts_with("https://")) {
+            return Err(format!("base_url = {:?} is no address: write it with http:// or https://, up to and with /v1", self.base_url));
+        }
+        if self.model.trim().is_empty() {
+            return Err("model is empty: name one that the server has (see its /v1/models)".into());
+        }
+        if self.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
+            return Err("temperature is not between 0 and 2".into());
+        }
+        if self.max_tokens == 0 {
+            return Err("max_tokens = 0 leaves no room for an answer".into());
+        }
+        Ok(())
+    }
+}
+
+/// Opens [`OpenAiBrain`]s that share one pool of connections.
+#[derive(Debug, Clone)]
+pub struct OpenAiFactory {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: OpenAiBrainConfig,
+    client: reqwest::Client,
+    key: Option<String>,
+}
+
+impl OpenAiFactory {
+    /// With the key itself, which the caller has read from where the configuration says.
+    ///
+    /// # Errors
+    /// A sentence on the setting at fault.
+    pub fn new(config: OpenAiBrainConfig, key: Option<String>) -> Result<Self, String> {
+        config.check()?;
+        let client = reqwest::Client::builder()
+            .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
+            .build()
+            .map_err(|error| format!("the HTTP client can't be set up: {error}"))?;
+        Ok(Self { shared: Arc::new(Shared { config, client, key }) })
+    }
+}
+
+impl BrainFactory for OpenAiFactory {
+    fn name(&self) -> &str {
+        "openai"
+    }
+
+    fn open(&self) -> Box<dyn Brain> {
+        Box::new(OpenAiBrain { shared: Arc::clone(&self.shared) })
+    }
+
+    fn phrases(&self) -> Vec<String> {
+        let config = &self.shared.config;
+        let texts = config.no_input.iter().chain(&config.no_match).chain([&config.greeting, &config.fallback, &config.goodbye]);
+        texts.filter(|text| !text.is_empty()).cloned().collect()
+    }
+}
+
+/// One conversation with a language model.
+#[derive(Debug)]
+pub struct OpenAiBrain {
+    shared: Arc<Shared>,
+}
+
+impl Brain for OpenAiBrain {
+    fn name(&self) -> &str {
+        "openai"
+    }
+
+    fn expects(&self) -> Option<Arc<Grammar>> {
+        None
+    }
+
+    fn respond(&mut self, input: BrainInput, history: &History) -> BrainStream {
+        let config = &self.shared.config;
+        let canned = match &input {
+            BrainInput::Start if !config.greeting.is_empty() => Some(vec![BrainOutput::Say(config.greeting.clone())]),
+            BrainInput::NoInput(n) => Some(ask_again(&config.no_input, *n, &config.goodbye, "no input")),
+            BrainInput::NoMatch(n) => {
+                // Asking again and again is better than hanging up on somebody who speaks.
+                let n = (*n).min(u32::try_from(config.no_match.len()).unwrap_or(u32::MAX));
+                Some(ask_again(&config.no_match, n, &config.goodbye, "no match"))
+            }
+            _ => None,
+        };
+        match canned {
+            Some(outputs) => Box::pin(futures::stream::iter(outputs.into_iter().map(Ok))),
+            None => ask(Arc::clone(&self.shared), messages(config, &input, history)),
+        }
+    }
+
+    // What a model said is in the session's history, as far as it was heard: there is no other state.
+    fn commit(&mut self) {}
+
+    fn discard(&mut self) {}
+
+    fn fallback(&self) -> &str {
+        &self.shared.config.fallback
+    }
+}
+
+fn ask_again(texts: &[String], n: u32, goodbye: &str, reason: &str) -> Vec<BrainOutput> {
+    match texts.get(n.saturating_sub(1) as usize) {
+        Some(text) => vec![BrainOutput::Say(text.clone()), BrainOutput::Listen(Listen::default())],
+        None => vec![BrainOutput::Say(goodbye.to_owned()), BrainOutput::HangUp { reason: reason.to_owned() }],
+    }
+}
+
+/// The conversation as the protocol has it, with what was really heard.
+fn messages(config: &OpenAiBrainConfig, input: &BrainInput, history: &History) -> Vec<Value> {
+    let mut messages = vec![json!({ "role": "system", "content": format!("{}\n\n{HOUSE_RULES}", config.system_prompt) })];
+    let skip = history.len().saturating_sub(config.history_entries);
+    for entry in history.entries().skip(skip) {
+        let (role, content) = match entry.who {
+            Speaker::Caller => ("user", entry.text.clone()),
+            Speaker::Agent if entry.interrupted => ("assistant", format!("{} ...", entry.text)),
+            Speaker::Agent => ("assistant", entry.text.clone()),
+        };
+        messages.push(json!({ "role": role, "content": content }));
+    }
+    let last = match input {
+        BrainInput::Heard { text, .. } => text.clone(),
+        BrainInput::Digits(keys) => format!("(the caller pressed {keys} on the keypad)"),
+        _ => "(the caller has just been connected: greet them)".to_owned(),
+    };
+    messages.push(json!({ "role": "user", "content": last }));
+    messages
+}
+
+fn request(config: &OpenAiBrainConfig, messages: Vec<Value>) -> Value {
+    let mut body = json!({
+        "model": config.model,
+        "messages": messages,
+        "stream": true,
+        "max_tokens": config.max_tokens,
+    });
+    if let Some(temperature) = config.temperature {
+        body["temperature"] = json!(temperature);
+    }
+    let tool = |name: &str, description: &str| {
+        let reason = json!({ "type": "string", "description": "why, in a few words" });
+        let parameters = json!({ "type": "object", "properties": { "reason": reason } });
+        json!({ "type": "function", "function": { "name": name, "description": description, "parameters": parameters } })
+    };
+    let mut tools = Vec::new();
+    if config.may_hang_up {
+        tools.push(tool(answer::HANG_UP, "Ends the call. Say goodbye in the same message. Only when the caller is done."));
+    }
+    if !config.transfer_to.is_empty() {
+        let description = format!("Connects the caller with a person. Announce it in the same message. Use it when {}.", config.transfer_when);
+        tools.push(tool(answer::TRANSFER, &description));
+    }
+    if !tools.is_empty() {
+        body["tools"] = Value::Array(tools);
+    }
+    body
+}
+
+/// Asks the server in a task of its own, which ends when the answer is dropped.
+fn ask(shared: Arc<Shared>, messages: Vec<Value>) -> BrainStream {
+    let (outputs, taken) = mpsc::channel(QUEUE);
+    let task = AbortOnDrop(tokio::spawn(async move {
+        if let Err(error) = exchange(&shared, messages, &outputs).await {
+            // Nobody listens any more where this fails.
+            let _ = outputs.send(Err(error)).await;
+        }
+    }));
+    Box::pin(futures::stream::unfold((taken, task), |(mut taken, task)| async move {
+        taken.recv().await.map(|output| (output, (taken, task)))
+    }))
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+type Outputs = mpsc::Sender<Result<BrainOutput, BrainError>>;
+
+async fn exchange(shared: &Shared, messages: Vec<Value>, outputs: &Outputs) -> Result<(), BrainError> {
+    let config = &shared.config;
+    let asked = Instant::now();
+    let first_limit = Duration::from_millis(config.first_token_timeout_ms);
+    let next_limit = Duration::from_millis(config.next_token_timeout_ms);
+    let response = tokio::time::timeout_at(asked + first_limit, send(shared, messages))
+        .await
+        .map_err(|_| too_slow("accepting the question", first_limit))??;
+    let mut events = response.bytes_stream().eventsource();
+    let mut answer = Answer::new(config);
+    let mut deadline = asked + first_limit;
+    loop {
+        let stage = if answer.begun() { "in mid-answer" } else { "beginning its answer" };
+        let limit = if answer.begun() { next_limit } else { first_limit };
+        let event = match tokio::time::timeout_at(deadline, events.next()).await {
+            Err(_) => {
+                tell(outputs, answer.broken()).await;
+                return Err(too_slow(stage, limit));
+            }
+            Ok(event) => event,
+        };
+        let taken = match event {
+            Some(Ok(event)) if event.data.trim() == "[DONE]" => break,
+            Some(Ok(event)) => answer.receive(&event.data),
+            Some(Err(error)) => Err(cut_short(&error.to_string())),
+            // Some servers end without [DONE]; one that gave no reason for finishing broke off.
+            None if answer.finished() => break,
+            None => Err(cut_short("the connection was closed before the end of the answer")),
+        };
+        match taken {
+            Ok(said) => tell(outputs, said).await,
+            Err(error) => {
+                tell(outputs, answer.broken()).await;
+                return Err(error);
+            }
+        }
+        if answer.begun() {
+            deadline = Instant::now() + next_limit;
+        }
+    }
+    tell(outputs, answer.whole()?).await;
+    Ok(())
+}
+
+async fn tell(outputs: &Outputs, said: Vec<BrainOutput>) {
+    for output in said {
+        // Nobody listens any more where this fails; the task is aborted then.
+        let _ = outputs.send(Ok(output)).await;
+    }
+}
+
+async fn send(shared: &Shared, messages: Vec<Value>) -> Result<reqwest::Response, BrainError> {
+    let config = &shared.config;
+    let url = format!("{}/chat/completions", config.base_url.trim_end_matches('/'));
+    let mut request = shared.client.post(&url).json(&request(config, messages));
+    if let Some(key) = &shared.key {
+        request = request.bearer_auth(key);
+    }
+    let response = request.send().await.map_err(|error| BrainError::Unreachable { provider: name(), reason: causes(&error) })?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = response.text().await.unwrap_or_default();
+    let reason = serde_json::from_str::<Value>(&body)
+        .ok()
+        .and_then(|value| value.pointer("/error/message").and_then(Value::as_str).map(str::to_owned))
+        .unwrap_or(body);
+    Err(BrainError::Refused { provider: name(), status: status.as_u16(), reason: reason.chars().take(MAX_REASON).collect() })
+}
+
+fn name() -> String {
+    "openai".to_owned()
+}
+
+fn too_slow(stage: &'static str, limit: Duration) -> BrainError {
+    let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    BrainError::TooSlow { provider: name(), stage, waited_ms }
+}
+
+fn cut_short(reason: &str) -> BrainError {
+    BrainError::CutShort { provider: name(), reason: reason.chars().take(MAX_REASON).collect() }
+}
+
+/// The error with what caused it: reqwest's own text says little.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text.chars().take(MAX_REASON).collect()
+}

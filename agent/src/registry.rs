@@ -1,0 +1,274 @@
+//! Names of providers, and how each is made: the one place to touch for a new recogniser, brain or voice.
+//!
+//! [`Registry::build`] turns an [`AgentDefinition`] into an [`Agent`]. Where the definition says `auto`, it takes what is
+//! there and says in the agent's notes what it took and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use codecs::pcm::SampleRate;
+
+use crate::brain::BrainFactory;
+use crate::brain::openai::OpenAiFactory;
+use crate::brain::script::{Script, ScriptFactory};
+use crate::definition::{AgentDefinition, EarTable};
+use crate::ear::Recognizer;
+use crate::session::{Agent, VoiceSource};
+use crate::voice::{VoiceConfig, Voices};
+
+/// What providers may need of the machine they run on.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where models lie that `omnivox models pull` fetched.
+    pub models_dir: PathBuf,
+    /// Reads an environment variable: API keys.
+    pub variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// The voices' shared cache.
+    pub voices: Voices,
+}
+
+impl Environment {
+    /// This process's own environment.
+    #[must_use]
+    pub fn of_process(models_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            models_dir: models_dir.into(),
+            variable: Arc::new(|name| std::env::var(name).ok().filter(|value| !value.is_empty())),
+            voices: Voices::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").field("models_dir", &self.models_dir).finish_non_exhaustive()
+    }
+}
+
+/// Makes a recogniser, or says what is missing and how to get it.
+pub type RecognizerMaker = Arc<dyn Fn(&EarTable, &Environment) -> Result<Arc<dyn Recognizer>, String> + Send + Sync>;
+/// Makes a brain's factory, or says what is wrong.
+pub type BrainMaker = Arc<dyn Fn(&AgentDefinition, &Environment) -> Result<Arc<dyn BrainFactory>, String> + Send + Sync>;
+/// Makes a source of voices, or says what is missing and how to get it.
+pub type VoiceMaker = Arc<dyn Fn(&VoiceConfig, &Environment) -> Result<VoiceSource, String> + Send + Sync>;
+
+/// Why an agent can't be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A provider's name is not known.
+    #[error("{place} = {name:?} is not known: there are {known}")]
+    Unknown {
+        /// The setting.
+        place: &'static str,
+        /// What it says.
+        name: String,
+        /// What it may say.
+        known: String,
+    },
+    /// A provider can't be set up.
+    #[error("{place} = {name:?}: {reason}")]
+    Unavailable {
+        /// The setting.
+        place: &'static str,
+        /// What it says.
+        name: String,
+        /// Why, and how to mend it.
+        reason: String,
+    },
+}
+
+/// Providers by name.
+#[derive(Clone)]
+pub struct Registry {
+    recognizers: BTreeMap<String, RecognizerMaker>,
+    brains: BTreeMap<String, BrainMaker>,
+    voices: BTreeMap<String, VoiceMaker>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::built_in()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("recognizers", &self.recognizers.keys().collect::<Vec<_>>())
+            .field("brains", &self.brains.keys().collect::<Vec<_>>())
+            .field("voices", &self.voices.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl Registry {
+    /// Without any provider.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { recognizers: BTreeMap::new(), brains: BTreeMap::new(), voices: BTreeMap::new() }
+    }
+
+    /// With the providers of this package: a new one is one line here.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self::empty()
+            .with_brain("script", Arc::new(|definition, _| script(definition)))
+            .with_brain("openai", Arc::new(openai_brain))
+            .with_voice("flite", Arc::new(voice))
+            .with_voice("espeak", Arc::new(voice))
+            .with_voice("openai", Arc::new(voice))
+    }
+
+    /// Adds or replaces a recogniser.
+    #[must_use]
+    pub fn with_recognizer(mut self, name: &str, maker: RecognizerMaker) -> Self {
+        self.recognizers.insert(name.to_owned(), maker);
+        self
+    }
+
+    /// Adds or replaces a brain.
+    #[must_use]
+    pub fn with_brain(mut self, name: &str, maker: BrainMaker) -> Self {
+        self.brains.insert(name.to_owned(), maker);
+        self
+    }
+
+    /// Adds or replaces a voice.
+    #[must_use]
+    pub fn with_voice(mut self, name: &str, maker: VoiceMaker) -> Self {
+        self.voices.insert(name.to_owned(), maker);
+        self
+    }
+
+    /// Builds an agent. May load models: not for an async task.
+    ///
+    /// # Errors
+    /// [`BuildError`] with the setting and how to mend it.
+    pub fn build(&self, definition: &AgentDefinition, environment: &Environment) -> Result<Agent, BuildError> {
+        let mut notes = Vec::new();
+        let kind = &definition.brain.kind;
+        let maker = known("brain.kind", kind, &self.brains, &[])?;
+        let brain = maker(definition, environment).map_err(|reason| unavailable("brain.kind", kind, reason))?;
+        notes.push(format!("brain: {}", brain.name()));
+        let mut agent = Agent::new(definition.agent.name.clone(), brain);
+        agent.language.clone_from(&definition.agent.language);
+        agent.turn = definition.turn.clone();
+        agent.session = definition.session.clone();
+        agent.recognizers = self.ears(definition, environment, &mut notes)?;
+        agent.voices = self.mouths(&definition.voice, environment, &mut notes)?;
+        agent.notes = notes;
+        Ok(agent)
+    }
+
+    fn ears(&self, definition: &AgentDefinition, environment: &Environment, notes: &mut Vec<String>) -> Result<Vec<Arc<dyn Recognizer>>, BuildError> {
+        let ear = &definition.ear;
+        let mut chosen = Vec::new();
+        match ear.recognizer.as_str() {
+            "none" => notes.push("recogniser: none, as configured (keys only)".to_owned()),
+            "auto" => chosen.extend(self.automatic_ear(definition, environment, notes)),
+            name => {
+                let maker = known("ear.recognizer", name, &self.recognizers, &["auto", "none"])?;
+                chosen.push(maker(ear, environment).map_err(|reason| unavailable("ear.recognizer", name, reason))?);
+                notes.push(format!("recogniser: {name} (as configured)"));
+            }
+        }
+        for name in &ear.fallback {
+            let maker = known("ear.fallback", name, &self.recognizers, &[])?;
+            match maker(ear, environment) {
+                Ok(recognizer) => {
+                    notes.push(format!("recogniser to step in: {name}"));
+                    chosen.push(recognizer);
+                }
+                Err(reason) => notes.push(format!("recogniser to step in: {name} is not there ({reason})")),
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// A scripted agent is understood best against its own phrases; an agent that expects anything needs an open
+    /// vocabulary.
+    fn automatic_ear(&self, definition: &AgentDefinition, environment: &Environment, notes: &mut Vec<String>) -> Option<Arc<dyn Recognizer>> {
+        let scripted = definition.script.is_some();
+        let order: &[&str] = if scripted { &["sphinx", "whisper"] } else { &["whisper", "openai"] };
+        let mut missed = Vec::new();
+        for name in order {
+            let Some(maker) = self.recognizers.get(*name) else { continue };
+            match maker(&definition.ear, environment) {
+                Ok(recognizer) => {
+                    let why = match (*name, missed.is_empty()) {
+                        ("sphinx", true) => "the agent's own phrases are its grammar".to_owned(),
+                        (_, true) => "the first choice is there".to_owned(),
+                        _ => missed.join("; "),
+                    };
+                    notes.push(format!("recogniser: {name} ({why})"));
+                    return Some(recognizer);
+                }
+                Err(reason) => missed.push(format!("{name}: {reason}")),
+            }
+        }
+        notes.push(format!("recogniser: none, callers can use keys only ({})", missed.join("; ")));
+        None
+    }
+
+    fn mouths(&self, config: &VoiceConfig, environment: &Environment, notes: &mut Vec<String>) -> Result<Vec<VoiceSource>, BuildError> {
+        let mut sources = Vec::new();
+        let automatic = config.kind == "auto";
+        let first = if automatic { "flite" } else { config.kind.as_str() };
+        let maker = known("voice.kind", first, &self.voices, &["auto"])?;
+        let named = VoiceConfig { kind: first.to_owned(), ..config.clone() };
+        let why = if automatic { "auto: always there, first sound in milliseconds" } else { "as configured" };
+        match maker(&named, environment) {
+            Ok(source) => {
+                notes.push(format!("voice: {first}{} ({why})", config.voice.as_ref().map_or_else(String::new, |voice| format!(":{voice}"))));
+                sources.push(source);
+            }
+            Err(reason) if automatic => notes.push(format!("voice: {first} is not there ({reason})")),
+            Err(reason) => return Err(unavailable("voice.kind", first, reason)),
+        }
+        // Another engine on this machine, so that no caller meets silence.
+        for name in ["flite", "espeak"].into_iter().filter(|name| *name != first) {
+            let other = VoiceConfig { kind: name.to_owned(), speed: config.speed, ..VoiceConfig::default() };
+            if let Some(Ok(source)) = self.voices.get(name).map(|maker| maker(&other, environment)) {
+                notes.push(format!("voice to step in: {name}"));
+                sources.push(source);
+                break;
+            }
+        }
+        if sources.is_empty() {
+            return Err(unavailable("voice.kind", &config.kind, "no voice can be opened on this machine".to_owned()));
+        }
+        Ok(sources)
+    }
+}
+
+fn known<'a, T>(place: &'static str, name: &str, all: &'a BTreeMap<String, T>, also: &[&str]) -> Result<&'a T, BuildError> {
+    all.get(name).ok_or_else(|| {
+        let names: Vec<&str> = also.iter().copied().chain(all.keys().map(String::as_str)).collect();
+        BuildError::Unknown { place, name: name.to_owned(), known: names.join(", ") }
+    })
+}
+
+fn unavailable(place: &'static str, name: &str, reason: String) -> BuildError {
+    BuildError::Unavailable { place, name: name.to_owned(), reason }
+}
+
+fn script(definition: &AgentDefinition) -> Result<Arc<dyn BrainFactory>, String> {
+    let script = definition.script.clone().ok_or("a [script] with states is missing")?;
+    let script = Script::new(script).map_err(|error| error.to_string())?;
+    Ok(Arc::new(ScriptFactory::new(script)))
+}
+
+fn openai_brain(definition: &AgentDefinition, environment: &Environment) -> Result<Arc<dyn BrainFactory>, String> {
+    let config = definition.brain.openai.clone();
+    let key = (environment.variable)(&config.api_key_env);
+    Ok(Arc::new(OpenAiFactory::new(config, key)?))
+}
+
+fn voice(config: &VoiceConfig, environment: &Environment) -> Result<VoiceSource, String> {
+    config.check().map_err(|error| error.to_string())?;
+    let (voices, config) = (environment.voices.clone(), config.clone());
+    Ok(Arc::new(move |rate: SampleRate| voices.open(&config, rate)))
+}
