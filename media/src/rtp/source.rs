@@ -203,7 +203,7 @@ impl Source {
             return self.probe(seq);
         }
         let delta = seq.0.wrapping_sub(self.max_seq.0);
-        if delta == 0 || delta > u16::MAX - MAX_MISORDER {
+        if delta == 0 || delta > 0u16.wrapping_sub(MAX_MISORDER) {
             return Verdict::Misordered;
         }
         if delta < MAX_DROPOUT {
