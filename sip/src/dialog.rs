@@ -145,18 +145,10 @@ impl Dialog {
     pub fn addressing(&self) -> Addressing<'_> {
         let target = self.remote_target.as_str();
         let Some(first) = self.route_set.first() else {
-            return Addressing {
-                request_uri: target,
-                routes: Vec::new(),
-                next_hop: target,
-            };
+            return Addressing { request_uri: target, routes: Vec::new(), next_hop: target };
         };
         let Ok(parsed) = NameAddr::parse(first) else {
-            return Addressing {
-                request_uri: target,
-                routes: Vec::new(),
-                next_hop: target,
-            };
+            return Addressing { request_uri: target, routes: Vec::new(), next_hop: target };
         };
         if parsed.uri().is_ok_and(|uri| uri.is_loose_router()) {
             return Addressing {

@@ -11,7 +11,10 @@ pub mod auth;
 pub mod build;
 pub mod dialog;
 pub mod endpoint;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod headers;
+pub mod io;
 pub mod message;
 pub mod method;
 pub mod negotiate;
@@ -25,6 +28,7 @@ pub mod uri;
 pub use build::Builder;
 pub use endpoint::{CallId, EndCause, Endpoint, EndpointConfig, EndpointLimits, Event, OutgoingCall, Source, Transport};
 pub use headers::{CSeq, HeaderError, Name, NameAddr, Params, Via};
+pub use io::{BindError, EventReceiver, Listen, SipHandle, SipStack, StackConfig};
 pub use message::{Message, StartLine};
 pub use method::Method;
 pub use parse::{Limits, ParseError, ParseErrorKind};

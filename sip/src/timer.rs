@@ -51,10 +51,7 @@ pub struct TimerTable<const N: usize> {
 
 impl<const N: usize> Default for TimerTable<N> {
     fn default() -> Self {
-        Self {
-            deadlines: [None; N],
-            queued: None,
-        }
+        Self { deadlines: [None; N], queued: None }
     }
 }
 

@@ -170,9 +170,7 @@ fn answering(phase: Phase, input: Input) -> Option<Step> {
 
         // 13.3.1.4: the 2xx is repeated until ACK, for 64 T1; then the call is hung up.
         (Answered | AnsweredLeaving, Input::RepeatDue) => step(phase, &[RepeatAnswer]),
-        (Answered | AnsweredLeaving, Input::AckLimit) => {
-            step(Leaving, &[StopRepeating, Note(Why::NoAck), SendBye])
-        }
+        (Answered | AnsweredLeaving, Input::AckLimit) => step(Leaving, &[StopRepeating, Note(Why::NoAck), SendBye]),
         (Answered, Input::Ack) => step(Established, &[StopRepeating, TellAcked]),
         // 15: the callee does not hang up before the ACK.
         (Answered, Input::HangUp) => step(AnsweredLeaving, &[Note(Why::LocalBye)]),

@@ -15,10 +15,7 @@ impl Key {
 
     /// The key that a number stands for.
     pub(crate) fn from_u64(number: u64) -> Self {
-        Self {
-            index: number as u32,
-            generation: (number >> 32) as u32,
-        }
+        Self { index: number as u32, generation: (number >> 32) as u32 }
     }
 }
 
@@ -38,11 +35,7 @@ pub(crate) struct Arena<T> {
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            len: 0,
-        }
+        Self { slots: Vec::new(), free: Vec::new(), len: 0 }
     }
 }
 
@@ -56,17 +49,11 @@ impl<T> Arena<T> {
         if let Some(index) = self.free.pop() {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.value = Some(value);
-                return Key {
-                    index,
-                    generation: slot.generation,
-                };
+                return Key { index, generation: slot.generation };
             }
         }
         let index = self.slots.len() as u32;
-        self.slots.push(Slot {
-            generation: 1,
-            value: Some(value),
-        });
+        self.slots.push(Slot { generation: 1, value: Some(value) });
         Key { index, generation: 1 }
     }
 
@@ -101,10 +88,7 @@ impl<T> Arena<T> {
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            slot.value.as_ref().map(|_| Key {
-                index: index as u32,
-                generation: slot.generation,
-            })
+            slot.value.as_ref().map(|_| Key { index: index as u32, generation: slot.generation })
         })
     }
 }

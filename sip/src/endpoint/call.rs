@@ -211,10 +211,7 @@ impl Endpoint {
             }
             Action::Note(why) => self.note(key, why, context),
             Action::TellCancelled => self.tell(Event::Cancelled { call: id(key) }),
-            Action::TellAcked => self.tell(Event::Acked {
-                call: id(key),
-                answer: context.sdp.cloned(),
-            }),
+            Action::TellAcked => self.tell(Event::Acked { call: id(key), answer: context.sdp.cloned() }),
             Action::TellProgress | Action::TellAnswered | Action::TellRejected => {
                 self.tell_response(key, action, context);
             }
@@ -227,12 +224,7 @@ impl Endpoint {
         match action {
             Action::TellProgress if code == 100 => {}
             Action::TellProgress => self.tell(Event::Progress { call, code, answer }),
-            Action::TellAnswered => self.tell(Event::Answered {
-                call,
-                code,
-                answer,
-                response: Arc::clone(response),
-            }),
+            Action::TellAnswered => self.tell(Event::Answered { call, code, answer, response: Arc::clone(response) }),
             _ => self.tell(Event::Rejected {
                 call,
                 code,
@@ -301,13 +293,8 @@ impl Endpoint {
         call.arm(CallTimer::Repeat, now + t1);
         call.arm(CallTimer::AckLimit, now + limit);
         let to = self.transactions.get(asked.txn).map_or_else(|| call.way.clone(), |txn| txn.to.clone());
-        call.unacknowledged = Some(Unacknowledged {
-            bytes: bytes.clone(),
-            to,
-            txn: asked.txn,
-            sequence: asked.sequence,
-            interval: t1,
-        });
+        call.unacknowledged =
+            Some(Unacknowledged { bytes: bytes.clone(), to, txn: asked.txn, sequence: asked.sequence, interval: t1 });
         self.respond(now, asked.txn, reply.code, bytes);
     }
 
@@ -451,10 +438,5 @@ pub(super) fn id(key: Key) -> CallId {
 
 /// A response with nothing to it.
 pub(super) fn plain(code: u16) -> Reply<'static> {
-    Reply {
-        code,
-        reason: "",
-        headers: &[],
-        sdp: None,
-    }
+    Reply { code, reason: "", headers: &[], sdp: None }
 }

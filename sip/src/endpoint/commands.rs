@@ -89,12 +89,7 @@ impl Endpoint {
     /// # Errors
     /// Where the call does not ring.
     pub fn answer(&mut self, now: Instant, call: CallId, sdp: Bytes) -> Result<(), CommandError> {
-        let reply = Reply {
-            code: 200,
-            reason: "",
-            headers: &[],
-            sdp: Some(&sdp),
-        };
+        let reply = Reply { code: 200, reason: "", headers: &[], sdp: Some(&sdp) };
         self.run(now, call, Input::Answer, Some(&reply))
     }
 
@@ -110,12 +105,7 @@ impl Endpoint {
         reason: &str,
         headers: &[(String, String)],
     ) -> Result<(), CommandError> {
-        let reply = Reply {
-            code: checked_code(code, 300, 699)?,
-            reason,
-            headers,
-            sdp: None,
-        };
+        let reply = Reply { code: checked_code(code, 300, 699)?, reason, headers, sdp: None };
         self.run(now, call, Input::Refuse, Some(&reply))
     }
 
@@ -206,12 +196,7 @@ impl Endpoint {
     /// # Errors
     /// Where none waits.
     pub fn answer_reoffer(&mut self, now: Instant, call: CallId, sdp: Bytes) -> Result<(), CommandError> {
-        let reply = Reply {
-            code: 200,
-            reason: "",
-            headers: &[],
-            sdp: Some(&sdp),
-        };
+        let reply = Reply { code: 200, reason: "", headers: &[], sdp: Some(&sdp) };
         self.run_reoffer(now, call, reoffer::Input::Answer, &reply)
     }
 
@@ -220,12 +205,7 @@ impl Endpoint {
     /// # Errors
     /// Where none waits.
     pub fn reject_reoffer(&mut self, now: Instant, call: CallId, code: u16) -> Result<(), CommandError> {
-        let reply = Reply {
-            code: checked_code(code, 300, 699)?,
-            reason: "",
-            headers: &[],
-            sdp: None,
-        };
+        let reply = Reply { code: checked_code(code, 300, 699)?, reason: "", headers: &[], sdp: None };
         self.run_reoffer(now, call, reoffer::Input::Refuse, &reply)
     }
 
@@ -307,10 +287,7 @@ impl Endpoint {
         reply: &Reply<'_>,
     ) -> Result<(), CommandError> {
         let key = self.known(call)?;
-        let context = Context {
-            reply: Some(reply),
-            ..Context::default()
-        };
+        let context = Context { reply: Some(reply), ..Context::default() };
         if self.drive_reoffer(now, key, input, context) {
             return Ok(());
         }
@@ -342,8 +319,5 @@ fn checked_code(code: u16, from: u16, to: u16) -> Result<u16, CommandError> {
     if (from..=to).contains(&code) {
         return Ok(code);
     }
-    Err(CommandError::BadArgument {
-        what: "status code",
-        value: code.to_string(),
-    })
+    Err(CommandError::BadArgument { what: "status code", value: code.to_string() })
 }

@@ -53,15 +53,9 @@ impl Transport {
 
     /// The transport of that name, in any case.
     pub fn parse(name: &str) -> Option<Self> {
-        [
-            Transport::Udp,
-            Transport::Tcp,
-            Transport::Tls,
-            Transport::Ws,
-            Transport::Wss,
-        ]
-        .into_iter()
-        .find(|transport| name.eq_ignore_ascii_case(transport.uri_name()))
+        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss]
+            .into_iter()
+            .find(|transport| name.eq_ignore_ascii_case(transport.uri_name()))
     }
 
     /// The port where none is given (RFC 3261 section 19.1.2, RFC 7118 section 5.2).
@@ -135,6 +129,11 @@ pub struct Destination {
 /// What to report with, should sending fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SendId(pub(crate) u64);
+
+impl SendId {
+    /// A message whose failure nobody needs to hear of.
+    pub(crate) const NONE: SendId = SendId(0);
+}
 
 /// What an endpoint wants done.
 #[derive(Debug)]

@@ -99,12 +99,7 @@ impl Endpoint {
         let print = self.dialog_fingerprint(&dialog.call_id, &dialog.local_tag, &dialog.remote_tag);
         let mut call = Call::new(Phase::Incoming, dialog, way, source.local, contact);
         call.fingerprint = Some(print);
-        call.asked = Some(Asked {
-            txn,
-            echo,
-            sequence,
-            provisional: None,
-        });
+        call.asked = Some(Asked { txn, echo, sequence, provisional: None });
         let expires = request.expires_seconds().map(|s| std::time::Duration::from_secs(u64::from(s.max(1))));
         let ring_limit = expires.map_or(self.config.ring_limit, |expires| expires.min(self.config.ring_limit));
         call.arm(CallTimer::Ring, now + ring_limit);
@@ -144,10 +139,7 @@ impl Endpoint {
             return;
         }
         let sdp = validate::content(ack, &[ACCEPT_SDP]).ok().flatten();
-        let context = Context {
-            sdp: sdp.as_ref(),
-            ..Context::default()
-        };
+        let context = Context { sdp: sdp.as_ref(), ..Context::default() };
         if !self.drive_reoffer(now, key, reoffer::Input::Ack, context) {
             self.drive(now, key, Input::Ack, context);
         }
@@ -164,11 +156,8 @@ impl Endpoint {
         let tag = owner.and_then(|key| self.calls.get(key)).map(|call| call.dialog.local_tag.clone());
         let echo = Echo::new(cancel, source);
         let fallback = self.stateless_tag(cancel);
-        let bytes = Response {
-            tag: Some(tag.as_deref().unwrap_or(fallback.as_str())),
-            ..Response::new(200)
-        }
-        .to_bytes(&echo);
+        let bytes =
+            Response { tag: Some(tag.as_deref().unwrap_or(fallback.as_str())), ..Response::new(200) }.to_bytes(&echo);
         self.reply_stateless(source, cancel, bytes);
         let Some(key) = owner else { return };
         let pending = self.calls.get(key).and_then(|call| call.asked.as_ref()).is_some_and(|asked| asked.txn == txn);
@@ -211,7 +200,14 @@ impl Endpoint {
             Method::Info => self.receive_info(now, key, txn, source, request),
             // 11.2: as outside of a dialog.
             Method::Options => {
-                self.reply(now, txn, source, request, 200, &[("Allow", ALLOW), ("Accept", ACCEPT_SDP), ("Supported", "")]);
+                self.reply(
+                    now,
+                    txn,
+                    source,
+                    request,
+                    200,
+                    &[("Allow", ALLOW), ("Accept", ACCEPT_SDP), ("Supported", "")],
+                );
             }
             _ => self.reply(now, txn, source, request, 405, &[("Allow", ALLOW)]),
         }
@@ -231,11 +227,7 @@ impl Endpoint {
             Ok(body) => {
                 self.reply(now, txn, source, request, 200, &[]);
                 let content_type = request.content_type().unwrap_or("").to_ascii_lowercase();
-                self.tell(Event::Info {
-                    call: id(key),
-                    content_type,
-                    body: body.unwrap_or_default(),
-                });
+                self.tell(Event::Info { call: id(key), content_type, body: body.unwrap_or_default() });
             }
             Err(refusal) => {
                 let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
@@ -279,18 +271,10 @@ impl Endpoint {
         call.way.flow = Some(source.flow);
         call.way.transport = source.transport;
         call.way.target = Target::Address(source.remote);
-        call.asked = Some(Asked {
-            txn,
-            echo,
-            sequence: call.dialog.remote_seq.unwrap_or(0),
-            provisional: None,
-        });
+        call.asked = Some(Asked { txn, echo, sequence: call.dialog.remote_seq.unwrap_or(0), provisional: None });
         self.respond(now, txn, 100, trying);
         self.own(txn, key, Purpose::Reinvite);
-        let context = Context {
-            sdp: offer.as_ref(),
-            ..Context::default()
-        };
+        let context = Context { sdp: offer.as_ref(), ..Context::default() };
         self.drive_reoffer(now, key, reoffer::Input::PeerInvite, context);
     }
 
@@ -325,14 +309,18 @@ impl Endpoint {
     }
 
     /// Answers a request that has a transaction.
-    fn reply(&mut self, now: Instant, txn: Key, source: &Source, request: &Message, code: u16, headers: &[(&str, &str)]) {
+    fn reply(
+        &mut self,
+        now: Instant,
+        txn: Key,
+        source: &Source,
+        request: &Message,
+        code: u16,
+        headers: &[(&str, &str)],
+    ) {
         let tag = self.stateless_tag(request);
-        let bytes = Response {
-            tag: Some(tag.as_str()),
-            headers,
-            ..Response::new(code)
-        }
-        .to_bytes(&Echo::new(request, source));
+        let bytes =
+            Response { tag: Some(tag.as_str()), headers, ..Response::new(code) }.to_bytes(&Echo::new(request, source));
         self.respond(now, txn, code, bytes);
     }
 
@@ -340,12 +328,8 @@ impl Endpoint {
         self.stats.refused_invalid += 1;
         let tag = self.stateless_tag(request);
         let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
-        let bytes = Response {
-            tag: Some(tag.as_str()),
-            headers: header.as_slice(),
-            ..Response::new(refusal.code)
-        }
-        .to_bytes(&Echo::new(request, source));
+        let bytes = Response { tag: Some(tag.as_str()), headers: header.as_slice(), ..Response::new(refusal.code) }
+            .to_bytes(&Echo::new(request, source));
         self.reply_stateless(source, request, bytes);
     }
 
@@ -353,12 +337,8 @@ impl Endpoint {
         self.stats.refused_busy += 1;
         let seconds = self.config.limits.retry_after_s.to_string();
         let tag = self.stateless_tag(request);
-        let bytes = Response {
-            tag: Some(tag.as_str()),
-            headers: &[("Retry-After", &seconds)],
-            ..Response::new(503)
-        }
-        .to_bytes(&Echo::new(request, source));
+        let bytes = Response { tag: Some(tag.as_str()), headers: &[("Retry-After", &seconds)], ..Response::new(503) }
+            .to_bytes(&Echo::new(request, source));
         self.reply_stateless(source, request, bytes);
     }
 
@@ -371,12 +351,8 @@ impl Endpoint {
         } else {
             String::new()
         };
-        let bytes = Response {
-            tag: Some(tag.as_str()),
-            reason: &reason,
-            ..Response::new(code)
-        }
-        .to_bytes(&Echo::new(partial, source));
+        let bytes = Response { tag: Some(tag.as_str()), reason: &reason, ..Response::new(code) }
+            .to_bytes(&Echo::new(partial, source));
         self.reply_stateless(source, partial, bytes);
     }
 
@@ -384,7 +360,7 @@ impl Endpoint {
     fn reply_stateless(&mut self, source: &Source, request: &Message, bytes: Bytes) {
         let Ok(via) = request.top_via() else { return };
         let to = reply_destination(&via, source);
-        self.send(SendId(0), to, bytes);
+        self.send(SendId::NONE, to, bytes);
     }
 
     /// A To tag that is the same for every repeat of a request (section 8.2.7).

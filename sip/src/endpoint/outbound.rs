@@ -33,17 +33,13 @@ pub(super) struct Challenge {
 
 impl Challenge {
     pub(super) fn new(credentials: Credentials) -> Self {
-        Self {
-            credentials,
-            tried: Vec::new(),
-        }
+        Self { credentials, tried: Vec::new() }
     }
 
     /// Whether a challenge is worth an answer; if so, it counts as tried.
     fn worth(&mut self, challenge: &auth::Challenge) -> bool {
-        let of_realm = |(header, realm, _): &&(Name, String, String)| {
-            *header == challenge.header && *realm == challenge.realm
-        };
+        let of_realm =
+            |(header, realm, _): &&(Name, String, String)| *header == challenge.header && *realm == challenge.realm;
         let last = self.tried.iter().rev().find(of_realm);
         let fresh = last.is_none_or(|(_, _, nonce)| challenge.stale && *nonce != challenge.nonce);
         if !fresh || self.tried.len() >= MAX_TRIES {
@@ -117,10 +113,8 @@ impl Endpoint {
         let mut builder =
             self.request_in(&call.dialog, (to.transport, local), (method, call.dialog.local_seq), &branch);
         if *method == Method::Invite {
-            builder = builder
-                .header(Name::Contact, &call.contact)
-                .header(Name::Allow, ALLOW)
-                .header(Name::Supported, "");
+            builder =
+                builder.header(Name::Contact, &call.contact).header(Name::Allow, ALLOW).header(Name::Supported, "");
         }
         for (name, value) in extra {
             builder = builder.header(*name, value);
@@ -164,7 +158,7 @@ impl Endpoint {
         if let Some(known) = call.acknowledgement.as_ref().filter(|ack| ack.sequence == cseq.number) {
             let (to, bytes) = (known.to.clone(), known.bytes.clone());
             self.stats.repeats_sent += 1;
-            return self.send(SendId(0), to, bytes);
+            return self.send(SendId::NONE, to, bytes);
         }
         let to = next_hop(&call.dialog, &call.way);
         let mut builder =
@@ -175,13 +169,10 @@ impl Endpoint {
         }
         let bytes = builder.finish().bytes();
         if let Some(call) = self.calls.get_mut(key) {
-            call.acknowledgement = Some(Acknowledgement {
-                sequence: cseq.number,
-                bytes: bytes.clone(),
-                to: to.clone(),
-            });
+            call.acknowledgement =
+                Some(Acknowledgement { sequence: cseq.number, bytes: bytes.clone(), to: to.clone() });
         }
-        self.send(SendId(0), to, bytes);
+        self.send(SendId::NONE, to, bytes);
     }
 
     /// Acknowledges and hangs up an answer that nobody wants: another fork's, or one that came after the call's end.
@@ -189,10 +180,8 @@ impl Endpoint {
         let Some((mut dialog, to)) = self.acknowledge_fork(response, way.clone()) else { return };
         dialog.local_seq += 1;
         let branch = self.branch();
-        let bytes = self
-            .request_in(&dialog, (to.transport, way.1), (&Method::Bye, dialog.local_seq), &branch)
-            .finish()
-            .bytes();
+        let bytes =
+            self.request_in(&dialog, (to.transport, way.1), (&Method::Bye, dialog.local_seq), &branch).finish().bytes();
         self.add_client(now, None, (&branch, "BYE"), (to, way.1), bytes);
     }
 
@@ -205,11 +194,9 @@ impl Endpoint {
         let dialog = Dialog::from_response(response, self.config.limits.routes).ok()?;
         let to = next_hop(&dialog, &way);
         let branch = self.branch();
-        let bytes = self
-            .request_in(&dialog, (to.transport, local), (&Method::Ack, dialog.local_seq), &branch)
-            .finish()
-            .bytes();
-        self.send(SendId(0), to.clone(), bytes);
+        let bytes =
+            self.request_in(&dialog, (to.transport, local), (&Method::Ack, dialog.local_seq), &branch).finish().bytes();
+        self.send(SendId::NONE, to.clone(), bytes);
         Some((dialog, to))
     }
 
@@ -226,11 +213,7 @@ impl Endpoint {
         let Some(call) = self.calls.get_mut(key) else { return false };
         let Some(challenge) = call.challenge.as_mut() else { return false };
         let Some((uri, body)) = own::signed_parts(request) else { return false };
-        let signed = Signed {
-            method: method.as_str(),
-            uri,
-            body,
-        };
+        let signed = Signed { method: method.as_str(), uri, body };
         let offered = auth::Challenge::all_in(response);
         let mut answers = Vec::new();
         for offered in auth::Challenge::best(&offered) {
@@ -288,10 +271,7 @@ pub(super) fn next_hop(dialog: &Dialog, way: &Destination) -> Destination {
         return Destination {
             transport,
             flow: way.flow.filter(|_| same),
-            target: Target::Host {
-                name: uri.host().into(),
-                port,
-            },
+            target: Target::Host { name: uri.host().into(), port },
         };
     };
     let behind_nat = addressing.routes.is_empty() && is_unreachable(ip) && seen.is_some_and(|seen| seen != ip);
@@ -299,22 +279,23 @@ pub(super) fn next_hop(dialog: &Dialog, way: &Destination) -> Destination {
         return way.clone();
     }
     let by_flow = same && (transport == Transport::Udp || seen == Some(ip));
-    Destination {
-        transport,
-        flow: way.flow.filter(|_| by_flow),
-        target: Target::Address(SocketAddr::new(ip, port)),
-    }
+    Destination { transport, flow: way.flow.filter(|_| by_flow), target: Target::Address(SocketAddr::new(ip, port)) }
 }
 
 /// Addresses that mean nothing outside of their own network.
 fn is_unreachable(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || {
-            let [a, b, ..] = ip.octets();
-            a == 100 && (64..128).contains(&b)
-        },
+        IpAddr::V4(ip) => {
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || {
+                let [a, b, ..] = ip.octets();
+                a == 100 && (64..128).contains(&b)
+            }
+        }
         IpAddr::V6(ip) => {
-            ip.is_loopback() || ip.is_unspecified() || (ip.segments()[0] & 0xfe00) == 0xfc00 || (ip.segments()[0] & 0xffc0) == 0xfe80
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || (ip.segments()[0] & 0xfe00) == 0xfc00
+                || (ip.segments()[0] & 0xffc0) == 0xfe80
         }
     }
 }

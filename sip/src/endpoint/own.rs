@@ -19,11 +19,7 @@ impl<'a> Own<'a> {
         let head = std::str::from_utf8(request.get(..end)?).ok()?;
         let (first, head) = head.split_once("\r\n")?;
         let uri = first.split(' ').nth(1)?;
-        Some(Self {
-            uri,
-            head,
-            body: request.get(end + 4..)?,
-        })
+        Some(Self { uri, head, body: request.get(end + 4..)? })
     }
 
     fn lines(&self) -> impl Iterator<Item = (&'a str, &'a str)> {

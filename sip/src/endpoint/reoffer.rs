@@ -27,10 +27,7 @@ impl Endpoint {
 
     fn perform_reoffer(&mut self, now: Instant, key: Key, action: Action, context: Context<'_>) {
         match action {
-            Action::TellReoffer => self.tell(Event::Reoffer {
-                call: id(key),
-                offer: context.sdp.cloned(),
-            }),
+            Action::TellReoffer => self.tell(Event::Reoffer { call: id(key), offer: context.sdp.cloned() }),
             // The refusal of a second re-INVITE is the receiving side's to send: it has the request.
             Action::Refuse500 | Action::Refuse491 => {}
             Action::SendAnswer => self.send_answer(now, key, context.reply),
@@ -47,17 +44,10 @@ impl Endpoint {
                 }
             }
             Action::SendAck => self.acknowledge(key, context.response),
-            Action::TellAcked => self.tell(Event::Acked {
-                call: id(key),
-                answer: context.sdp.cloned(),
-            }),
+            Action::TellAcked => self.tell(Event::Acked { call: id(key), answer: context.sdp.cloned() }),
             Action::TellResult => {
                 let code = context.response.and_then(|response| response.code()).unwrap_or(408);
-                self.tell(Event::ReofferResult {
-                    call: id(key),
-                    code,
-                    answer: context.sdp.cloned(),
-                });
+                self.tell(Event::ReofferResult { call: id(key), code, answer: context.sdp.cloned() });
             }
             Action::ScheduleRetry => self.schedule_retry(now, key),
             Action::EndGone => _ = self.drive(now, key, session::Input::Gone, Context::default()),

@@ -47,12 +47,8 @@ impl Endpoint {
         self.settle(now, key, effects);
         let (true, Some((call, purpose))) = (effects.pass_up, owner) else { return };
         let is_sdp = response.has_content_type(ACCEPT_SDP) && !response.body().is_empty();
-        let answered = Answered {
-            sdp: is_sdp.then(|| response.body_bytes()),
-            response: Arc::new(response),
-            code,
-            request,
-        };
+        let answered =
+            Answered { sdp: is_sdp.then(|| response.body_bytes()), response: Arc::new(response), code, request };
         match (purpose, self.calls.get(call).is_some()) {
             (Purpose::Invite, true) => self.invite_answered(now, call, source, &answered),
             // The call is over, and yet somebody picked up.
@@ -75,11 +71,7 @@ impl Endpoint {
     }
 
     fn invite_answered(&mut self, now: Instant, key: Key, source: &Source, answered: &Answered) {
-        let context = Context {
-            response: Some(&answered.response),
-            sdp: answered.sdp.as_ref(),
-            reply: None,
-        };
+        let context = Context { response: Some(&answered.response), sdp: answered.sdp.as_ref(), reply: None };
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.way.transport == source.transport {
             call.way.flow = Some(source.flow);
@@ -149,11 +141,7 @@ impl Endpoint {
     }
 
     fn reinvite_answered(&mut self, now: Instant, key: Key, answered: &Answered) {
-        let context = Context {
-            response: Some(&answered.response),
-            sdp: answered.sdp.as_ref(),
-            reply: None,
-        };
+        let context = Context { response: Some(&answered.response), sdp: answered.sdp.as_ref(), reply: None };
         let input = match answered.code {
             0..=199 => return,
             200..=299 => {

@@ -53,18 +53,12 @@ impl Secret {
     /// A secret from the seed, which must be unpredictable where peers are not trusted.
     pub(crate) fn new(seed: u64) -> Self {
         // Two words from one by SplitMix64's finaliser, so that near seeds give far keys.
-        Self {
-            key: (mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)), mix(seed ^ 0x6a09_e667_f3bc_c908)),
-            counter: 0,
-        }
+        Self { key: (mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)), mix(seed ^ 0x6a09_e667_f3bc_c908)), counter: 0 }
     }
 
     /// A secret from 128 bits.
     pub(crate) fn from_key(key: [u64; 2]) -> Self {
-        Self {
-            key: (key[0], key[1]),
-            counter: 0,
-        }
+        Self { key: (key[0], key[1]), counter: 0 }
     }
 
     /// The fingerprint of some parts in order; where one ends and the next begins counts.

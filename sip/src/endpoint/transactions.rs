@@ -244,4 +244,3 @@ impl Endpoint {
         self.transactions.get(key).map(|txn| txn.machine.state())
     }
 }
-

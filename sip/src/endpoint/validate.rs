@@ -27,10 +27,7 @@ impl Refusal {
     }
 
     fn with(code: u16, name: &'static str, value: impl Into<String>) -> Self {
-        Self {
-            code,
-            header: Some((name, value.into())),
-        }
+        Self { code, header: Some((name, value.into())) }
     }
 }
 

@@ -51,12 +51,7 @@ impl Echo {
                 _ => {}
             }
         }
-        Self {
-            head: head.into(),
-            to: to.into(),
-            to_has_tag,
-            routes: routes.into(),
-        }
+        Self { head: head.into(), to: to.into(), to_has_tag, routes: routes.into() }
     }
 }
 
@@ -76,14 +71,7 @@ pub(crate) struct Response<'a> {
 
 impl<'a> Response<'a> {
     pub(crate) fn new(code: u16) -> Self {
-        Self {
-            code,
-            reason: "",
-            tag: None,
-            routes: false,
-            headers: &[],
-            body: None,
-        }
+        Self { code, reason: "", tag: None, routes: false, headers: &[], body: None }
     }
 
     /// The whole response.

@@ -21,20 +21,18 @@ pub fn table(state: State, input: Input, reliable: bool) -> Option<Step> {
 
         // 17.2.1: a failure is repeated by timer G over unreliable transports, until ACK or timer H.
         (Proceeding, Input::Failure) if reliable => step(Completed, &[Send, Arm(Timer::H, Span::T1Times64)]),
-        (Proceeding, Input::Failure) => step(
-            Completed,
-            &[Send, Arm(Timer::G, Span::T1), Arm(Timer::H, Span::T1Times64)],
-        ),
+        (Proceeding, Input::Failure) => {
+            step(Completed, &[Send, Arm(Timer::G, Span::T1), Arm(Timer::H, Span::T1Times64)])
+        }
         (Completed, Input::Repeat) => step(Completed, &[Resend]),
         (Completed, Input::Fired(Timer::G)) => step(Completed, &[Resend, Arm(Timer::G, Span::DoubledToT2)]),
         (Completed, Input::Fired(Timer::H)) => step(Terminated, &[TimedOut]),
 
         // 17.2.1: timer I is zero over reliable transports.
         (Completed, Input::Ack) if reliable => step(Terminated, &[]),
-        (Completed, Input::Ack) => step(
-            Confirmed,
-            &[Disarm(Timer::G), Disarm(Timer::H), Forget, Arm(Timer::I, Span::T4)],
-        ),
+        (Completed, Input::Ack) => {
+            step(Confirmed, &[Disarm(Timer::G), Disarm(Timer::H), Forget, Arm(Timer::I, Span::T4)])
+        }
         (Confirmed, Input::Fired(Timer::I)) => step(Terminated, &[]),
         _ => None,
     }

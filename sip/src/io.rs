@@ -1,0 +1,217 @@
+//! The endpoint on real sockets: the only part of this package that knows tokio, the clock and the operating system.
+//!
+//! One thread, named `sip`, owns the [`Endpoint`] and every socket. It runs a single-threaded tokio runtime whose tasks
+//! (one for each UDP socket, listener and connection, one for timers, one for commands) share the endpoint without locks.
+//! A message goes from the socket through the endpoint and back to a socket inside one task, with no queue between.
+//! Commands come in by a bounded channel, events go out by another.
+//!
+//! Invariants:
+//! - A slow user of events stalls nothing: events wait in a backlog, and while that is longer than its limit, new calls are
+//!   refused.
+//! - Connections, their queues, their idle time and the time a message may take are bounded by [`IoLimits`].
+//! - `unsafe` is in [`sys`] alone.
+
+mod bind;
+mod connection;
+mod handle;
+mod hub;
+mod resolve;
+mod sys;
+mod tcp;
+mod udp;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::endpoint::{EndpointConfig, Event, Transport};
+use crate::parse::Limits;
+
+pub use self::bind::BindError;
+pub use self::handle::{HandleError, InviteError, Route, SipHandle};
+pub use self::hub::StackStats;
+pub use self::resolve::{ResolveError, local_ip_towards};
+
+use self::bind::Sockets;
+use self::handle::Shared;
+
+/// What to listen on: `udp:0.0.0.0:5060`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// By which transport: UDP or TCP as yet.
+    pub transport: Transport,
+    /// At which address; port 0 takes a free one.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.transport, self.address)
+    }
+}
+
+/// Why text names no listener.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no listener: write transport, address and port, as in `udp:0.0.0.0:5060`")]
+pub struct ListenError {
+    text: String,
+}
+
+impl FromStr for Listen {
+    type Err = ListenError;
+
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        let error = || ListenError { text: text.to_owned() };
+        let (transport, address) = text.split_once(':').ok_or_else(error)?;
+        Ok(Self {
+            transport: Transport::parse(transport).ok_or_else(error)?,
+            address: address.parse().map_err(|_| error())?,
+        })
+    }
+}
+
+/// Bounds on what sockets can take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoLimits {
+    /// Connections at once. Beyond: a new one is closed at once.
+    pub connections: usize,
+    /// Connections at once from one address. Beyond: likewise.
+    pub connections_per_peer: usize,
+    /// A connection on which nothing came and nothing went for so long is closed.
+    pub idle: Duration,
+    /// A message that is not whole after so long, or a new connection without a first one: closed.
+    pub message_time: Duration,
+    /// How long to wait for a connection of ours to stand.
+    pub connect_time: Duration,
+    /// Bytes that wait for a slow reader. Beyond: the connection is closed.
+    pub write_queue_bytes: usize,
+    /// Events in the channel to the user.
+    pub events: usize,
+    /// Events beyond the channel. Beyond: new calls are refused with 503 until the user has caught up.
+    pub backlog: usize,
+    /// Commands in the channel from the user. Beyond: the command fails.
+    pub commands: usize,
+    /// The receive buffer asked of the kernel for each UDP socket.
+    pub udp_receive_bytes: usize,
+}
+
+impl Default for IoLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            connections_per_peer: 256,
+            idle: Duration::from_secs(900),
+            message_time: Duration::from_secs(20),
+            connect_time: Duration::from_secs(5),
+            write_queue_bytes: 1 << 20,
+            events: 1_024,
+            backlog: 16_384,
+            commands: 8_192,
+            udp_receive_bytes: 4 << 20,
+        }
+    }
+}
+
+/// What a stack is told at its start.
+#[derive(Debug, Clone, Default)]
+pub struct StackConfig {
+    /// Where to listen. Empty listens nowhere, and can do nothing.
+    pub listen: Vec<Listen>,
+    /// The endpoint's own settings.
+    pub endpoint: EndpointConfig,
+    /// Bounds on sockets and queues.
+    pub limits: IoLimits,
+    /// Bounds on messages.
+    pub parse: Limits,
+}
+
+/// The endpoint on its thread.
+#[derive(Debug)]
+pub struct SipStack;
+
+impl SipStack {
+    /// Binds the sockets and starts the thread, which ends by [`SipHandle::shutdown`], or when every handle is gone.
+    ///
+    /// # Errors
+    /// [`BindError`] names the address that cannot be had, why, and what to do about it.
+    pub fn bind(config: StackConfig) -> Result<(SipHandle, EventReceiver), BindError> {
+        let sockets = Sockets::bind(&config)?;
+        let key = sys::random_key().map_err(BindError::Entropy)?;
+        let shared = Arc::new(Shared::new(sockets.local()));
+        let (commands_in, commands_out) = mpsc::channel(config.limits.commands.max(1));
+        let (events_in, events_out) = mpsc::channel(config.limits.events.max(1));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(BindError::Thread)?;
+        let for_thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("sip".into())
+            .spawn(move || {
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, hub::run(config, key, sockets, commands_out, events_in, for_thread));
+            })
+            .map_err(BindError::Thread)?;
+        Ok((SipHandle::new(commands_in, shared), EventReceiver { events: events_out }))
+    }
+}
+
+/// Where events come out.
+#[derive(Debug)]
+pub struct EventReceiver {
+    events: mpsc::Receiver<Event>,
+}
+
+impl EventReceiver {
+    /// The next event; `None` once the stack has stopped. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Waits for events and appends up to `limit` of them; answers how many, 0 once the stack has stopped. Cancel-safe.
+    pub async fn recv_many(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
+        self.events.recv_many(events, limit).await
+    }
+
+    /// The next event, where one is there already.
+    pub fn try_recv(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// The next event, from a thread that runs no async code.
+    ///
+    /// # Panics
+    /// Inside an async runtime.
+    pub fn blocking_recv(&mut self) -> Option<Event> {
+        self.events.blocking_recv()
+    }
+}
+
+/// A reply that a command waits for.
+type ReplyTo<T> = oneshot::Sender<T>;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_read_and_printed_alike() {
+        for text in ["udp:0.0.0.0:5060", "tcp:127.0.0.1:0", "udp:[::]:5060"] {
+            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_listener_is_named_in_the_error() {
+        for text in ["", "udp", "5060", "udp:5060", "sctp:0.0.0.0:5060", "udp:localhost:5060"] {
+            let error = text.parse::<Listen>().unwrap_err();
+            assert!(error.to_string().contains("udp:0.0.0.0:5060"), "{error}");
+        }
+    }
+}

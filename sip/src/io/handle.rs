@@ -1,0 +1,266 @@
+//! What the rest of the program commands a stack with.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use super::hub::StackStats;
+use super::resolve::{ResolveError, local_ip_towards, look_up, parts};
+use super::{Listen, ReplyTo};
+use crate::endpoint::{CallId, CommandError, Destination, Endpoint, OutgoingCall, Target, Transport};
+
+/// Something for the thread to do.
+pub(super) enum Command {
+    /// On the endpoint.
+    Run(Box<dyn FnOnce(&mut Endpoint, Instant) + Send>),
+    Stats(ReplyTo<StackStats>),
+    Drain(bool),
+    Shutdown(ReplyTo<()>),
+}
+
+/// What handles share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    local: Vec<Listen>,
+}
+
+impl Shared {
+    pub(super) fn new(local: Vec<Listen>) -> Self {
+        Self { local }
+    }
+}
+
+/// Why a command did not reach the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// The stack has stopped.
+    #[error("the SIP stack has stopped")]
+    Stopped,
+    /// Too many commands wait.
+    #[error("the SIP stack is overloaded: its commands' queue is full")]
+    Full,
+}
+
+/// Why a call was not placed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum InviteError {
+    /// The stack did not take the command.
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+    /// The endpoint did not.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+/// A way to a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// For [`OutgoingCall::destination`].
+    pub destination: Destination,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// Ours, as the peer can reach it: for [`OutgoingCall::local`], and its IP for media.
+    pub local: SocketAddr,
+}
+
+/// Commands to a stack. Cheap to clone; when the last one is gone, the stack stops.
+///
+/// Commands on calls are carried out in order and answer nothing: one that comes too late (for a call that ended
+/// meanwhile) is dropped, and the call's `Ended` tells what happened instead.
+#[derive(Clone)]
+pub struct SipHandle {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for SipHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SipHandle").field("listen", &self.shared.local).finish_non_exhaustive()
+    }
+}
+
+impl SipHandle {
+    pub(super) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
+        Self { commands, shared }
+    }
+
+    /// What is listened on, with the ports that port 0 became.
+    pub fn listening(&self) -> &[Listen] {
+        &self.shared.local
+    }
+
+    /// See [`Endpoint::ring`].
+    ///
+    /// # Errors
+    /// [`HandleError`]; so with every command.
+    pub fn ring(&self, call: CallId, code: u16, sdp: Option<Bytes>) -> Result<(), HandleError> {
+        self.run(move |endpoint, now| endpoint.ring(now, call, code, sdp))
+    }
+
+    /// See [`Endpoint::answer`].
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn answer(&self, call: CallId, sdp: Bytes) -> Result<(), HandleError> {
+        self.run(move |endpoint, now| endpoint.answer(now, call, sdp))
+    }
+
+    /// See [`Endpoint::reject`].
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn reject(
+        &self,
+        call: CallId,
+        code: u16,
+        reason: &str,
+        headers: Vec<(String, String)>,
+    ) -> Result<(), HandleError> {
+        let reason = reason.to_owned();
+        self.run(move |endpoint, now| endpoint.reject(now, call, code, &reason, &headers))
+    }
+
+    /// See [`Endpoint::bye`].
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn bye(&self, call: CallId, reason: Option<String>) -> Result<(), HandleError> {
+        self.run(move |endpoint, now| endpoint.bye(now, call, reason.as_deref()))
+    }
+
+    /// See [`Endpoint::cancel`].
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn cancel(&self, call: CallId) -> Result<(), HandleError> {
+        self.run(move |endpoint, now| endpoint.cancel(now, call))
+    }
+
+    /// See [`Endpoint::reoffer`].
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn reoffer(&self, call: CallId, sdp: Bytes) -> Result<(), HandleError> {
+        self.run(move |endpoint, now| endpoint.reoffer(now, call, sdp))
+    }
+
+    /// See [`Endpoint::answer_reoffer`].
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn answer_reoffer(&self, call: CallId, sdp: Bytes) -> Result<(), HandleError> {
+        self.run(move |endpoint, now| endpoint.answer_reoffer(now, call, sdp))
+    }
+
+    /// See [`Endpoint::reject_reoffer`].
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn reject_reoffer(&self, call: CallId, code: u16) -> Result<(), HandleError> {
+        self.run(move |endpoint, now| endpoint.reject_reoffer(now, call, code))
+    }
+
+    /// See [`Endpoint::send_info`].
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn send_info(&self, call: CallId, content_type: &str, body: Bytes) -> Result<(), HandleError> {
+        let content_type = content_type.to_owned();
+        self.run(move |endpoint, now| endpoint.send_info(now, call, &content_type, body))
+    }
+
+    /// Finds the way to a SIP URI: looks its host up and picks the listener to call from.
+    ///
+    /// # Errors
+    /// [`ResolveError`].
+    pub async fn resolve(&self, uri: &str) -> Result<Route, ResolveError> {
+        let (transport, host, port) = parts(uri)?;
+        for remote in look_up(&host, port).await? {
+            if let Some(local) = self.local_towards(transport, remote) {
+                let target = Target::Address(remote);
+                return Ok(Route { destination: Destination { transport, flow: None, target }, remote, local });
+            }
+        }
+        Err(ResolveError::NoAddress { host })
+    }
+
+    /// Places a call. Its events may arrive before this returns.
+    ///
+    /// # Errors
+    /// [`InviteError`].
+    pub async fn invite(&self, call: OutgoingCall) -> Result<CallId, InviteError> {
+        let (reply, answer) = oneshot::channel();
+        self.give(Command::Run(Box::new(move |endpoint, now| _ = reply.send(endpoint.invite(now, call)))))?;
+        Ok(answer.await.map_err(|_| HandleError::Stopped)??)
+    }
+
+    /// What the stack holds and has done.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub async fn stats(&self) -> Result<StackStats, HandleError> {
+        let (reply, answer) = oneshot::channel();
+        self.give(Command::Stats(reply))?;
+        answer.await.map_err(|_| HandleError::Stopped)
+    }
+
+    /// Refuses new calls with 503 from now on, or takes them again.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn refuse_new_calls(&self, refuse: bool) -> Result<(), HandleError> {
+        self.give(Command::Drain(refuse))
+    }
+
+    /// Stops the stack: what is queued is sent, sockets are closed, calls are forgotten (hang up first). Returns when
+    /// that is done.
+    pub async fn shutdown(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Shutdown(reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    fn run(
+        &self,
+        command: impl FnOnce(&mut Endpoint, Instant) -> Result<(), CommandError> + Send + 'static,
+    ) -> Result<(), HandleError> {
+        self.give(Command::Run(Box::new(move |endpoint, now| {
+            if let Err(error) = command(endpoint, now) {
+                tracing::debug!(%error, "a command came too late");
+            }
+        })))
+    }
+
+    fn give(&self, command: Command) -> Result<(), HandleError> {
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => HandleError::Full,
+            mpsc::error::TrySendError::Closed(_) => HandleError::Stopped,
+        })
+    }
+
+    /// The listener to call from, and its address as the peer sees it.
+    fn local_towards(&self, transport: Transport, remote: SocketAddr) -> Option<SocketAddr> {
+        let fits = |listen: &&Listen| {
+            let ip = listen.address.ip();
+            (listen.address.is_ipv4() == remote.is_ipv4() || (ip.is_unspecified() && remote.is_ipv4()))
+                && (ip.is_unspecified() || ip.is_loopback() == remote.ip().is_loopback())
+        };
+        let of_transport = self.shared.local.iter().filter(|listen| listen.transport == transport).find(fits);
+        // Over TCP we can call out without listening: answers come by the connection.
+        let any = || self.shared.local.iter().find(fits).filter(|_| transport.is_reliable());
+        let listen = of_transport.or_else(any)?;
+        if listen.address.ip().is_unspecified() {
+            let ip = local_ip_towards(remote).ok()?;
+            return Some(SocketAddr::new(ip, listen.address.port()));
+        }
+        Some(listen.address)
+    }
+}

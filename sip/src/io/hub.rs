@@ -1,0 +1,410 @@
+//! What the tasks of the SIP thread share: the endpoint, the sockets, the way out for messages and events.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, mpsc};
+
+use super::bind::Sockets;
+use super::connection::Connection;
+use super::handle::{Command, Shared};
+use super::{IoLimits, StackConfig, resolve, sys, tcp, udp};
+use crate::endpoint::{Destination, Endpoint, EndpointStats, Event, FlowId, Output, SendId, Target, Transport};
+use crate::parse::Limits;
+
+/// What a stack holds and has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StackStats {
+    /// The endpoint's.
+    pub endpoint: EndpointStats,
+    /// TCP connections now.
+    pub connections: usize,
+    /// TCP connections that were closed for a limit: too many, too slow, idle, or their queue too long.
+    pub connections_refused: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Datagrams that could not be sent.
+    pub datagrams_unsent: u64,
+    /// Events that wait because the user is behind.
+    pub backlog: usize,
+}
+
+/// A UDP socket.
+pub(super) struct UdpPort {
+    pub(super) flow: FlowId,
+    pub(super) socket: Rc<UdpSocket>,
+    /// As bound.
+    pub(super) local: SocketAddr,
+    outbox: Vec<(SendId, SocketAddr, Bytes)>,
+}
+
+/// What the tasks share.
+pub(super) struct Hub {
+    pub(super) endpoint: Endpoint,
+    pub(super) limits: IoLimits,
+    pub(super) parse: Limits,
+    pub(super) udp: Vec<UdpPort>,
+    /// Listeners' addresses.
+    pub(super) tcp: Vec<SocketAddr>,
+    pub(super) connections: HashMap<FlowId, Rc<Connection>>,
+    by_peer: HashMap<SocketAddr, FlowId>,
+    per_peer: HashMap<IpAddr, usize>,
+    next_flow: u64,
+    events: mpsc::Sender<Event>,
+    backlog: VecDeque<Event>,
+    backlog_moves: bool,
+    draining: bool,
+    /// When the timer task will wake.
+    armed: Option<Instant>,
+    pub(super) timer: Rc<Notify>,
+    pub(super) stats: StackStats,
+}
+
+/// The hub, as its tasks hold it. It is borrowed for the length of a synchronous step, never across an await.
+pub(super) type SharedHub = Rc<RefCell<Hub>>;
+
+/// The thread's main task: starts the others, runs commands, ends when it is told to or nobody is left to command.
+pub(super) async fn run(
+    config: StackConfig,
+    key: [u64; 2],
+    sockets: Sockets,
+    mut commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    shared: Arc<Shared>,
+) {
+    let timer = Rc::new(Notify::new());
+    let hub = Rc::new(RefCell::new(Hub {
+        endpoint: Endpoint::with_key(config.endpoint, key),
+        limits: config.limits,
+        parse: config.parse,
+        udp: Vec::new(),
+        tcp: sockets.tcp.iter().map(|(_, address)| *address).collect(),
+        connections: HashMap::new(),
+        by_peer: HashMap::new(),
+        per_peer: HashMap::new(),
+        next_flow: 1,
+        events,
+        backlog: VecDeque::new(),
+        backlog_moves: false,
+        draining: false,
+        armed: None,
+        timer: Rc::clone(&timer),
+        stats: StackStats::default(),
+    }));
+    for (socket, local) in sockets.udp {
+        match UdpSocket::from_std(socket) {
+            Ok(socket) => {
+                let port = hub.borrow_mut().add_udp(socket, local);
+                tokio::task::spawn_local(udp::run(Rc::clone(&hub), port));
+            }
+            Err(error) => tracing::error!(%local, %error, "cannot serve UDP"),
+        }
+    }
+    for (listener, local) in sockets.tcp {
+        tokio::task::spawn_local(tcp::listen(Rc::clone(&hub), listener, local));
+    }
+    tokio::task::spawn_local(run_timers(Rc::clone(&hub), timer));
+    let mut batch = Vec::with_capacity(64);
+    let mut stopping = None;
+    while stopping.is_none() && commands.recv_many(&mut batch, 64).await > 0 {
+        let now = Instant::now();
+        for command in batch.drain(..) {
+            match command {
+                Command::Run(command) => command(&mut hub.borrow_mut().endpoint, now),
+                Command::Stats(reply) => _ = reply.send(hub.borrow().stats()),
+                Command::Drain(on) => hub.borrow_mut().drain(on),
+                Command::Shutdown(reply) => stopping = Some(reply),
+            }
+        }
+        flush(&hub, now);
+    }
+    // Connections write what is queued; the runtime drops them after that.
+    tcp::finish(&hub).await;
+    drop(shared);
+    if let Some(reply) = stopping {
+        let _ = reply.send(());
+    }
+}
+
+async fn run_timers(hub: SharedHub, changed: Rc<Notify>) {
+    loop {
+        let wake = {
+            let mut hub = hub.borrow_mut();
+            hub.armed = hub.endpoint.next_wake();
+            hub.armed
+        };
+        match wake {
+            None => changed.notified().await,
+            Some(at) if at > Instant::now() => {
+                tokio::select! {
+                    biased;
+                    () = changed.notified() => continue,
+                    () = tokio::time::sleep_until(at.into()) => {}
+                }
+            }
+            Some(_) => tokio::task::yield_now().await,
+        }
+        let now = Instant::now();
+        hub.borrow_mut().endpoint.tick(now);
+        flush(&hub, now);
+    }
+}
+
+/// Carries out everything that the endpoint wants done. To be called after every step.
+pub(super) fn flush(shared: &SharedHub, now: Instant) {
+    let mut hub = shared.borrow_mut();
+    loop {
+        while let Some(output) = hub.endpoint.poll() {
+            match output {
+                Output::Send { id, to, bytes } => hub.send(shared, now, id, to, bytes),
+                Output::Event(event) => hub.tell(shared, event),
+            }
+        }
+        // What cannot be sent may make the endpoint want something else.
+        if !hub.flush_udp(now) {
+            break;
+        }
+    }
+    let wake = hub.endpoint.next_wake();
+    if let Some(wake) = wake.filter(|wake| hub.armed.is_none_or(|armed| *wake < armed)) {
+        hub.armed = Some(wake);
+        hub.timer.notify_one();
+    }
+}
+
+impl Hub {
+    fn add_udp(&mut self, socket: UdpSocket, local: SocketAddr) -> usize {
+        let flow = self.new_flow();
+        self.udp.push(UdpPort { flow, socket: Rc::new(socket), local, outbox: Vec::new() });
+        self.udp.len() - 1
+    }
+
+    fn new_flow(&mut self) -> FlowId {
+        let flow = FlowId(self.next_flow);
+        self.next_flow += 1;
+        flow
+    }
+
+    fn stats(&self) -> StackStats {
+        StackStats {
+            endpoint: self.endpoint.stats(),
+            connections: self.connections.len(),
+            backlog: self.backlog.len(),
+            ..self.stats
+        }
+    }
+
+    fn drain(&mut self, on: bool) {
+        self.draining = on;
+        self.update_refusing();
+    }
+
+    fn update_refusing(&mut self) {
+        let refuse = self.draining || self.backlog.len() > self.limits.backlog;
+        self.endpoint.refuse_new_calls(refuse);
+    }
+
+    fn send(&mut self, shared: &SharedHub, now: Instant, id: SendId, to: Destination, bytes: Bytes) {
+        let address = match &to.target {
+            Target::Address(address) => *address,
+            Target::Host { name, port } => {
+                // A connection that stands needs no address.
+                if let Some(connection) = to.flow.and_then(|flow| self.connections.get(&flow)) {
+                    return connection.send(id, bytes);
+                }
+                let (name, port) = (Arc::clone(name), *port);
+                tokio::task::spawn_local(send_to_host(Rc::clone(shared), id, to, (name, port), bytes));
+                return;
+            }
+        };
+        match to.transport {
+            Transport::Udp => match self.udp_port(to.flow, address) {
+                Some(port) => port.outbox.push((id, address, bytes)),
+                None => self.endpoint.send_failed(now, id),
+            },
+            Transport::Tcp => self.send_tcp(shared, now, id, (to.flow, address), bytes),
+            _ => self.endpoint.send_failed(now, id),
+        }
+    }
+
+    fn send_tcp(
+        &mut self,
+        shared: &SharedHub,
+        now: Instant,
+        id: SendId,
+        (flow, address): (Option<FlowId>, SocketAddr),
+        bytes: Bytes,
+    ) {
+        let known =
+            flow.filter(|flow| self.connections.contains_key(flow)).or_else(|| self.by_peer.get(&address).copied());
+        if let Some(connection) = known.and_then(|flow| self.connections.get(&flow)) {
+            return connection.send(id, bytes);
+        }
+        match self.add_connection(address) {
+            Some(connection) => {
+                connection.send(id, bytes);
+                tokio::task::spawn_local(tcp::connect(Rc::clone(shared), connection));
+            }
+            None => self.endpoint.send_failed(now, id),
+        }
+    }
+
+    /// The socket to send by: the one that is asked for, else one of the peer's family.
+    fn udp_port(&mut self, flow: Option<FlowId>, to: SocketAddr) -> Option<&mut UdpPort> {
+        let fits =
+            |port: &UdpPort| port.local.is_ipv4() == to.is_ipv4() || (to.is_ipv4() && port.local.ip().is_unspecified());
+        let index = self
+            .udp
+            .iter()
+            .position(|port| Some(port.flow) == flow && fits(port))
+            .or_else(|| self.udp.iter().position(|port| port.local.is_ipv4() == to.is_ipv4()))
+            .or_else(|| self.udp.iter().position(fits))?;
+        self.udp.get_mut(index)
+    }
+
+    /// Sends the datagrams that wait; whether any failed.
+    fn flush_udp(&mut self, now: Instant) -> bool {
+        let mut any_failed = false;
+        for port in &mut self.udp {
+            let fd = port.socket.as_raw_fd();
+            let is_ipv6 = port.local.is_ipv6();
+            let mut rest = port.outbox.as_slice();
+            while let [(id, to, bytes), following @ ..] = rest {
+                let sent = if following.is_empty() {
+                    sys::send_one(fd, for_socket(*to, is_ipv6), bytes).map(|()| 1)
+                } else {
+                    sys::send_batch(fd, rest.iter().map(|(_, to, bytes)| (for_socket(*to, is_ipv6), bytes.as_ref())))
+                };
+                match sent {
+                    Ok(count) => rest = rest.get(count.max(1)..).unwrap_or_default(),
+                    Err(error) => {
+                        rest = following;
+                        self.stats.datagrams_unsent += 1;
+                        // A full socket buffer is loss like any other: repeats make it good.
+                        if error.kind() != std::io::ErrorKind::WouldBlock {
+                            tracing::debug!(%to, %error, "cannot send a datagram");
+                            self.endpoint.send_failed(now, *id);
+                            any_failed = true;
+                        }
+                    }
+                }
+            }
+            port.outbox.clear();
+        }
+        any_failed
+    }
+
+    fn tell(&mut self, shared: &SharedHub, event: Event) {
+        if self.backlog.is_empty() {
+            match self.events.try_send(event) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Full(event)) => self.backlog.push_back(event),
+                Err(mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        } else {
+            self.backlog.push_back(event);
+        }
+        if self.backlog.len() > self.limits.backlog {
+            self.update_refusing();
+        }
+        if !std::mem::replace(&mut self.backlog_moves, true) {
+            tokio::task::spawn_local(move_backlog(Rc::clone(shared), self.events.clone()));
+        }
+    }
+
+    /// A place for one more connection, unless there are too many.
+    pub(super) fn add_connection(&mut self, peer: SocketAddr) -> Option<Rc<Connection>> {
+        let of_peer = self.per_peer.get(&peer.ip()).copied().unwrap_or(0);
+        if self.connections.len() >= self.limits.connections || of_peer >= self.limits.connections_per_peer {
+            self.stats.connections_refused += 1;
+            return None;
+        }
+        let flow = self.new_flow();
+        let connection = Rc::new(Connection::new(flow, peer, self.limits.write_queue_bytes));
+        self.connections.insert(flow, Rc::clone(&connection));
+        self.by_peer.insert(peer, flow);
+        self.per_peer.insert(peer.ip(), of_peer + 1);
+        Some(connection)
+    }
+
+    /// Forgets a connection. What it did not write fails.
+    pub(super) fn remove_connection(&mut self, now: Instant, connection: &Connection) {
+        if self.connections.remove(&connection.flow).is_none() {
+            return;
+        }
+        if self.by_peer.get(&connection.peer) == Some(&connection.flow) {
+            self.by_peer.remove(&connection.peer);
+        }
+        if let Some(count) = self.per_peer.get_mut(&connection.peer.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_peer.remove(&connection.peer.ip());
+            }
+        }
+        for id in connection.close() {
+            self.endpoint.send_failed(now, id);
+        }
+    }
+
+    /// The address that a peer should know us by on a TCP connection: its own end's address, a listener's port.
+    pub(super) fn advertised(&self, local: SocketAddr) -> SocketAddr {
+        let port = self.tcp.iter().find(|listener| listener.is_ipv4() == local.is_ipv4()).or(self.tcp.first());
+        SocketAddr::new(local.ip().to_canonical(), port.map_or(local.port(), SocketAddr::port))
+    }
+}
+
+async fn send_to_host(shared: SharedHub, id: SendId, to: Destination, (name, port): (Arc<str>, u16), bytes: Bytes) {
+    let found = resolve::look_up(&name, port).await;
+    let now = Instant::now();
+    let address = found.ok().and_then(|found| {
+        let hub = shared.borrow();
+        let listens = |ipv4| {
+            let mut locals = hub.udp.iter().map(|port| &port.local).chain(&hub.tcp);
+            locals.any(|local| local.is_ipv4() == ipv4)
+        };
+        found.into_iter().find(|address| listens(address.is_ipv4()))
+    });
+    match address {
+        Some(address) => {
+            let to = Destination { target: Target::Address(address), ..to };
+            shared.borrow_mut().send(&shared, now, id, to, bytes);
+        }
+        None => {
+            tracing::debug!(%name, "cannot find a host");
+            shared.borrow_mut().endpoint.send_failed(now, id);
+        }
+    }
+    flush(&shared, now);
+}
+
+async fn move_backlog(shared: SharedHub, events: mpsc::Sender<Event>) {
+    loop {
+        let Ok(permit) = events.reserve().await else {
+            shared.borrow_mut().backlog.clear();
+            return;
+        };
+        let mut hub = shared.borrow_mut();
+        match hub.backlog.pop_front() {
+            Some(event) => permit.send(event),
+            None => {
+                hub.backlog_moves = false;
+                return hub.update_refusing();
+            }
+        }
+    }
+}
+
+/// A peer's address as a socket of the other family must be told it.
+fn for_socket(to: SocketAddr, is_ipv6: bool) -> SocketAddr {
+    match to.ip() {
+        IpAddr::V4(ip) if is_ipv6 => SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), to.port()),
+        _ => to,
+    }
+}

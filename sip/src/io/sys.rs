@@ -1,0 +1,239 @@
+//! System calls that neither the standard library nor tokio offers: datagrams in batches, with the address they were sent
+//! to; and entropy.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::RawFd;
+
+/// Datagrams taken in by one system call.
+pub(super) const BATCH: usize = 32;
+
+/// A datagram is at most this long (RFC 768).
+const DATAGRAM_BYTES: usize = 65_535;
+
+/// Room for `IP_PKTINFO` or `IPV6_PKTINFO` with their headers.
+const CONTROL_WORDS: usize = 8;
+
+/// 128 bits from the operating system.
+pub(super) fn random_key() -> io::Result<[u64; 2]> {
+    let mut key = [0u64; 2];
+    let want = size_of::<[u64; 2]>();
+    // SAFETY: the pointer and length describe `key`, which outlives the call.
+    let got = unsafe { libc::getrandom(key.as_mut_ptr().cast(), want, 0) };
+    if usize::try_from(got).is_ok_and(|got| got == want) {
+        return Ok(key);
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Asks for the destination address of each datagram, where the socket is bound to a wildcard.
+pub(super) fn ask_for_destination(fd: RawFd, is_ipv6: bool) -> io::Result<()> {
+    if is_ipv6 {
+        set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
+    } else {
+        set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
+    }
+}
+
+/// Asks for a receive buffer of this size; the kernel grants what it likes.
+pub(super) fn set_receive_buffer(fd: RawFd, size_bytes: usize) -> io::Result<()> {
+    let size = libc::c_int::try_from(size_bytes).unwrap_or(libc::c_int::MAX);
+    set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, size)
+}
+
+fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the option's value is one int, and the pointer and length describe it.
+    let result = unsafe {
+        libc::setsockopt(fd, level, name, (&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Buffers for a batch of datagrams. Pages are taken up only as far as datagrams fill them.
+pub(super) struct Inbox {
+    bytes: Vec<u8>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    name: libc::sockaddr_storage,
+    control: [u64; CONTROL_WORDS],
+    len: usize,
+    control_len: usize,
+}
+
+/// A datagram in an [`Inbox`].
+pub(super) struct Datagram<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) from: SocketAddr,
+    /// The address it was sent to, where that was asked for.
+    pub(super) to: Option<IpAddr>,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        // SAFETY: all-zero bytes are a valid `sockaddr_storage`.
+        let name = unsafe { zeroed() };
+        let slot = Slot { name, control: [0; CONTROL_WORDS], len: 0, control_len: 0 };
+        Self { bytes: vec![0; BATCH * DATAGRAM_BYTES], slots: vec![slot; BATCH] }
+    }
+
+    /// Takes in what waits at a non-blocking socket, up to [`BATCH`] datagrams; answers how many.
+    pub(super) fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
+        // SAFETY: all-zero bytes are valid `iovec`s and `mmsghdr`s: null pointers and zero lengths.
+        let mut vectors: [libc::iovec; BATCH] = unsafe { zeroed() };
+        // SAFETY: as above.
+        let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+        let chunks = self.bytes.chunks_exact_mut(DATAGRAM_BYTES);
+        for (((header, vector), slot), chunk) in headers.iter_mut().zip(&mut vectors).zip(&mut self.slots).zip(chunks) {
+            vector.iov_base = chunk.as_mut_ptr().cast();
+            vector.iov_len = chunk.len();
+            header.msg_hdr.msg_name = (&raw mut slot.name).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = slot.control.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
+        }
+        // SAFETY: each header points to its own name, vector, chunk and control buffer, with their lengths, and all of
+        // these outlive the call.
+        let count = unsafe {
+            libc::recvmmsg(
+                fd,
+                headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        for (slot, header) in self.slots.iter_mut().zip(&headers).take(count) {
+            slot.len = header.msg_len as usize;
+            slot.control_len = header.msg_hdr.msg_controllen as usize;
+        }
+        Ok(count)
+    }
+
+    /// A datagram of the last batch; `None` beyond it, or where its sender's address is of no known family.
+    pub(super) fn datagram(&self, index: usize) -> Option<Datagram<'_>> {
+        let slot = self.slots.get(index)?;
+        let chunk = self.bytes.chunks_exact(DATAGRAM_BYTES).nth(index)?;
+        Some(Datagram { bytes: chunk.get(..slot.len)?, from: read_address(&slot.name)?, to: slot.destination() })
+    }
+}
+
+impl Slot {
+    fn destination(&self) -> Option<IpAddr> {
+        // SAFETY: all-zero bytes are a valid `msghdr`.
+        let mut header: libc::msghdr = unsafe { zeroed() };
+        header.msg_control = self.control.as_ptr().cast_mut().cast();
+        header.msg_controllen = self.control_len as _;
+        // SAFETY: the header describes this slot's control buffer, which the kernel has filled up to `control_len`; the
+        // macro reads no further, and answers null where no whole entry fits.
+        let entry = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+        if entry.is_null() {
+            return None;
+        }
+        // SAFETY: not null, so it points to a whole `cmsghdr` in the control buffer, which is aligned for it.
+        let (level, kind) = unsafe { ((*entry).cmsg_level, (*entry).cmsg_type) };
+        // SAFETY: likewise; the data follows the header, and is of the type that level and kind name.
+        unsafe {
+            let data = libc::CMSG_DATA(entry);
+            match (level, kind) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info: libc::in_pktinfo = std::ptr::read_unaligned(data.cast());
+                    Some(IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())))
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info: libc::in6_pktinfo = std::ptr::read_unaligned(data.cast());
+                    Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)))
+                }
+                _ => None,
+            }
+        }
+    }
+}
+
+/// Sends datagrams in order by one system call; answers how many went out, at least one, or the first one's error.
+pub(super) fn send_batch<'a>(fd: RawFd, datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>) -> io::Result<usize> {
+    // SAFETY: all-zero bytes are valid values of all three.
+    let (mut names, mut vectors, mut headers): (
+        [libc::sockaddr_storage; BATCH],
+        [libc::iovec; BATCH],
+        [libc::mmsghdr; BATCH],
+    ) = unsafe { (zeroed(), zeroed(), zeroed()) };
+    let mut count = 0;
+    for (((header, vector), name), (to, bytes)) in headers.iter_mut().zip(&mut vectors).zip(&mut names).zip(datagrams) {
+        vector.iov_base = bytes.as_ptr().cast_mut().cast();
+        vector.iov_len = bytes.len();
+        header.msg_hdr.msg_namelen = write_address(name, to);
+        header.msg_hdr.msg_name = (&raw mut *name).cast();
+        header.msg_hdr.msg_iov = vector;
+        header.msg_hdr.msg_iovlen = 1;
+        count += 1;
+    }
+    // SAFETY: the first `count` headers point to names, vectors and bytes that outlive the call; the kernel only reads
+    // the bytes.
+    let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends one datagram.
+pub(super) fn send_one(fd: RawFd, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid `sockaddr_storage`.
+    let mut name: libc::sockaddr_storage = unsafe { zeroed() };
+    let len = write_address(&mut name, to);
+    // SAFETY: pointers and lengths describe `bytes` and `name`, which outlive the call.
+    let sent = unsafe {
+        libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT, (&raw const name).cast(), len)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn read_address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that a `sockaddr_in` is there; the storage is large and aligned enough for it.
+            let name = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(name.sin_addr.s_addr.to_ne_bytes());
+            Some(SocketAddrV4::new(ip, u16::from_be(name.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: likewise for a `sockaddr_in6`.
+            let name = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(name.sin6_addr.s6_addr);
+            let port = u16::from_be(name.sin6_port);
+            // A socket for both families sees IPv4 peers as ::ffff:a.b.c.d.
+            Some(match ip.to_ipv4_mapped() {
+                Some(ip) => SocketAddrV4::new(ip, port).into(),
+                None => SocketAddrV6::new(ip, port, 0, name.sin6_scope_id).into(),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn write_address(name: &mut libc::sockaddr_storage, address: SocketAddr) -> libc::socklen_t {
+    match address {
+        SocketAddr::V4(address) => {
+            // SAFETY: the storage is large and aligned enough for every kind of address.
+            let name = unsafe { &mut *(&raw mut *name).cast::<libc::sockaddr_in>() };
+            name.sin_family = libc::AF_INET as libc::sa_family_t;
+            name.sin_port = address.port().to_be();
+            name.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+            size_of::<libc::sockaddr_in>() as libc::socklen_t
+        }
+        SocketAddr::V6(address) => {
+            // SAFETY: likewise.
+            let name = unsafe { &mut *(&raw mut *name).cast::<libc::sockaddr_in6>() };
+            name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            name.sin6_port = address.port().to_be();
+            name.sin6_addr.s6_addr = address.ip().octets();
+            name.sin6_scope_id = address.scope_id();
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! UDP: datagrams in, in batches.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::io::Interest;
+
+use super::hub::{SharedHub, flush};
+use super::sys::{BATCH, Inbox};
+use crate::endpoint::{Source, Transport};
+use crate::message::Message;
+
+/// Serves one socket for as long as the thread lives.
+pub(super) async fn run(hub: SharedHub, index: usize) {
+    let (socket, bound, flow, limits) = {
+        let hub = hub.borrow();
+        let Some(port) = hub.udp.get(index) else { return };
+        (Rc::clone(&port.socket), port.local, port.flow, hub.parse)
+    };
+    let mut inbox = Inbox::new();
+    loop {
+        if let Err(error) = socket.readable().await {
+            tracing::error!(%bound, %error, "UDP socket failed");
+            return;
+        }
+        let mut count = 0;
+        let read = socket.try_io(Interest::READABLE, || {
+            count = inbox.receive(socket.as_raw_fd())?;
+            // A batch that is not full has emptied the socket: saying so spares the call that would find it empty. What
+            // comes in meanwhile raises readiness anew, for it is edge-triggered.
+            if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if let Err(error) = read {
+            // Errors of earlier sends (ICMP unreachable) surface here; the socket goes on.
+            if error.kind() != io::ErrorKind::WouldBlock {
+                tracing::debug!(%bound, %error, "UDP receive");
+            }
+        }
+        if count == 0 {
+            continue;
+        }
+        let now = Instant::now();
+        {
+            let hub = &mut *hub.borrow_mut();
+            hub.stats.datagrams_received += count as u64;
+            for datagram in (0..count).filter_map(|index| inbox.datagram(index)) {
+                // Keep-alives: line ends or zeros and nothing else.
+                if datagram.bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+                    continue;
+                }
+                let mut local = bound;
+                if let Some(to) = datagram.to {
+                    local.set_ip(to.to_canonical());
+                }
+                let source = Source { transport: Transport::Udp, remote: datagram.from, local, flow };
+                let message = Message::parse_datagram(Bytes::copy_from_slice(datagram.bytes), &limits);
+                hub.endpoint.receive(now, source, message);
+            }
+        }
+        flush(&hub, now);
+    }
+}
