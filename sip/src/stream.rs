@@ -104,6 +104,9 @@ impl StreamFramer {
             let bytes = self.buffer.len();
             return (bytes > limit).then_some(Err((ParseErrorKind::MessageTooLarge { bytes, limit }, bytes)));
         };
+        if head_end > limit {
+            return Some(Err((ParseErrorKind::MessageTooLarge { bytes: head_end, limit }, head_end)));
+        }
         let body = match content_length(self.buffer.get(..head_end).unwrap_or_default()) {
             Ok(body) => body,
             Err(kind) => return Some(Err((kind, head_end))),
