@@ -276,12 +276,12 @@ impl Leg {
     }
 
     /// When `tick` has something to do.
-    pub fn next_wake(&mut self) -> Instant {
+    pub fn next_wake(&mut self, now: Instant) -> Instant {
         let mut wake = self.rtcp.next_wake().min(self.publish_at);
         if self.mode != LegMode::Sink && self.direction.sends() {
             wake = wake.min(self.outbound.next_send());
         }
-        if let Some(due) = self.ear_due(self.wake) {
+        if let Some(due) = self.ear_due(now) {
             wake = wake.min(due);
         }
         self.wake = wake;

@@ -15,6 +15,8 @@ pub(crate) struct Wheel {
     links: Box<[Link]>,
     /// Milliseconds since `start` up to which all slots were emptied.
     done_ms: u64,
+    /// The latest time that was asked for. What is scheduled lies behind it, so that taking what is due always ends.
+    now_ms: u64,
     armed: usize,
 }
 
@@ -30,7 +32,7 @@ impl Wheel {
     /// A wheel for ids below `capacity`.
     pub(crate) fn new(now: Instant, capacity: usize) -> Self {
         let idle = Link { previous: NONE, next: NONE, slot: NONE };
-        Wheel { start: now, heads: [NONE; SLOTS], links: vec![idle; capacity].into_boxed_slice(), done_ms: 0, armed: 0 }
+        Wheel { start: now, heads: [NONE; SLOTS], links: vec![idle; capacity].into_boxed_slice(), done_ms: 0, now_ms: 0, armed: 0 }
     }
 
     /// Sets the timer of `id`, in place of one it has. An id beyond the capacity is ignored.
@@ -38,7 +40,7 @@ impl Wheel {
         self.cancel(id);
         let micros = at.saturating_duration_since(self.start).as_micros();
         let due_ms = u64::try_from(micros.div_ceil(1_000)).unwrap_or(u64::MAX);
-        let due_ms = due_ms.clamp(self.done_ms + 1, self.done_ms + SLOTS as u64 - 1);
+        let due_ms = due_ms.max(self.done_ms.max(self.now_ms) + 1).min(self.done_ms + SLOTS as u64 - 1);
         let slot = due_ms as usize % SLOTS;
         let Some(head) = self.heads.get_mut(slot) else { return };
         let Some(link) = self.links.get_mut(id as usize) else { return };
@@ -74,6 +76,7 @@ impl Wheel {
     /// Takes one id whose time has come at `now`; its timer is gone then.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<u32> {
         let now_ms = self.ms(now);
+        self.now_ms = now_ms;
         // After a long stall one lap empties everything.
         self.done_ms = self.done_ms.max(now_ms.saturating_sub(SLOTS as u64));
         while self.done_ms < now_ms {
@@ -155,6 +158,22 @@ mod tests {
         wheel.schedule(1, t);
         assert_eq!(due(&mut wheel, t + MS), [1]);
         assert_eq!(due(&mut wheel, t + 127 * MS), [0]);
+    }
+
+    #[test]
+    fn one_that_is_always_due_fires_once_a_millisecond() {
+        let t = Instant::now();
+        let mut wheel = Wheel::new(t, 8);
+        wheel.schedule(3, t);
+        for ms in [1, 2, 7, 500] {
+            let now = t + ms * MS;
+            let mut fired = 0;
+            while let Some(id) = wheel.pop(now) {
+                wheel.schedule(id, t);
+                fired += 1;
+            }
+            assert!((1..=2).contains(&fired), "{fired} times at {ms} ms");
+        }
     }
 
     #[test]

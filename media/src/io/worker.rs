@@ -247,7 +247,7 @@ impl Worker {
             }
         }
         if seat.leg.wants_earlier_wake(now) {
-            self.wheel.schedule(slot, seat.leg.next_wake());
+            self.wheel.schedule(slot, seat.leg.next_wake(now));
         }
         self.wake_async |= announce(seat, slot, &mut self.events, &self.link.counters);
     }
@@ -257,7 +257,7 @@ impl Worker {
         while let Some(slot) = self.wheel.pop(now) {
             let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { continue };
             seat.leg.tick(now, &mut self.scratch, &mut seat.sockets);
-            self.wheel.schedule(slot, seat.leg.next_wake());
+            self.wheel.schedule(slot, seat.leg.next_wake(now));
             self.wake_async |= announce(seat, slot, &mut self.events, &self.link.counters);
         }
     }
@@ -274,7 +274,7 @@ impl Worker {
             // The async side may have more commands waiting for room.
             self.wake_async = true;
             match command {
-                Command::Open { slot, seat } => self.open(slot, seat),
+                Command::Open { slot, seat } => self.open(now, slot, seat),
                 Command::Retune { slot, mut retune } => {
                     if let Some(seat) = self.seat(slot) {
                         seat.leg.retune(now, &mut retune);
@@ -299,7 +299,7 @@ impl Worker {
         Outcome::GoOn
     }
 
-    fn open(&mut self, slot: u32, mut seat: Box<Seat>) {
+    fn open(&mut self, now: Instant, slot: u32, mut seat: Box<Seat>) {
         let key = u64::from(slot) << 1;
         let added = self.poller.add(seat.sockets.rtp.as_raw_fd(), key).is_ok()
             && self.poller.add(seat.sockets.rtcp.as_raw_fd(), key | 1).is_ok();
@@ -307,7 +307,7 @@ impl Worker {
             self.hand_back(Event::Removed { slot, seat });
             return;
         };
-        self.wheel.schedule(slot, seat.leg.next_wake());
+        self.wheel.schedule(slot, seat.leg.next_wake(now));
         *place = Some(seat);
         self.legs += 1;
     }

@@ -1,0 +1,231 @@
+//! The load generator: paces the streams, checks the echoes, and reads the server thread's CPU clock.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const PACKET_BYTES: usize = 172;
+/// Streams run this long before CPU is read, and again after.
+const EDGE: Duration = Duration::from_millis(500);
+/// Patterns that tell a stream's packets apart; they come round again after this many.
+const PATTERNS: u32 = 64;
+
+/// What a run gave.
+pub(crate) struct Report {
+    /// Packets sent to the server.
+    pub(crate) sent: u64,
+    /// Packets that came back.
+    pub(crate) echoed: u64,
+    /// Patterns that never came back, among those sent before the last second.
+    pub(crate) missing: u64,
+    /// Packets that came back with another content than one of those sent, or out of sequence.
+    pub(crate) damaged: u64,
+    /// CPU of the echoing thread per packet echoed.
+    pub(crate) cpu_us_per_packet: f64,
+    /// The same as a share of a core.
+    pub(crate) core_percent: f64,
+    /// From sending a packet to having its sound back.
+    pub(crate) rtt_p50_us: u64,
+    /// Its 99th percentile.
+    pub(crate) rtt_p99_us: u64,
+}
+
+struct Stream {
+    socket: UdpSocket,
+    /// When the packet with each pattern was last sent, in microseconds of the run; taken by its echo.
+    sent_us: Vec<AtomicU64>,
+    sent: AtomicU32,
+}
+
+/// The sockets that the streams are to come from.
+pub(crate) fn sockets(calls: usize) -> Vec<UdpSocket> {
+    (0..calls).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket")).collect()
+}
+
+/// Sends a stream to each of `addrs` for `length`, and reads the CPU clock of `thread_id` meanwhile.
+pub(crate) fn run(sockets: Vec<UdpSocket>, addrs: &[SocketAddr], thread_id: i32, length: Duration) -> Report {
+    let streams = sockets.into_iter().zip(addrs).map(|(socket, addr)| {
+        socket.connect(addr).expect("connects");
+        socket.set_nonblocking(true).expect("non-blocking");
+        let sent_us = (0..PATTERNS).map(|_| AtomicU64::new(0)).collect();
+        Stream { socket, sent_us, sent: AtomicU32::new(0) }
+    });
+    let streams: Arc<Vec<Stream>> = Arc::new(streams.collect());
+    real_time(thread_id, 8);
+    let start = Instant::now() + Duration::from_millis(20);
+    let done = Arc::new(AtomicBool::new(false));
+    let receiver = {
+        let (streams, done) = (Arc::clone(&streams), Arc::clone(&done));
+        std::thread::Builder::new().name("load-in".into()).spawn(move || receive(&streams, start, length + 2 * EDGE, &done)).expect("a thread")
+    };
+    let sender = {
+        let streams = Arc::clone(&streams);
+        let length = length + 2 * EDGE;
+        std::thread::Builder::new().name("load-out".into()).spawn(move || send(&streams, start, length)).expect("a thread")
+    };
+    std::thread::sleep(EDGE);
+    let (cpu_before, time_before) = (thread_cpu(thread_id), Instant::now());
+    std::thread::sleep(length);
+    let (cpu, time) = (thread_cpu(thread_id) - cpu_before, time_before.elapsed());
+    sender.join().expect("sends");
+    // The last packets are under way still, in a playout buffer perhaps.
+    std::thread::sleep(EDGE);
+    done.store(true, Ordering::Relaxed);
+    let mut heard = receiver.join().expect("receives");
+    let sent: u64 = streams.iter().map(|stream| u64::from(stream.sent.load(Ordering::Relaxed))).sum();
+    // A pattern that was sent and not taken by an echo is still marked, unless it was sent over and counted then.
+    let left: u64 = streams
+        .iter()
+        .flat_map(|stream| &stream.sent_us)
+        .filter(|at| at.load(Ordering::Relaxed) != 0)
+        .count() as u64;
+    let rate = addrs.len() as f64 * 50.0 * time.as_secs_f64();
+    heard.rtts_us.sort_unstable();
+    let quantile = |q: f64| heard.rtts_us.get((heard.rtts_us.len() as f64 * q) as usize).copied().unwrap_or(0);
+    Report {
+        sent,
+        echoed: heard.echoed,
+        missing: left + OVERWRITTEN.swap(0, Ordering::Relaxed),
+        damaged: heard.damaged,
+        cpu_us_per_packet: cpu.as_secs_f64() * 1e6 / rate,
+        core_percent: cpu.as_secs_f64() / time.as_secs_f64() * 100.0,
+        rtt_p50_us: quantile(0.5),
+        rtt_p99_us: quantile(0.99),
+    }
+}
+
+/// Patterns whose echo had not come when they were sent again.
+static OVERWRITTEN: AtomicU64 = AtomicU64::new(0);
+
+fn send(streams: &[Stream], start: Instant, length: Duration) {
+    real_time(0, 10);
+    // SAFETY: takes no pointer.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64) };
+    let gap = Duration::from_millis(20) / streams.len() as u32;
+    let mut packet = [0_u8; PACKET_BYTES];
+    let total = (length.as_millis() as u64 / 20) * streams.len() as u64;
+    for n in 0..total {
+        let due = start + gap * n as u32;
+        loop {
+            let now = Instant::now();
+            if now >= due {
+                break;
+            }
+            std::thread::sleep(due - now);
+        }
+        let stream = &streams[n as usize % streams.len()];
+        let k = stream.sent.load(Ordering::Relaxed);
+        packet[..12].copy_from_slice(&header(k, n as u32 % streams.len() as u32));
+        packet[12..].fill(pattern(k));
+        let at = start.elapsed().as_micros() as u64 + 1;
+        if stream.sent_us[(k % PATTERNS) as usize].swap(at, Ordering::Relaxed) != 0 {
+            OVERWRITTEN.fetch_add(1, Ordering::Relaxed);
+        }
+        stream.socket.send(&packet).expect("sends");
+        stream.sent.store(k + 1, Ordering::Relaxed);
+    }
+}
+
+struct Heard {
+    /// The streams end then; what comes later may be concealment of what was never sent.
+    until_us: u64,
+    echoed: u64,
+    damaged: u64,
+    rtts_us: Vec<u64>,
+}
+
+fn receive(streams: &[Stream], start: Instant, length: Duration, done: &AtomicBool) -> Heard {
+    real_time(0, 6);
+    // SAFETY: plain calls on a descriptor made here; `event` lives through each.
+    let epoll = unsafe { libc::epoll_create1(0) };
+    for (index, stream) in streams.iter().enumerate() {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: index as u64 };
+        // SAFETY: as above.
+        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, stream.socket.as_raw_fd(), &mut event) };
+    }
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
+    let until_us = length.as_micros() as u64;
+    let mut heard = Heard { until_us, echoed: 0, damaged: 0, rtts_us: Vec::with_capacity(1 << 20) };
+    let mut last_seq: Vec<Option<u16>> = vec![None; streams.len()];
+    let mut bytes = [0_u8; 2_048];
+    while !done.load(Ordering::Relaxed) {
+        // SAFETY: the kernel writes at most as many events as the buffer has room for.
+        let n = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, 20) };
+        let at_us = start.elapsed().as_micros() as u64 + 1;
+        for event in events.iter().take(n.max(0) as usize) {
+            let index = event.u64 as usize;
+            while let Ok(size) = streams[index].socket.recv(&mut bytes) {
+                heard.take(&streams[index], &mut last_seq[index], &bytes[..size], at_us);
+            }
+        }
+        // Taking echoes in batches leaves the cores to the sender and the server.
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    // SAFETY: `epoll` is ours, and used no more.
+    unsafe { libc::close(epoll) };
+    heard
+}
+
+impl Heard {
+    fn take(&mut self, stream: &Stream, last_seq: &mut Option<u16>, packet: &[u8], at_us: u64) {
+        if packet.len() < 12 {
+            return;
+        }
+        self.echoed += 1;
+        let seq = u16::from_be_bytes([packet[2], packet[3]]);
+        let in_sequence = last_seq.replace(seq).is_none_or(|last| seq == last.wrapping_add(1));
+        let sound = &packet[12..];
+        let whole = sound.iter().all(|byte| *byte == sound[0]);
+        // Silence before and after the stream is no echo.
+        let silence = sound.iter().all(|byte| *byte == 0xff);
+        if packet.len() != PACKET_BYTES || !in_sequence || (!whole && at_us < self.until_us) {
+            self.damaged += 1;
+        }
+        if silence || !whole {
+            return;
+        }
+        let Some(k) = (sound[0] & 0x7f).checked_sub(0x10) else { return };
+        let sent_us = stream.sent_us[k as usize % PATTERNS as usize].swap(0, Ordering::Relaxed);
+        if sent_us == 0 {
+            self.damaged += 1;
+        } else {
+            self.rtts_us.push(at_us.saturating_sub(sent_us));
+        }
+    }
+}
+
+/// µ-law values that differ from packet to packet, none of them silence.
+fn pattern(k: u32) -> u8 {
+    0x80 | (0x10 + (k % PATTERNS) as u8)
+}
+
+fn header(k: u32, stream: u32) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[0] = 0x80;
+    header[1] = if k == 0 { 0x80 } else { 0 };
+    header[2..4].copy_from_slice(&(k as u16).to_be_bytes());
+    header[4..8].copy_from_slice(&(k * 160).to_be_bytes());
+    header[8..12].copy_from_slice(&(stream + 1).to_be_bytes());
+    header
+}
+
+/// CPU time of a thread of this process, to the nanosecond.
+fn thread_cpu(thread_id: i32) -> Duration {
+    // The clock that pthread_getcpuclockid() names: CPUCLOCK_SCHED of one thread.
+    let clock = (!thread_id << 3) | 6;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` lives through the call.
+    let result = unsafe { libc::clock_gettime(clock, &mut time) };
+    assert_eq!(result, 0, "the server thread runs");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Has a thread (0: this one) run before ordinary ones where the system lets us: what else this machine does would be in
+/// the figures otherwise.
+fn real_time(thread_id: i32, priority: i32) {
+    let param = libc::sched_param { sched_priority: priority };
+    // SAFETY: `param` lives through the call.
+    unsafe { libc::sched_setscheduler(thread_id, libc::SCHED_FIFO, &param) };
+}
