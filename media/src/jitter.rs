@@ -243,6 +243,8 @@ impl JitterBuffer {
             self.ear.begin(place.index);
             self.playout.begin(place.index);
         }
+        self.ear.catch_up(&mut self.core);
+        self.playout.catch_up(&mut self.core);
         if place.duplicate {
             self.core.stats.duplicates += 1;
             return Pushed::Duplicate;
@@ -509,6 +511,11 @@ impl Core {
     /// The newest index; 0 before the first packet.
     fn newest(&self) -> u32 {
         self.stream.map_or(0, |stream| stream.index)
+    }
+
+    /// The oldest index that the store can hold beside the newest: no reader is behind it.
+    fn oldest(&self) -> u32 {
+        self.newest().wrapping_sub(self.store.slots() as u32 - 1)
     }
 
     /// The nearest packet behind a missing one that is here for `reader`.

@@ -325,3 +325,22 @@ fn stays_within_the_memory_that_a_call_may_take() {
     assert!(own + both.heap_bytes() <= 6 * 1_024);
     assert!(own + ear.heap_bytes() <= 4 * 1_024);
 }
+
+#[test]
+fn an_ear_that_was_away_goes_on_with_what_the_store_still_holds() {
+    let start = Instant::now();
+    let mut buffer = JitterBuffer::new(start, &ear_config());
+    let mut talker = Talker::new(7, 100, 0);
+    // gaps of seven while nobody listens: far more is missing than the store has slots
+    for n in 0..100 {
+        push(&mut buffer, start + ms(160) * n, &talker.packet(), 160);
+        (0..7).for_each(|_| drop(talker.packet()));
+    }
+    let mut log = Log::new();
+    drain(&mut buffer, start + ms(160) * 100, &mut log);
+    assert!(log.len() <= 32, "{} answers in a row", log.len());
+    assert_eq!(log.last().unwrap().1, Some(99 * 8), "the newest is heard");
+    let stats = buffer.stats();
+    let heard = log.iter().filter(|(_, heard, _)| heard.is_some()).count() as u64;
+    assert_eq!(stats.ear_lost + heard, 99 * 8 + 1, "what was passed over is counted: {stats:?}");
+}

@@ -37,6 +37,15 @@ impl Ear {
         self.enabled && !self.wants(index)
     }
 
+    /// Where nobody listened for long, what the store has dropped is behind us.
+    pub(super) fn catch_up(&mut self, core: &mut Core) {
+        let missed = core.oldest().wrapping_sub(self.next) as i32;
+        if self.enabled && missed > 0 {
+            core.stats.ear_lost += u64::from(missed.unsigned_abs());
+            self.next = core.oldest();
+        }
+    }
+
     pub(super) fn next<'a>(&mut self, core: &'a mut Core, now: Instant) -> Option<Heard<'a>> {
         let now_us = core.clock.us(now);
         if let Some(slot) = core.store.take(self.next, EAR) {

@@ -76,7 +76,6 @@ impl Playout {
         if !self.enabled || core.stream.is_none() {
             return silence;
         }
-        self.catch_up(core);
         // each round moves to the next packet, and the store bounds how many there are
         for _ in 0..=core.store.slots() * 2 {
             let Some(head) = core.store.peek(self.next, PLAYOUT).copied() else {
@@ -187,10 +186,11 @@ impl Playout {
     }
 
     /// Where nobody asked for long, what the store has dropped is behind us.
-    fn catch_up(&mut self, core: &Core) {
-        let oldest = core.newest().wrapping_sub(core.store.slots() as u32 - 1);
-        if oldest.wrapping_sub(self.next) as i32 > 0 && core.newest().wrapping_sub(self.next) as i32 > 0 {
-            self.next = oldest;
+    pub(super) fn catch_up(&mut self, core: &mut Core) {
+        let missed = core.oldest().wrapping_sub(self.next) as i32;
+        if self.enabled && missed > 0 {
+            core.stats.playout_lost += u64::from(missed.unsigned_abs());
+            self.next = core.oldest();
         }
     }
 
