@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::{Command, exit};
 
 /// Libraries in the order of linking, and the Debian package that each is in.
-const LIBRARIES: [(&str, &str); 7] = [
+const LIBRARIES: [(&str, &str); 9] = [
+    ("pocketsphinx", "libpocketsphinx-dev"),
+    ("sphinxbase", "libsphinxbase-dev"),
     ("flite_cmu_us_rms", "flite1-dev"),
     ("flite_cmu_us_slt", "flite1-dev"),
     ("flite_cmu_us_awb", "flite1-dev"),

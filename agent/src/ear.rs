@@ -13,6 +13,9 @@
 //!
 //! Recognition wants [`LEAD_IN`] of real line audio before the first sound and [`LEAD_OUT`] after the last one.
 
+pub mod sphinx;
+mod worker;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -1,0 +1,85 @@
+//! How loud the caller is: the acoustic model expects one loudness, telephones come with many.
+//!
+//! Frames are held back until enough of them are speech; then the loudness of that speech sets one offset for the whole
+//! utterance. An offset that moved with time would look like a sound of its own.
+
+use super::features::{FILTERS, Mels};
+
+/// Frames (10 ms) of speech that settle the matter.
+const ENOUGH: usize = 25;
+/// Log energy over the quietest frames from which a frame counts as speech.
+const OVER_FLOOR: f32 = 3.0;
+/// Log mel energy, averaged over filters, that the loud half of speech has in the model's own training data.
+const MODEL: f32 = 13.0;
+/// The most that an offset may raise the level by: 40 dB as natural logarithm of energy.
+const MOST: f32 = 9.2;
+/// Frames that may wait: what comes after is let through as it is.
+const MOST_HELD: usize = 1_500;
+
+/// The frames held back, and what is known of their level.
+#[derive(Default)]
+pub(super) struct Level {
+    held: Vec<Mels>,
+    offset: Option<f32>,
+}
+
+impl Level {
+    /// Takes frames; with enough speech among them, the level is settled.
+    pub(super) fn push(&mut self, frames: &mut Vec<Mels>) {
+        self.held.append(frames);
+        if self.offset.is_none() {
+            let speech = self.speech();
+            if speech.len() >= ENOUGH || self.held.len() > MOST_HELD {
+                self.offset = Some(offset_of(&speech));
+            }
+        }
+    }
+
+    /// Whether the level is known.
+    pub(super) fn is_settled(&self) -> bool {
+        self.offset.is_some()
+    }
+
+    /// Settles the level with what is there; false where nothing of it is speech.
+    pub(super) fn settle(&mut self) -> bool {
+        if self.offset.is_none() {
+            let speech = self.speech();
+            if speech.is_empty() {
+                return false;
+            }
+            self.offset = Some(offset_of(&speech));
+        }
+        true
+    }
+
+    /// The frames that are speech, so far.
+    pub(super) fn speech(&self) -> Vec<Mels> {
+        let mut levels: Vec<f32> = self.held.iter().map(mean).collect();
+        levels.sort_by(f32::total_cmp);
+        let Some(&floor) = levels.get(levels.len() / 10) else { return Vec::new() };
+        self.held.iter().filter(|frame| mean(frame) > floor + OVER_FLOOR).copied().collect()
+    }
+
+    /// The frames that may go on, at the model's level; none before it is settled.
+    pub(super) fn take(&mut self) -> Vec<Mels> {
+        let Some(offset) = self.offset else { return Vec::new() };
+        let mut frames = std::mem::take(&mut self.held);
+        frames.iter_mut().flatten().for_each(|energy| *energy += offset);
+        frames
+    }
+}
+
+fn mean(frame: &Mels) -> f32 {
+    frame.iter().sum::<f32>() / FILTERS as f32
+}
+
+fn offset_of(speech: &[Mels]) -> f32 {
+    let mut levels: Vec<f32> = speech.iter().map(mean).collect();
+    levels.sort_by(f32::total_cmp);
+    let loud = levels.get(levels.len() / 2..).unwrap_or_default();
+    if loud.is_empty() {
+        return 0.0;
+    }
+    let level = loud.iter().sum::<f32>() / loud.len() as f32;
+    (MODEL - level).clamp(-MOST, MOST)
+}
