@@ -485,12 +485,16 @@ fn short(at: usize) -> u16 {
 
 /// Each parameter of `a` that must match is in `b` with the same value (RFC 3261 section 19.1.4).
 fn params_agree(a: Params<'_>, b: Params<'_>) -> bool {
+    let same = |a: Option<&str>, b: Option<&str>| {
+        unescape(a.unwrap_or("")).eq_ignore_ascii_case(&unescape(b.unwrap_or("")))
+    };
     a.iter().all(|(name, value)| {
-        let must = ["user", "ttl", "method", "maddr", "transport"].iter().any(|m| name.eq_ignore_ascii_case(m));
-        match b.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)) {
-            Some((_, other)) => unescape(value.unwrap_or("")).eq_ignore_ascii_case(&unescape(other.unwrap_or(""))),
-            None => !must,
+        let mut others = b.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).peekable();
+        if others.peek().is_none() {
+            let must = ["user", "ttl", "method", "maddr", "transport"];
+            return !must.iter().any(|m| name.eq_ignore_ascii_case(m));
         }
+        others.any(|(_, other)| same(value, other))
     })
 }
 
@@ -570,6 +574,13 @@ mod tests {
         assert!(!same("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"));
         assert!(!same("sip:carol@chicago.com;security=off", "sip:carol@chicago.com;security=on"));
         assert!(!same("sip:a@b", "sips:a@b"));
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn a_uri_with_a_parameter_twice_is_equivalent_to_itself() {
+        let uri = Uri::parse("sip:user;par=u%40h.;e;par=u%20h.;z").unwrap();
+        assert!(uri.is_equivalent(&uri));
     }
 
     #[test]
