@@ -9,6 +9,8 @@
 pub mod config;
 pub mod dtmf;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod io;
 pub mod jitter;
 pub mod latch;
