@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use codecs::pcm::SampleRate;
 
 use crate::brain::BrainFactory;
 use crate::brain::openai::OpenAiFactory;
 use crate::brain::script::{Script, ScriptFactory};
-use crate::definition::{AgentDefinition, EarTable};
+use crate::definition::AgentDefinition;
 use crate::ear::Recognizer;
+use crate::ear::sphinx::{Sphinx, SphinxConfig};
 use crate::session::{Agent, VoiceSource};
 use crate::voice::{VoiceConfig, Voices};
 
@@ -48,7 +49,7 @@ impl fmt::Debug for Environment {
 }
 
 /// Makes a recogniser, or says what is missing and how to get it.
-pub type RecognizerMaker = Arc<dyn Fn(&EarTable, &Environment) -> Result<Arc<dyn Recognizer>, String> + Send + Sync>;
+pub type RecognizerMaker = Arc<dyn Fn(&AgentDefinition, &Environment) -> Result<Arc<dyn Recognizer>, String> + Send + Sync>;
 /// Makes a brain's factory, or says what is wrong.
 pub type BrainMaker = Arc<dyn Fn(&AgentDefinition, &Environment) -> Result<Arc<dyn BrainFactory>, String> + Send + Sync>;
 /// Makes a source of voices, or says what is missing and how to get it.
@@ -114,7 +115,9 @@ impl Registry {
     /// With the providers of this package: a new one is one line here.
     #[must_use]
     pub fn built_in() -> Self {
+        let sphinx = Shared::default();
         Self::empty()
+            .with_recognizer("sphinx", Arc::new(move |definition, _| sphinx_for(definition, &sphinx)))
             .with_brain("script", Arc::new(|definition, _| script(definition)))
             .with_brain("openai", Arc::new(openai_brain))
             .with_voice("flite", Arc::new(voice))
@@ -171,13 +174,13 @@ impl Registry {
             "auto" => chosen.extend(self.automatic_ear(definition, environment, notes)),
             name => {
                 let maker = known("ear.recognizer", name, &self.recognizers, &["auto", "none"])?;
-                chosen.push(maker(ear, environment).map_err(|reason| unavailable("ear.recognizer", name, reason))?);
+                chosen.push(maker(definition, environment).map_err(|reason| unavailable("ear.recognizer", name, reason))?);
                 notes.push(format!("recogniser: {name} (as configured)"));
             }
         }
         for name in &ear.fallback {
             let maker = known("ear.fallback", name, &self.recognizers, &[])?;
-            match maker(ear, environment) {
+            match maker(definition, environment) {
                 Ok(recognizer) => {
                     notes.push(format!("recogniser to step in: {name}"));
                     chosen.push(recognizer);
@@ -196,7 +199,7 @@ impl Registry {
         let mut missed = Vec::new();
         for name in order {
             let Some(maker) = self.recognizers.get(*name) else { continue };
-            match maker(&definition.ear, environment) {
+            match maker(definition, environment) {
                 Ok(recognizer) => {
                     let why = match (*name, missed.is_empty()) {
                         ("sphinx", true) => "the agent's own phrases are its grammar".to_owned(),
@@ -253,6 +256,26 @@ fn known<'a, T>(place: &'static str, name: &str, all: &'a BTreeMap<String, T>, a
 
 fn unavailable(place: &'static str, name: &str, reason: String) -> BuildError {
     BuildError::Unavailable { place, name: name.to_owned(), reason }
+}
+
+/// One engine for all agents of a process, made when it is first asked for.
+type Shared<T> = Mutex<Option<Arc<T>>>;
+
+fn shared<T>(slot: &Shared<T>, make: impl FnOnce() -> Result<T, String>) -> Result<Arc<T>, String> {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    match slot.as_ref() {
+        Some(made) => Ok(Arc::clone(made)),
+        None => Ok(Arc::clone(slot.insert(Arc::new(make()?)))),
+    }
+}
+
+fn sphinx_for(definition: &AgentDefinition, slot: &Shared<Sphinx>) -> Result<Arc<dyn Recognizer>, String> {
+    let sphinx = shared(slot, || Sphinx::new(SphinxConfig::default()).map_err(|error| error.to_string()))?;
+    // The words of a script are looked up before the first call, not in it.
+    if let Some(script) = definition.script.clone().and_then(|script| Script::new(script).ok()) {
+        script.grammars().for_each(|grammar| sphinx.prepare(Arc::clone(grammar)));
+    }
+    Ok(sphinx)
 }
 
 fn script(definition: &AgentDefinition) -> Result<Arc<dyn BrainFactory>, String> {

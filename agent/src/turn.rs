@@ -57,6 +57,8 @@ pub struct TurnConfig {
     pub pause_ms: u32,
     /// Silence that ends a turn after an expected phrase that can only end here.
     pub end_complete_ms: u32,
+    /// Silence that ends a turn after an expected phrase that may go on without changing its meaning.
+    pub end_settled_ms: u32,
     /// Silence that ends a turn after an expected phrase that may go on.
     pub end_open_ms: u32,
     /// Silence that ends a turn in free speech.
@@ -93,6 +95,7 @@ impl Default for TurnConfig {
             backchannels: backchannels.map(str::to_owned).to_vec(),
             pause_ms: 140,
             end_complete_ms: 320,
+            end_settled_ms: 400,
             end_open_ms: 480,
             end_unknown_ms: 640,
             end_partial_ms: 800,
@@ -116,7 +119,8 @@ impl TurnConfig {
             ("likely_ms", self.likely_ms, "confirm_words_ms", self.confirm_words_ms),
             ("confirm_words_ms", self.confirm_words_ms, "confirm_ms", self.confirm_ms),
             ("pause_ms", self.pause_ms, "end_complete_ms", self.end_complete_ms),
-            ("end_complete_ms", self.end_complete_ms, "end_open_ms", self.end_open_ms),
+            ("end_complete_ms", self.end_complete_ms, "end_settled_ms", self.end_settled_ms),
+            ("end_settled_ms", self.end_settled_ms, "end_open_ms", self.end_open_ms),
             ("end_open_ms", self.end_open_ms, "end_dictated_ms", self.end_dictated_ms),
         ];
         for (low, low_ms, high, high_ms) in ordered {

@@ -59,6 +59,11 @@ impl Script {
         &self.definition
     }
 
+    /// What may be said, state by state.
+    pub fn grammars(&self) -> impl Iterator<Item = &Arc<Grammar>> {
+        self.grammars.values()
+    }
+
     /// What may be said in a state.
     #[must_use]
     pub fn grammar(&self, state: &str) -> Option<&Arc<Grammar>> {

@@ -366,13 +366,7 @@ impl Run {
     }
 
     fn progress(&self, text: &str) -> Progress {
-        let Some(grammar) = self.grammar.as_ref() else { return Progress::Unknown };
-        match (grammar.match_text(text).is_some(), grammar.may_continue(text)) {
-            (true, false) => Progress::Complete,
-            (true, true) => Progress::Open,
-            (false, true) => Progress::Partial,
-            (false, false) => Progress::Unknown,
-        }
+        self.grammar.as_ref().map_or(Progress::Unknown, |grammar| Progress::of(grammar, text))
     }
 
     /// Whether short speech over the agent was an answer and no sign of listening.
@@ -486,7 +480,13 @@ impl Run {
                 }
             }
             Made::Spoken(Spoken::More) => {}
-            Made::Spoken(Spoken::Failed(failure)) => self.report(failure),
+            Made::Spoken(Spoken::Failed(failure)) => {
+                let reply = if ahead { self.ahead.as_ref() } else { self.current.as_ref() };
+                if let Some(reply) = reply {
+                    self.mouth.prefer_as(&reply.speaking);
+                }
+                self.report(failure);
+            }
             Made::Spoken(Spoken::Lost(failure)) => {
                 let (what, fault) = (format!("voice {}: {}", failure.provider, failure.reason), failure.fault);
                 self.report(failure);
@@ -628,7 +628,7 @@ impl Run {
         }
         let text = self.hearing.partial().to_owned();
         let worth_it = match self.progress(&text) {
-            Progress::Complete | Progress::Open => true,
+            Progress::Complete | Progress::Settled | Progress::Open => true,
             Progress::Unknown => self.grammar.is_none() && !text.trim().is_empty(),
             Progress::Partial | Progress::Nothing => false,
         };
@@ -746,8 +746,10 @@ impl Run {
         if position != reply.progress.0 {
             reply.progress = (position, now);
         }
-        let stalled = reply.speaking.all_fed() && now.saturating_sub(reply.progress.1) >= STALLED + reply.speaking.left(line).min(STALLED);
-        if reply.stream.is_some() || !(reply.speaking.all_heard(line) || stalled) {
+        let unplayed = line.queued_samples() > 0 || reply.speaking.all_fed();
+        let stalled = unplayed && now.saturating_sub(reply.progress.1) >= STALLED;
+        let over = reply.stream.is_none() && reply.speaking.all_heard(line);
+        if !(over || stalled) {
             return;
         }
         let after = reply.after.clone();

@@ -115,6 +115,11 @@ impl Speaking {
         other
     }
 
+    /// Prefers the voice that the other has come to.
+    pub(super) fn prefer_as(&mut self, other: &Self) {
+        self.preferred = other.preferred;
+    }
+
     /// Begins to give audio to the line, in a new epoch.
     pub(super) fn release(&mut self, line: &mut impl Line) {
         if self.held {
@@ -163,11 +168,6 @@ impl Speaking {
     /// Every sample has been heard.
     pub(super) fn all_heard(&self, line: &impl Line) -> bool {
         self.all_fed() && self.stopped_at.is_none() && self.position(line) >= self.total()
-    }
-
-    /// Everything was heard, or stopped in a way that leaves nothing.
-    pub(super) fn left(&self, line: &impl Line) -> Duration {
-        self.rate.duration_of(usize::try_from(self.total().saturating_sub(self.position(line))).unwrap_or(usize::MAX))
     }
 
     /// How far the turn was heard.

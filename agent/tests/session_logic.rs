@@ -1,0 +1,387 @@
+//! The session's own logic, at the speed of the machine: providers here do exactly what a test says.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub, dead_code)]
+
+#[path = "session_support/line.rs"]
+mod line;
+#[path = "session_support/providers.rs"]
+mod providers;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use agent::brain::script::{Script, ScriptFactory};
+use agent::brain::{BrainFactory, BrainInput, BrainOutput};
+use agent::definition::AgentDefinition;
+use agent::history::Speaker;
+use agent::session::{Agent, Fault, Part, Remedy, Session, SessionEnd, SessionEvent, TurnRecord};
+use codecs::pcm::SampleRate;
+use line::{Act, Deed, Gate, Pace, TestLine, loud_spans};
+use providers::{MUMBLE, Told, ToldFactory, ToneRecognizer, failing_voice, mute_voice, say, silence, tone, tone_voice};
+
+const RATE: SampleRate = SampleRate::HZ_8000;
+
+struct Outcome {
+    end: SessionEnd,
+    events: Vec<SessionEvent>,
+    line: TestLine,
+}
+
+impl Outcome {
+    fn turns(&self) -> Vec<&TurnRecord> {
+        self.events.iter().filter_map(|event| if let SessionEvent::Turn(turn) = event { Some(turn) } else { None }).collect()
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.turns().iter().filter(|turn| turn.who == Speaker::Agent).map(|turn| turn.text.clone()).collect()
+    }
+
+    fn understood(&self) -> Vec<String> {
+        self.turns().iter().filter(|turn| turn.who == Speaker::Caller).map(|turn| turn.text.clone()).collect()
+    }
+
+    fn failures(&self) -> Vec<(Part, Remedy, Fault)> {
+        let failure = |event: &SessionEvent| match event {
+            SessionEvent::ProviderFailed { part, remedy, fault, .. } => Some((*part, *remedy, *fault)),
+            _ => None,
+        };
+        self.events.iter().filter_map(failure).collect()
+    }
+
+    fn count(&self, wanted: impl Fn(&SessionEvent) -> bool) -> usize {
+        self.events.iter().filter(|event| wanted(event)).count()
+    }
+}
+
+fn hold(agent: Agent, acts: Vec<Act>) -> Outcome {
+    hold_on(agent, TestLine::new(RATE, Pace::AtOnce, Gate::Level, acts))
+}
+
+fn hold_on(agent: Agent, mut line: TestLine) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (observer, mut events) = tokio::sync::mpsc::channel(100_000);
+        let end = Session::new(agent, observer).run(&mut line).await;
+        let mut all = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            all.push(event);
+        }
+        Outcome { end, events: all, line }
+    })
+}
+
+fn desk() -> Arc<dyn BrainFactory> {
+    let definition = AgentDefinition::front_desk().unwrap();
+    Arc::new(ScriptFactory::new(Script::new(definition.script.unwrap()).unwrap()))
+}
+
+fn scripted(toml: &str) -> Arc<dyn BrainFactory> {
+    let definition = AgentDefinition::parse(toml, Path::new("test.toml")).unwrap();
+    Arc::new(ScriptFactory::new(Script::new(definition.script.unwrap()).unwrap()))
+}
+
+fn agent(brain: Arc<dyn BrainFactory>, texts: &[&'static str]) -> Agent {
+    Agent::new("test", brain).with_recognizer(Arc::new(ToneRecognizer::new(texts))).with_voice(tone_voice())
+}
+
+fn speak(number: usize) -> Act {
+    Act::After(700.0, Deed::Say(tone(number, 600)))
+}
+
+const QUESTION: &str = r#"
+[script]
+start = "ask"
+[script.states.ask]
+say = "This is a rather long question that takes some time to speak out loud. Is that right?"
+[[script.states.ask.on]]
+phrases = ["yes"]
+next = "bye"
+[[script.states.ask.on]]
+phrases = ["tell me more"]
+keys = ["1"]
+next = "more"
+[script.states.more]
+say = "There is no more."
+next = "bye"
+[script.states.bye]
+say = "Goodbye."
+hang_up = "goodbye"
+"#;
+
+#[test]
+fn books_an_appointment_from_greeting_to_goodbye() {
+    let texts = ["book an appointment", "on monday", "in the morning", "yes", "no thank you"];
+    let outcome = hold(agent(desk(), &texts), (0..texts.len()).map(speak).collect());
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() });
+    assert_eq!(outcome.understood(), texts);
+    let said = outcome.said();
+    assert!(said.iter().any(|text| text.contains("An appointment on Monday, in the morning. Is that right?")), "{said:?}");
+    assert!(said.last().unwrap().contains("Goodbye"), "{said:?}");
+    // What was said last was played out: 60 ms for each letter.
+    let last = loud_spans(&outcome.line.agent_track, RATE, -40.0, 400.0).pop().unwrap();
+    assert!(last.1 - last.0 > 1_800.0, "{last:?}");
+}
+
+#[test]
+fn an_answer_runs_ahead_and_waits_only_for_certainty() {
+    let texts = ["book an appointment for monday", "in the morning", "yes", "no thank you"];
+    let outcome = hold(agent(desk(), &texts), (0..texts.len()).map(speak).collect());
+    let answers: Vec<_> = outcome.turns().into_iter().filter(|turn| turn.gap_ms.is_some()).cloned().collect();
+    assert_eq!(answers.len(), texts.len());
+    for turn in answers {
+        let gap = turn.gap_ms.unwrap();
+        assert!(turn.ahead, "{turn:?}");
+        assert!((300.0..=440.0).contains(&gap), "{gap}");
+        let waits = turn.stages.waits_ms();
+        assert!(waits.certainty >= 300.0 && waits.brain == 0.0 && waits.voice == 0.0, "{waits:?}");
+        assert!((waits.certainty + waits.recogniser + waits.line - gap).abs() < 1.0, "{waits:?}");
+    }
+}
+
+#[test]
+fn talking_over_the_agent_silences_it_at_once_and_interrupts() {
+    let acts = vec![Act::Over(1_000.0, Deed::Say(tone(0, 900)))];
+    let outcome = hold(agent(scripted(QUESTION), &["tell me more"]), acts);
+    let onset = outcome.line.act_times[0];
+    let spans = loud_spans(&outcome.line.agent_track, RATE, -40.0, 1.0);
+    let silenced = spans.iter().map(|span| span.1).find(|end| *end >= onset).unwrap();
+    assert!(silenced - onset <= 60.0, "silenced after {} ms", silenced - onset);
+    assert_eq!(outcome.count(|event| matches!(event, SessionEvent::Interrupted { by_key: false, .. })), 1);
+    assert_eq!(outcome.understood(), ["tell me more"]);
+    let first = outcome.turns()[0].clone();
+    assert!(first.interrupted);
+    assert!(first.text.starts_with("This is") && first.text.len() < 30, "only what was heard: {:?}", first.text);
+}
+
+#[test]
+fn a_cough_over_the_agent_is_forgiven_and_it_goes_on_in_mid_sentence() {
+    let acts = vec![Act::Over(1_500.0, Deed::Say(tone(MUMBLE, 200))), Act::After(700.0, Deed::Say(tone(0, 500)))];
+    let outcome = hold(agent(scripted(QUESTION), &["yes"]), acts);
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() });
+    assert_eq!(outcome.count(|event| matches!(event, SessionEvent::Ducked { .. })), 1);
+    assert_eq!(outcome.count(|event| matches!(event, SessionEvent::Resumed { .. })), 1);
+    assert_eq!(outcome.count(|event| matches!(event, SessionEvent::Interrupted { .. })), 0);
+    assert!(!outcome.turns()[0].interrupted);
+    assert!(outcome.said()[0].ends_with("Is that right?"), "all of it was heard");
+    // Nothing of the sentence is missing: its sound is as long as without the cough, or a little longer.
+    let without = hold(agent(scripted(QUESTION), &["yes"]), vec![speak(0)]);
+    let sound = |outcome: &Outcome| -> f64 { loud_spans(&outcome.line.agent_track, RATE, -40.0, 1.0).iter().map(|s| s.1 - s.0).sum() };
+    let more = sound(&outcome) - sound(&without);
+    assert!((0.0..400.0).contains(&more), "{more}");
+}
+
+#[test]
+fn a_short_yes_over_the_question_is_an_answer() {
+    let acts = vec![Act::Over(3_000.0, Deed::Say(tone(0, 260)))];
+    let outcome = hold(agent(scripted(QUESTION), &["yes"]), acts);
+    assert_eq!(outcome.understood(), ["yes"]);
+    assert_eq!(outcome.said().last().unwrap(), "Goodbye.");
+    assert!(outcome.turns()[0].interrupted);
+}
+
+#[test]
+fn the_agents_own_echo_does_not_make_it_stutter() {
+    let mut line = TestLine::new(RATE, Pace::AtOnce, Gate::Level, vec![speak(0)]);
+    line.echo = 0.3;
+    let outcome = hold_on(agent(scripted(QUESTION), &["yes"]), line);
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() });
+    assert!(outcome.count(|event| matches!(event, SessionEvent::Ducked { .. })) <= 2);
+    assert_eq!(outcome.count(|event| matches!(event, SessionEvent::Interrupted { .. })), 0);
+    assert!(outcome.said()[0].ends_with("Is that right?"));
+}
+
+#[test]
+fn a_pause_shorter_than_400_ms_inside_a_sentence_is_not_its_end() {
+    let mut pcm = tone(0, 400);
+    pcm.extend(silence(380));
+    pcm.extend(tone(1, 500));
+    let texts = ["i want to", "book an appointment"];
+    let acts = vec![Act::After(700.0, Deed::Say(pcm)), Act::After(700.0, Deed::HangUp)];
+    let outcome = hold(agent(desk(), &texts), acts);
+    assert_eq!(outcome.understood(), ["i want to book an appointment"]);
+}
+
+#[test]
+fn a_key_cuts_the_agent_off_and_is_an_answer() {
+    let outcome = hold(agent(scripted(QUESTION), &[]), vec![Act::Over(800.0, Deed::Key('1')), Act::Then(30_000.0, Deed::HangUp)]);
+    assert_eq!(outcome.count(|event| matches!(event, SessionEvent::Interrupted { by_key: true, .. })), 1);
+    assert_eq!(outcome.understood(), ["1"]);
+    assert_eq!(outcome.said().last().unwrap(), "There is no more. Goodbye.");
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() });
+}
+
+#[test]
+fn keys_are_collected_until_the_hash_the_limit_or_a_pause() {
+    let toml = r##"
+[script]
+start = "pin"
+[script.states.pin]
+say = "Your number, please."
+digits = { to = "pin", min = 3, max = 4, next = "thanks" }
+[[script.states.pin.on]]
+keys = ["0"]
+next = "thanks"
+[script.states.thanks]
+say = "You said {pin}."
+hang_up = "done"
+"##;
+    let keys = |keys: &str, gap: f64| -> Vec<Act> {
+        let mut acts = vec![Act::After(300.0, Deed::Key(keys.chars().next().unwrap()))];
+        acts.extend(keys.chars().skip(1).map(|key| Act::Then(gap, Deed::Key(key))));
+        acts
+    };
+    for (pressed, got) in [("1234", "1234"), ("123#", "123"), ("123", "123")] {
+        let outcome = hold(agent(scripted(toml), &[]), keys(pressed, 300.0));
+        assert_eq!(outcome.understood(), [got]);
+        assert_eq!(outcome.said().last().unwrap(), &format!("You said {got}."));
+    }
+}
+
+#[test]
+fn silence_is_met_with_ever_clearer_questions_and_then_with_goodbye() {
+    let outcome = hold(agent(desk(), &[]), vec![]);
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "no input".into() });
+    let said = outcome.said();
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert!(said[1].contains("opening hours") && said[2].contains("press 1") && said[3].contains("Goodbye"), "{said:?}");
+}
+
+#[test]
+fn what_is_not_understood_is_asked_again_then_by_keypad_then_given_up() {
+    let acts = (0..3).map(|_| Act::After(700.0, Deed::Say(tone(MUMBLE, 700)))).collect();
+    let outcome = hold(agent(desk(), &[]), acts);
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "no match".into() });
+    let said = outcome.said();
+    assert!(said[1].starts_with("Sorry") && said[2].contains("keypad") && said[3].contains("Goodbye"), "{said:?}");
+}
+
+#[test]
+fn a_recogniser_that_fails_once_is_asked_again_with_the_same_audio() {
+    let ear = Arc::new(ToneRecognizer::new(&["yes"]).failing(1));
+    let agent = Agent::new("test", scripted(QUESTION)).with_recognizer(ear).with_voice(tone_voice());
+    let outcome = hold(agent, vec![speak(0)]);
+    assert_eq!(outcome.understood(), ["yes"]);
+    assert_eq!(outcome.failures(), [(Part::Recognizer, Remedy::Retried, Fault::Ours)]);
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() });
+}
+
+#[test]
+fn another_recogniser_steps_in() {
+    let first = Arc::new(ToneRecognizer::new(&["yes"]).failing(100));
+    let second = Arc::new(ToneRecognizer::new(&["yes"]));
+    let agent = Agent::new("test", scripted(QUESTION)).with_recognizer(first).with_recognizer(second).with_voice(tone_voice());
+    let outcome = hold(agent, vec![speak(0)]);
+    assert_eq!(outcome.understood(), ["yes"]);
+    assert_eq!(outcome.failures(), [(Part::Recognizer, Remedy::OtherProvider, Fault::Ours)]);
+}
+
+#[test]
+fn without_any_recogniser_left_the_caller_is_told_and_the_call_ends_as_our_fault() {
+    for ear in [ToneRecognizer::new(&["yes"]).failing(1_000), ToneRecognizer::new(&["yes"]).never_ending()] {
+        let agent = Agent::new("test", desk()).with_recognizer(Arc::new(ear)).with_voice(tone_voice());
+        let outcome = hold(agent, (0..6).map(|_| speak(0)).collect());
+        assert!(matches!(outcome.end, SessionEnd::Failed { fault: Fault::Ours, .. }), "{:?}", outcome.end);
+        let said = outcome.said();
+        assert!(said.iter().any(|text| text.contains("trouble hearing you")), "{said:?}");
+        assert!(said.last().unwrap().contains("call again later"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_brain_that_is_slow_is_covered_up_for_and_one_that_hangs_is_given_up() {
+    let brain = ToldFactory::new(vec![vec![say("Hello.")], vec![Told::Hang]]);
+    let mut agent = agent(brain, &["hi"]);
+    agent.session.brain_first_ms = 4_000;
+    let again = || Act::After(4_000.0, Deed::Say(tone(0, 600)));
+    let outcome = hold(agent, vec![again(), again(), again()]);
+    let said = outcome.said();
+    assert!(said[1].starts_with("One moment, please.") && said[1].contains("Something went wrong."), "{said:?}");
+    assert!(said.last().unwrap().contains("call again later"), "{said:?}");
+    assert!(matches!(outcome.end, SessionEnd::Failed { fault: Fault::Upstream, .. }), "{:?}", outcome.end);
+    assert_eq!(outcome.failures().len(), 2);
+}
+
+#[test]
+fn an_answer_cut_in_mid_sentence_is_said_as_far_as_it_came() {
+    let turns = vec![vec![say("Hello.")], vec![say("We are open from nine"), Told::Fail], vec![say("Bye."), Told::Out(BrainOutput::HangUp { reason: "done".into() })]];
+    let outcome = hold(agent(ToldFactory::new(turns), &["hi"]), vec![speak(0), speak(0)]);
+    assert_eq!(outcome.said(), ["Hello.", "We are open from nine Something went wrong.", "Bye."]);
+    assert_eq!(outcome.failures(), [(Part::Brain, Remedy::SpokenFallback, Fault::Upstream)]);
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "done".into() });
+}
+
+#[test]
+fn the_brain_remembers_only_what_was_heard() {
+    let long = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen.";
+    let brain = ToldFactory::new(vec![vec![say(long)], vec![say("Bye."), Told::Out(BrainOutput::HangUp { reason: "done".into() })]]);
+    let asked = Arc::clone(&brain.asked);
+    let outcome = hold(agent(brain, &["wait a moment"]), vec![Act::Over(1_500.0, Deed::Say(tone(0, 900)))]);
+    let asked = asked.lock().unwrap();
+    let (input, heard) = asked.last().unwrap();
+    assert!(matches!(input, BrainInput::Heard { text, .. } if text == "wait a moment"));
+    assert!(heard[0].starts_with("One two") && heard[0].len() < 40, "{heard:?}");
+    assert_eq!(heard[0], outcome.turns()[0].text);
+}
+
+#[test]
+fn a_voice_that_fails_in_mid_sentence_is_replaced_and_goes_on_from_there() {
+    let toml = QUESTION;
+    let agent = Agent::new("test", scripted(toml))
+        .with_recognizer(Arc::new(ToneRecognizer::new(&["yes"])))
+        .with_voice(failing_voice(800))
+        .with_voice(tone_voice());
+    let outcome = hold(agent, vec![speak(0)]);
+    assert_eq!(outcome.failures(), [(Part::Voice, Remedy::OtherProvider, Fault::Ours)]);
+    assert!(outcome.said()[0].starts_with("This is a") && outcome.said()[0].ends_with("Is that right?"), "{:?}", outcome.said());
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() });
+}
+
+#[test]
+fn without_any_voice_left_the_conversation_ends_and_does_not_hang() {
+    for voice in [failing_voice(0), mute_voice()] {
+        let agent = Agent::new("test", scripted(QUESTION)).with_voice(voice);
+        let outcome = hold(agent, vec![]);
+        assert!(matches!(outcome.end, SessionEnd::Failed { fault: Fault::Ours, .. }), "{:?}", outcome.end);
+        assert!(outcome.said().is_empty());
+    }
+}
+
+#[test]
+fn a_transfer_is_announced_before_it_is_made() {
+    let toml = r#"
+[script]
+start = "go"
+[script.states.go]
+say = "I will connect you."
+transfer = "sip:desk@example.com"
+"#;
+    let outcome = hold(agent(scripted(toml), &[]), vec![]);
+    assert_eq!(outcome.end, SessionEnd::Transfer { uri: "sip:desk@example.com".into() });
+    let sound = loud_spans(&outcome.line.agent_track, RATE, -40.0, 50.0);
+    assert!((sound[0].1 - sound[0].0 - 1_140.0).abs() < 30.0, "{sound:?}");
+}
+
+#[test]
+fn a_line_that_closes_ends_the_conversation_with_what_was_heard() {
+    let outcome = hold(agent(scripted(QUESTION), &[]), vec![Act::Over(1_000.0, Deed::HangUp)]);
+    assert_eq!(outcome.end, SessionEnd::LineClosed);
+    assert!(outcome.turns()[0].interrupted);
+    assert!(outcome.said()[0].len() < 40);
+}
+
+#[test]
+fn a_line_that_stands_still_holds_nobody_for_ever() {
+    let mut line = TestLine::new(RATE, Pace::AtOnce, Gate::Level, vec![]);
+    line.stuck = true;
+    let outcome = hold_on(agent(scripted(QUESTION), &[]), line.with_limit_ms(200_000.0));
+    assert!(matches!(outcome.end, SessionEnd::HangUp { .. }), "{:?}", outcome.end);
+}
+
+#[test]
+fn a_conversation_has_a_longest_time() {
+    let mut agent = agent(desk(), &["what are your opening hours"]);
+    agent.turn.max_call_ms = 20_000;
+    let outcome = hold(agent, (0..20).map(|_| speak(0)).collect());
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "time limit".into() });
+    assert!(outcome.said().last().unwrap().contains("end this call"));
+}
