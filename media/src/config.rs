@@ -27,6 +27,10 @@ pub struct MediaConfig {
     /// A worker starts its rounds no closer together than this while it is busy, so that the
     /// packets of many legs are taken in one go. It is the most that a round adds to a packet's delay.
     pub round_spacing: Duration,
+    /// Asks the system to run workers before ordinary threads (SCHED_FIFO, lowest priority), so that a busy machine does
+    /// not delay sound. Where it does not allow that, they run as ordinary ones: see
+    /// [`WorkerStats::real_time`](crate::io::WorkerStats::real_time).
+    pub real_time: bool,
 }
 
 impl Default for MediaConfig {
@@ -37,6 +41,7 @@ impl Default for MediaConfig {
             ports: 10_000..=19_999,
             port_rest: Duration::from_secs(1),
             round_spacing: Duration::from_millis(1),
+            real_time: true,
         }
     }
 }

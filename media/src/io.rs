@@ -75,6 +75,8 @@ pub struct WorkerStats {
     pub legs: usize,
     /// Port pairs in use now, those of reserved ports that have no leg yet too.
     pub ports_in_use: usize,
+    /// Workers that the system lets run before ordinary threads.
+    pub real_time: usize,
     /// Rounds run.
     pub rounds: u64,
     /// Rounds that took longer than 5 ms.
@@ -93,11 +95,12 @@ impl Media {
     /// # Errors
     /// Called outside a tokio runtime, a port range without a pair, or a system out of threads or descriptors.
     pub fn start(config: MediaConfig) -> Result<Media, MediaError> {
+        let real_time = config.real_time;
         let (media, workers) = Media::by_hand(config)?;
         for (index, worker) in workers.into_iter().enumerate() {
             std::thread::Builder::new()
                 .name(format!("media-{index}"))
-                .spawn(move || worker.run())
+                .spawn(move || worker.run(real_time))
                 .map_err(|source| MediaError::System { what: "cannot start a media thread", source })?;
         }
         Ok(media)
@@ -163,6 +166,7 @@ impl Media {
             let counters = &link.counters;
             stats.workers += 1;
             stats.legs += link.legs();
+            stats.real_time += counters.real_time.load() as usize;
             stats.rounds += counters.rounds.load();
             stats.overruns += counters.overruns.load();
             stats.longest_round_us = stats.longest_round_us.max(counters.longest_round_us.load());

@@ -11,6 +11,8 @@
 mod ear;
 mod inbound;
 mod outbound;
+#[cfg(test)]
+mod tests;
 mod voice;
 
 use std::net::SocketAddr;

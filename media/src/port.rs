@@ -275,7 +275,7 @@ impl Drop for LegPort {
 }
 
 /// What a worker tells a leg's task besides sound.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
     Digit { digit: char, duration_ms: u16, at_samples: u64 },
     TimedOut,
@@ -316,9 +316,9 @@ impl Shared {
 /// The port's ends of a leg's rings.
 pub(crate) struct PortEnds {
     pub(crate) shared: Arc<Shared>,
-    ear: Option<HeapCons<EarFrame>>,
-    voice: Option<HeapProd<i16>>,
-    notices: HeapCons<Notice>,
+    pub(crate) ear: Option<HeapCons<EarFrame>>,
+    pub(crate) voice: Option<HeapProd<i16>>,
+    pub(crate) notices: HeapCons<Notice>,
 }
 
 /// The leg's ends of its rings. They are dropped on the async side.

@@ -100,6 +100,13 @@ impl AsRawFd for EventFd {
     }
 }
 
+/// Has this thread run before ordinary ones; whether the system allows it.
+pub(crate) fn run_in_real_time() -> bool {
+    let param = libc::sched_param { sched_priority: 1 };
+    // SAFETY: 0 is the calling thread; `param` lives through the call, which only reads it.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &param) == 0 }
+}
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

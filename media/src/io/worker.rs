@@ -19,7 +19,7 @@ use ringbuf::{HeapCons, HeapProd};
 
 use super::link::WorkerLink;
 use super::ports::PortLease;
-use super::sys::Poller;
+use super::sys::{self, Poller};
 use super::wheel::Wheel;
 use crate::config::MAX_LEGS_PER_WORKER;
 use crate::leg::{Channel, Leg, Outbox, Retune, Scratch};
@@ -93,6 +93,8 @@ impl Outbox for Sockets {
 /// Figures of a worker, written by it alone.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCounters {
+    /// 1 where the system lets the worker run before ordinary threads.
+    pub(crate) real_time: Count,
     pub(crate) rounds: Count,
     pub(crate) overruns: Count,
     pub(crate) longest_round_us: Count,
@@ -172,7 +174,10 @@ impl Worker {
     }
 
     /// Runs rounds until told to stop.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self, real_time: bool) {
+        if real_time && sys::run_in_real_time() {
+            self.link.counters.real_time.set(1);
+        }
         loop {
             let started = Instant::now();
             if self.round(None) == Outcome::Stopped {
