@@ -309,7 +309,8 @@ impl Session {
             if line.is_empty() {
                 continue;
             }
-            if line.contains('\r') {
+            // What no line may hold (section 9, byte-string) would end it for others.
+            if line.contains(['\r', '\0']) {
                 return Err(SdpError::BadLine { line: n + 1 });
             }
             let (letter, value) = split_line(line).ok_or(SdpError::BadLine { line: n + 1 })?;
@@ -492,6 +493,10 @@ mod tests {
             ("v=1\r\n", SdpError::BadVersion),
             ("v=0\r\nm =video 3227 RTP/AVP 31\r\n", SdpError::BadLine { line: 2 }),
             ("v=0\r\nnonsense\r\n", SdpError::BadLine { line: 2 }),
+            // Found by fuzzing: what was printed from these did not read the same.
+            ("v=0\r\nc=IN IP6 2001:db8::1\u{f}\0\0\0/64\r\n", SdpError::BadLine { line: 2 }),
+            ("v=0\r\nm=audio 4000 RTP/AVP 0 3010\0 8\r\n", SdpError::BadLine { line: 2 }),
+            ("v=0\r\nt=0 0\ra=x\r\n", SdpError::BadLine { line: 2 }),
             ("v=0\r\nc=IN IP9 x\r\n", SdpError::BadValue { letter: 'c', line: 2 }),
             ("v=0\r\nc=IN IP4\r\n", SdpError::BadValue { letter: 'c', line: 2 }),
             ("v=0\r\no=x\r\n", SdpError::BadValue { letter: 'o', line: 2 }),

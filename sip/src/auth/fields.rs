@@ -54,19 +54,19 @@ pub(super) fn split_challenges(line: &str) -> impl Iterator<Item = (&str, &str)>
     std::iter::from_fn(move || {
         rest = rest.trim_start_matches([' ', '\t', ',']);
         let (scheme, fields) = split_scheme(rest)?;
-        let len = fields_len(fields);
+        let len = if fields.starts_with(',') { 0 } else { fields_len(fields) };
         let (fields, after) = fields.split_at_checked(len).unwrap_or((fields, ""));
         rest = after;
         Some((scheme, fields))
     })
 }
 
-/// Splits the scheme's name off.
+/// Splits the scheme's name off; what follows is white space, a comma (a scheme without fields) or nothing.
 pub(super) fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let text = trim(text);
     let len = text.bytes().take_while(|&b| is_token_byte(b)).count();
     let (scheme, rest) = text.split_at_checked(len)?;
-    (!scheme.is_empty() && (rest.is_empty() || rest.starts_with([' ', '\t']))).then_some((scheme, trim_start(rest)))
+    (!scheme.is_empty() && (rest.is_empty() || rest.starts_with([' ', '\t', ',']))).then_some((scheme, trim_start(rest)))
 }
 
 /// How much of the text belongs to the challenge it starts in.
