@@ -101,13 +101,12 @@ impl Aligner {
         }
         let late = self.next.saturating_sub(block.at_samples).min(count);
         self.late_samples += late;
-        for (position, sample) in (block.at_samples..end).zip(pcm).skip(late as usize) {
-            let at = (position % window) as usize;
-            if let Some([caller, agent]) = self.window.get_mut(at) {
-                match block.channel {
-                    Channel::Caller => *caller = *sample,
-                    Channel::Agent => *agent = *sample,
-                }
+        let (before, from) = self.window.split_at_mut(((block.at_samples + late) % window) as usize);
+        // behind the window's last place comes its first
+        for ([caller, agent], sample) in from.iter_mut().chain(before).zip(pcm.iter().skip(late as usize)) {
+            match block.channel {
+                Channel::Caller => *caller = *sample,
+                Channel::Agent => *agent = *sample,
             }
         }
         self.end = self.end.max(end);

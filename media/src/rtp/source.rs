@@ -246,8 +246,10 @@ impl Source {
 
     /// RFC 3550 A.8, in sixteenths.
     fn update_jitter(&mut self, now: Instant, timestamp: u32) {
-        let elapsed_us = now.saturating_duration_since(self.epoch).as_micros();
-        let arrival_ticks = (elapsed_us.wrapping_mul(u128::from(self.clock_hz)) / 1_000_000) as u32;
+        // whole seconds and the rest apart, so that 64 bits do
+        let elapsed = now.saturating_duration_since(self.epoch);
+        let rest_ticks = u64::from(elapsed.subsec_micros()) * u64::from(self.clock_hz) / 1_000_000;
+        let arrival_ticks = elapsed.as_secs().wrapping_mul(u64::from(self.clock_hz)).wrapping_add(rest_ticks) as u32;
         let transit = arrival_ticks.wrapping_sub(timestamp);
         if let Some(before) = self.transit.replace(transit) {
             let distance = (transit.wrapping_sub(before) as i32).unsigned_abs();
