@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use agent::session::TurnRecord;
 use anyhow::Context;
 use clap::Args;
 
@@ -38,7 +39,8 @@ pub struct ReportArgs {
     /// Where the page goes.
     #[arg(long, short, value_name = "FILE.html", default_value = "report.html")]
     pub out: PathBuf,
-    /// Writes no page: measures the recordings given here alone (several are taken together) and prints JSON.
+    /// Writes no page: measures the recordings given here (several are taken together) and prints JSON. Where CALLS.jsonl
+    /// has a recording's call, answers to keys and what the agent said unasked are left out.
     #[arg(long, value_name = "FILE.wav", num_args = 1.., conflicts_with_all = ["call", "out"])]
     pub measure: Vec<PathBuf>,
 }
@@ -49,7 +51,7 @@ pub struct ReportArgs {
 /// No such record, a recording that cannot be read, a page that cannot be written.
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     if !args.measure.is_empty() {
-        println!("{}", serde_json::to_string(&measure(&args.measure)?)?);
+        println!("{}", serde_json::to_string(&measure(&args.measure, &args.records)?)?);
         return Ok(ExitCode::SUCCESS);
     }
     let record = find(&args.records, args.call.as_deref())?;
@@ -64,54 +66,76 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// The recording cannot be read, or the page not be written.
 pub fn write(record: &CallRecord, wav: Option<&Path>, out: &Path) -> anyhow::Result<()> {
-    let heard = wav.map(Heard::read).transpose()?;
+    let turns = record.agent.as_ref().map_or(&[][..], |agent| &agent.turns);
+    let heard = wav.map(|wav| Heard::read(wav, turns)).transpose()?;
     let html = page::render(record, heard.as_ref());
     let mut file = std::fs::File::create(out).with_context(|| format!("cannot write {}", out.display()))?;
     file.write_all(html.as_bytes()).with_context(|| format!("cannot write {}", out.display()))
 }
 
+/// The figures of a call's recording.
+///
+/// # Errors
+/// The recording cannot be read.
+pub fn measure_call(record: &CallRecord, wav: &Path) -> anyhow::Result<Measured> {
+    let mut measured = Measured::of(&Sound::read(wav)?);
+    measured.agree_with(record.agent.as_ref().map_or(&[][..], |agent| &agent.turns));
+    Ok(measured)
+}
+
 /// The spreads over several recordings.
-fn measure(files: &[PathBuf]) -> anyhow::Result<serde_json::Value> {
+fn measure(files: &[PathBuf], records: &Path) -> anyhow::Result<serde_json::Value> {
+    let known = if records.exists() { read_records(records)? } else { Vec::new() };
     let mut all = Vec::new();
     for file in files {
-        all.push(Measured::of(&Sound::read(file)?));
+        let name = file.file_name();
+        let record = known.iter().find(|record| record.recording.as_deref().and_then(Path::file_name) == name);
+        all.push(match record {
+            Some(record) => measure_call(record, file)?,
+            None => Measured::of(&Sound::read(file)?),
+        });
     }
     let gaps = gaps::Spread::of(all.iter().flat_map(|one| one.answers.iter().map(|answer| answer.gap_ms)));
     let silencing = gaps::Spread::of(all.iter().flat_map(|one| one.interruptions.iter().map(|cut| cut.took_ms)));
-    let recordings: Vec<_> = files.iter().zip(&all).map(|(file, one)| serde_json::json!({"file": file, "measured": one})).collect();
+    let recordings: Vec<_> =
+        files.iter().zip(&all).map(|(file, one)| serde_json::json!({"file": file, "measured": one})).collect();
     Ok(serde_json::json!({"gaps": gaps, "silencing": silencing, "recordings": recordings}))
 }
 
 /// The record of this id, or the last one with a conversation, or else the last one.
-fn find(records: &Path, id: Option<&str>) -> anyhow::Result<CallRecord> {
-    let file = std::fs::File::open(records)
-        .with_context(|| format!("cannot read the call records {}; name the file that `serve` writes", records.display()))?;
-    let mut found: Option<CallRecord> = None;
+fn find(path: &Path, id: Option<&str>) -> anyhow::Result<CallRecord> {
+    let mut records = read_records(path)?;
+    let found = match id {
+        Some(id) => records.iter().rposition(|record| record.call == id),
+        None => records.iter().rposition(|record| record.agent.is_some()).or(records.len().checked_sub(1)),
+    };
+    found.map(|index| records.swap_remove(index)).with_context(|| match id {
+        Some(id) => format!("{} has no call {id}", path.display()),
+        None => format!("{} has no calls", path.display()),
+    })
+}
+
+fn read_records(path: &Path) -> anyhow::Result<Vec<CallRecord>> {
+    let file = std::fs::File::open(path).with_context(|| {
+        format!("cannot read the call records {}; name the file that `serve` writes", path.display())
+    })?;
+    let mut records = Vec::new();
     for (number, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.with_context(|| format!("cannot read {}", records.display()))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let record: CallRecord = serde_json::from_str(&line)
-            .with_context(|| format!("line {} of {} is no call record", number + 1, records.display()))?;
-        let wanted = match id {
-            Some(id) => record.call == id,
-            None => record.agent.is_some() || found.as_ref().is_none_or(|found| found.agent.is_none()),
-        };
-        if wanted {
-            found = Some(record);
+        let line = line.with_context(|| format!("cannot read {}", path.display()))?;
+        if !line.trim().is_empty() {
+            let fault = || format!("line {} of {} is no call record", number + 1, path.display());
+            records.push(serde_json::from_str(&line).with_context(fault)?);
         }
     }
-    found.with_context(|| match id {
-        Some(id) => format!("{} has no call {id}", records.display()),
-        None => format!("{} has no calls", records.display()),
-    })
+    Ok(records)
 }
 
 /// A recording, read and measured.
 struct Heard {
     sound: Sound,
     measured: Measured,
+    /// What to add to the record's times to be on the recording's.
+    offset_ms: f64,
     source: Source,
 }
 
@@ -124,7 +148,7 @@ enum Source {
 }
 
 impl Heard {
-    fn read(path: &Path) -> anyhow::Result<Self> {
+    fn read(path: &Path, turns: &[TurnRecord]) -> anyhow::Result<Self> {
         let sound = Sound::read(path)?;
         let size_bytes = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
         let source = if size_bytes <= MAX_EMBEDDED_BYTES {
@@ -132,7 +156,9 @@ impl Heard {
         } else {
             Source::Linked(path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
         };
-        Ok(Self { measured: Measured::of(&sound), sound, source })
+        let mut measured = Measured::of(&sound);
+        let offset_ms = measured.agree_with(turns);
+        Ok(Self { measured, offset_ms, sound, source })
     }
 }
 

@@ -12,6 +12,8 @@
 //! 4. An *interruption* is caller's speech that begins while the agent speaks and after which the agent falls silent
 //!    within [`INTERRUPTION_MS`], and stays so while the caller speaks; it *took* from that onset to the agent's last sound.
 
+use agent::history::Speaker;
+use agent::session::{Means, TurnRecord};
 use serde::{Deserialize, Serialize};
 
 use super::sound::{FRAME_MS, Frame, Sound};
@@ -77,6 +79,12 @@ pub struct Measured {
     pub interruptions: Vec<Interruption>,
 }
 
+impl Answer {
+    fn begins(&self, at_ms: f64) -> bool {
+        (self.agent_start_ms - at_ms).abs() < HANGOVER_MS
+    }
+}
+
 /// Middle and edge of a set of times.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
@@ -98,6 +106,17 @@ impl Measured {
         let answers = answers(&caller, &agent);
         let interruptions = interruptions(&caller, &agent);
         Self { duration_ms: sound.duration_ms(), caller, agent, answers, interruptions }
+    }
+
+    /// Leaves out what the record knows to be no answer to speech: what the agent said to a key, which is not to be
+    /// heard, or unasked, after silence. Returns what to add to the record's times to be on the recording's.
+    pub fn agree_with(&mut self, turns: &[TurnRecord]) -> f64 {
+        let offset_ms = offset_ms(turns, &self.agent);
+        self.answers.retain(|answer| {
+            let begun = |turn: &&TurnRecord| turn.who == Speaker::Agent && answer.begins(turn.started_ms + offset_ms);
+            turns.iter().find(begun).is_none_or(|turn| turn.by == Means::Speech)
+        });
+        offset_ms
     }
 
     /// The gaps' spread.
@@ -122,6 +141,16 @@ impl Spread {
         let rank = |share: f64| times.get(((times.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied();
         Some(Self { count: times.len(), median_ms: rank(0.5)?, p95_ms: rank(0.95)?, max_ms: *times.last()? })
     }
+}
+
+/// The middle of what the agent's turns are off by from the agent's sound.
+fn offset_ms(turns: &[TurnRecord], agent: &[Speech]) -> f64 {
+    const FAR_MS: f64 = 1_000.0;
+    let off = turns.iter().filter(|turn| turn.who == Speaker::Agent).filter_map(|turn| {
+        let nearest = agent.iter().map(|speech| speech.start_ms - turn.started_ms);
+        nearest.min_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|off| off.abs() < FAR_MS)
+    });
+    Spread::of(off).map_or(0.0, |off| off.median_ms)
 }
 
 fn speech(frames: &[Frame]) -> Vec<Speech> {

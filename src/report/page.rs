@@ -23,7 +23,7 @@ const STAGES: [(&str, &str, fn(&Waits) -> f64); 5] = [
 pub(super) fn render(record: &CallRecord, heard: Option<&Heard>) -> String {
     let turns = record.agent.as_ref().map_or(&[][..], |agent| &agent.turns);
     let measured = heard.map(|heard| &heard.measured);
-    let offset_ms = measured.map_or(0.0, |measured| offset_ms(turns, measured));
+    let offset_ms = heard.map_or(0.0, |heard| heard.offset_ms);
     let mut html = String::with_capacity(64 << 10);
     let title = format!("Call with {}", escape(&record.to));
     let _ = write!(
@@ -150,7 +150,7 @@ fn talk(html: &mut String, turns: &[TurnRecord], offset_ms: f64, playable: bool)
 fn notes(turn: &TurnRecord) -> Vec<String> {
     let mut notes = Vec::new();
     if turn.by == Means::Keys {
-        notes.push("by key".into());
+        notes.push(if turn.who == Speaker::Caller { "by key" } else { "to a key" }.into());
     }
     if let Some(matched) = &turn.matched {
         notes.push(format!("understood as {}", escape(matched)));
@@ -260,18 +260,6 @@ fn list(html: &mut String, title: &str, rows: &[(&str, String)]) {
         let _ = write!(html, "<dt>{name}</dt><dd>{value}</dd>");
     }
     html.push_str("</dl></div>");
-}
-
-/// What to add to the times of the agent's clock to be on the recording's: the middle of what its turns' beginnings
-/// are off by.
-fn offset_ms(turns: &[TurnRecord], measured: &Measured) -> f64 {
-    const FAR_MS: f64 = 1_000.0;
-    let agent = turns.iter().filter(|turn| turn.who == Speaker::Agent);
-    let off = agent.filter_map(|turn| {
-        let nearest = measured.agent.iter().map(|speech| speech.start_ms - turn.started_ms);
-        nearest.min_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|off| off.abs() < FAR_MS)
-    });
-    Spread::of(off).map_or(0.0, |off| off.median_ms)
 }
 
 /// Minutes and seconds.

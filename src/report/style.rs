@@ -22,11 +22,11 @@ audio{width:100%;margin:4px 0 10px}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px}
 .scroll:focus-visible,button:focus-visible{outline:3px solid var(--agent);outline-offset:2px}
 svg{display:block}
-svg text{fill:var(--ink);font:12px system-ui,sans-serif}
+svg text{fill:var(--ink);font:12px system-ui,sans-serif;paint-order:stroke;stroke:var(--card);stroke-width:3px}
 svg .soft{fill:var(--soft)}
 .wave-caller{stroke:var(--caller)}.wave-agent{stroke:var(--agent)}
 .turn-caller{fill:var(--caller-bg)}.turn-agent{fill:var(--agent-bg)}
-.grid{stroke:var(--line)}.cut{stroke:var(--hot)}text.cut{fill:var(--hot);stroke:none;font-weight:600}
+.grid{stroke:var(--line)}.cut{stroke:var(--hot)}svg text.cut{fill:var(--hot);font-weight:600;stroke:var(--card)}
 .gap{stroke:var(--ink);stroke-width:1.5}.head{stroke:var(--hot);stroke-width:2}
 .lanes{display:flex;gap:18px;flex-wrap:wrap;color:var(--soft);font-size:.85rem;margin:8px 2px 0}
 .lanes i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px;vertical-align:-1px}
@@ -42,11 +42,12 @@ button{font:inherit;font-variant-numeric:tabular-nums;color:inherit;background:n
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
 caption{text-align:left;color:var(--soft);padding:8px 12px;font-size:.85rem}
 th,td{padding:6px 12px;text-align:right;border-top:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left}
+th:first-child,td:first-child{text-align:left;white-space:normal}
 thead th{color:var(--soft);font-weight:600}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 16px;margin:0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 footer{margin-top:40px;color:var(--soft);font-size:.85rem}
+@media(max-width:600px){th,td{padding:6px 8px}}
 @media print{body{background:#fff}.scroll{overflow:visible}audio{display:none}}
 ";
 

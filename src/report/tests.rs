@@ -169,10 +169,17 @@ fn recordings_are_measured_together() {
     let folder = tempfile::tempdir().unwrap();
     let files = [folder.path().join("1.wav"), folder.path().join("2.wav")];
     files.iter().for_each(|file| recording(file));
-    let measured = measure(&files).unwrap();
+    let calls = folder.path().join("calls.jsonl");
+    let measured = measure(&files, &calls).unwrap();
     assert_eq!(measured["gaps"]["count"], 4);
+    assert_eq!(measured["gaps"]["max_ms"], 1_080.0);
     assert_eq!(measured["silencing"]["median_ms"], 100.0);
     assert_eq!(measured["recordings"][1]["measured"]["answers"][0]["gap_ms"], 360.0);
+    // With their records: what was said to a key is no answer to speech.
+    let records = files.clone().map(|file| CallRecord { recording: Some(file), ..record("c", true) });
+    std::fs::write(&calls, records.map(|record| serde_json::to_string(&record).unwrap()).join("\n")).unwrap();
+    let measured = measure(&files, &calls).unwrap();
+    assert_eq!((&measured["gaps"]["count"], &measured["gaps"]["max_ms"]), (&json!(2), &json!(360.0)));
 }
 
 #[test]

@@ -10,17 +10,21 @@ use super::page::{clock, escape};
 use super::sound::{FRAME_MS, Frame, Sound};
 
 const PIXELS_A_SECOND: f64 = 60.0;
-/// Longer calls are drawn narrower.
+/// Short calls are drawn wider, to fill the page.
+const MOST_PIXELS_A_SECOND: f64 = 130.0;
+const PAGE_WIDTH: f64 = 1_046.0;
+/// Long calls are drawn narrower.
 const MAX_WIDTH: f64 = 20_000.0;
 const LANE: f64 = 84.0;
-const CALLER_TOP: f64 = 26.0;
+const CALLER_TOP: f64 = 38.0;
 const MIDDLE: f64 = CALLER_TOP + LANE;
 const AGENT_TOP: f64 = MIDDLE + 34.0;
 const HEIGHT: f64 = AGENT_TOP + LANE + 22.0;
 
 /// Pixels a second for a recording of this length.
 pub(super) fn scale(duration_ms: f64) -> f64 {
-    PIXELS_A_SECOND.min(MAX_WIDTH / (duration_ms / 1_000.0).max(1.0))
+    let seconds = (duration_ms / 1_000.0).max(1.0);
+    (PAGE_WIDTH / seconds).clamp(PIXELS_A_SECOND, MOST_PIXELS_A_SECOND).min(MAX_WIDTH / seconds)
 }
 
 /// The drawing; `offset_ms` is added to a turn's times to stand on the recording's.
@@ -94,19 +98,20 @@ fn ticks(svg: &mut String, duration_ms: f64, scale: f64) {
 
 fn draw_turn(svg: &mut String, turn: &TurnRecord, offset_ms: f64, x: &impl Fn(f64) -> f64) {
     let (class, top, text_y) = match turn.who {
-        Speaker::Caller => ("turn-caller", CALLER_TOP, CALLER_TOP + 13.0),
+        Speaker::Caller => ("turn-caller", CALLER_TOP, CALLER_TOP - 6.0),
         Speaker::Agent => ("turn-agent", AGENT_TOP, AGENT_TOP + LANE + 15.0),
     };
     let from = x(turn.started_ms + offset_ms).max(0.0);
     let width = (x(turn.ended_ms + offset_ms) - from).max(6.0);
     let text = escape(&turn.text);
-    let text = if turn.by == Means::Keys { format!("keys: {text}") } else { text };
+    let keys = turn.who == Speaker::Caller && turn.by == Means::Keys;
+    let text = if keys { format!("keys: {text}") } else { text };
     let _ = write!(
         svg,
         "<rect class=\"{class}\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{LANE}\" rx=\"4\"><title>{text}</title></rect>\
          <svg x=\"{from:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"18\" overflow=\"hidden\"><text x=\"4\" y=\"13\">{text}</text></svg>",
         text_y - 13.0,
-        if turn.by == Means::Keys { width.max(70.0) } else { width },
+        if keys { width.max(70.0) } else { width },
     );
 }
 
