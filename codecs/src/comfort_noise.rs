@@ -20,7 +20,7 @@ pub fn encode(pcm: &[i16], order: usize, out: &mut [u8]) -> Result<usize, CodecE
         return Err(CodecError::Empty);
     };
     *level = level_byte(pcm::level_dbov(pcm));
-    let reflection = analyse(pcm);
+    let reflection = if order > 0 { analyse(pcm) } else { [0.0; MAX_ORDER] };
     for (byte, k) in coefficients.iter_mut().zip(reflection) {
         // RFC 3389, section 3.2: 127 is zero, one step is 258 / 32768
         *byte = (127.0 + k * 32768.0 / 258.0).round().clamp(0.0, 254.0) as u8;

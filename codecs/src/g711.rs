@@ -1,6 +1,6 @@
 //! G.711: µ-law and A-law, one byte a sample (ITU-T G.711; RTP: RFC 3551, section 4.5.14).
 //!
-//! The four tables are computed when the program is compiled, 10.5 KiB in all and shared by every
+//! The four tables are computed when the program is compiled, 21 KiB in all and shared by every
 //! call. Quantising follows the ITU's software tools: 16-bit samples are reduced to the 14 bits
 //! (µ-law) or 13 bits (A-law) of the Recommendation by truncation in one's complement, so that
 //! positive and negative values come out symmetrical.
@@ -144,61 +144,52 @@ fn convert<A: Copy, B>(input: &[A], out: &mut [B], step: impl Fn(A) -> B) {
     }
 }
 
-/// Index of the byte for a magnitude: the sample in one's complement, so never over 32767.
-#[inline]
-const fn magnitude(sample: i16) -> u16 {
-    (sample ^ (sample >> 15)) as u16
-}
-
-/// 0x80 for samples of zero and above, where both laws set the sign bit.
-#[inline]
-const fn sign_bit(sample: i16) -> u8 {
-    ((!sample >> 8) as u8) & 0x80
-}
-
 #[inline]
 fn compress_mu(sample: i16) -> u8 {
-    MU_COMPRESS[usize::from(magnitude(sample) >> 2)] ^ sign_bit(sample)
+    MU_COMPRESS[usize::from(sample as u16 >> 2)]
 }
 
 #[inline]
 fn compress_a(sample: i16) -> u8 {
-    A_COMPRESS[usize::from(magnitude(sample) >> 4)] ^ sign_bit(sample)
+    A_COMPRESS[usize::from(sample as u16 >> 4)]
 }
 
-/// By 13-bit magnitude: the code of the *negative* sample (sign bit clear).
-static MU_COMPRESS: [u8; 8192] = mu_compress_table();
-/// By 11-bit magnitude: the code of the *negative* sample (sign bit clear).
-static A_COMPRESS: [u8; 2048] = a_compress_table();
+/// By the upper 14 bits of the sample. Speech keeps to the few hundred entries at either end.
+static MU_COMPRESS: [u8; 16_384] = mu_compress_table();
+/// By the upper 12 bits of the sample.
+static A_COMPRESS: [u8; 4096] = a_compress_table();
 static MU_EXPAND: [i16; 256] = mu_expand_table();
 static A_EXPAND: [i16; 256] = a_expand_table();
 
 /// G.711, table 2: the magnitude plus a bias of 33 has its leading one in bit 5 + segment; the
-/// four bits under it are the interval. All bits are sent inverted.
-const fn mu_compress_table() -> [u8; 8192] {
-    let mut table = [0; 8192];
+/// four bits under it are the interval. All bits are sent inverted, so that the sign is 1 from zero on.
+const fn mu_compress_table() -> [u8; 16_384] {
+    let mut table = [0; 16_384];
     let mut magnitude = 0;
-    while magnitude < table.len() {
+    while magnitude < 8192 {
         let biased = if magnitude + 33 > 8191 { 8191 } else { magnitude as u32 + 33 };
         let segment = biased.ilog2() - 5;
         let interval = (biased >> (segment + 1)) & 0x0f;
-        table[magnitude] = !((segment << 4 | interval) as u8) & 0x7f;
+        let code = !((segment << 4 | interval) as u8) & 0x7f;
+        table[magnitude] = code | 0x80;
+        table[16_383 - magnitude] = code;
         magnitude += 1;
     }
     table
 }
 
 /// G.711, table 1: segment 0 is linear, the others have their leading one in bit 4 + segment. Even
-/// bits are sent inverted (xor 0x55).
-const fn a_compress_table() -> [u8; 2048] {
-    let mut table = [0; 2048];
+/// bits are sent inverted (xor 0x55), and the sign is 1 from zero on.
+const fn a_compress_table() -> [u8; 4096] {
+    let mut table = [0; 4096];
     let mut magnitude = 0;
-    while magnitude < table.len() {
+    while magnitude < 2048 {
         let value = magnitude as u32;
         let segment = if value < 32 { value >> 4 } else { value.ilog2() - 3 };
-        let shift = segment.saturating_sub(1);
-        let interval = (value >> shift) & 0x0f;
-        table[magnitude] = (segment << 4 | interval) as u8 ^ 0x55;
+        let interval = (value >> segment.saturating_sub(1)) & 0x0f;
+        let code = (segment << 4 | interval) as u8 ^ 0x55;
+        table[magnitude] = code | 0x80;
+        table[4095 - magnitude] = code & 0x7f;
         magnitude += 1;
     }
     table

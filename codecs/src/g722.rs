@@ -76,7 +76,7 @@ impl Encoder for G722Encoder {
         }
         let out = crate::room(pcm.len(), pairs.len(), out)?;
         for (byte, &[older, newer]) in out.iter_mut().zip(pairs) {
-            let (first, second) = self.filter.push(i32::from(older), i32::from(newer));
+            let (first, second) = self.filter.push(older, newer);
             let (low, high) = ((second + first) >> 14, (second - first) >> 14);
             *byte = self.high.encode_high(high) << 6 | self.low.encode_low(low);
         }
@@ -95,7 +95,7 @@ impl Decoder for G722Decoder {
         for (pair, &byte) in pairs.iter_mut().zip(payload) {
             let low = self.low.decode_low(byte & 0x3f);
             let high = self.high.decode_high(byte >> 6);
-            let (first, second) = self.filter.push(low + high, low - high);
+            let (first, second) = self.filter.push(saturate(low + high), saturate(low - high));
             *pair = [saturate(second >> 11), saturate(first >> 11)];
         }
         self.concealer.good(out);
@@ -115,13 +115,13 @@ impl Decoder for G722Decoder {
 /// The 24-tap quadrature mirror filter (table 11), as two halves that see every other value.
 #[derive(Clone, Debug)]
 struct MirrorFilter {
-    first: [i32; 12],
-    second: [i32; 12],
+    first: [i16; 12],
+    second: [i16; 12],
 }
 
 impl MirrorFilter {
-    const TAPS: [i32; 12] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
-    const REVERSED: [i32; 12] = [-11, 53, -156, 362, -805, 3876, 951, -210, 32, 12, -11, 3];
+    const TAPS: [i16; 12] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
+    const REVERSED: [i16; 12] = [-11, 53, -156, 362, -805, 3876, 951, -210, 32, 12, -11, 3];
 
     const fn new() -> Self {
         Self { first: [0; 12], second: [0; 12] }
@@ -129,7 +129,7 @@ impl MirrorFilter {
 
     /// Takes two values in and gives the two halves' sums.
     #[inline]
-    fn push(&mut self, first: i32, second: i32) -> (i32, i32) {
+    fn push(&mut self, first: i16, second: i16) -> (i32, i32) {
         self.first.copy_within(1.., 0);
         self.second.copy_within(1.., 0);
         self.first[11] = first;
@@ -139,8 +139,8 @@ impl MirrorFilter {
 }
 
 #[inline]
-fn dot(a: &[i32; 12], b: &[i32; 12]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+fn dot(a: &[i16; 12], b: &[i16; 12]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
 /// One half-band: its adaptive predictor (two poles, six zeros) and its adaptive scale.
@@ -149,12 +149,12 @@ struct Band {
     /// Predicted value (s), and its part from the zeros (sz).
     predicted: i32,
     from_zeros: i32,
-    /// Reconstructed values before (r1, r2) and partially reconstructed ones (p1, p2).
+    /// Twice the reconstructed values before (r1, r2), and partially reconstructed ones (p1, p2).
     reconstructed: [i32; 2],
     partial: [i32; 2],
     /// Coefficients of the poles (a1, a2).
     poles: [i32; 2],
-    /// Quantised differences before (d1..d6) and coefficients of the zeros (b1..b6).
+    /// Twice the quantised differences before (d1..d6) and coefficients of the zeros (b1..b6).
     differences: [i32; 6],
     zeros: [i32; 6],
     /// Logarithmic and linear scale (nabla, delta).
@@ -256,15 +256,14 @@ impl Band {
         self.adapt_zeros(difference);
         // DELAYA
         self.differences.copy_within(..5, 1);
-        self.differences[0] = difference;
+        self.differences[0] = saturated(difference * 2);
         self.partial = [partial, self.partial[0]];
-        self.reconstructed = [reconstructed, self.reconstructed[0]];
+        self.reconstructed = [saturated(reconstructed * 2), self.reconstructed[0]];
         // FILTEP
         let from_poles: i32 =
-            self.poles.iter().zip(&self.reconstructed).map(|(pole, value)| (pole * saturated(value * 2)) >> 15).sum();
+            self.poles.iter().zip(&self.reconstructed).map(|(pole, value)| (pole * value) >> 15).sum();
         // FILTEZ
-        let from_zeros: i32 =
-            self.zeros.iter().zip(&self.differences).map(|(zero, value)| (zero * saturated(value * 2)) >> 15).sum();
+        let from_zeros: i32 = self.zeros.iter().zip(&self.differences).map(|(zero, value)| (zero * value) >> 15).sum();
         // PREDIC
         self.from_zeros = saturated(from_zeros);
         self.predicted = saturated(saturated(from_poles) + self.from_zeros);
