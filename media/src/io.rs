@@ -115,6 +115,8 @@ impl Media {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| MediaError::NoRuntime)?;
         let system = |what| move |source| MediaError::System { what, source };
         let ports = Arc::new(PortPool::new(config.bind, config.ports.clone(), config.port_rest)?);
+        // Two sockets a call; more than the usual soft limit of 1,024 files is normal for a server.
+        sys::raise_file_limit(ports.pairs() as u64 * 2 + 1_024);
         let (mut links, mut workers) = (Vec::new(), Vec::new());
         for _ in 0..config.workers.max(1) {
             let (commands_in, commands_out) = HeapRb::new(COMMAND_RING).split();

@@ -47,6 +47,8 @@ pub const MAX_FRAME_SAMPLES: usize = 5_760;
 const MAX_PACKET_BYTES: usize = 6_144;
 /// Figures are published this often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+/// Speech that goes on after fewer frames of silence than this had run out, not ended: the agent's own pauses are samples too.
+const UNDERRUN_FRAMES: u32 = 10;
 /// Silence of this many frames before comfort noise takes its place, where that is agreed.
 const SILENT_FRAMES_BEFORE_NOISE: u32 = 10;
 /// Frames from one packet of comfort noise to the next.
@@ -116,6 +118,8 @@ pub struct Leg {
     voice: Option<Voice>,
     dtmf_out: Option<DtmfOut>,
     silent_frames: u32,
+    /// Something was said already.
+    spoken: bool,
     rtcp: RtcpSession,
     record: Option<RecordSink>,
     media_timeout: Option<Duration>,
@@ -195,6 +199,7 @@ impl Leg {
             outbound,
             voice: ends.voice.map(Voice::new),
             silent_frames: 0,
+            spoken: false,
             rtcp,
             record,
             media_timeout: config.media_timeout,
@@ -469,6 +474,10 @@ impl Leg {
                 true
             }
         };
+        if speech && self.spoken && (1..UNDERRUN_FRAMES).contains(&self.silent_frames) {
+            self.stats.voice_ring_underruns += 1;
+        }
+        self.spoken |= speech && self.voice.is_some();
         self.silent_frames = if speech { 0 } else { self.silent_frames.saturating_add(1) };
         let at_samples = self.samples_at(self.outbound.next_send());
         if let (Some(record), true) = (&mut self.record, speech) {
@@ -561,7 +570,9 @@ impl Leg {
 
     fn tell(&mut self, notice: Notice) {
         // Sixteen notices that nobody takes: the port's task is stuck, and one more will not free it.
-        let _ = self.notices.try_push(notice);
+        if self.notices.try_push(notice).is_err() {
+            self.stats.ear_ring_drops += 1;
+        }
         self.ready = true;
     }
 

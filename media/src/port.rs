@@ -64,6 +64,7 @@ impl EarFrame {
 /// What a leg tells its task.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant)] // nearly all events are the large one, and a box would be an allocation for each
 pub enum LegEvent {
     /// The caller's sound.
     Ear(EarFrame),

@@ -320,3 +320,80 @@ async fn a_hundred_legs_come_and_go_many_times() {
     }
     assert_eq!(media.stats().events_dropped, 0);
 }
+
+/// An engine with one worker that the test runs round by round.
+fn by_hand(pairs: u16) -> (Media, media::io::worker::Worker) {
+    let config = MediaConfig { bind: LOOPBACK, ports: ports(pairs), ..MediaConfig::default() };
+    let (media, workers) = Media::by_hand(config).unwrap();
+    (media, workers.into_iter().next().unwrap())
+}
+
+#[tokio::test]
+async fn a_flood_on_one_call_does_not_starve_another() {
+    let (media, mut worker) = by_hand(4);
+    let (mut flooded, mut other) = (Peer::new(), Peer::new());
+    let flooded_port = flooded.open(&media, flooded.config(LegMode::Talk));
+    let mut other_port = other.open(&media, other.config(LegMode::Talk));
+    worker.round(Some(Duration::ZERO));
+    for _ in 0..200 {
+        flooded.send(0x91);
+    }
+    other.send(0x92);
+    worker.round(Some(Duration::ZERO));
+    assert!(matches!(other_port.try_next(), Some(LegEvent::Ear(_))));
+    // 1 datagram in the round that finds a socket ready, 32 in each that finds it so again.
+    assert_eq!(media.stats().datagrams, 2);
+    worker.round(Some(Duration::ZERO));
+    assert_eq!(media.stats().datagrams, 2 + 32);
+    for _ in 0..10 {
+        worker.round(Some(Duration::ZERO));
+    }
+    assert_eq!(media.stats().datagrams, 201);
+    drop(flooded_port);
+}
+
+#[tokio::test]
+async fn commands_beyond_the_ring_wait_and_none_is_lost() {
+    let (media, mut worker) = by_hand(4);
+    let mut peer = Peer::new();
+    let mut port = peer.open(&media, peer.config(LegMode::Talk));
+    for _ in 0..3_000 {
+        port.update(peer.config(LegMode::Talk)).unwrap();
+    }
+    drop(port);
+    let start = Instant::now();
+    while media.stats().legs > 0 {
+        assert!(start.elapsed() < PATIENCE, "the last command, to close, is never done");
+        worker.round(Some(Duration::from_millis(1)));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(media.stats().events_dropped, 0);
+}
+
+#[tokio::test]
+async fn a_task_that_waits_is_woken_once_for_what_came_in_one_round() {
+    let (media, mut worker) = by_hand(2);
+    let mut peer = Peer::new();
+    let mut port = peer.open(&media, peer.config(LegMode::Talk));
+    worker.round(Some(Duration::ZERO));
+    let task = tokio::spawn(async move {
+        let mut heard = 0;
+        while heard < 3 {
+            if let LegEvent::Ear(_) = port.next().await {
+                heard += 1;
+            }
+        }
+        port
+    });
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+        peer.send(0x91);
+    }
+    let start = Instant::now();
+    while !task.is_finished() {
+        assert!(start.elapsed() < PATIENCE, "three frames");
+        worker.round(Some(Duration::from_millis(1)));
+        tokio::task::yield_now().await;
+    }
+    task.await.unwrap();
+}

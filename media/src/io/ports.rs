@@ -46,9 +46,8 @@ impl PortPool {
             state.resting.pop_front();
         }
         let (first, last) = (*self.range.start(), *self.range.end());
-        let pairs = (usize::from(last - first) + 1) / 2;
         let mut refused = 0;
-        for _ in 0..pairs {
+        for _ in 0..self.pairs() {
             let port = state.cursor;
             state.cursor = match port.checked_add(2) {
                 Some(next) if next < last => next,
@@ -69,6 +68,11 @@ impl PortPool {
         }
         let (in_use, resting) = (state.in_use.len(), state.resting.len());
         Err(MediaError::PortsExhausted { first, last, bind: self.bind, in_use, resting, refused })
+    }
+
+    /// Pairs in the range.
+    pub(crate) fn pairs(&self) -> usize {
+        usize::from(self.range.end() - self.range.start()).div_ceil(2)
     }
 
     /// Pairs in use now.

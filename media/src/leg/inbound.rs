@@ -287,7 +287,7 @@ impl Decoding {
     fn decode(&mut self, payload: &[u8], work: &mut Work) -> usize {
         let out = if self.resampler.is_some() { &mut work.convert } else { &mut work.pcm };
         match self.decoder.decode(payload, &mut out[..]) {
-            Ok(made) => self.to_seam(made, work),
+            Ok(made) => self.at_seam_rate(made, work),
             Err(_) => self.conceal(self.ticks(payload), work),
         }
     }
@@ -300,7 +300,7 @@ impl Decoding {
         let recovered = loss.next.map_or(0, |next| self.decoder.recover(next.payload, out).unwrap_or(0));
         match recovered {
             0 => self.conceal(loss.ticks, work),
-            made => self.to_seam(made, work),
+            made => self.at_seam_rate(made, work),
         }
     }
 
@@ -309,10 +309,10 @@ impl Decoding {
         let out = if self.resampler.is_some() { &mut work.convert } else { &mut work.pcm };
         let Some(out) = out.get_mut(..samples).filter(|out| !out.is_empty()) else { return 0 };
         let made = self.decoder.conceal(out);
-        self.to_seam(made, work)
+        self.at_seam_rate(made, work)
     }
 
-    fn to_seam(&mut self, made: usize, work: &mut Work) -> usize {
+    fn at_seam_rate(&mut self, made: usize, work: &mut Work) -> usize {
         match &mut self.resampler {
             None => made,
             Some(resampler) => {

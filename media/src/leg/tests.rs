@@ -288,6 +288,19 @@ fn an_interruption_takes_effect_at_the_next_frame_and_the_stream_goes_on() {
 }
 
 #[test]
+fn speech_that_runs_out_and_goes_on_is_counted_and_a_pause_between_sentences_is_not() {
+    let mut bench = Bench::new(config(LegMode::Talk));
+    bench.pass(100 * MS);
+    bench.say(&[5_000; 320]);
+    bench.pass(80 * MS);
+    bench.say(&[5_000; 320]);
+    bench.pass(500 * MS);
+    bench.say(&[5_000; 320]);
+    bench.pass(100 * MS);
+    assert_eq!(bench.leg.stats().voice_ring_underruns, 1);
+}
+
+#[test]
 fn silence_is_sent_all_the_time_so_that_the_path_stays_open() {
     let mut bench = Bench::new(config(LegMode::Talk));
     bench.pass(1_000 * MS);
