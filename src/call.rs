@@ -5,11 +5,13 @@
 //! INVITE ─► admit ─► Ringing ─► Answering ─► Talking ─► Ending ─► Over(End)
 //! ```
 
+pub mod app;
 pub mod driver;
 pub mod end;
 pub mod ending;
 pub mod inbound;
 pub mod line;
+pub mod log;
 pub mod outbound;
 pub mod record;
 pub mod route;
@@ -148,6 +150,13 @@ pub enum Action {
     HangUp,
     /// Close the leg.
     CloseMedia,
+}
+
+/// Notes a command that signalling did not take: it is stopping, or its queue is full.
+pub(crate) fn note_refused(result: Result<(), sip::io::HandleError>) {
+    if let Err(fault) = result {
+        tracing::error!("signalling took no command: {fault}");
+    }
 }
 
 /// What a reducer answers.

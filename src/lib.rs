@@ -20,5 +20,6 @@ pub mod talk;
 pub mod telemetry;
 pub mod wav;
 
+pub use codecs::SampleRate;
 pub use config::Config;
 pub use server::{Server, ServerBuilder};

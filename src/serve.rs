@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use agent::session::SessionEvent;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::server::Server;
@@ -24,8 +23,6 @@ pub struct ServeArgs {
 /// # Errors
 /// What keeps it from starting, and how to mend it.
 pub async fn run(args: ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = telemetry::init_metrics()?;
     let mut builder = Server::builder(config).http(Some(metrics));
     if args.print_conversations {
@@ -33,14 +30,7 @@ pub async fn run(args: ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
     }
     let server = builder.start().await?;
     eprintln!("{}", ready_line(&server));
-    server
-        .run_until(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        })
-        .await?;
+    server.run_until_interrupted().await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,7 +54,7 @@ fn print_event(call: &str, event: &SessionEvent) {
     let _ = out.flush();
 }
 
-fn event_line(event: &SessionEvent) -> Option<String> {
+pub(crate) fn event_line(event: &SessionEvent) -> Option<String> {
     let seconds = |ms: f64| format!("{:7.2} s", ms / 1_000.0);
     match event {
         SessionEvent::AgentSays { text, at_ms } => Some(format!("{}  agent   {text}", seconds(*at_ms))),

@@ -21,13 +21,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use agent::registry::Registry;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sip::endpoint::{CallId, Event};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::Agents;
-use crate::call::Command;
+use crate::call::{Command, note_refused};
 use crate::call::app::{ActiveCall, App};
 use crate::call::driver::{CALL_QUEUE, Driver, Incoming, record_refusal};
 use crate::call::inbound::{self, Facts};
@@ -46,6 +48,7 @@ const BYE_WITHIN: Duration = Duration::from_secs(3);
 #[derive(Default)]
 pub struct ServerBuilder {
     config: Config,
+    registry: Registry,
     agents: HashMap<String, agent::session::Agent>,
     apps: HashMap<String, App>,
     observer: Option<Observer>,
@@ -62,6 +65,13 @@ impl ServerBuilder {
         R: Future<Output = ActiveCall> + Send + 'static,
     {
         self.apps.insert(name.to_ascii_lowercase(), App::new(handler));
+        self
+    }
+
+    /// The providers that agents' definitions may name: the built-in ones unless this says otherwise.
+    #[must_use]
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
         self
     }
 
@@ -100,9 +110,9 @@ impl ServerBuilder {
                 anyhow::anyhow!("cannot make the folder {}: {fault}. Set data.dir, or calls.record=false", dir.display())
             })?;
         }
-        let agents = Agents::load(&config, self.agents)?;
+        let agents = Agents::load(&config, self.registry, self.agents)?;
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
-        let (sip, events) = sip::io::SipStack::bind(crate::call::sound::stack_config(&config)).await?;
+        let (sip, events) = sip::io::SipStack::bind(crate::call::sound::stack_config(&config))?;
         let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
         let readiness = Arc::new(Readiness::new());
         let stop = CancellationToken::new();
@@ -145,7 +155,7 @@ impl Server {
     /// The SIP listeners, with the ports they really got.
     #[must_use]
     pub fn sip_addrs(&self) -> Vec<(sip::endpoint::Transport, SocketAddr)> {
-        self.hub.sip.local_addrs().to_vec()
+        self.hub.sip.listening().iter().map(|listen| (listen.transport, listen.address)).collect()
     }
 
     /// The HTTP listener, where there is one.
@@ -167,6 +177,22 @@ impl Server {
     pub async fn run_until(self, until: impl Future<Output = ()>) -> anyhow::Result<()> {
         until.await;
         self.shut_down().await
+    }
+
+    /// Takes calls until SIGINT or SIGTERM, then drains and stops.
+    ///
+    /// # Errors
+    /// The signals cannot be listened for, or records could not be written.
+    pub async fn run_until_interrupted(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        self.run_until(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await
     }
 
     /// Stops: new calls get 503, running ones finish within `calls.drain_s`, then are told BYE.
@@ -226,7 +252,7 @@ async fn dispatch(hub: Arc<Hub>, mut events: sip::io::EventReceiver) {
             && let Err(mpsc::error::TrySendError::Full(_)) = sender.try_send(event)
         {
             tracing::error!("a call's signalling came faster than it could be handled: it is ended");
-            hub.sip.bye(call);
+            note_refused(hub.sip.bye(call, None));
             calls.remove(&call);
         }
         if is_over {
@@ -257,7 +283,7 @@ fn begin(hub: &Arc<Hub>, mut incoming: Incoming) -> Option<mpsc::Sender<Event>> 
             Some(sender)
         }
         Err(refusal) => {
-            hub.sip.reject(incoming.call, refusal.code);
+            note_refused(hub.sip.reject(incoming.call, refusal.code, "", Vec::new()));
             record_refusal(&hub.records, &incoming, &refusal);
             None
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::line::{HeardFrame, Line, LineEvent};
+use codecs::CodecError;
 use codecs::pcm::SampleRate;
 use codecs::resample::Resampler;
 use media::LegStats;
@@ -121,6 +122,11 @@ impl ActiveCall {
         }
     }
 
+    /// The next key that was pressed already.
+    pub fn pressed(&mut self) -> Option<char> {
+        self.keys.pop_front()
+    }
+
     /// The next key, pressed already or within `wait`; `None` where none came.
     pub async fn key(&mut self, wait: Duration) -> Option<char> {
         let deadline = tokio::time::Instant::now() + wait;
@@ -138,7 +144,13 @@ impl ActiveCall {
 
     /// Plays samples of the given rate to their end, or until a key is pressed where `until_key` says so. Returns false when it was cut short.
     pub async fn play(&mut self, pcm: &[i16], rate: SampleRate, until_key: bool) -> bool {
-        let pcm = resampled(pcm, rate, self.rate());
+        let pcm = match resampled(pcm, rate, self.rate()) {
+            Ok(pcm) => pcm,
+            Err(fault) => {
+                tracing::error!("what is to be played cannot be: {fault}");
+                return false;
+            }
+        };
         let mut rest = pcm.as_slice();
         while !self.is_closed && !(rest.is_empty() && self.line.queued_samples() == 0) {
             let taken = self.line.say(rest);
@@ -185,14 +197,16 @@ impl ActiveCall {
 }
 
 /// `pcm` at another rate.
-#[must_use]
-pub fn resampled(pcm: &[i16], from: SampleRate, to: SampleRate) -> Vec<i16> {
+///
+/// # Errors
+/// No whole-number ratio of the two rates is small enough to be resampled by.
+pub fn resampled(pcm: &[i16], from: SampleRate, to: SampleRate) -> Result<Vec<i16>, CodecError> {
     if from == to {
-        return pcm.to_vec();
+        return Ok(pcm.to_vec());
     }
-    let mut resampler = Resampler::new(from, to);
+    let mut resampler = Resampler::new(from, to)?;
     let mut out = vec![0; resampler.max_output(pcm.len())];
     let len = resampler.process(pcm, &mut out);
     out.truncate(len);
-    out
+    Ok(out)
 }

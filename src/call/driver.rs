@@ -18,7 +18,7 @@ use super::log::CallLog;
 use super::record::RecordSink;
 use super::route::Target;
 use super::sound::{self, Sound};
-use super::{Action, Command, Input, Phase, SignallingEnd, Timer, ending, talking};
+use super::{Action, Command, Input, Phase, SignallingEnd, Timer, ending, note_refused, talking};
 use crate::hub::Hub;
 
 /// Signalling events that may wait for a call; a call that cannot keep up with its own signalling is ended.
@@ -63,7 +63,7 @@ impl Driver {
     #[must_use]
     pub fn new(hub: Arc<Hub>, incoming: &Incoming, target: Target) -> Self {
         let log = CallLog::inbound(incoming, &target, SystemTime::now());
-        let sound = Sound::new(&hub, incoming.source.local.ip(), incoming.source.remote.ip());
+        let sound = Sound::new(&hub.config, incoming.source.local.ip(), incoming.source.remote.ip());
         Self {
             hub,
             call: incoming.call,
@@ -139,15 +139,15 @@ impl Driver {
         self.phase = phase;
         for action in actions {
             match action {
-                Action::Ring => self.hub.sip.ring(self.call, 180, None),
+                Action::Ring => note_refused(self.hub.sip.ring(self.call, 180, None)),
                 Action::Answer => self.answer(),
-                Action::Reject { code } => self.hub.sip.reject(self.call, code),
+                Action::Reject { code } => note_refused(self.hub.sip.reject(self.call, code, "", Vec::new())),
                 Action::StartConversation => self.start_conversation(),
                 Action::Arm(timer, after) => self.timers.push((Instant::now() + after, timer)),
                 Action::DeliverDigit(digit) => {
                     self.order(LineOrder::Digit(digit));
                 }
-                Action::HangUp => self.hub.sip.bye(self.call),
+                Action::HangUp => note_refused(self.hub.sip.bye(self.call, None)),
                 Action::CloseMedia => {
                     self.order(LineOrder::Close);
                 }
@@ -163,7 +163,7 @@ impl Driver {
     fn answer(&mut self) {
         let recording = matches!(self.target, Target::Agent(_) | Target::App(_)).then(|| self.recording_path()).flatten();
         let mode = sound::mode_of(&self.target);
-        match self.sound.answer(&self.hub.media, mode, recording.clone(), self.log.id()) {
+        match self.sound.answer(&self.hub.media, mode, recording.clone()) {
             Ok((sdp, port)) => {
                 self.log.answered(SystemTime::now());
                 self.log.set_codec(self.sound.codec_name());
@@ -171,7 +171,7 @@ impl Driver {
                 if let Some(port) = port {
                     self.adopt(port);
                 }
-                self.hub.sip.answer(self.call, sdp);
+                note_refused(self.hub.sip.answer(self.call, sdp));
             }
             Err(refusal) => {
                 let end = self.refuse(refusal);
@@ -182,7 +182,7 @@ impl Driver {
 
     fn refuse(&mut self, refusal: Refusal) -> End {
         metrics::counter!("omnivox_calls_refused_total", "code" => refusal.code.to_string()).increment(1);
-        self.hub.sip.reject(self.call, refusal.code);
+        note_refused(self.hub.sip.reject(self.call, refusal.code, "", Vec::new()));
         refusal.end
     }
 
@@ -244,11 +244,11 @@ impl Driver {
                     self.order(LineOrder::Update(Box::new(config)));
                     self.log.set_codec(self.sound.codec_name());
                 }
-                self.hub.sip.answer_reoffer(self.call, sdp);
+                note_refused(self.hub.sip.answer_reoffer(self.call, sdp));
             }
             Err(why) => {
                 tracing::info!(call = %self.log.id(), "call {}: a change of the session was refused: {why}", self.log.id());
-                self.hub.sip.reject_reoffer(self.call, 488);
+                note_refused(self.hub.sip.reject_reoffer(self.call, 488));
             }
         }
     }

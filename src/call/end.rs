@@ -39,6 +39,8 @@ impl EndClass {
 pub enum EndReason {
     /// The caller hung up.
     CallerHungUp,
+    /// The far side of a call that we placed hung up.
+    FarSideHungUp,
     /// The agent, the script or the built-in number hung up.
     AgentHungUp,
     /// The caller gave up before an answer.
@@ -89,6 +91,7 @@ impl EndReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CallerHungUp => "caller_hung_up",
+            Self::FarSideHungUp => "far_side_hung_up",
             Self::AgentHungUp => "agent_hung_up",
             Self::CallerCancelled => "caller_cancelled",
             Self::Transferred => "transferred",
@@ -117,7 +120,7 @@ impl EndReason {
     #[must_use]
     pub fn class(self) -> EndClass {
         match self {
-            Self::CallerHungUp | Self::AgentHungUp | Self::CallerCancelled | Self::Transferred | Self::Commanded => EndClass::Ok,
+            Self::CallerHungUp | Self::FarSideHungUp | Self::AgentHungUp | Self::CallerCancelled | Self::Transferred | Self::Commanded => EndClass::Ok,
             Self::UnknownNumber | Self::NotAllowed | Self::NotAcceptable | Self::NoAck | Self::MediaTimeout | Self::PeerLost => {
                 EndClass::CallerFault
             }

@@ -200,6 +200,16 @@ impl LineControl {
         self.orders.try_send(order).is_ok()
     }
 
+    /// Sends keys to the peer.
+    pub fn presser(&self) -> impl Fn(char) + Send + use<> {
+        let orders = self.orders.clone();
+        move |key| {
+            if orders.try_send(LineOrder::SendDigit(key)).is_err() {
+                tracing::warn!("a key was not sent: the line is gone or has {LINE_QUEUE} orders waiting");
+            }
+        }
+    }
+
     /// The next note; `None` when the line is gone. Safe to cancel.
     pub async fn note(&mut self) -> Option<LineNote> {
         self.notes.recv().await

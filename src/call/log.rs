@@ -37,7 +37,7 @@ impl CallLog {
     /// The log of a call that came in.
     #[must_use]
     pub fn inbound(incoming: &Incoming, target: &Target, now: SystemTime) -> Self {
-        let sip_call_id = incoming.request.call_id().unwrap_or_default().to_owned();
+        let sip_call_id = incoming.request.call_id().to_owned();
         Self::new(CallDirection::Inbound, sip_call_id, target.name(), now).with_parties(
             &incoming.from_uri,
             &incoming.request_uri,
@@ -115,18 +115,18 @@ impl CallLog {
     /// The leg's last figures.
     pub fn set_media(&mut self, stats: &LegStats) {
         self.record.media = Some(MediaRecord {
-            packets_in: stats.packets_received,
-            packets_out: stats.packets_sent,
-            bytes_in: stats.bytes_received,
-            bytes_out: stats.bytes_sent,
-            lost: stats.packets_lost,
-            late: stats.packets_late,
-            duplicates: stats.packets_duplicate,
-            reordered: stats.packets_reordered,
-            foreign: stats.packets_discarded,
-            jitter_ms: f64::from(stats.jitter_ms),
-            rtt_ms: (stats.rtt_ms > 0.0).then_some(f64::from(stats.rtt_ms)),
-            ring_drops: stats.ear_frames_dropped + stats.notices_dropped,
+            packets_in: stats.packets_in,
+            packets_out: stats.packets_out,
+            bytes_in: stats.bytes_in,
+            bytes_out: stats.bytes_out,
+            lost: stats.lost,
+            late: stats.late,
+            duplicates: stats.duplicates,
+            reordered: stats.reordered,
+            foreign: stats.not_the_peer + stats.malformed,
+            jitter_ms: stats.jitter_us as f64 / 1_000.0,
+            rtt_ms: (stats.round_trip_us > 0).then_some(stats.round_trip_us as f64 / 1_000.0),
+            ring_drops: stats.ear_ring_drops + stats.record_ring_drops,
         });
     }
 

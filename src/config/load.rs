@@ -78,6 +78,12 @@ impl Sources {
         Self { file: file.map(Path::to_path_buf), env: std::env::vars().collect(), sets: sets.to_vec() }
     }
 
+    /// This process's environment alone.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self::from_command_line(None, &[])
+    }
+
     pub(super) fn read(&self) -> Result<Config, ConfigError> {
         let known = Table::try_from(Config::default()).map_err(|fault| ConfigError::Type(fault.to_string()))?;
         let mut merged = Table::new();

@@ -26,6 +26,8 @@ pub enum Act {
     Interrupt(Duration, Vec<i16>),
     /// Press keys once the far side has spoken and fallen silent.
     Press(String),
+    /// Press keys at once.
+    PressNow(String),
     /// Do nothing for a while.
     Wait(Duration),
     /// Hang up once the far side has fallen silent.
@@ -88,6 +90,12 @@ impl Performer {
         }
     }
 
+    /// Waits until the far side has fallen silent; false where the line closed before.
+    pub async fn settle<L: Line>(&mut self, line: &mut L) -> bool {
+        self.acts.push_back(Act::HangUp);
+        self.run(line, |_| {}).await != Performed::Closed
+    }
+
     /// Feeds the line; true while something is being said.
     fn keep_speaking<L: Line>(&mut self, line: &mut L) -> bool {
         if !self.is_speaking {
@@ -112,7 +120,7 @@ impl Performer {
         self.wait_until = None;
         let due = match self.acts.front() {
             None => return Some(Performed::All),
-            Some(Act::Now(_) | Act::Wait(_)) => true,
+            Some(Act::Now(_) | Act::Wait(_) | Act::PressNow(_)) => true,
             Some(Act::Say(_) | Act::Press(_) | Act::HangUp) => self.far.has_settled(now),
             Some(Act::Interrupt(delay, _)) => self.far.has_spoken_for(*delay, now),
         };
@@ -124,7 +132,7 @@ impl Performer {
                 self.playing = pcm.into();
                 self.is_speaking = true;
             }
-            Act::Press(keys) => {
+            Act::Press(keys) | Act::PressNow(keys) => {
                 self.keys.extend(keys.chars());
                 self.far.begin_wait(now);
             }

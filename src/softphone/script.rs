@@ -3,7 +3,7 @@
 //! ```text
 //! say What are your opening hours?     # once the far side has fallen silent
 //! after 1200 Actually, never mind.     # 1.2 s after the far side began to speak: talks over it
-//! press 12#                            # keys
+//! press 12#                            # keys, once the far side has fallen silent; press-now does not wait
 //! wait 500                             # milliseconds
 //! hangup
 //! ```
@@ -25,8 +25,10 @@ pub enum Step {
     Say(Sound),
     /// Speak this long after the far side began to.
     Interrupt(Duration, Sound),
-    /// Press keys.
+    /// Press keys once the far side has fallen silent.
     Press(String),
+    /// Press keys at once.
+    PressNow(String),
     /// Do nothing for a while.
     Wait(Duration),
     /// Hang up once the far side has fallen silent.
@@ -97,11 +99,12 @@ fn step(line: &str) -> Result<Step, &'static str> {
             let sound = if word == "after" { Sound::Text(rest.to_owned()) } else { Sound::File(rest.into()) };
             Ok(Step::Interrupt(delay, sound))
         }
+        "press-now" if is_keys(rest) => Ok(Step::PressNow(rest.to_ascii_uppercase())),
         "press" if is_keys(rest) => Ok(Step::Press(rest.to_ascii_uppercase())),
-        "press" => Err("name keys of 0-9, *, # and A-D, such as: press 12#"),
+        "press" | "press-now" => Err("name keys of 0-9, *, # and A-D, such as: press 12#"),
         "wait" => Ok(Step::Wait(Duration::from_millis(rest.parse().map_err(|_| "write milliseconds, such as: wait 500")?))),
         "hangup" if rest.is_empty() => Ok(Step::HangUp),
-        _ => Err("steps are say, now, after, play, play-after, press, wait and hangup"),
+        _ => Err("steps are say, now, after, play, play-after, press, press-now, wait and hangup"),
     }
 }
 

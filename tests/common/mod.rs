@@ -195,8 +195,13 @@ impl Server {
     }
 
     /// Stops it by SIGTERM; it must end cleanly.
-    pub fn stop(mut self) -> String {
+    pub fn stop(self) -> String {
         self.process.signal("TERM");
+        self.stop_signalled()
+    }
+
+    /// Waits for the clean end of a server that was told to stop already.
+    pub fn stop_signalled(mut self) -> String {
         let status = self.process.wait(PATIENCE);
         assert!(status.success(), "serve ended with {status}:\n{}", self.process.stderr());
         self.process.stderr()

@@ -1,0 +1,414 @@
+//! The sound of one call: offer and answer on one side, the leg's configuration on the other. The only place that
+//! translates between SDP's words and the media engine's.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use codecs::registry;
+use media::{Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, RecorderConfig, ReservedPort};
+use sip::negotiate::{self, Capability, CodecOffer, LocalMedia, MediaChoice, Preference};
+use sip::sdp::Session;
+
+use super::end::EndReason;
+use super::inbound::Refusal;
+use super::route::Target;
+use crate::config::{Config, SipTransport};
+
+/// People hear no more delay than this from the playout buffer.
+const MAX_PLAYOUT_DELAY_MS: u16 = 200;
+
+/// The sound of one call.
+#[derive(Debug)]
+pub struct Sound {
+    capability: Capability,
+    local: LocalMedia,
+    timeout: Duration,
+    offered: Option<Session>,
+    ours: Option<Session>,
+    waits_for_answer: bool,
+    reserved: Option<ReservedPort>,
+    open_as: Option<OpenAs>,
+    choice: Option<MediaChoice>,
+}
+
+#[derive(Debug, Clone)]
+struct OpenAs {
+    mode: LegMode,
+    record: Option<PathBuf>,
+    seed: u64,
+}
+
+/// What a peer's answer led to.
+#[derive(Debug)]
+pub enum Accepted {
+    /// The leg is open.
+    Opened(LegPort),
+    /// The leg is open already and is to be changed.
+    Changed(LegConfig),
+}
+
+impl Sound {
+    /// The sound of a call between these two addresses.
+    #[must_use]
+    pub fn new(config: &Config, local: IpAddr, remote: IpAddr) -> Self {
+        let advertised = config.sip.advertise.parse().ok();
+        let bound = Some(config.rtp.bind).filter(|bind| !bind.is_unspecified());
+        let addr = advertised.or(bound).unwrap_or(if local.is_unspecified() { fallback(remote) } else { local });
+        let session_id = random();
+        Self {
+            capability: capability(config),
+            local: LocalMedia { addr, port: 0, session_id: session_id >> 2, version: 1, direction: sip::sdp::Direction::SendRecv },
+            timeout: config.media_timeout(),
+            offered: None,
+            ours: None,
+            waits_for_answer: false,
+            reserved: None,
+            open_as: None,
+            choice: None,
+        }
+    }
+
+    /// Reads the caller's offer; `None` is a caller that wants ours.
+    ///
+    /// # Errors
+    /// A description that cannot be read: 400 as the RFC has it.
+    pub fn take_offer(&mut self, offer: Option<Bytes>) -> Result<(), Refusal> {
+        let Some(offer) = offer else { return Ok(()) };
+        match Session::parse(&offer) {
+            Ok(session) => {
+                self.offered = Some(session);
+                Ok(())
+            }
+            Err(fault) => Err(not_acceptable(400, fault.to_string())),
+        }
+    }
+
+    /// Reserves a port and makes the description to answer with: our answer with the leg open, or, for a caller
+    /// without an offer, our offer.
+    ///
+    /// # Errors
+    /// No common ground (488), no port (503), or a recording that cannot be opened.
+    pub fn answer(
+        &mut self,
+        media: &Media,
+        mode: LegMode,
+        record: Option<PathBuf>,
+    ) -> Result<(Bytes, Option<LegPort>), Refusal> {
+        let reserved = media.reserve().map_err(|fault| {
+            let mut refusal = Refusal::new(503, EndReason::NoMediaPort);
+            refusal.end.detail = fault.to_string();
+            refusal
+        })?;
+        self.local.port = reserved.rtp_port();
+        let open_as = OpenAs { mode, record, seed: random() };
+        let Some(offered) = self.offered.take() else {
+            self.reserved = Some(reserved);
+            self.open_as = Some(open_as);
+            return Ok((self.make_offer(), None));
+        };
+        let settled =
+            negotiate::answer(&self.local, &self.capability, &offered).map_err(|fault| not_acceptable(488, fault.to_string()))?;
+        let port = self.open(media, reserved, &settled.media, open_as).map_err(|why| not_acceptable(500, why))?;
+        let sdp = settled.answer.to_bytes();
+        self.ours = Some(settled.answer);
+        self.choice = Some(settled.media);
+        Ok((sdp, Some(port)))
+    }
+
+    /// Reserves a port and makes our offer, for a call that we place.
+    ///
+    /// # Errors
+    /// No port is free; the message names `rtp.ports`.
+    pub fn offer(&mut self, media: &Media, mode: LegMode, record: Option<PathBuf>) -> Result<Bytes, String> {
+        let reserved = media.reserve().map_err(|fault| fault.to_string())?;
+        self.local.port = reserved.rtp_port();
+        self.reserved = Some(reserved);
+        self.open_as = Some(OpenAs { mode, record, seed: random() });
+        Ok(self.make_offer())
+    }
+
+    /// Whether our offer has not been answered yet.
+    #[must_use]
+    pub fn is_waiting_for_answer(&self) -> bool {
+        self.waits_for_answer
+    }
+
+    /// Takes the peer's answer to our offer.
+    ///
+    /// # Errors
+    /// No answer, or one that cannot be used: why.
+    pub fn accept(&mut self, media: &Media, answer: Option<Bytes>) -> Result<Accepted, String> {
+        self.waits_for_answer = false;
+        let answer = answer.ok_or("the peer's answer holds no session description")?;
+        let answer = Session::parse(&answer).map_err(|fault| fault.to_string())?;
+        let ours = self.ours.as_ref().ok_or("there is no offer to answer")?;
+        let choice = negotiate::accept_answer(ours, &answer, &self.capability).map_err(|fault| fault.to_string())?;
+        let accepted = match (self.reserved.take(), self.open_as.take()) {
+            (Some(reserved), Some(open_as)) => Accepted::Opened(self.open(media, reserved, &choice, open_as)?),
+            _ => Accepted::Changed(self.leg_config(&choice, LegMode::Talk)?),
+        };
+        self.choice = Some(choice);
+        Ok(accepted)
+    }
+
+    /// Settles a change that the peer asks for within the call: a new offer (hold, resume, another codec or address), or
+    /// a request for ours.
+    ///
+    /// # Errors
+    /// No common ground: 488, and the session stays as it was.
+    pub fn reoffer(&mut self, offer: Option<Bytes>) -> Result<(Bytes, Option<LegConfig>), String> {
+        let last = self.ours.clone();
+        let Some(offer) = offer else {
+            let index = self.choice.as_ref().map_or(0, |choice| choice.media_index);
+            let mut next = match &last {
+                Some(last) => negotiate::reoffer(&self.local, &self.capability, last, index),
+                None => negotiate::offer(&self.local, &self.capability),
+            };
+            if let Some(last) = &last {
+                negotiate::settle_version(last, &mut next);
+            }
+            self.waits_for_answer = true;
+            let sdp = next.to_bytes();
+            self.ours = Some(next);
+            return Ok((sdp, None));
+        };
+        let offer = Session::parse(&offer).map_err(|fault| fault.to_string())?;
+        let mut settled = negotiate::answer(&self.local, &self.capability, &offer).map_err(|fault| fault.to_string())?;
+        let config = self.leg_config(&settled.media, LegMode::Talk)?;
+        if let Some(last) = &last {
+            negotiate::settle_version(last, &mut settled.answer);
+        }
+        let sdp = settled.answer.to_bytes();
+        self.ours = Some(settled.answer);
+        self.choice = Some(settled.media);
+        Ok((sdp, Some(config)))
+    }
+
+    /// The codec in use; empty before one is settled.
+    #[must_use]
+    pub fn codec_name(&self) -> &str {
+        self.choice.as_ref().map_or("", |choice| choice.codec_name.as_str())
+    }
+
+    fn make_offer(&mut self) -> Bytes {
+        let offer = negotiate::offer(&self.local, &self.capability);
+        let sdp = offer.to_bytes();
+        self.ours = Some(offer);
+        self.waits_for_answer = true;
+        sdp
+    }
+
+    fn open(&self, media: &Media, reserved: ReservedPort, choice: &MediaChoice, open_as: OpenAs) -> Result<LegPort, String> {
+        let mut config = self.leg_config(choice, open_as.mode)?;
+        config.record = open_as.record.map(|path| RecorderConfig { path });
+        config.seed = open_as.seed;
+        media.open(reserved, config).map_err(|fault| fault.to_string())
+    }
+
+    fn leg_config(&self, choice: &MediaChoice, mode: LegMode) -> Result<LegConfig, String> {
+        let spec = registry::find(&choice.codec_name, choice.clock_hz, choice.channels)
+            .ok_or_else(|| format!("{}/{} was agreed and is not known", choice.codec_name, choice.clock_hz))?;
+        let params = spec.negotiated(choice.ptime_ms, choice.fmtp_remote.as_deref().unwrap_or_default());
+        let is_sendable = !choice.remote.ip().is_unspecified() && choice.remote.port() != 0;
+        Ok(LegConfig {
+            payload_type_send: choice.payload_type_send,
+            payload_type_recv: choice.payload_type_recv,
+            dtmf: choice.telephone_event.map(|event| DtmfFormat {
+                payload_type_send: event.payload_type_send,
+                payload_type_recv: event.payload_type_recv,
+                clock_hz: event.clock_hz,
+            }),
+            comfort_noise_payload_type: choice.comfort_noise,
+            remote: is_sendable.then_some(choice.remote),
+            remote_rtcp: is_sendable.then_some(choice.remote_rtcp),
+            rtcp_mux: choice.rtcp_mux,
+            direction: direction(choice.direction),
+            media_timeout: Some(self.timeout),
+            max_playout_delay_ms: MAX_PLAYOUT_DELAY_MS,
+            ..LegConfig::new(params, choice.payload_type_recv, mode)
+        })
+    }
+}
+
+/// What a leg does for this target.
+#[must_use]
+pub fn mode_of(target: &Target) -> LegMode {
+    match target {
+        Target::Echo => LegMode::Echo,
+        Target::Agent(_) | Target::App(_) => LegMode::Talk,
+        Target::Ring | Target::Bye => LegMode::Sink,
+    }
+}
+
+/// The media engine's configuration.
+#[must_use]
+pub fn media_config(config: &Config) -> MediaConfig {
+    MediaConfig {
+        workers: config.worker_count(),
+        bind: config.rtp.bind,
+        ports: config.rtp.ports.first..=config.rtp.ports.last,
+        ..MediaConfig::default()
+    }
+}
+
+/// The signalling stack's configuration.
+#[must_use]
+pub fn stack_config(config: &Config) -> sip::io::StackConfig {
+    let listen = config.sip.listen.iter().map(|listen| sip::io::Listen {
+        transport: match listen.transport {
+            SipTransport::Udp => sip::endpoint::Transport::Udp,
+            SipTransport::Tcp => sip::endpoint::Transport::Tcp,
+        },
+        address: listen.addr,
+    });
+    let mut stack = sip::io::StackConfig { listen: listen.collect(), ..sip::io::StackConfig::default() };
+    stack.endpoint.public_host = Some(config.sip.advertise.clone()).filter(|host| !host.is_empty());
+    stack.endpoint.limits.transactions = config.sip.max_transactions;
+    stack.limits.connections = config.sip.max_connections;
+    stack
+}
+
+/// What we can do, in the order of the configuration.
+#[must_use]
+pub fn capability(config: &Config) -> Capability {
+    let codecs = config.rtp.codecs.iter().flat_map(|name| {
+        registry::SPECS.iter().filter(move |spec| spec.name.eq_ignore_ascii_case(name)).map(|spec| CodecOffer {
+            name: spec.name.to_owned(),
+            clock_hz: spec.clock_hz,
+            channels: spec.channels,
+            static_payload_type: spec.static_payload_type,
+            fmtp: Some(spec.fmtp.to_owned()).filter(|fmtp| !fmtp.is_empty()),
+        })
+    });
+    Capability {
+        codecs: codecs.collect(),
+        telephone_event: true,
+        comfort_noise: true,
+        ptime_ms: config.rtp.ptime_ms,
+        rtcp_mux: true,
+        preference: Preference::Ours,
+    }
+}
+
+/// The key in a SIP INFO body: `Signal=5` (application/dtmf-relay) or the bare key (application/dtmf).
+#[must_use]
+pub fn info_digit(content_type: &str, body: &[u8]) -> Option<char> {
+    let text = std::str::from_utf8(body).ok()?;
+    let value = match content_type {
+        "application/dtmf-relay" => text.lines().find_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("signal").then_some(value)
+        })?,
+        "application/dtmf" => text,
+        _ => return None,
+    };
+    let key = match value.trim() {
+        "10" => '*',
+        "11" => '#',
+        "12" => 'A',
+        "13" => 'B',
+        "14" => 'C',
+        "15" => 'D',
+        single if single.chars().count() == 1 => single.chars().next()?.to_ascii_uppercase(),
+        _ => return None,
+    };
+    matches!(key, '0'..='9' | '*' | '#' | 'A'..='D').then_some(key)
+}
+
+/// The user part of a URI, unescaped, in lower case; of `tel:` the number.
+#[must_use]
+pub fn user_of(uri: &str) -> String {
+    let Some((_, rest)) = uri.split_once(':') else { return String::new() };
+    let user = match rest.split_once('@') {
+        Some((user, _)) => user,
+        None if uri.starts_with("tel:") => rest,
+        None => return String::new(),
+    };
+    let user = user.split([':', ';']).next().unwrap_or_default();
+    unescape(user).to_lowercase()
+}
+
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = after.get(..2).filter(|_| first == b'%').and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn direction(direction: sip::sdp::Direction) -> Direction {
+    match (direction.sends(), direction.receives()) {
+        (true, true) => Direction::SendRecv,
+        (true, false) => Direction::SendOnly,
+        (false, true) => Direction::RecvOnly,
+        (false, false) => Direction::Inactive,
+    }
+}
+
+fn not_acceptable(code: u16, detail: String) -> Refusal {
+    let mut refusal = Refusal::new(code, EndReason::NotAcceptable);
+    refusal.end.detail = detail;
+    refusal
+}
+
+fn fallback(remote: IpAddr) -> IpAddr {
+    if remote.is_loopback() { remote } else { IpAddr::V4(Ipv4Addr::LOCALHOST) }
+}
+
+/// From the system's entropy, by way of the standard library's hash keys.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_by_info_in_both_usual_forms() {
+        assert_eq!(info_digit("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n"), Some('5'));
+        assert_eq!(info_digit("application/dtmf-relay", b"Duration=160\r\nsignal = #\r\n"), Some('#'));
+        assert_eq!(info_digit("application/dtmf", b"11"), Some('#'));
+        assert_eq!(info_digit("application/dtmf", b" a\r\n"), Some('A'));
+        for (content_type, body) in [
+            ("application/dtmf-relay", &b"Duration=160"[..]),
+            ("application/dtmf", b"55"),
+            ("application/dtmf", b""),
+            ("application/dtmf", b"\xff"),
+            ("text/plain", b"5"),
+        ] {
+            assert_eq!(info_digit(content_type, body), None);
+        }
+    }
+
+    #[test]
+    fn the_number_called_is_read_out_of_any_uri() {
+        for (uri, user) in [
+            ("sip:Agent@host", "agent"),
+            ("sip:echo:secret@host;transport=tcp", "echo"),
+            ("sips:%65cho@[::1]:5061", "echo"),
+            ("sip:desk;isub=1@host", "desk"),
+            ("tel:+1555;phone-context=x", "+1555"),
+            ("sip:host", ""),
+            ("nonsense", ""),
+            ("sip:%zz@host", "%zz"),
+            ("sip:%4@host", "%4"),
+        ] {
+            assert_eq!(user_of(uri), user, "{uri}");
+        }
+    }
+}

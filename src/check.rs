@@ -1,0 +1,145 @@
+//! `omnivox check`: configuration, folders, ports, agents with their models and providers; for each fault what to do.
+
+use std::collections::HashMap;
+use std::net::{TcpListener, UdpSocket};
+use std::process::ExitCode;
+
+use agent::registry::Registry;
+use clap::Args;
+use serde::Serialize;
+
+use crate::agents::Agents;
+use crate::config::{Config, SipTransport, Sources};
+
+/// Arguments of `omnivox check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Prints the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works, with something missed.
+    Note,
+    /// `serve` would not work.
+    Fault,
+}
+
+/// One finding.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was found, and what to do about it.
+    pub says: String,
+}
+
+/// Checks everything that can be checked without taking a call. The exit code is 0 when nothing is at fault.
+///
+/// # Errors
+/// The findings cannot be printed.
+pub async fn run(args: CheckArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let findings = tokio::task::spawn_blocking({
+        let sources = sources.clone();
+        move || findings(&sources)
+    })
+    .await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for finding in &findings {
+            let mark = match finding.verdict {
+                Verdict::Ok => "ok   ",
+                Verdict::Note => "note ",
+                Verdict::Fault => "FAULT",
+            };
+            println!("{mark}  {}: {}", finding.what, finding.says);
+        }
+    }
+    let is_faulty = findings.iter().any(|finding| finding.verdict == Verdict::Fault);
+    Ok(if is_faulty { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn findings(sources: &Sources) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut tell = |what: &str, verdict, says: String| found.push(Finding { what: what.to_owned(), verdict, says });
+    let config = match Config::load(sources) {
+        Ok(config) => config,
+        Err(fault) => {
+            tell("configuration", Verdict::Fault, fault.to_string());
+            return found;
+        }
+    };
+    let file = sources.file.as_ref().map_or("no file, defaults".to_owned(), |path| path.display().to_string());
+    tell("configuration", Verdict::Ok, file);
+    match check_folder(&config) {
+        Ok(()) => tell("data.dir", Verdict::Ok, config.data.dir.display().to_string()),
+        Err(fault) => tell("data.dir", Verdict::Fault, format!("cannot write {}: {fault}. Set data.dir to a folder that can be written", config.data.dir.display())),
+    }
+    check_ports(&config, &mut tell);
+    check_agents(&config, &mut tell);
+    found
+}
+
+fn check_folder(config: &Config) -> std::io::Result<()> {
+    std::fs::create_dir_all(&config.data.dir)?;
+    let probe = config.data.dir.join(".check");
+    std::fs::write(&probe, b"x")?;
+    std::fs::remove_file(probe)
+}
+
+fn check_ports(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    for listen in &config.sip.listen {
+        let bound = match listen.transport {
+            SipTransport::Udp => UdpSocket::bind(listen.addr).map(drop),
+            SipTransport::Tcp => TcpListener::bind(listen.addr).map(drop),
+        };
+        match bound {
+            Ok(()) => tell("sip.listen", Verdict::Ok, format!("{listen} is free")),
+            Err(fault) => tell("sip.listen", Verdict::Fault, format!("{listen}: {fault}. Stop what uses it (ss -lnp), or set sip.listen")),
+        }
+    }
+    match TcpListener::bind(config.http.listen) {
+        Ok(_) => tell("http.listen", Verdict::Ok, format!("{} is free", config.http.listen)),
+        Err(fault) => tell("http.listen", Verdict::Fault, format!("{}: {fault}. Stop what uses it (ss -lnp), or set http.listen", config.http.listen)),
+    }
+    let reserved = media::Media::start(crate::call::sound::media_config(config)).and_then(|media| {
+        let port = media.reserve().map(|port| port.rtp_port());
+        media.shutdown();
+        port
+    });
+    match reserved {
+        Ok(port) => {
+            let calls = (config.rtp.ports.last - config.rtp.ports.first).div_ceil(2);
+            tell("rtp.ports", Verdict::Ok, format!("{}: room for {calls} calls, {port} is free", config.rtp.ports));
+        }
+        Err(fault) => tell("rtp.ports", Verdict::Fault, fault.to_string()),
+    }
+}
+
+fn check_agents(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    let agents = match Agents::load(config, Registry::built_in(), HashMap::new()) {
+        Ok(agents) => agents,
+        Err(fault) => return tell("agents", Verdict::Fault, format!("{fault:#}")),
+    };
+    for name in agents.names() {
+        let what = format!("agent {name}");
+        match agents.build(&name) {
+            Ok(agent) => {
+                tell(&what, Verdict::Ok, format!("takes calls to sip:{name}@"));
+                for note in &agent.notes {
+                    tell(&what, Verdict::Note, note.clone());
+                }
+            }
+            Err(fault) => tell(&what, Verdict::Fault, format!("{fault:#}")),
+        }
+    }
+}

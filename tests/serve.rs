@@ -1,0 +1,130 @@
+//! `serve` as a process: start, numbers, records, metrics, stop, and what it says when it cannot start.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::process::Command;
+
+use common::{OMNIVOX, Server, free_port, omnivox, speech, told};
+
+#[test]
+fn what_is_said_to_the_echo_comes_back_and_the_call_is_recorded() {
+    let server = Server::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let question = speech(folder.path(), "slt", "The quick brown fox jumps over the lazy dog.");
+    let heard = folder.path().join("heard.wav");
+    let output = omnivox(
+        folder.path(),
+        &["call", &server.uri("echo"), "--play", question.to_str().unwrap(), "--record", heard.to_str().unwrap(), "--json"],
+    );
+    assert!(output.status.success(), "{}", told(&output));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["end"]["class"], "ok");
+    assert_eq!(said["media"]["lost"], 0);
+    let mut reader = hound::WavReader::open(&heard).unwrap();
+    assert_eq!(reader.spec().channels, 2);
+    let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+    let energy = |channel: usize| samples.iter().skip(channel).step_by(2).map(|&s| f64::from(s).powi(2)).sum::<f64>();
+    let ratio_db = 10.0 * (energy(0) / energy(1)).log10();
+    assert!(ratio_db.abs() < 1.5, "the echo is as loud as what was said, not {ratio_db:.1} dB off");
+    let record = &server.wait_for_records(1)[0];
+    assert_eq!(record["target"], "echo");
+    assert_eq!(record["end"]["reason"], "caller_hung_up");
+    assert_eq!(record["media"]["lost"], 0);
+    assert!(record["duration_ms"].as_u64().unwrap() > 1_000);
+    let (code, metrics) = server.get("/metrics");
+    assert_eq!(code, 200);
+    assert!(metrics.contains("omnivox_calls_total{class=\"ok\",reason=\"caller_hung_up\"} 1"), "{metrics}");
+    assert_eq!(server.get("/healthz"), (200, "ok\n".to_owned()));
+    server.stop();
+}
+
+#[test]
+fn the_built_in_numbers_do_what_they_are_for() {
+    let server = Server::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let bye = omnivox(folder.path(), &["call", &server.uri("bye"), "--json"]);
+    assert!(bye.status.success(), "{}", told(&bye));
+    let said: serde_json::Value = serde_json::from_slice(&bye.stdout).unwrap();
+    assert_eq!(said["end"]["reason"], "far_side_hung_up");
+    let ring = omnivox(folder.path(), &["call", &server.uri("ring"), "--answer-within", "1", "--json"]);
+    assert!(!ring.status.success(), "an unanswered call is no success");
+    let said: serde_json::Value = serde_json::from_slice(&ring.stdout).unwrap();
+    assert_eq!(said["end"]["reason"], "no_answer");
+    let nobody = omnivox(folder.path(), &["call", &server.uri("nobody"), "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&nobody.stdout).unwrap();
+    assert_eq!(said["end"]["detail"].as_str().unwrap().split(' ').next(), Some("404"));
+    let ends: Vec<String> =
+        server.wait_for_records(3).iter().map(|record| record["end"]["reason"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ends, ["agent_hung_up", "caller_cancelled", "unknown_number"]);
+    server.stop();
+}
+
+#[test]
+fn a_stop_lets_running_calls_finish_and_refuses_new_ones() {
+    let server = Server::start(&["calls.drain_s=20"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = common::Running::start(Command::new(OMNIVOX).args(["call", &server.uri("echo"), "--duration", "3", "--json"]));
+    common::wait_for(
+        "the call to be up",
+        common::PATIENCE,
+        || server.get("/metrics").1.contains("omnivox_calls 1").then_some(()),
+        || running.stderr(),
+    );
+    server.process.signal("TERM");
+    common::wait_for("the stop", common::PATIENCE, || (server.get("/readyz").0 == 503).then_some(()), || server.process.stderr());
+    let refused = omnivox(folder.path(), &["call", &server.uri("echo"), "--json"]);
+    assert!(told(&refused).contains("503"), "{}", told(&refused));
+    assert!(running.wait(common::PATIENCE).success(), "the running call went on to its end: {}", running.stderr());
+    server.stop_signalled();
+}
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do() {
+    let server = Server::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    for (set, key) in [
+        (format!("sip.listen=udp:{}", server.sip), "sip.listen"),
+        (format!("http.listen={}", server.http), "http.listen"),
+    ] {
+        let free = format!("sip.listen=udp:127.0.0.1:{}", free_port());
+        let output = omnivox(folder.path(), &["serve", "--set", &free, "--set", "http.listen=127.0.0.1:0", "--set", &set]);
+        assert!(!output.status.success());
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(message.contains("in use") && message.contains(key), "{message}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_wrong_configuration_is_told_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bad.toml"), "[sip]\nlissten = []\n").unwrap();
+    for (arguments, expected) in [
+        (vec!["serve", "--config", "bad.toml"], "did you mean `sip.listen`"),
+        (vec!["serve", "--config", "absent.toml"], "absent.toml"),
+        (vec!["serve", "--set", "rtp.ptime_ms=7"], "rtp.ptime_ms"),
+        (vec!["serve", "--set", "agents.default=nobody"], "agents.default"),
+        (vec!["serve", "--set", "log.level=loud=x=y"], "log.level"),
+        (vec!["serve", "--set", "data.dir=/proc/nowhere"], "data.dir"),
+        (vec!["call", "nobody"], "write sip:USER@HOST"),
+        (vec!["call", "sip:echo@127.0.0.1", "--play", "absent.wav"], "absent.wav"),
+    ] {
+        let output = omnivox(folder.path(), &arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+        assert!(!message.contains("panicked"), "{message}");
+    }
+}
+
+#[test]
+fn logs_hold_no_numbers_and_no_words_unless_asked_to() {
+    let server = Server::start(&["log.level=debug"]);
+    let folder = tempfile::tempdir().unwrap();
+    let output = omnivox(folder.path(), &["call", &server.uri("bye"), "--from", "alice-4711", "--json"]);
+    assert!(output.status.success(), "{}", told(&output));
+    server.wait_for_records(1);
+    let log = server.stop();
+    assert!(!log.contains("alice-4711"), "the caller's number stands in the log:\n{log}");
+}
