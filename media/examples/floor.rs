@@ -16,6 +16,7 @@
 //! | `uring` | a socket per call, io_uring: multishot receive into provided buffers, sends submitted together |
 //! | `uring-1ms` | the same, looking once a millisecond |
 //! | `worker` | this package: echo legs through latch, jitter buffer, both readers, decoder and encoder |
+//! | `talk` | this package: talking legs, each with a task that hears (with the speech gate) and says what it heard |
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "floor/load.rs"]
@@ -28,10 +29,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use codecs::registry;
-use media::{LegConfig, LegMode, LegPort, Media, MediaConfig};
+use media::{LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const NAMES: [&str; 6] = ["epoll", "epoll-1ms", "mmsg", "uring", "uring-1ms", "worker"];
+const NAMES: [&str; 7] = ["epoll", "epoll-1ms", "mmsg", "uring", "uring-1ms", "worker", "talk"];
 
 /// A running echo server: where to send, which thread does the work, and how to end it.
 struct Server {
@@ -67,6 +68,7 @@ fn main() {
                 "uring" => loops::uring(calls, None),
                 "uring-1ms" => loops::uring(calls, Some(Duration::from_millis(1))),
                 "worker" => worker(&peers),
+                "talk" => talk(&peers),
                 other => panic!("no loop named {other}: {NAMES:?}"),
             };
             let report = load::run(sockets, &server.addrs, server.thread_id, Duration::from_secs(seconds));
@@ -87,24 +89,20 @@ fn main() {
     }
 }
 
-/// Echo legs on one worker of this package.
-fn worker(peers: &[SocketAddr]) -> Server {
+/// An engine with one worker, a leg to each of `peers`, and the worker's thread.
+fn legs(peers: &[SocketAddr], mode: LegMode) -> (Media, Vec<SocketAddr>, Vec<LegPort>, i32) {
     let before = thread_ids();
-    let rss_before = rss_bytes();
     let config = MediaConfig { bind: LOOPBACK, ports: 20_000..=29_999, ..MediaConfig::default() };
     let media = Media::start(config).expect("media starts");
     let codec = registry::by_static_payload_type(0).expect("PCMU").params();
     let mut addrs = Vec::new();
-    let legs: Vec<LegPort> = peers
-        .iter()
-        .enumerate()
-        .map(|(call, peer)| {
-            let port = media.reserve().expect("a port");
-            addrs.push(port.rtp_addr());
-            let config = LegConfig { remote: Some(*peer), seed: call as u64, ..LegConfig::new(codec.clone(), 0, LegMode::Echo) };
-            media.open(port, config).expect("a leg")
-        })
-        .collect();
+    let legs = peers.iter().enumerate().map(|(call, peer)| {
+        let port = media.reserve().expect("a port");
+        addrs.push(port.rtp_addr());
+        let config = LegConfig { remote: Some(*peer), seed: call as u64, ..LegConfig::new(codec.clone(), 0, mode) };
+        media.open(port, config).expect("a leg")
+    });
+    let legs = legs.collect();
     let thread_id = loop {
         let found = thread_ids().into_iter().find(|(id, name)| name.starts_with("media-") && !before.contains_key(id));
         if let Some((id, _)) = found {
@@ -112,16 +110,64 @@ fn worker(peers: &[SocketAddr]) -> Server {
         }
         std::thread::yield_now();
     };
+    (media, addrs, legs, thread_id)
+}
+
+/// Echo legs on one worker of this package.
+fn worker(peers: &[SocketAddr]) -> Server {
+    let (media, addrs, legs, thread_id) = legs(peers, LegMode::Echo);
     let stop = Box::new(move || {
         let stats = media.stats();
-        let grown = rss_bytes().saturating_sub(rss_before) / legs.len().max(1);
-        let (lost, late): (u64, u64) =
+        let (lost, late) =
             legs.iter().map(LegPort::stats).fold((0, 0), |sum, leg| (sum.0 + leg.lost, sum.1 + leg.late));
         media.shutdown();
         drop(legs);
         format!(
-            "rounds {}, overruns {}, longest {} us, lost {lost}, late {late}, rss a leg {grown} B",
+            "rounds {}, overruns {}, longest {} us, lost {lost}, late {late}",
             stats.rounds, stats.overruns, stats.longest_round_us
+        )
+    });
+    Server { addrs, thread_id, stop }
+}
+
+/// Talking legs on one worker, each with a task that says what it hears.
+fn talk(peers: &[SocketAddr]) -> Server {
+    let (media, addrs, legs, thread_id) = legs(peers, LegMode::Talk);
+    let tasks: Vec<_> = legs
+        .into_iter()
+        .map(|mut leg| {
+            tokio::spawn(async move {
+                let mut waits_us = Vec::new();
+                loop {
+                    match leg.next().await {
+                        LegEvent::Ear(frame) => {
+                            waits_us.push(frame.arrived.elapsed().as_micros() as u64);
+                            leg.say(frame.samples());
+                        }
+                        LegEvent::Closed => break (waits_us, leg.stats()),
+                        _ => {}
+                    }
+                }
+            })
+        })
+        .collect();
+    let stop = Box::new(move || {
+        let rounds = media.stats();
+        media.shutdown();
+        let (mut waits_us, mut dropped) = (Vec::new(), 0);
+        for task in tasks {
+            let (waits, stats) = tokio::runtime::Handle::current().block_on(task).expect("a task ends");
+            waits_us.extend(waits);
+            dropped += stats.ear_ring_drops;
+        }
+        waits_us.sort_unstable();
+        let quantile = |q: f64| waits_us.get((waits_us.len() as f64 * q) as usize).copied().unwrap_or(0);
+        format!(
+            "worker to task p50 {} us, p99 {} us, frames dropped {dropped}, overruns {}, longest {} us",
+            quantile(0.5),
+            quantile(0.99),
+            rounds.overruns,
+            rounds.longest_round_us
         )
     });
     Server { addrs, thread_id, stop }
@@ -136,11 +182,6 @@ fn thread_ids() -> HashMap<i32, String> {
             Some((id, std::fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned()))
         })
         .collect()
-}
-
-fn rss_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4_096
 }
 
 fn raise_file_limit() {
