@@ -5,7 +5,7 @@
 //! (µ-law) or 13 bits (A-law) of the Recommendation by truncation in one's complement, so that
 //! positive and negative values come out symmetrical.
 //!
-//! An encoder is one byte of state; a decoder is its concealment: 1.7 KiB, most of it on the heap
+//! An encoder is one byte of state; a decoder is its concealment: 1.6 KiB, most of it on the heap
 //! (`tests/memory.rs` measures it).
 
 use crate::concealment::Concealer;

@@ -8,7 +8,7 @@
 //! 120 ms. Other multiples of 10 ms (RFC 7587, section 7 lets a peer ask for 30) are sent as
 //! several 10 ms frames in one packet.
 //!
-//! State is libopus's own, on the C heap: about 35 KiB for an encoder and 25 KiB for a decoder.
+//! State is libopus's own, on the C heap: about 36 KiB for an encoder and 18 KiB for a decoder (resident, measured with 500 of each).
 
 use crate::registry::OpusParams;
 use crate::{CodecError, Decoder, Encoder, SampleRate};
