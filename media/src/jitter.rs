@@ -8,7 +8,8 @@
 //! adaptive delay, the 97th percentile of what the network has shown lately, and grows or shrinks by whole frames,
 //! in quiet where it can.
 //!
-//! Both see one timeline ([`Frame::position`], in ticks since the first packet) that only goes forward. A timestamp
+//! Both see one timeline ([`Frame::position`], in ticks since the first packet). It goes forward with the packets;
+//! the ear's makes a step of 20 ms, in either direction, when the clocks of both sides have drifted apart by so much. A timestamp
 //! that jumps where the sequence does not is silence (DTX), not loss. Another SSRC, a sequence that leaps or a
 //! timestamp that contradicts the clock begin anew at once: the new packets are put behind the old ones by time of
 //! arrival, so that what is in the buffer is still heard. Drift between the two clocks moves the delay until a frame is dropped
@@ -570,6 +571,10 @@ impl Clock {
 
     fn us_to_ticks(&self, us: u64) -> u64 {
         us.saturating_mul(u64::from(self.hz)) / 1_000_000
+    }
+
+    fn signed_ticks(&self, us: i64) -> i64 {
+        us.saturating_mul(i64::from(self.hz)) / 1_000_000
     }
 
     fn ticks(&self, duration: Duration) -> u64 {

@@ -344,3 +344,52 @@ fn an_ear_that_was_away_goes_on_with_what_the_store_still_holds() {
     let heard = log.iter().filter(|(_, heard, _)| heard.is_some()).count() as u64;
     assert_eq!(stats.ear_lost + heard, 99 * 8 + 1, "what was passed over is counted: {stats:?}");
 }
+
+#[test]
+fn the_ears_timeline_follows_our_clock_and_not_the_peers() {
+    // 200 parts in a million for an hour: 720 ms
+    for spacing_us in [19_996u64, 20_004] {
+        let start = Instant::now();
+        let mut buffer = JitterBuffer::new(start, &ear_config());
+        let mut net = Netem::new(9, Path { jitter: ms(3), ..Path::clean() });
+        let mut talker = Talker::new(7, 1, 1);
+        let mut steps = 0;
+        let mut end = 0;
+        for n in 0..180_000u64 {
+            let sent_at = start + Duration::from_micros(spacing_us) * n as u32;
+            net.send(sent_at, &talker.packet());
+            while let Some((at, bytes)) = net.receive(sent_at) {
+                push(&mut buffer, at, &bytes, 160);
+                while let Some(Heard::Packet(frame)) = buffer.ear(at) {
+                    let sent_us = u64::from(number(frame.payload)) * spacing_us;
+                    let error_us = (frame.position * 125).abs_diff(sent_us);
+                    assert!(error_us < 45_000, "{error_us} us off after {n} packets");
+                    steps += u32::from(frame.position != end);
+                    end = frame.position + 160;
+                }
+            }
+        }
+        assert!((25..=45).contains(&steps), "{steps} steps");
+    }
+}
+
+#[test]
+fn a_path_that_becomes_slower_moves_the_timeline_once() {
+    let start = Instant::now();
+    let mut buffer = JitterBuffer::new(start, &ear_config());
+    let mut talker = Talker::new(7, 1, 1);
+    let mut steps = Vec::new();
+    let mut end = 0;
+    for n in 0..3_000u32 {
+        let slower = if n < 1_000 { ms(0) } else { ms(300) };
+        let now = start + ms(20) * n + slower;
+        push(&mut buffer, now, &talker.packet(), 160);
+        while let Some(Heard::Packet(frame)) = buffer.ear(now) {
+            if frame.position != end {
+                steps.push(frame.position as i64 - end as i64);
+            }
+            end = frame.position + 160;
+        }
+    }
+    assert_eq!(steps, [2_400], "300 ms");
+}

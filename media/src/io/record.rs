@@ -2,7 +2,7 @@
 //!
 //! A worker puts blocks into a bounded ring ([`RecordSink::push`]) and never waits: what does not fit is dropped and
 //! counted. The thread looks at all rings twenty times a second, aligns what came, appends it to the files and brings their
-//! headers up to date every half second, so that after a kill a file is whole up to its last second. A
+//! headers up to date five times a second, so that after a kill a file is whole up to its last second. A
 //! file that cannot be written ends its recording with an event; the call and the other recordings go on.
 
 use std::fs::File;
@@ -29,9 +29,9 @@ const MAX_WAITING: usize = 1_024;
 /// How often the thread looks at the rings.
 const ROUND: Duration = Duration::from_millis(50);
 /// How often a header is brought up to date.
-const HEADER_EVERY: Duration = Duration::from_millis(500);
-/// The later side has this long to come.
-const HOLD: Duration = Duration::from_millis(200);
+const HEADER_EVERY: Duration = Duration::from_millis(200);
+/// The later side has this long to come: what the network may become slower by, all at once.
+const HOLD: Duration = Duration::from_millis(400);
 /// How far both sides may lie apart.
 const WINDOW: Duration = Duration::from_secs(1);
 /// A leap of the timeline beyond this is a fault, no silence.
@@ -266,7 +266,7 @@ impl Recording {
 
     /// Leaves the file readable as far as it was written.
     fn fail(&mut self, error: &io::Error) {
-        // the header lies in space that the file has; should even this fail, the one from half a second ago stands
+        // the header lies in space that the file has; should even this fail, the one before stands
         let _ = self.file.write_all_at(&wav_header(self.rate_hz, self.samples), 0);
         self.tell(RecordEvent::Failed { path: self.path.clone(), reason: error.to_string() });
     }

@@ -16,6 +16,8 @@ pub(super) struct DelayEstimate {
     /// Smallest transit of this half window and of the one before.
     floor_us: Option<[i64; 2]>,
     half_began_us: u64,
+    /// The floor when the first half window had passed.
+    first_floor_us: Option<i64>,
     buckets: [u16; BUCKETS],
     total: u32,
     last_transit_us: i64,
@@ -29,6 +31,7 @@ impl DelayEstimate {
         DelayEstimate {
             floor_us: None,
             half_began_us: 0,
+            first_floor_us: None,
             buckets: [0; BUCKETS],
             total: 0,
             last_transit_us: 0,
@@ -67,6 +70,12 @@ impl DelayEstimate {
         self.floor_us.map_or(0, |[current, before]| current.min(before))
     }
 
+    /// How far the floor has moved since the stream's first seconds: the drift of the two clocks, and what the path has
+    /// become longer by.
+    pub(super) fn drift_us(&self) -> i64 {
+        self.first_floor_us.map_or(0, |first| self.floor_us() - first)
+    }
+
     /// Mean deviation of the packets' spacing.
     pub(super) fn jitter_us(&self) -> u32 {
         self.jitter_q4 >> 4
@@ -93,6 +102,7 @@ impl DelayEstimate {
     fn turn_window(&mut self, now_us: u64, transit_us: i64) {
         let Some([current, before]) = self.floor_us else { return };
         let floor = current.min(before);
+        self.first_floor_us.get_or_insert(floor);
         self.floor_us = Some([transit_us, current]);
         self.half_began_us = now_us;
         // where the floor rises, what was counted lies that much nearer to it

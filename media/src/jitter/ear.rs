@@ -1,12 +1,19 @@
 //! The ear: each packet the moment it is next in order, and a bounded wait for one that is missing.
+//!
+//! Its positions follow our clock, not the peer's: where the two have drifted apart by 20 ms, or the path has become so
+//! much longer or shorter for good, the timeline makes a step. A recording would otherwise come out of step with
+//! our own side, by a third of a second in an hour.
 
 use std::time::{Duration, Instant};
 
-use super::store::EAR;
+use super::store::{EAR, Slot};
 use super::{Core, Heard, JitterConfig};
 
 /// The wait in multiples of the mean deviation: reordering beyond it is rare, and the wait is speech unheard.
 const JITTER_FACTOR: u32 = 4;
+
+/// How far the peer's timeline may be off ours before it is put right.
+const MAX_DRIFT: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct Ear {
@@ -14,6 +21,8 @@ pub(super) struct Ear {
     next: u32,
     /// Where the last frame ended on the timeline.
     end: u64,
+    /// Ticks that our timeline is ahead of the peer's.
+    drift: i64,
     wait_min_us: u32,
     wait_max_us: u32,
 }
@@ -22,7 +31,8 @@ impl Ear {
     pub(super) fn new(config: &JitterConfig) -> Ear {
         let us = |duration: Duration| u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
         let wait_min_us = us(config.ear_wait_min);
-        Ear { enabled: config.ear, next: 0, end: 0, wait_min_us, wait_max_us: us(config.ear_wait_max).max(wait_min_us) }
+        let wait_max_us = us(config.ear_wait_max).max(wait_min_us);
+        Ear { enabled: config.ear, next: 0, end: 0, drift: 0, wait_min_us, wait_max_us }
     }
 
     pub(super) fn begin(&mut self, index: u32) {
@@ -50,13 +60,17 @@ impl Ear {
         let now_us = core.clock.us(now);
         if let Some(slot) = core.store.take(self.next, EAR) {
             self.next = self.next.wrapping_add(1);
-            self.end = self.end.max(slot.position + u64::from(slot.ticks));
+            if slot.ticks > 0 {
+                self.follow_drift(core);
+            }
+            let slot = self.on_our_timeline(slot);
+            self.end = slot.position + u64::from(slot.ticks);
             return Some(Heard::Packet(core.frame(&slot, now_us)));
         }
         if self.due_us(core, now_us)? > now_us as i64 {
             return None;
         }
-        let beyond = *core.beyond(self.next, EAR)?;
+        let beyond = self.on_our_timeline(*core.beyond(self.next, EAR)?);
         let index = self.next;
         let end = self.end;
         self.next = index.wrapping_add(1);
@@ -64,6 +78,17 @@ impl Ear {
         let loss = core.loss(index, end, beyond, now_us);
         self.end += u64::from(loss.ticks);
         Some(Heard::Lost(loss))
+    }
+
+    fn follow_drift(&mut self, core: &Core) {
+        let drift = core.clock.signed_ticks(core.delay.drift_us());
+        if drift.abs_diff(self.drift) >= core.clock.ticks(MAX_DRIFT) {
+            self.drift = drift;
+        }
+    }
+
+    fn on_our_timeline(&self, slot: Slot) -> Slot {
+        Slot { position: slot.position.saturating_add_signed(self.drift), ..slot }
     }
 
     pub(super) fn wake(&self, core: &Core, now: Instant) -> Option<Instant> {
