@@ -155,7 +155,8 @@ impl TestLine {
         out.resize(samples, 0);
         let audible = level_dbov(&out) > AUDIBLE_DB;
         if audible {
-            self.agent_spoke = true;
+            // What is left of a prompt under the caller's speech is no answer to it.
+            self.agent_spoke = self.saying.is_empty();
             // Pauses between sentences do not count.
             if self.now_ms - self.last_audible > 500.0 {
                 self.agent_since = self.now_ms;
