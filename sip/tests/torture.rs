@@ -10,12 +10,14 @@ mod second_opinion;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use bytes::Bytes;
 use second_opinion::Opinion;
 use serde::Deserialize;
+use sip::endpoint::{FlowId, Output};
 use sip::stream::StreamFramer;
-use sip::{Limits, Message, ParseError};
+use sip::{Endpoint, EndpointConfig, Event, Limits, Message, Method, ParseError, Source, Transport};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +127,49 @@ fn every_message_meets_its_verdict_on_a_stream_however_it_is_cut() {
             assert_eq!(framer.is_broken(), line.closes, "{context}");
         }
     }
+}
+
+/// What the endpoint makes of each: the codes that it sends, and whether it rings.
+#[test]
+fn the_endpoint_answers_each_message_with_its_code() {
+    for line in manifest() {
+        let data = case(&line.name);
+        let message = Message::parse_datagram(data, &Limits::default());
+        let is_invite = message.as_ref().is_ok_and(|m| m.method() == Some(&Method::Invite));
+        let (codes, rings) = answered(message);
+        let expected = match (&line.expect, &line.server) {
+            (Verdict::Code(code), _) | (_, Some(code)) => vec![*code],
+            (Verdict::Word(word), None) if word == "accept" && is_invite => vec![100],
+            _ => vec![],
+        };
+        let codes: Vec<u16> = codes.into_iter().filter(|c| *c > 100 || expected == [100]).collect();
+        assert_eq!(codes, expected, "{}", line.name);
+        assert_eq!(rings, expected == [100], "{}", line.name);
+    }
+}
+
+/// The status codes that a fresh endpoint answers with, and whether it tells of a call.
+fn answered(message: Result<Message, ParseError>) -> (Vec<u16>, bool) {
+    let mut endpoint = Endpoint::new(EndpointConfig::default(), 4475);
+    let source = Source {
+        transport: Transport::Udp,
+        remote: "192.0.2.99:5060".parse().unwrap(),
+        local: "192.0.2.1:5060".parse().unwrap(),
+        flow: FlowId(1),
+    };
+    endpoint.receive(Instant::now(), source, message);
+    let (mut codes, mut rings) = (Vec::new(), false);
+    while let Some(output) = endpoint.poll() {
+        match output {
+            Output::Send { bytes, .. } => {
+                // By its text: the answer to a malformed request repeats what is malformed in it.
+                let line = std::str::from_utf8(&bytes[..12]).unwrap();
+                codes.push(line.strip_prefix("SIP/2.0 ").unwrap()[..3].parse().unwrap());
+            }
+            Output::Event(event) => rings |= matches!(event, Event::Incoming { .. }),
+        }
+    }
+    (codes, rings)
 }
 
 #[test]
