@@ -485,9 +485,8 @@ fn short(at: usize) -> u16 {
 
 /// Each parameter of `a` that must match is in `b` with the same value (RFC 3261 section 19.1.4).
 fn params_agree(a: Params<'_>, b: Params<'_>) -> bool {
-    let same = |a: Option<&str>, b: Option<&str>| {
-        unescape(a.unwrap_or("")).eq_ignore_ascii_case(&unescape(b.unwrap_or("")))
-    };
+    let same =
+        |a: Option<&str>, b: Option<&str>| unescape(a.unwrap_or("")).eq_ignore_ascii_case(&unescape(b.unwrap_or("")));
     a.iter().all(|(name, value)| {
         let mut others = b.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).peekable();
         if others.peek().is_none() {

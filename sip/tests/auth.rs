@@ -32,7 +32,9 @@ fn answers_rfc_2617s_example() {
     let request = Signed { method: "GET", uri: "/dir/index.html", body: b"" };
     let answer = challenge.answer(&credentials("Mufasa", "Circle Of Life"), &request, "0a4f113b", 1);
     assert_eq!(response_of(&answer), "6629fae49393a05397450978507c4ef1");
-    assert!(answer.contains(r#"opaque="5ccc069c403ebaf9f0171e9517f40e41""#) && answer.contains("qop=auth, nc=00000001"));
+    assert!(
+        answer.contains(r#"opaque="5ccc069c403ebaf9f0171e9517f40e41""#) && answer.contains("qop=auth, nc=00000001")
+    );
 }
 
 /// RFC 7616 section 3.9.1.
@@ -101,7 +103,10 @@ fn several_challenges_in_one_line_are_told_apart() {
 fn each_realm_is_answered_once_with_its_strongest_algorithm() {
     let response = unauthorized(&[
         (Name::WwwAuthenticate, r#"Digest realm="a", nonce="1", algorithm=MD5"#),
-        (Name::WwwAuthenticate, r#"Digest realm="a", nonce="2", algorithm=SHA-256, Digest realm="a", nonce="3", algorithm=SHA-256"#),
+        (
+            Name::WwwAuthenticate,
+            r#"Digest realm="a", nonce="2", algorithm=SHA-256, Digest realm="a", nonce="3", algorithm=SHA-256"#,
+        ),
         (Name::ProxyAuthenticate, r#"Digest realm="p", nonce="4""#),
     ]);
     let request = Signed { method: "INVITE", uri: "sip:a@b", body: b"" };

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sip::negotiate::{
-    Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, TelephoneEvent, accept_answer,
-    answer, offer, reoffer, settle_version,
+    Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, TelephoneEvent,
+    accept_answer, answer, offer, reoffer, settle_version,
 };
 use sip::sdp::{Direction, Session};
 
@@ -29,7 +29,13 @@ fn caps() -> Capability {
 }
 
 fn local() -> LocalMedia {
-    LocalMedia { addr: "192.0.2.7".parse().unwrap(), port: 10_000, session_id: 77, version: 1, direction: Direction::SendRecv }
+    LocalMedia {
+        addr: "192.0.2.7".parse().unwrap(),
+        port: 10_000,
+        session_id: 77,
+        version: 1,
+        direction: Direction::SendRecv,
+    }
 }
 
 /// A description with this behind `v=`, `o=`, `s=`; `c=` and `t=` unless it brings its own.
@@ -54,9 +60,8 @@ fn line(session: &Session, index: usize) -> String {
 
 #[test]
 fn the_first_codec_of_ours_that_they_offer_is_taken_with_its_companions() {
-    let Negotiated { answer, media } = agreed(
-        "m=audio 4000 RTP/AVP 0 8 9 101 13\na=rtpmap:101 telephone-event/8000\na=fmtp:101 0-16\na=ptime:30",
-    );
+    let Negotiated { answer, media } =
+        agreed("m=audio 4000 RTP/AVP 0 8 9 101 13\na=rtpmap:101 telephone-event/8000\na=fmtp:101 0-16\na=ptime:30");
     assert_eq!(
         answer.to_string(),
         "v=0\r\no=- 77 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\nm=audio 10000 RTP/AVP 9 101 13\r\n\
@@ -123,14 +128,17 @@ fn one_audio_is_taken_and_every_other_section_refused_in_place() {
     );
     assert_eq!((media.media_index, media.remote.port()), (3, 5004));
     let lines: Vec<_> = (0..6).map(|i| line(&answer, i)).collect();
-    assert_eq!(lines, [
-        "m=video 0 RTP/AVP 31",
-        "m=audio 0 RTP/SAVP 0",
-        "m=audio 0 RTP/AVP 0",
-        "m=audio 10000 RTP/AVP 0",
-        "m=audio 0 RTP/AVP 0",
-        "m=application 0 TCP/MRCPv2 1"
-    ]);
+    assert_eq!(
+        lines,
+        [
+            "m=video 0 RTP/AVP 31",
+            "m=audio 0 RTP/SAVP 0",
+            "m=audio 0 RTP/AVP 0",
+            "m=audio 10000 RTP/AVP 0",
+            "m=audio 0 RTP/AVP 0",
+            "m=application 0 TCP/MRCPv2 1"
+        ]
+    );
 }
 
 #[test]
@@ -140,7 +148,10 @@ fn each_reason_for_488_is_told_apart() {
     assert_eq!(refused("a=x"), NegotiateError::NoAudio);
     assert_eq!(refused("m=audio 4000 RTP/AVP 18 4"), NegotiateError::NoCommonCodec);
     assert_eq!(refused("m=audio 4000 RTP/SAVP 0"), NegotiateError::UnsupportedTransport("RTP/SAVP".into()));
-    assert_eq!(refused("m=audio 9 UDP/TLS/RTP/SAVPF 111"), NegotiateError::UnsupportedTransport("UDP/TLS/RTP/SAVPF".into()));
+    assert_eq!(
+        refused("m=audio 9 UDP/TLS/RTP/SAVPF 111"),
+        NegotiateError::UnsupportedTransport("UDP/TLS/RTP/SAVPF".into())
+    );
     for address in ["pbx.example.com", "224.2.1.1/127", "255.255.255.255"] {
         assert_eq!(refused(&format!("m=audio 4000 RTP/AVP 0\nc=IN IP4 {address}")), NegotiateError::BadAddress);
     }
@@ -169,7 +180,10 @@ fn directions_are_mirrored_from_either_level_and_met_with_ours() {
         assert!(answer.to_string().contains(&format!("a={}\r\n", expected.as_str())));
     }
     let listening = LocalMedia { direction: Direction::RecvOnly, ..local() };
-    assert_eq!(answer(&listening, &caps(), &sdp("m=audio 4000 RTP/AVP 0")).unwrap().media.direction, Direction::RecvOnly);
+    assert_eq!(
+        answer(&listening, &caps(), &sdp("m=audio 4000 RTP/AVP 0")).unwrap().media.direction,
+        Direction::RecvOnly
+    );
 }
 
 #[test]
@@ -208,8 +222,15 @@ fn an_offer_names_all_we_have_best_first() {
     let text = offer(&local(), &caps()).to_string();
     assert!(text.contains("m=audio 10000 RTP/AVP 96 9 0 8 13 97 101\r\n"), "{text}");
     for attribute in [
-        "rtpmap:96 opus/48000/2", "fmtp:96 useinbandfec=1", "rtpmap:9 G722/8000", "rtpmap:97 telephone-event/48000",
-        "fmtp:97 0-15", "rtpmap:101 telephone-event/8000", "ptime:20", "sendrecv", "rtcp-mux",
+        "rtpmap:96 opus/48000/2",
+        "fmtp:96 useinbandfec=1",
+        "rtpmap:9 G722/8000",
+        "rtpmap:97 telephone-event/48000",
+        "fmtp:97 0-15",
+        "rtpmap:101 telephone-event/8000",
+        "ptime:20",
+        "sendrecv",
+        "rtcp-mux",
     ] {
         assert!(text.contains(&format!("a={attribute}\r\n")), "{attribute}");
     }
@@ -228,7 +249,8 @@ fn our_own_answer_to_our_own_offer_is_accepted_and_both_agree() {
 #[test]
 fn an_answer_may_give_a_codec_another_number_than_we_did() {
     let offered = offer(&local(), &caps());
-    let answered = sdp("m=audio 4000 RTP/AVP 111 110\na=rtpmap:111 opus/48000/2\na=rtpmap:110 telephone-event/48000\na=recvonly");
+    let answered =
+        sdp("m=audio 4000 RTP/AVP 111 110\na=rtpmap:111 opus/48000/2\na=rtpmap:110 telephone-event/48000\na=recvonly");
     let choice = accept_answer(&offered, &answered, &caps()).unwrap();
     assert_eq!((choice.payload_type_send, choice.payload_type_recv), (111, 96));
     let event = choice.telephone_event.unwrap();
@@ -248,7 +270,10 @@ fn answers_that_do_not_match_are_refused() {
     assert_eq!(error("m=audio 4000 RTP/SAVP 0"), NegotiateError::UnsupportedTransport("RTP/SAVP".into()));
     let small = Capability { codecs: caps().codecs.split_off(2), ..caps() };
     let narrow = offer(&local(), &small);
-    assert_eq!(accept_answer(&narrow, &sdp("m=audio 4000 RTP/AVP 9"), &caps()).unwrap_err(), NegotiateError::NoCommonCodec);
+    assert_eq!(
+        accept_answer(&narrow, &sdp("m=audio 4000 RTP/AVP 9"), &caps()).unwrap_err(),
+        NegotiateError::NoCommonCodec
+    );
 }
 
 #[test]

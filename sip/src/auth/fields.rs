@@ -66,7 +66,8 @@ pub(super) fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let text = trim(text);
     let len = text.bytes().take_while(|&b| is_token_byte(b)).count();
     let (scheme, rest) = text.split_at_checked(len)?;
-    (!scheme.is_empty() && (rest.is_empty() || rest.starts_with([' ', '\t', ',']))).then_some((scheme, trim_start(rest)))
+    (!scheme.is_empty() && (rest.is_empty() || rest.starts_with([' ', '\t', ','])))
+        .then_some((scheme, trim_start(rest)))
 }
 
 /// How much of the text belongs to the challenge it starts in.

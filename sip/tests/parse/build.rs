@@ -30,7 +30,9 @@ fn a_built_request_reads_back_as_it_was_built() {
         assert_eq!(message.header_named("x-tenant"), Some("blue"));
         assert_eq!((message.body(), message.has_content_type("Application/SDP")), (&b"v=0\r\n"[..], true));
     }
-    assert!(built.bytes().starts_with(b"INVITE sip:bob@192.0.2.4 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;rport;branch="));
+    assert!(
+        built.bytes().starts_with(b"INVITE sip:bob@192.0.2.4 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;rport;branch=")
+    );
 }
 
 #[test]
@@ -52,10 +54,14 @@ fn nothing_that_is_put_into_a_header_starts_another() {
 
 #[test]
 fn an_answer_carries_what_8_2_6_says_and_one_tag() {
-    let request = read(&request_with(&["Via: SIP/2.0/UDP a;branch=z9hG4bK1\nVia: SIP/2.0/UDP b;branch=z9hG4bK2"])).unwrap();
+    let request =
+        read(&request_with(&["Via: SIP/2.0/UDP a;branch=z9hG4bK1\nVia: SIP/2.0/UDP b;branch=z9hG4bK2"])).unwrap();
     let answer = again(&request.response(486, "", Some("mine")).finish());
     assert_eq!((answer.code(), answer.reason()), (Some(486), "Busy Here"));
-    assert_eq!(answer.header_values(Name::Via).collect::<Vec<_>>(), ["SIP/2.0/UDP a;branch=z9hG4bK1", "SIP/2.0/UDP b;branch=z9hG4bK2"]);
+    assert_eq!(
+        answer.header_values(Name::Via).collect::<Vec<_>>(),
+        ["SIP/2.0/UDP a;branch=z9hG4bK1", "SIP/2.0/UDP b;branch=z9hG4bK2"]
+    );
     assert_eq!(answer.to().unwrap().tag(), Some("mine"));
     assert_eq!((answer.call_id(), answer.cseq().unwrap().number), ("c1", 1));
     let tagged = read(&request_with(&["To: <sip:b@example.com>;tag=theirs"])).unwrap();
@@ -72,9 +78,17 @@ fn received_and_rport_go_into_the_answers_top_via_only_where_they_must() {
     for (via, source, expected) in [
         ("SIP/2.0/UDP 192.0.2.1;branch=z", "192.0.2.1:7", "SIP/2.0/UDP 192.0.2.1;branch=z"),
         ("SIP/2.0/UDP 192.0.2.1;branch=z", "192.0.2.9:7", "SIP/2.0/UDP 192.0.2.1;branch=z;received=192.0.2.9"),
-        ("SIP/2.0/UDP pc.example.com;branch=z", "192.0.2.9:7", "SIP/2.0/UDP pc.example.com;branch=z;received=192.0.2.9"),
+        (
+            "SIP/2.0/UDP pc.example.com;branch=z",
+            "192.0.2.9:7",
+            "SIP/2.0/UDP pc.example.com;branch=z;received=192.0.2.9",
+        ),
         ("SIP/2.0/UDP h:9;rport;branch=z", "192.0.2.9:7", "SIP/2.0/UDP h:9;branch=z;received=192.0.2.9;rport=7"),
-        ("SIP/2.0/UDP 192.0.2.9;branch=z;rport", "192.0.2.9:7", "SIP/2.0/UDP 192.0.2.9;branch=z;received=192.0.2.9;rport=7"),
+        (
+            "SIP/2.0/UDP 192.0.2.9;branch=z;rport",
+            "192.0.2.9:7",
+            "SIP/2.0/UDP 192.0.2.9;branch=z;received=192.0.2.9;rport=7",
+        ),
         (
             "SIP/2.0/UDP h;rport=1;received=10.0.0.1;branch=z , SIP/2.0/TCP p;branch=y",
             "[2001:db8::5]:7",

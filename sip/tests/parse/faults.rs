@@ -27,10 +27,11 @@ fn each_single_header_standing_twice_is_refused() {
     for line in ["From: <sip:x>;tag=2", "t: <sip:x>", "i: x", "CSeq: 2 OPTIONS", "Max-Forwards: 1", "c: a/b", "l: 0"] {
         let twice = format!("{line}\nX-Last: 1");
         let text = request_with(&["Content-Type: a/b", "Content-Length: 0", &twice.replace("From", "f")]);
-        let (kind, code) = fault(&text.replace("CSeq: 2 OPTIONS", "CSeq: 1 OPTIONS\nCSeq: 2 OPTIONS").replace(
-            "Max-Forwards: 1\n",
-            "Max-Forwards: 70\nMax-Forwards: 1\n",
-        ));
+        let (kind, code) = fault(
+            &text
+                .replace("CSeq: 2 OPTIONS", "CSeq: 1 OPTIONS\nCSeq: 2 OPTIONS")
+                .replace("Max-Forwards: 1\n", "Max-Forwards: 70\nMax-Forwards: 1\n"),
+        );
         assert!(matches!(kind, ParseErrorKind::DuplicateHeader(_)), "{line}: {kind:?}");
         assert_eq!(code, Some(400));
     }

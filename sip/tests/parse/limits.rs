@@ -38,9 +38,10 @@ fn one_header_line_too_many_is_refused() {
 
 #[test]
 fn a_header_line_one_byte_too_long_is_refused_folded_or_not() {
-    for text in [request_with(&["X-A: 345678901234567890123456789012345678901234567890123456789012"]), request_with(&[
-        "X-A: 3456789012345678901234567890\n 234567890123456789012345678901",
-    ])] {
+    for text in [
+        request_with(&["X-A: 345678901234567890123456789012345678901234567890123456789012"]),
+        request_with(&["X-A: 3456789012345678901234567890\n 234567890123456789012345678901"]),
+    ] {
         let at = |max_header_bytes| verdict(&text, &Limits { max_header_bytes, ..Limits::default() });
         let lines = text.replace('\n', "\r\n");
         let bytes = lines.split("X-A").nth(1).unwrap().trim_end().len() + 3;
@@ -69,7 +70,8 @@ fn one_value_too_many_is_refused_in_contact_route_and_record_route() {
     let limits = Limits { max_values: 2, ..Limits::default() };
     for name in [Name::Contact, Name::Route, Name::RecordRoute] {
         assert!(verdict(&request_with(&[&format!("{name}: <sip:x>, <sip:y>")]), &limits).is_ok());
-        let (kind, _) = verdict(&request_with(&[&format!("{name}: <sip:x>, <sip:y>\n{name}: <sip:z>")]), &limits).unwrap_err();
+        let (kind, _) =
+            verdict(&request_with(&[&format!("{name}: <sip:x>, <sip:y>\n{name}: <sip:z>")]), &limits).unwrap_err();
         assert_eq!(kind, ParseErrorKind::TooManyValues { name, limit: 2 });
     }
 }

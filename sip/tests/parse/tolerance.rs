@@ -39,7 +39,8 @@ fn folded_lines_read_as_one_and_are_answered_without_folds() {
 
 #[test]
 fn any_method_and_any_uri_scheme_is_taken() {
-    let text = request_with(&["CSeq: 1 FROBNICATE"]).replace("OPTIONS sip:b@example.com", "FROBNICATE tel:+1-201-555-0123;x=y");
+    let text = request_with(&["CSeq: 1 FROBNICATE"])
+        .replace("OPTIONS sip:b@example.com", "FROBNICATE tel:+1-201-555-0123;x=y");
     let message = read(&text).unwrap();
     assert_eq!(message.method(), Some(&Method::Other("FROBNICATE".into())));
     let uri = message.uri().unwrap();
