@@ -92,6 +92,10 @@ pub struct Endpoint {
     wheel: TimerWheel,
     due: Vec<u64>,
     outputs: VecDeque<Output>,
+    /// Outputs polled since the start.
+    polled: u64,
+    /// 100 responses still in `outputs`: by transaction, the number of the output.
+    tryings: Vec<(Key, u64)>,
     refusing: bool,
     stats: EndpointStats,
 }
@@ -121,6 +125,8 @@ impl Endpoint {
             wheel: TimerWheel::default(),
             due: Vec::new(),
             outputs: VecDeque::new(),
+            polled: 0,
+            tryings: Vec::new(),
             refusing: false,
             stats: EndpointStats::default(),
         }
@@ -167,7 +173,12 @@ impl Endpoint {
 
     /// The next thing to do. To be asked until `None` after every call of another method.
     pub fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        match output {
+            Some(_) => self.polled += 1,
+            None => self.tryings.clear(),
+        }
+        output
     }
 
     /// A message could not be sent: its transaction fails now instead of by its timer (section 8.1.3.1).
@@ -200,7 +211,32 @@ impl Endpoint {
         self.outputs.push_back(Output::Event(event));
     }
 
+    /// Sends 100, unless another response to the same INVITE is given before anybody has polled it: that one takes its
+    /// place then (section 17.2.1 has 100 sent only where the user does not answer at once).
+    fn send_trying(&mut self, now: Instant, txn: Key, bytes: Bytes) {
+        let number = self.polled + self.outputs.len() as u64;
+        self.respond(now, txn, 100, bytes);
+        self.tryings.push((txn, number));
+    }
+
+    /// Puts a response in the place of its transaction's 100, if that waits still.
+    fn replace_trying(&mut self, id: SendId, bytes: &Bytes) -> bool {
+        let Some(found) = self.tryings.iter().position(|(key, _)| key.to_u64() == id.0) else { return false };
+        let (_, number) = self.tryings.swap_remove(found);
+        let place = number.checked_sub(self.polled).and_then(|place| usize::try_from(place).ok());
+        match place.and_then(|place| self.outputs.get_mut(place)) {
+            Some(Output::Send { id: waiting, bytes: trying, .. }) if *waiting == id => {
+                *trying = bytes.clone();
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn send(&mut self, id: SendId, to: Destination, bytes: Bytes) {
+        if !self.tryings.is_empty() && self.replace_trying(id, &bytes) {
+            return;
+        }
         self.outputs.push_back(Output::Send { id, to, bytes });
     }
 }

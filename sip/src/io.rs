@@ -24,11 +24,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::endpoint::{EndpointConfig, Event, Transport};
+use crate::endpoint::{Endpoint, EndpointConfig, Event, Transport};
 use crate::parse::Limits;
 
 pub use self::bind::BindError;
@@ -38,6 +38,7 @@ pub use self::resolve::{ResolveError, local_ip_towards};
 
 use self::bind::Sockets;
 use self::handle::Shared;
+use self::hub::Sink;
 
 /// What to listen on: `udp:0.0.0.0:5060`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,11 +140,29 @@ impl SipStack {
     /// # Errors
     /// [`BindError`] names the address that cannot be had, why, and what to do about it.
     pub fn bind(config: StackConfig) -> Result<(SipHandle, EventReceiver), BindError> {
+        let (events, receiver) = mpsc::channel(config.limits.events.max(1));
+        let handle = Self::start(config, Sink::Channel(events))?;
+        Ok((handle, EventReceiver { events: receiver }))
+    }
+
+    /// Like [`bind`](Self::bind), but events go to `handler` on the SIP thread itself, which saves each of them the way to
+    /// another thread. The handler commands the endpoint directly, and must not block: all signalling waits for it. What
+    /// takes time it hands on, with a [`SipHandle`]'s help for what comes of it. Events come one by one and in order.
+    ///
+    /// # Errors
+    /// As with `bind`.
+    pub fn bind_with(
+        config: StackConfig,
+        handler: impl FnMut(&mut Endpoint, Instant, Event) + Send + 'static,
+    ) -> Result<SipHandle, BindError> {
+        Self::start(config, Sink::Handler(Box::new(handler)))
+    }
+
+    fn start(config: StackConfig, sink: Sink) -> Result<SipHandle, BindError> {
         let sockets = Sockets::bind(&config)?;
         let key = sys::random_key().map_err(BindError::Entropy)?;
         let shared = Arc::new(Shared::new(sockets.local()));
         let (commands_in, commands_out) = mpsc::channel(config.limits.commands.max(1));
-        let (events_in, events_out) = mpsc::channel(config.limits.events.max(1));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -154,10 +173,10 @@ impl SipStack {
             .name("sip".into())
             .spawn(move || {
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, hub::run(config, key, sockets, commands_out, events_in, for_thread));
+                local.block_on(&runtime, hub::run(config, key, sockets, commands_out, sink, for_thread));
             })
             .map_err(BindError::Thread)?;
-        Ok((SipHandle::new(commands_in, shared), EventReceiver { events: events_out }))
+        Ok(SipHandle::new(commands_in, shared))
     }
 }
 

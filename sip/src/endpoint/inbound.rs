@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::arena::Key;
 use super::call::{Asked, Call, CallTimer, Context, id};
-use super::event::{Event, SendId, Source, Target};
+use super::event::{Destination, Event, SendId, Source, Target};
 use super::secret::{Fingerprint, Name as Tag};
 use super::transactions::Purpose;
 use super::validate::{self, ACCEPT_SDP, Refusal};
@@ -107,7 +107,6 @@ impl Endpoint {
         self.dialogs.insert(print, key);
         self.own(txn, key, Purpose::Invite);
         self.arm_call(now, key);
-        self.respond(now, txn, 100, trying);
         self.tell(Event::Incoming {
             call: id(key),
             from_uri: request.from_().map(|from| from.uri_text.to_owned()).unwrap_or_default(),
@@ -117,6 +116,7 @@ impl Endpoint {
             offer,
             request: Arc::new(request),
         });
+        self.send_trying(now, txn, trying);
     }
 
     fn receive_ack(&mut self, now: Instant, known: Option<Key>, ack: &Message) {
@@ -272,10 +272,10 @@ impl Endpoint {
         call.way.transport = source.transport;
         call.way.target = Target::Address(source.remote);
         call.asked = Some(Asked { txn, echo, sequence: call.dialog.remote_seq.unwrap_or(0), provisional: None });
-        self.respond(now, txn, 100, trying);
         self.own(txn, key, Purpose::Reinvite);
         let context = Context { sdp: offer.as_ref(), ..Context::default() };
         self.drive_reoffer(now, key, reoffer::Input::PeerInvite, context);
+        self.send_trying(now, txn, trying);
     }
 
     /// 14.2: 500 with a Retry-After of up to ten seconds.
@@ -358,8 +358,15 @@ impl Endpoint {
 
     /// Sends a response that nothing is remembered of.
     fn reply_stateless(&mut self, source: &Source, request: &Message, bytes: Bytes) {
-        let Ok(via) = request.top_via() else { return };
-        let to = reply_destination(&via, source);
+        let to = match request.top_via() {
+            Ok(via) => reply_destination(&via, source),
+            // A Via that cannot be read: back to where the request came from.
+            Err(_) => Destination {
+                transport: source.transport,
+                flow: Some(source.flow),
+                target: Target::Address(source.remote),
+            },
+        };
         self.send(SendId::NONE, to, bytes);
     }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
@@ -45,6 +45,14 @@ pub(super) struct UdpPort {
     outbox: Vec<(SendId, SocketAddr, Bytes)>,
 }
 
+/// Who takes the events.
+pub(super) enum Sink {
+    /// Whoever holds the other end.
+    Channel(mpsc::Sender<Event>),
+    /// A function on this thread.
+    Handler(Box<dyn FnMut(&mut Endpoint, Instant, Event) + Send>),
+}
+
 /// What the tasks share.
 pub(super) struct Hub {
     pub(super) endpoint: Endpoint,
@@ -57,7 +65,7 @@ pub(super) struct Hub {
     by_peer: HashMap<SocketAddr, FlowId>,
     per_peer: HashMap<IpAddr, usize>,
     next_flow: u64,
-    events: mpsc::Sender<Event>,
+    sink: Sink,
     backlog: VecDeque<Event>,
     backlog_moves: bool,
     draining: bool,
@@ -76,7 +84,7 @@ pub(super) async fn run(
     key: [u64; 2],
     sockets: Sockets,
     mut commands: mpsc::Receiver<Command>,
-    events: mpsc::Sender<Event>,
+    sink: Sink,
     shared: Arc<Shared>,
 ) {
     let timer = Rc::new(Notify::new());
@@ -90,7 +98,7 @@ pub(super) async fn run(
         by_peer: HashMap::new(),
         per_peer: HashMap::new(),
         next_flow: 1,
-        events,
+        sink,
         backlog: VecDeque::new(),
         backlog_moves: false,
         draining: false,
@@ -133,12 +141,16 @@ pub(super) async fn run(
     }
 }
 
+/// Timers share wake-ups: there are no two within less than this. The shortest span of SIP's timers is 500 ms.
+const TIMER_REST: Duration = Duration::from_millis(20);
+
 async fn run_timers(hub: SharedHub, changed: Rc<Notify>) {
+    let mut last = Instant::now();
     loop {
         let wake = {
             let mut hub = hub.borrow_mut();
             hub.armed = hub.endpoint.next_wake();
-            hub.armed
+            hub.armed.map(|wake| wake.max(last + TIMER_REST))
         };
         match wake {
             None => changed.notified().await,
@@ -152,6 +164,7 @@ async fn run_timers(hub: SharedHub, changed: Rc<Notify>) {
             Some(_) => tokio::task::yield_now().await,
         }
         let now = Instant::now();
+        last = now;
         hub.borrow_mut().endpoint.tick(now);
         flush(&hub, now);
     }
@@ -164,7 +177,7 @@ pub(super) fn flush(shared: &SharedHub, now: Instant) {
         while let Some(output) = hub.endpoint.poll() {
             match output {
                 Output::Send { id, to, bytes } => hub.send(shared, now, id, to, bytes),
-                Output::Event(event) => hub.tell(shared, event),
+                Output::Event(event) => hub.tell(shared, now, event),
             }
         }
         // What cannot be sent may make the endpoint want something else.
@@ -301,9 +314,13 @@ impl Hub {
         any_failed
     }
 
-    fn tell(&mut self, shared: &SharedHub, event: Event) {
+    fn tell(&mut self, shared: &SharedHub, now: Instant, event: Event) {
+        let events = match &mut self.sink {
+            Sink::Handler(handler) => return handler(&mut self.endpoint, now, event),
+            Sink::Channel(events) => events,
+        };
         if self.backlog.is_empty() {
-            match self.events.try_send(event) {
+            match events.try_send(event) {
                 Ok(()) => return,
                 Err(mpsc::error::TrySendError::Full(event)) => self.backlog.push_back(event),
                 Err(mpsc::error::TrySendError::Closed(_)) => return,
@@ -311,11 +328,11 @@ impl Hub {
         } else {
             self.backlog.push_back(event);
         }
+        if !std::mem::replace(&mut self.backlog_moves, true) {
+            tokio::task::spawn_local(move_backlog(Rc::clone(shared), events.clone()));
+        }
         if self.backlog.len() > self.limits.backlog {
             self.update_refusing();
-        }
-        if !std::mem::replace(&mut self.backlog_moves, true) {
-            tokio::task::spawn_local(move_backlog(Rc::clone(shared), self.events.clone()));
         }
     }
 
