@@ -133,8 +133,8 @@ pub fn dtmf(data: &[u8]) {
     }
 }
 
-/// A jitter buffer driven by any sequence of packets, times and reads: the ear hears in order and once, the timeline only
-/// has no gap that is not told, and no read goes on for ever.
+/// A jitter buffer driven by any sequence of packets, times and reads: the ear hears in order and once, a loss
+/// lies where the sound before it ended, and no read goes on for ever.
 pub fn jitter(data: &[u8]) {
     let start = Instant::now();
     let mut now = start;

@@ -238,14 +238,16 @@ impl Recording {
         Ok(())
     }
 
+    /// Appends what has come out, and brings the header up to date behind it: both only so often, as each is a system call.
     fn write(&mut self, open: bool) -> io::Result<()> {
+        if open && self.header_written.elapsed() < HEADER_EVERY {
+            return Ok(());
+        }
         self.append()?;
-        if !open || self.header_written.elapsed() >= HEADER_EVERY {
-            self.header_written = Instant::now();
-            if self.samples_in_header != self.samples {
-                self.file.write_all_at(&wav_header(self.rate_hz, self.samples), 0)?;
-                self.samples_in_header = self.samples;
-            }
+        self.header_written = Instant::now();
+        if self.samples_in_header != self.samples {
+            self.file.write_all_at(&wav_header(self.rate_hz, self.samples), 0)?;
+            self.samples_in_header = self.samples;
         }
         Ok(())
     }
