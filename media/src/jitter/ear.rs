@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use super::store::{EAR, Slot};
-use super::{Core, Heard, JitterConfig};
+use super::timeline::Core;
+use super::{Heard, JitterConfig};
 
 /// The wait in multiples of the mean deviation: reordering beyond it is rare, and the wait is speech unheard.
 const JITTER_FACTOR: u32 = 4;

@@ -9,7 +9,8 @@
 use std::time::Instant;
 
 use super::store::{PLAYOUT, Slot};
-use super::{Core, JitterConfig, Played};
+use super::timeline::Core;
+use super::{JitterConfig, Played};
 
 /// Concealed at most, with nothing coming, before silence: people hear more than this as a fault.
 const MAX_HOLD_US: i64 = 100_000;
