@@ -170,7 +170,8 @@ fn receive(streams: &[Stream], start: Instant, length: Duration, done: &AtomicBo
 
 impl Heard {
     fn take(&mut self, stream: &Stream, last_seq: &mut Option<u16>, packet: &[u8], at_us: u64) {
-        if packet.len() < 12 {
+        // Shorter than RTP, or RTCP of the call whose port is the one below.
+        if packet.len() < 12 || (192..224).contains(&packet[1]) {
             return;
         }
         self.echoed += 1;
