@@ -18,7 +18,6 @@ pub(super) struct Connection {
     queue: RefCell<VecDeque<(SendId, Bytes)>>,
     queued_bytes: Cell<usize>,
     limit_bytes: usize,
-    closed: Cell<bool>,
     /// Wakes the task: something is queued, or it is to end.
     pub(super) wake: Notify,
 }
@@ -32,25 +31,18 @@ impl Connection {
             queue: RefCell::new(VecDeque::new()),
             queued_bytes: Cell::new(0),
             limit_bytes,
-            closed: Cell::new(false),
             wake: Notify::new(),
         }
     }
 
-    /// Whether it must not be used any more.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.get()
+    /// Whether more waits than may.
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.queued_bytes.get() > self.limit_bytes
     }
 
     /// Whether something waits to be written.
     pub(super) fn has_queue(&self) -> bool {
         self.queued_bytes.get() > 0
-    }
-
-    /// Asks the task to end the connection.
-    pub(super) fn abort(&self) {
-        self.closed.set(true);
-        self.wake.notify_one();
     }
 
     /// Gives it the socket, once it is connected.
@@ -60,11 +52,11 @@ impl Connection {
 
     /// Writes at once what the socket takes, and queues the rest. A peer that reads too slowly loses the connection.
     pub(super) fn send(&self, id: SendId, bytes: Bytes) {
+        if self.is_over_limit() {
+            return;
+        }
         self.queued_bytes.set(self.queued_bytes.get() + bytes.len());
         self.queue.borrow_mut().push_back((id, bytes));
-        if self.queued_bytes.get() > self.limit_bytes {
-            return self.abort();
-        }
         if self.stream.borrow().is_some() && (self.write().is_err() || self.has_queue()) {
             self.wake.notify_one();
         }
@@ -86,7 +78,6 @@ impl Connection {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => {
-                    self.closed.set(true);
                     return Err(error);
                 }
             }
@@ -117,7 +108,6 @@ impl Connection {
 
     /// Ends it; answers what was not written.
     pub(super) fn close(&self) -> Vec<SendId> {
-        self.closed.set(true);
         self.stream.borrow_mut().take();
         self.queued_bytes.set(0);
         self.wake.notify_one();

@@ -135,7 +135,7 @@ pub(super) async fn run(
     }
     // Connections write what is queued; the runtime drops them after that.
     tcp::finish(&hub).await;
-    drop(shared);
+    drop((shared, commands));
     if let Some(reply) = stopping {
         let _ = reply.send(());
     }
@@ -409,7 +409,10 @@ async fn move_backlog(shared: SharedHub, events: mpsc::Sender<Event>) {
         };
         let mut hub = shared.borrow_mut();
         match hub.backlog.pop_front() {
-            Some(event) => permit.send(event),
+            Some(event) => {
+                permit.send(event);
+                hub.update_refusing();
+            }
             None => {
                 hub.backlog_moves = false;
                 return hub.update_refusing();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::IoLimits;
 use super::connection::Connection;
 use super::hub::{SharedHub, flush};
 use crate::endpoint::{SendId, Source, Transport};
@@ -123,7 +124,8 @@ async fn exchange(hub: &SharedHub, connection: &Connection) -> End {
     let mut last = Instant::now();
     // Since when a message is expected to become whole.
     let mut unfinished_since = Some(last);
-    let alarm = tokio::time::sleep_until((last + limits.message_time).into());
+    // The alarm may ring early, for what it waits for moves on; it is set again then.
+    let alarm = tokio::time::sleep_until(deadline(last, unfinished_since, &limits).into());
     tokio::pin!(alarm);
     loop {
         tokio::select! {
@@ -133,11 +135,7 @@ async fn exchange(hub: &SharedHub, connection: &Connection) -> End {
                     return End::Failed(error);
                 }
             }
-            () = connection.wake.notified() => {
-                if connection.is_closed() {
-                    return End::ForLimit("its peer reads too slowly");
-                }
-            }
+            () = connection.wake.notified() => {}
             () = &mut alarm => {
                 let now = Instant::now();
                 if unfinished_since.is_some_and(|since| now >= since + limits.message_time) {
@@ -146,46 +144,58 @@ async fn exchange(hub: &SharedHub, connection: &Connection) -> End {
                 if now >= last + limits.idle {
                     return End::ForLimit("it was idle");
                 }
-                let next = unfinished_since.map_or(last + limits.idle, |since| since + limits.message_time);
-                alarm.as_mut().reset(next.min(last + limits.idle).into());
+                alarm.as_mut().reset(deadline(last, unfinished_since, &limits).into());
                 continue;
             }
+        }
+        if connection.is_over_limit() {
+            return End::ForLimit("its peer reads too slowly");
         }
         if let Err(error) = connection.write() {
             return End::Failed(error);
         }
         last = Instant::now();
-        match read(hub, connection, &mut framer, source) {
-            Ok(true) => {}
-            Ok(false) => return End::ByPeer,
+        let any_whole = match read(hub, connection, &mut framer, source) {
+            Ok(Some(any_whole)) => any_whole,
+            Ok(None) => return End::ByPeer,
             Err(error) => return End::Failed(error),
-        }
+        };
         if framer.is_broken() {
             // The refusal is on its way; nothing more can be read.
             return End::ForLimit("what it sent cannot be cut into messages");
         }
         let waiting = framer.pending_bytes() > 0;
-        if waiting && unfinished_since.is_none() {
-            unfinished_since = Some(last);
-            let deadline = (last + limits.message_time).into();
-            if deadline < alarm.deadline() {
-                alarm.as_mut().reset(deadline);
+        if any_whole || (waiting && unfinished_since.is_none()) {
+            unfinished_since = waiting.then_some(last);
+            let at = deadline(last, unfinished_since, &limits).into();
+            if at < alarm.deadline() {
+                alarm.as_mut().reset(at);
             }
-        } else if !waiting {
-            unfinished_since = None;
         }
     }
 }
 
-/// Takes in what has come; `false` at the stream's end.
-fn read(hub: &SharedHub, connection: &Connection, framer: &mut StreamFramer, source: Source) -> io::Result<bool> {
+/// When the connection ends if nothing more comes.
+fn deadline(last: Instant, unfinished_since: Option<Instant>, limits: &IoLimits) -> Instant {
+    let idle = last + limits.idle;
+    unfinished_since.map_or(idle, |since| idle.min(since + limits.message_time))
+}
+
+/// Takes in what has come: whether that made any message or keep-alive whole; `None` at the stream's end.
+fn read(
+    hub: &SharedHub,
+    connection: &Connection,
+    framer: &mut StreamFramer,
+    source: Source,
+) -> io::Result<Option<bool>> {
+    let mut any_whole = false;
     for _ in 0..READS_IN_A_ROW {
         framer.read_buffer().reserve(READ_BYTES);
         let got = connection.with_stream(|stream| stream.try_read_buf(framer.read_buffer()));
         match got {
-            None | Some(Ok(0)) => return Ok(false),
+            None | Some(Ok(0)) => return Ok(None),
             Some(Ok(_)) => {}
-            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
             Some(Err(error)) => return Err(error),
         }
         let now = Instant::now();
@@ -196,13 +206,15 @@ fn read(hub: &SharedHub, connection: &Connection, framer: &mut StreamFramer, sou
         }
         for _ in 0..framer.take_pings() {
             connection.send(SendId::NONE, Bytes::from_static(b"\r\n"));
+            any_whole = true;
         }
         if any {
+            any_whole = true;
             flush(hub, now);
         }
         if framer.is_broken() {
             break;
         }
     }
-    Ok(true)
+    Ok(Some(any_whole))
 }
