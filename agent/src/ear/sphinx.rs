@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use codecs::SampleRate;
+
 use self::dictionary::Dictionary;
 use self::features::{Features, Frame, Mels};
 use self::level::Level;
@@ -74,7 +76,7 @@ pub struct Sphinx {
 struct Shared {
     acoustic: PathBuf,
     phones: PathBuf,
-    /// The model's own settings, less those made here.
+    /// The model's own settings.
     settings: Vec<(String, String)>,
     dictionary: Dictionary,
     idle: Mutex<Vec<Pair>>,
@@ -149,7 +151,8 @@ impl Recognizer for Sphinx {
         }
         self.shared.check(&grammar)?;
         let shared = Arc::clone(&self.shared);
-        let make: MakeEngine = Box::new(move |_| Ok(Box::new(Listener::new(shared, grammar)?)));
+        let narrow = if config.rate == SampleRate::HZ_8000 { Some(true) } else { None };
+        let make: MakeEngine = Box::new(move |_| Ok(Box::new(Listener::new(shared, grammar, narrow)?)));
         self.workers.open(config.rate, make)
     }
 }
@@ -235,6 +238,7 @@ struct Listener {
     pair: Option<Pair>,
     features: Features,
     level: Level,
+    /// Whether the upper band is empty: so by its rate, or by what was heard.
     narrow: Option<bool>,
     frames: usize,
     partial_at: usize,
@@ -242,7 +246,7 @@ struct Listener {
 }
 
 impl Listener {
-    fn new(shared: Arc<Shared>, grammar: Arc<Grammar>) -> Result<Self, EarError> {
+    fn new(shared: Arc<Shared>, grammar: Arc<Grammar>, narrow: Option<bool>) -> Result<Self, EarError> {
         let pair = shared.pair(&grammar)?;
         Ok(Self {
             shared,
@@ -250,7 +254,7 @@ impl Listener {
             pair: Some(pair),
             features: Features::new(),
             level: Level::default(),
-            narrow: None,
+            narrow,
             frames: 0,
             partial_at: 0,
             said: String::new(),
@@ -367,15 +371,16 @@ fn must_be_there(path: &Path) -> Result<(), EarError> {
     })
 }
 
-/// The settings of `feat.params`, less those that are made here.
+/// The settings of `feat.params` that concern what follows the cepstra, which are made here.
 fn settings(path: &Path) -> Result<Vec<(String, String)>, EarError> {
     let bad = |reason: String| EarError::ModelBad { path: path.display().to_string(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
     let pairs = text.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
-    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
-    let settings: Vec<_> = pairs.filter(|(name, _)| name.starts_with('-') && !name.starts_with("-cmn")).collect();
-    match settings.iter().find(|(name, _)| name == "-nfilt") {
-        Some((_, filters)) if filters.parse() == Ok(features::FILTERS) => Ok(settings),
+    let (own, other): (Vec<_>, Vec<_>) = pairs
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .partition(|(name, _)| ["-feat", "-svspec", "-agc", "-varnorm"].contains(&name.as_str()));
+    match other.iter().find(|(name, _)| name == "-nfilt") {
+        Some((_, filters)) if filters.parse() == Ok(features::FILTERS) => Ok(own),
         _ => Err(bad(format!("this is a model for other features than {} mel filters", features::FILTERS))),
     }
 }

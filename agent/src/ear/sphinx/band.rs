@@ -9,10 +9,10 @@ mod weights;
 use super::features::{FILTERS, Mels};
 
 /// Filters that a narrowband line still fills; the rest lie above 3.6 kHz.
-const HEARD: usize = 19;
+pub(super) const HEARD: usize = 19;
 
 /// Log energy below its loudest that a wideband voice's upper filters still reach in some frame.
-const EMPTY_BELOW: f32 = 9.0;
+const EMPTY_BELOW: f32 = 12.5;
 
 /// Whether these frames of speech come from a line that carries nothing above 4 kHz.
 pub(super) fn is_narrow(frames: &[Mels]) -> bool {

@@ -56,7 +56,6 @@ impl Features {
         Self { window, twiddles, filters: filters(), pending: Vec::with_capacity(2 * WINDOW), last: 0.0 }
     }
 
-
     /// Adds audio at 16 kHz and appends the frames of log mel energies that it completes.
     pub(super) fn push(&mut self, pcm: &[i16], frames: &mut Vec<Mels>) {
         for &sample in pcm {

@@ -3,13 +3,14 @@
 //! Frames are held back until enough of them are speech; then the loudness of that speech sets one offset for the whole
 //! utterance. An offset that moved with time would look like a sound of its own.
 
-use super::features::{FILTERS, Mels};
+use super::band::HEARD;
+use super::features::Mels;
 
 /// Frames (10 ms) of speech that settle the matter.
 const ENOUGH: usize = 25;
 /// Log energy over the quietest frames from which a frame counts as speech.
 const OVER_FLOOR: f32 = 3.0;
-/// Log mel energy, averaged over filters, that the loud half of speech has in the model's own training data.
+/// Log mel energy, averaged over filters, of the loud half of speech at which recognition was best.
 const MODEL: f32 = 13.0;
 /// The most that an offset may raise the level by: 40 dB as natural logarithm of energy.
 const MOST: f32 = 9.2;
@@ -69,8 +70,9 @@ impl Level {
     }
 }
 
+/// Over the filters that every line fills.
 fn mean(frame: &Mels) -> f32 {
-    frame.iter().sum::<f32>() / FILTERS as f32
+    frame.iter().take(HEARD).sum::<f32>() / HEARD as f32
 }
 
 fn offset_of(speech: &[Mels]) -> f32 {
