@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use omnivox::Config;
 use omnivox::config::Sources;
 use omnivox::softphone::dialer::{DialRequest, Phone};
 use omnivox::softphone::script::{Sound, Step};
-use omnivox::Config;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

@@ -102,7 +102,8 @@ impl Agents {
     /// There is no such agent, or a part of it cannot be made.
     pub fn build(&self, name: &str) -> anyhow::Result<Agent> {
         let slot = self.slots.get(&name.to_lowercase());
-        let slot = slot.ok_or_else(|| anyhow::anyhow!("there is no agent called {name}. Known are {}", known(&self.slots)))?;
+        let slot =
+            slot.ok_or_else(|| anyhow::anyhow!("there is no agent called {name}. Known are {}", known(&self.slots)))?;
         if let Some(Ok(agent)) = slot.state.borrow().as_ref() {
             return Ok(agent.clone());
         }
@@ -125,7 +126,9 @@ impl Agents {
     #[must_use]
     pub fn voice_name(&self, name: &str) -> String {
         let slot = self.slots.get(&name.to_lowercase());
-        slot.and_then(|slot| slot.definition.as_ref()).map(|definition| definition.voice.kind.clone()).unwrap_or_default()
+        slot.and_then(|slot| slot.definition.as_ref())
+            .map(|definition| definition.voice.kind.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -145,9 +148,12 @@ fn definition_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if !dir.exists() {
         return Ok(Vec::new());
     }
-    let entries = std::fs::read_dir(dir).map_err(|fault| anyhow::anyhow!("cannot read agents.dir {}: {fault}", dir.display()))?;
-    let mut files: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
+    let entries =
+        std::fs::read_dir(dir).map_err(|fault| anyhow::anyhow!("cannot read agents.dir {}: {fault}", dir.display()))?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+        .collect();
     files.sort();
     Ok(files)
 }

@@ -82,7 +82,14 @@ fn findings(sources: &Sources) -> Vec<Finding> {
     tell("configuration", Verdict::Ok, file);
     match check_folder(&config) {
         Ok(()) => tell("data.dir", Verdict::Ok, config.data.dir.display().to_string()),
-        Err(fault) => tell("data.dir", Verdict::Fault, format!("cannot write {}: {fault}. Set data.dir to a folder that can be written", config.data.dir.display())),
+        Err(fault) => tell(
+            "data.dir",
+            Verdict::Fault,
+            format!(
+                "cannot write {}: {fault}. Set data.dir to a folder that can be written",
+                config.data.dir.display()
+            ),
+        ),
     }
     check_ports(&config, &mut tell);
     check_agents(&config, &mut tell);
@@ -104,12 +111,20 @@ fn check_ports(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
         };
         match bound {
             Ok(()) => tell("sip.listen", Verdict::Ok, format!("{listen} is free")),
-            Err(fault) => tell("sip.listen", Verdict::Fault, format!("{listen}: {fault}. Stop what uses it (ss -lnp), or set sip.listen")),
+            Err(fault) => tell(
+                "sip.listen",
+                Verdict::Fault,
+                format!("{listen}: {fault}. Stop what uses it (ss -lnp), or set sip.listen"),
+            ),
         }
     }
     match TcpListener::bind(config.http.listen) {
         Ok(_) => tell("http.listen", Verdict::Ok, format!("{} is free", config.http.listen)),
-        Err(fault) => tell("http.listen", Verdict::Fault, format!("{}: {fault}. Stop what uses it (ss -lnp), or set http.listen", config.http.listen)),
+        Err(fault) => tell(
+            "http.listen",
+            Verdict::Fault,
+            format!("{}: {fault}. Stop what uses it (ss -lnp), or set http.listen", config.http.listen),
+        ),
     }
     let reserved = media::Media::start(crate::call::sound::media_config(config)).and_then(|media| {
         let port = media.reserve().map(|port| port.rtp_port());

@@ -280,7 +280,11 @@ impl Config {
             return bad("sip.max_transactions", "0".into(), "write a number from 1");
         }
         if self.rtp.ports.first < 1_024 || self.rtp.ports.last <= self.rtp.ports.first {
-            return bad("rtp.ports", self.rtp.ports.to_string(), "write FIRST-LAST with 1024 <= FIRST < LAST, such as 10000-19999");
+            return bad(
+                "rtp.ports",
+                self.rtp.ports.to_string(),
+                "write FIRST-LAST with 1024 <= FIRST < LAST, such as 10000-19999",
+            );
         }
         if ![10, 20, 30, 40, 60].contains(&self.rtp.ptime_ms) {
             return bad("rtp.ptime_ms", self.rtp.ptime_ms.to_string(), "write 10, 20, 30, 40 or 60");

@@ -30,7 +30,9 @@ pub struct HttpState {
 /// The address is in use or not ours; the message names `http.listen`.
 pub async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(addr).await.map_err(|fault| {
-        anyhow::anyhow!("cannot listen for HTTP on {addr}: {fault}. Stop what uses the port, or set http.listen to another address")
+        anyhow::anyhow!(
+            "cannot listen for HTTP on {addr}: {fault}. Stop what uses the port, or set http.listen to another address"
+        )
     })
 }
 
@@ -39,7 +41,11 @@ pub async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
 /// # Errors
 /// The listener broke.
 pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationToken) -> anyhow::Result<()> {
-    let router = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(render_metrics)).with_state(state);
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render_metrics))
+        .with_state(state);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
 }

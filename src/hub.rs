@@ -117,7 +117,8 @@ impl Hub {
     pub fn observe(&self, call: &str, event: &SessionEvent) {
         match event {
             SessionEvent::Turn(turn) => {
-                metrics::counter!("omnivox_turns_total", "who" => format!("{:?}", turn.who).to_lowercase()).increment(1);
+                metrics::counter!("omnivox_turns_total", "who" => format!("{:?}", turn.who).to_lowercase())
+                    .increment(1);
                 if let Some(gap_ms) = turn.gap_ms {
                     metrics::histogram!("omnivox_response_gap_seconds").record(gap_ms / 1_000.0);
                 }
@@ -164,7 +165,12 @@ impl Drop for CallGuard {
     }
 }
 
-fn converse_with_agent(agents: Agents, name: String, mut line: CallLine, observer: mpsc::Sender<SessionEvent>) -> Conversation {
+fn converse_with_agent(
+    agents: Agents,
+    name: String,
+    mut line: CallLine,
+    observer: mpsc::Sender<SessionEvent>,
+) -> Conversation {
     Box::pin(async move {
         let agent = match agents.ready(&name).await {
             Ok(agent) => agent,

@@ -54,7 +54,8 @@ struct Listed {
 /// # Errors
 /// An unknown name, or a model that cannot be had: what, and how to mend it.
 pub async fn run(args: ModelsArgs, config: Config) -> anyhow::Result<ExitCode> {
-    let store = Store::new(config.models_dir()).with_base_url(Some(config.models.url.clone()).filter(|url| !url.is_empty()));
+    let store =
+        Store::new(config.models_dir()).with_base_url(Some(config.models.url.clone()).filter(|url| !url.is_empty()));
     match args.command {
         ModelsCommand::List { json } => list(&store, json)?,
         ModelsCommand::Pull { names } => {
@@ -69,7 +70,10 @@ pub async fn run(args: ModelsArgs, config: Config) -> anyhow::Result<ExitCode> {
 
 fn named(names: &[String]) -> anyhow::Result<Vec<&'static Model>> {
     let known = || CATALOGUE.iter().map(|model| model.name).collect::<Vec<_>>().join(", ");
-    names.iter().map(|name| find(name).ok_or_else(|| anyhow::anyhow!("there is no model {name}. There are {}", known()))).collect()
+    names
+        .iter()
+        .map(|name| find(name).ok_or_else(|| anyhow::anyhow!("there is no model {name}. There are {}", known())))
+        .collect()
 }
 
 fn list(store: &Store, json: bool) -> anyhow::Result<()> {
@@ -79,7 +83,10 @@ fn list(store: &Store, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     for model in listed {
-        println!("{:<24} {:<8} {:>4} MiB  {:<13} {}", model.name, model.state, model.about_mib, model.licence, model.about);
+        println!(
+            "{:<24} {:<8} {:>4} MiB  {:<13} {}",
+            model.name, model.state, model.about_mib, model.licence, model.about
+        );
     }
     Ok(())
 }
@@ -131,7 +138,12 @@ async fn pull(store: &Store, model: &Model) -> anyhow::Result<()> {
 
 fn verify(store: &Store, names: &[String]) -> anyhow::Result<ExitCode> {
     let models = match names {
-        [] => store.list().into_iter().filter(|(_, state)| matches!(state, State::Here { .. })).map(|(model, _)| model).collect(),
+        [] => store
+            .list()
+            .into_iter()
+            .filter(|(_, state)| matches!(state, State::Here { .. }))
+            .map(|(model, _)| model)
+            .collect(),
         names => named(names)?,
     };
     if models.is_empty() {

@@ -63,7 +63,8 @@ pub(crate) fn event_line(event: &SessionEvent) -> Option<String> {
             Some(format!("{}  ------  interrupted {how}, {:.0} ms after its onset", seconds(*at_ms), at_ms - onset_ms))
         }
         SessionEvent::Turn(turn) if turn.who == agent::history::Speaker::Caller => {
-            let confidence = turn.confidence.map(|confidence| format!(" ({:.0} % sure)", confidence * 100.0)).unwrap_or_default();
+            let confidence =
+                turn.confidence.map(|confidence| format!(" ({:.0} % sure)", confidence * 100.0)).unwrap_or_default();
             Some(format!("{}  caller  {}{confidence}", seconds(turn.started_ms), turn.text))
         }
         SessionEvent::Turn(turn) => {
@@ -79,7 +80,9 @@ pub(crate) fn event_line(event: &SessionEvent) -> Option<String> {
                 waits.line
             ))
         }
-        SessionEvent::ProviderFailed { provider, reason, .. } => Some(format!("          ------  {provider} failed: {reason}")),
+        SessionEvent::ProviderFailed { provider, reason, .. } => {
+            Some(format!("          ------  {provider} failed: {reason}"))
+        }
         _ => None,
     }
 }

@@ -29,11 +29,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::Agents;
-use crate::call::{Command, note_refused};
 use crate::call::app::{ActiveCall, App};
 use crate::call::driver::{CALL_QUEUE, Driver, Incoming, record_refusal};
 use crate::call::inbound::{self, Facts};
 use crate::call::record::RecordSink;
+use crate::call::{Command, note_refused};
 use crate::config::Config;
 use crate::http::{self, HttpState};
 use crate::hub::{Hub, Observer};
@@ -107,7 +107,10 @@ impl ServerBuilder {
         if config.calls.record {
             let dir = config.recordings_dir();
             std::fs::create_dir_all(&dir).map_err(|fault| {
-                anyhow::anyhow!("cannot make the folder {}: {fault}. Set data.dir, or calls.record=false", dir.display())
+                anyhow::anyhow!(
+                    "cannot make the folder {}: {fault}. Set data.dir, or calls.record=false",
+                    dir.display()
+                )
             })?;
         }
         let agents = Agents::load(&config, self.registry, self.agents)?;

@@ -90,10 +90,10 @@ pub async fn run(args: CallArgs, mut config: Config) -> anyhow::Result<ExitCode>
     let mut phone = Phone::open(config, &args.uri, args.listen).await?;
     let request = DialRequest {
         from_user: args.from.clone(),
-        credentials: args.password.clone().map(|password| Credentials {
-            username: args.user.clone().unwrap_or_else(|| args.from.clone()),
-            password,
-        }),
+        credentials: args
+            .password
+            .clone()
+            .map(|password| Credentials { username: args.user.clone().unwrap_or_else(|| args.from.clone()), password }),
         steps,
         voice: args.voice.clone(),
         record: args.record.clone(),
@@ -109,14 +109,19 @@ pub async fn run(args: CallArgs, mut config: Config) -> anyhow::Result<ExitCode>
 /// What the arguments ask to be done on the call.
 fn steps(args: &CallArgs) -> anyhow::Result<Vec<Step>> {
     if let Some(path) = &args.script {
-        let text = std::fs::read_to_string(path).map_err(|fault| anyhow::anyhow!("cannot read {}: {fault}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|fault| anyhow::anyhow!("cannot read {}: {fault}", path.display()))?;
         return script::parse(&text).map_err(|fault| anyhow::anyhow!("{}: {fault}", path.display()));
     }
     let mut steps: Vec<Step> = args.play.iter().map(|path| Step::Now(Sound::File(path.clone()))).collect();
     steps.extend(args.say.iter().map(|text| Step::Say(Sound::Text(text.clone()))));
     if let Some(keys) = &args.dtmf {
         anyhow::ensure!(script::is_keys(keys), "--dtmf {keys}: keys are 0-9, *, # and A-D");
-        steps.push(if steps.is_empty() { Step::Wait(Duration::from_millis(500)) } else { Step::Wait(Duration::from_millis(100)) });
+        steps.push(if steps.is_empty() {
+            Step::Wait(Duration::from_millis(500))
+        } else {
+            Step::Wait(Duration::from_millis(100))
+        });
         steps.push(Step::PressNow(keys.to_ascii_uppercase()));
     }
     Ok(steps)

@@ -39,9 +39,14 @@ impl fmt::Debug for Masked<'_> {
 /// The filter in `log.level` cannot be read.
 pub fn init_logs(config: &LogConfig) -> anyhow::Result<()> {
     SHOW_PERSONAL.store(config.personal, Ordering::Relaxed);
-    let filter = EnvFilter::try_new(&config.level)
-        .map_err(|fault| anyhow::anyhow!("log.level = \"{}\": {fault}. Write error, warn, info, debug, trace, or a filter such as info,sip=debug", config.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    let filter = EnvFilter::try_new(&config.level).map_err(|fault| {
+        anyhow::anyhow!(
+            "log.level = \"{}\": {fault}. Write error, warn, info, debug, trace, or a filter such as info,sip=debug",
+            config.level
+        )
+    })?;
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
     // A second call in one process (tests, examples) keeps the first subscriber.
     let _ = match config.format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
@@ -59,7 +64,8 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS_S)?
         .build_recorder();
     let handle = recorder.handle();
-    metrics::set_global_recorder(recorder).map_err(|_| anyhow::anyhow!("a metrics recorder runs in this process already"))?;
+    metrics::set_global_recorder(recorder)
+        .map_err(|_| anyhow::anyhow!("a metrics recorder runs in this process already"))?;
     describe();
     Ok(handle)
 }
@@ -69,7 +75,11 @@ fn describe() {
     describe_gauge!("omnivox_calls", "Calls in progress");
     describe_counter!("omnivox_calls_total", "Calls ended, by end class and reason");
     describe_counter!("omnivox_calls_refused_total", "Calls refused before they began, by SIP status code");
-    describe_histogram!("omnivox_response_gap_seconds", Unit::Seconds, "From the caller's last sound to the agent's first, per turn");
+    describe_histogram!(
+        "omnivox_response_gap_seconds",
+        Unit::Seconds,
+        "From the caller's last sound to the agent's first, per turn"
+    );
     describe_counter!("omnivox_turns_total", "Turns, by who spoke");
     describe_counter!("omnivox_interruptions_total", "Times a caller interrupted the agent");
     describe_counter!("omnivox_provider_failures_total", "Failures of recognisers, brains and voices, by stage");

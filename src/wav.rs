@@ -10,7 +10,8 @@ use codecs::pcm::SampleRate;
 /// The file is missing, is no WAV, or has another sample format; the message says how to convert it.
 pub fn read_mono(path: &Path) -> anyhow::Result<(Vec<i16>, SampleRate)> {
     let fix = "convert it: sox IN.wav -r 16000 -b 16 -e signed-integer OUT.wav";
-    let mut reader = hound::WavReader::open(path).map_err(|fault| anyhow::anyhow!("cannot read {} as WAV: {fault}", path.display()))?;
+    let mut reader = hound::WavReader::open(path)
+        .map_err(|fault| anyhow::anyhow!("cannot read {} as WAV: {fault}", path.display()))?;
     let spec = reader.spec();
     anyhow::ensure!(
         spec.sample_format == hound::SampleFormat::Int && spec.bits_per_sample == 16,
@@ -34,7 +35,12 @@ pub fn read_mono(path: &Path) -> anyhow::Result<(Vec<i16>, SampleRate)> {
 /// # Errors
 /// The file cannot be written.
 pub fn write_mono(path: &Path, pcm: &[i16], rate: SampleRate) -> anyhow::Result<()> {
-    let spec = hound::WavSpec { channels: 1, sample_rate: rate.hz(), bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: rate.hz(),
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
     let fault = |fault| anyhow::anyhow!("cannot write {}: {fault}", path.display());
     let mut writer = hound::WavWriter::create(path, spec).map_err(fault)?;
     for &sample in pcm {

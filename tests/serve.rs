@@ -15,7 +15,15 @@ fn what_is_said_to_the_echo_comes_back_and_the_call_is_recorded() {
     let heard = folder.path().join("heard.wav");
     let output = omnivox(
         folder.path(),
-        &["call", &server.uri("echo"), "--play", question.to_str().unwrap(), "--record", heard.to_str().unwrap(), "--json"],
+        &[
+            "call",
+            &server.uri("echo"),
+            "--play",
+            question.to_str().unwrap(),
+            "--record",
+            heard.to_str().unwrap(),
+            "--json",
+        ],
     );
     assert!(output.status.success(), "{}", told(&output));
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -64,7 +72,8 @@ fn the_built_in_numbers_do_what_they_are_for() {
 fn a_stop_lets_running_calls_finish_and_refuses_new_ones() {
     let server = Server::start(&["calls.drain_s=20"]);
     let folder = tempfile::tempdir().unwrap();
-    let mut running = common::Running::start(Command::new(OMNIVOX).args(["call", &server.uri("echo"), "--duration", "3", "--json"]));
+    let mut running =
+        common::Running::start(Command::new(OMNIVOX).args(["call", &server.uri("echo"), "--duration", "3", "--json"]));
     common::wait_for(
         "the call to be up",
         common::PATIENCE,
@@ -72,7 +81,12 @@ fn a_stop_lets_running_calls_finish_and_refuses_new_ones() {
         || running.stderr(),
     );
     server.process.signal("TERM");
-    common::wait_for("the stop", common::PATIENCE, || (server.get("/readyz").0 == 503).then_some(()), || server.process.stderr());
+    common::wait_for(
+        "the stop",
+        common::PATIENCE,
+        || (server.get("/readyz").0 == 503).then_some(()),
+        || server.process.stderr(),
+    );
     let refused = omnivox(folder.path(), &["call", &server.uri("echo"), "--json"]);
     assert!(told(&refused).contains("503"), "{}", told(&refused));
     assert!(running.wait(common::PATIENCE).success(), "the running call went on to its end: {}", running.stderr());
@@ -88,7 +102,8 @@ fn a_port_in_use_is_named_with_what_to_do() {
         (format!("http.listen={}", server.http), "http.listen"),
     ] {
         let free = format!("sip.listen=udp:127.0.0.1:{}", free_port());
-        let output = omnivox(folder.path(), &["serve", "--set", &free, "--set", "http.listen=127.0.0.1:0", "--set", &set]);
+        let output =
+            omnivox(folder.path(), &["serve", "--set", &free, "--set", "http.listen=127.0.0.1:0", "--set", &set]);
         assert!(!output.status.success());
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(message.contains("in use") && message.contains(key), "{message}");

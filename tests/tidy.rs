@@ -52,13 +52,17 @@ fn no_file_has_grown_past_what_one_sitting_can_read() {
 
 #[test]
 fn no_module_is_called_mod_rs() {
-    let found: Vec<_> = sources().into_iter().filter(|path| path.ends_with("mod.rs") && !path.ends_with("tests/common/mod.rs")).collect();
+    let found: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| path.ends_with("mod.rs") && !path.ends_with("tests/common/mod.rs"))
+        .collect();
     assert!(found.is_empty(), "write foo.rs beside foo/: {found:?}");
 }
 
 #[test]
 fn parts_depend_only_on_what_the_map_allows() {
-    let allowed = BTreeMap::from([("codecs", vec![]), ("sip", vec![]), ("media", vec!["codecs"]), ("agent", vec!["codecs"])]);
+    let allowed =
+        BTreeMap::from([("codecs", vec![]), ("sip", vec![]), ("media", vec!["codecs"]), ("agent", vec!["codecs"])]);
     for part in PARTS {
         let manifest = std::fs::read_to_string(root().join(part).join("Cargo.toml")).unwrap();
         let manifest: toml::Table = toml::from_str(&manifest).unwrap();
@@ -66,7 +70,10 @@ fn parts_depend_only_on_what_the_map_allows() {
             let Some(table) = manifest.get(section).and_then(toml::Value::as_table) else { continue };
             for name in table.keys().filter(|name| PARTS.contains(&name.as_str()) || *name == "omnivox") {
                 let may = allowed[part].contains(&name.as_str());
-                assert!(may, "{part}/Cargo.toml: [{section}] {name}: an arrow the map in ARCHITECTURE.md does not have");
+                assert!(
+                    may,
+                    "{part}/Cargo.toml: [{section}] {name}: an arrow the map in ARCHITECTURE.md does not have"
+                );
             }
         }
     }

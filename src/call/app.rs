@@ -66,7 +66,11 @@ impl App {
         Box::pin(async move {
             let mut call = handler(ActiveCall::new(line)).await;
             call.drain().await;
-            let end = if call.is_closed { ConversationEnd::LineClosed } else { ConversationEnd::Done("the program hung up".into()) };
+            let end = if call.is_closed {
+                ConversationEnd::LineClosed
+            } else {
+                ConversationEnd::Done("the program hung up".into())
+            };
             Outcome { end, stats: call.line.close(), providers: None }
         })
     }

@@ -80,7 +80,12 @@ impl Driver {
     }
 
     /// Runs the call.
-    pub async fn run(mut self, offer: Option<bytes::Bytes>, events: mpsc::Receiver<Event>, commands: mpsc::Receiver<Command>) {
+    pub async fn run(
+        mut self,
+        offer: Option<bytes::Bytes>,
+        events: mpsc::Receiver<Event>,
+        commands: mpsc::Receiver<Command>,
+    ) {
         let span = tracing::info_span!("call", call = %self.log.id());
         async {
             tracing::info!(call = %self.log.id(), target = self.target.name(), "call {} begins: {}", self.log.id(), self.target.name());
@@ -161,7 +166,8 @@ impl Driver {
 
     /// Reserves a port, settles the sound, opens the leg and answers.
     fn answer(&mut self) {
-        let recording = matches!(self.target, Target::Agent(_) | Target::App(_)).then(|| self.recording_path()).flatten();
+        let recording =
+            matches!(self.target, Target::Agent(_) | Target::App(_)).then(|| self.recording_path()).flatten();
         let mode = sound::mode_of(&self.target);
         match self.sound.answer(&self.hub.media, mode, recording.clone()) {
             Ok((sdp, port)) => {
@@ -301,7 +307,9 @@ impl Driver {
                 Ok(outcome) => {
                     self.conversed(outcome);
                 }
-                Err(_) => tracing::error!(call = %self.log.id(), "call {}: its conversation did not end with it", self.log.id()),
+                Err(_) => {
+                    tracing::error!(call = %self.log.id(), "call {}: its conversation did not end with it", self.log.id())
+                }
             }
         }
         while let Some(event) = self.observations.as_mut().and_then(|observations| observations.try_recv().ok()) {
@@ -314,7 +322,8 @@ impl Driver {
 
 fn write_record(records: &RecordSink, record: super::record::CallRecord) {
     let end = &record.end;
-    metrics::counter!("omnivox_calls_total", "class" => end.class.as_str(), "reason" => end.reason.as_str()).increment(1);
+    metrics::counter!("omnivox_calls_total", "class" => end.class.as_str(), "reason" => end.reason.as_str())
+        .increment(1);
     tracing::info!(
         call = record.call,
         class = end.class.as_str(),

@@ -120,11 +120,21 @@ impl EndReason {
     #[must_use]
     pub fn class(self) -> EndClass {
         match self {
-            Self::CallerHungUp | Self::FarSideHungUp | Self::AgentHungUp | Self::CallerCancelled | Self::Transferred | Self::Commanded => EndClass::Ok,
-            Self::UnknownNumber | Self::NotAllowed | Self::NotAcceptable | Self::NoAck | Self::MediaTimeout | Self::PeerLost => {
-                EndClass::CallerFault
+            Self::CallerHungUp
+            | Self::FarSideHungUp
+            | Self::AgentHungUp
+            | Self::CallerCancelled
+            | Self::Transferred
+            | Self::Commanded => EndClass::Ok,
+            Self::UnknownNumber
+            | Self::NotAllowed
+            | Self::NotAcceptable
+            | Self::NoAck
+            | Self::MediaTimeout
+            | Self::PeerLost => EndClass::CallerFault,
+            Self::ProviderFailed | Self::TransferFailed | Self::NoAnswer | Self::Refused | Self::Busy => {
+                EndClass::UpstreamFault
             }
-            Self::ProviderFailed | Self::TransferFailed | Self::NoAnswer | Self::Refused | Self::Busy => EndClass::UpstreamFault,
             Self::TooManyCalls
             | Self::NoMediaPort
             | Self::MaxDuration

@@ -34,8 +34,12 @@ pub fn end_of(end: &SignallingEnd) -> End {
         SignallingEnd::Cancelled => End::new(EndReason::CallerCancelled),
         SignallingEnd::TimedOut => End::new(EndReason::PeerLost).with_detail("no answer to a request"),
         SignallingEnd::NoAck => End::new(EndReason::NoAck),
-        SignallingEnd::Rejected { code: code @ (486 | 600), reason } => End::new(EndReason::Busy).with_detail(format!("{code} {reason}")),
-        SignallingEnd::Rejected { code, reason } => End::new(EndReason::Refused).with_detail(format!("{code} {reason}")),
+        SignallingEnd::Rejected { code: code @ (486 | 600), reason } => {
+            End::new(EndReason::Busy).with_detail(format!("{code} {reason}"))
+        }
+        SignallingEnd::Rejected { code, reason } => {
+            End::new(EndReason::Refused).with_detail(format!("{code} {reason}"))
+        }
         SignallingEnd::TransportFailed(why) => End::new(EndReason::PeerLost).with_detail(why.clone()),
     }
 }

@@ -49,7 +49,8 @@ pub fn admit(config: &Config, facts: Facts<'_>, directory: &impl Directory) -> R
     if facts.stopping {
         return Err(Refusal::new(503, EndReason::ShuttingDown));
     }
-    let target = route::route(config, facts.user, directory).ok_or_else(|| Refusal::new(404, EndReason::UnknownNumber))?;
+    let target =
+        route::route(config, facts.user, directory).ok_or_else(|| Refusal::new(404, EndReason::UnknownNumber))?;
     if facts.running >= config.calls.max {
         return Err(Refusal::new(486, EndReason::TooManyCalls));
     }
@@ -79,8 +80,12 @@ pub fn step(target: &Target, phase: Phase, input: Input, max_duration: Duration)
             (Phase::Talking, actions)
         }
         (_, Input::SignallingEnded(SignallingEnd::Cancelled)) => ending::over(End::new(EndReason::CallerCancelled)),
-        (Phase::Answering, Input::SignallingEnded(SignallingEnd::Remote)) => ending::over(End::new(EndReason::CallerHungUp)),
-        (_, Input::SignallingEnded(SignallingEnd::NoAck | SignallingEnd::TimedOut)) => ending::over(End::new(EndReason::NoAck)),
+        (Phase::Answering, Input::SignallingEnded(SignallingEnd::Remote)) => {
+            ending::over(End::new(EndReason::CallerHungUp))
+        }
+        (_, Input::SignallingEnded(SignallingEnd::NoAck | SignallingEnd::TimedOut)) => {
+            ending::over(End::new(EndReason::NoAck))
+        }
         (_, Input::SignallingEnded(end)) => ending::over(ending::end_of(&end)),
         (Phase::Ringing, Input::Commanded(command)) => {
             let (code, reason) = match command {
@@ -90,8 +95,12 @@ pub fn step(target: &Target, phase: Phase, input: Input, max_duration: Duration)
             (Phase::Over(End::new(reason)), vec![Action::Reject { code }])
         }
         (Phase::Answering, Input::Commanded(command)) => ending::begin(ending::end_by(command)),
-        (Phase::Answering, Input::MediaGone) => ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone")),
-        (Phase::Answering, Input::MediaFailed(why)) => ending::begin(End::new(EndReason::NotAcceptable).with_detail(why)),
+        (Phase::Answering, Input::MediaGone) => {
+            ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone"))
+        }
+        (Phase::Answering, Input::MediaFailed(why)) => {
+            ending::begin(End::new(EndReason::NotAcceptable).with_detail(why))
+        }
         (Phase::Answering, Input::ConversationEnded(ConversationEnd::LineClosed)) => (Phase::Answering, vec![]),
         (phase, _) => (phase, vec![]),
     }
@@ -151,7 +160,8 @@ mod tests {
 
     #[test]
     fn an_answer_never_acknowledged_is_the_callers_fault() {
-        let (phase, actions) = step(&Target::Echo, Phase::Answering, Input::SignallingEnded(SignallingEnd::NoAck), HOUR);
+        let (phase, actions) =
+            step(&Target::Echo, Phase::Answering, Input::SignallingEnded(SignallingEnd::NoAck), HOUR);
         assert_eq!(phase, Phase::Over(End::new(EndReason::NoAck)));
         assert_eq!(actions, vec![Action::CloseMedia]);
     }

@@ -61,7 +61,10 @@ impl CallLine {
     pub fn new(port: LegPort) -> (Self, LineControl) {
         let (orders, orders_in) = mpsc::channel(LINE_QUEUE);
         let (notes_out, notes) = mpsc::channel(LINE_QUEUE);
-        (Self { port: Some(port), orders: orders_in, notes: notes_out, last_stats: LegStats::default() }, LineControl { orders, notes })
+        (
+            Self { port: Some(port), orders: orders_in, notes: notes_out, last_stats: LegStats::default() },
+            LineControl { orders, notes },
+        )
     }
 
     /// The leg's figures, also after it was closed.
@@ -106,7 +109,13 @@ impl CallLine {
                 let rate = frame.rate;
                 let at_ms = frame.at_samples as f64 * 1_000.0 / f64::from(rate.hz().max(1));
                 let pcm = frame.samples().to_vec();
-                Some(LineEvent::Audio(HeardFrame { pcm, rate, speech: frame.speech, concealed: frame.concealed, at_ms }))
+                Some(LineEvent::Audio(HeardFrame {
+                    pcm,
+                    rate,
+                    speech: frame.speech,
+                    concealed: frame.concealed,
+                    at_ms,
+                }))
             }
             LegEvent::Digit { digit, .. } => Some(LineEvent::Digit(digit)),
             LegEvent::TimedOut => {
@@ -136,7 +145,8 @@ impl CallLine {
             }
             Some(LineOrder::Digit(digit)) => Some(LineEvent::Digit(digit)),
             Some(LineOrder::SendDigit(digit)) => {
-                let sent: Option<Result<(), MediaError>> = self.port.as_mut().map(|port| port.send_digit(digit, DIGIT_MS));
+                let sent: Option<Result<(), MediaError>> =
+                    self.port.as_mut().map(|port| port.send_digit(digit, DIGIT_MS));
                 if let Some(Err(fault)) = sent {
                     tracing::warn!("a key was not sent: {fault}");
                 }

@@ -15,9 +15,13 @@ pub fn begin(answer_within: Duration) -> Step {
 #[must_use]
 pub fn step(input: Input, max_duration: Duration) -> Step {
     match input {
-        Input::Answered => (Phase::Talking, vec![Action::Arm(Timer::MaxDuration, max_duration), Action::StartConversation]),
+        Input::Answered => {
+            (Phase::Talking, vec![Action::Arm(Timer::MaxDuration, max_duration), Action::StartConversation])
+        }
         Input::Fired(Timer::NoAnswer) => ending::begin(End::new(EndReason::NoAnswer)),
-        Input::SignallingEnded(SignallingEnd::TimedOut) => ending::over(End::new(EndReason::NoAnswer).with_detail("no response")),
+        Input::SignallingEnded(SignallingEnd::TimedOut) => {
+            ending::over(End::new(EndReason::NoAnswer).with_detail("no response"))
+        }
         Input::SignallingEnded(SignallingEnd::Rejected { code: 480 | 408, reason }) => {
             ending::over(End::new(EndReason::NoAnswer).with_detail(reason))
         }

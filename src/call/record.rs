@@ -127,10 +127,16 @@ impl RecordSink {
     /// # Errors
     /// The folder cannot be made or the file not be opened.
     pub fn start(dir: &Path) -> anyhow::Result<(Self, tokio::task::JoinHandle<()>)> {
-        std::fs::create_dir_all(dir)
-            .map_err(|fault| anyhow::anyhow!("cannot make the data folder {}: {fault}. Set data.dir to one that can be written", dir.display()))?;
+        std::fs::create_dir_all(dir).map_err(|fault| {
+            anyhow::anyhow!(
+                "cannot make the data folder {}: {fault}. Set data.dir to one that can be written",
+                dir.display()
+            )
+        })?;
         let path = dir.join("calls.jsonl");
-        append(&path, b"").map_err(|fault| anyhow::anyhow!("cannot write {}: {fault}. Set data.dir to a folder that can be written", path.display()))?;
+        append(&path, b"").map_err(|fault| {
+            anyhow::anyhow!("cannot write {}: {fault}. Set data.dir to a folder that can be written", path.display())
+        })?;
         let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
         Ok((Self { sender }, tokio::spawn(write_all(path, receiver))))
     }
@@ -169,7 +175,10 @@ async fn write_all(path: PathBuf, mut receiver: mpsc::Receiver<CallRecord>) {
             }
             Ok(Err(fault)) => {
                 if !failing {
-                    tracing::error!("cannot write call records to {}: {fault}. They are kept and tried again each second", path.display());
+                    tracing::error!(
+                        "cannot write call records to {}: {fault}. They are kept and tried again each second",
+                        path.display()
+                    );
                 }
                 failing = true;
                 if !open {

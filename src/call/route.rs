@@ -99,7 +99,9 @@ mod tests {
     #[test]
     fn by_default_calls_come_from_loopback_and_private_addresses_only() {
         let allow = Config::default().sip.allow;
-        for (addr, allowed) in [([127, 0, 0, 1], true), ([192, 168, 1, 9], true), ([10, 1, 1, 1], true), ([203, 0, 113, 5], false)] {
+        for (addr, allowed) in
+            [([127, 0, 0, 1], true), ([192, 168, 1, 9], true), ([10, 1, 1, 1], true), ([203, 0, 113, 5], false)]
+        {
             assert_eq!(is_allowed(&allow, IpAddr::from(addr)), allowed, "{addr:?}");
         }
     }

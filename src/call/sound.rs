@@ -59,7 +59,13 @@ impl Sound {
         let session_id = random();
         Self {
             capability: capability(config),
-            local: LocalMedia { addr, port: 0, session_id: session_id >> 2, version: 1, direction: sip::sdp::Direction::SendRecv },
+            local: LocalMedia {
+                addr,
+                port: 0,
+                session_id: session_id >> 2,
+                version: 1,
+                direction: sip::sdp::Direction::SendRecv,
+            },
             timeout: config.media_timeout(),
             offered: None,
             ours: None,
@@ -108,8 +114,8 @@ impl Sound {
             self.open_as = Some(open_as);
             return Ok((self.make_offer(), None));
         };
-        let settled =
-            negotiate::answer(&self.local, &self.capability, &offered).map_err(|fault| not_acceptable(488, fault.to_string()))?;
+        let settled = negotiate::answer(&self.local, &self.capability, &offered)
+            .map_err(|fault| not_acceptable(488, fault.to_string()))?;
         let port = self.open(media, reserved, &settled.media, open_as).map_err(|why| not_acceptable(500, why))?;
         let sdp = settled.answer.to_bytes();
         self.ours = Some(settled.answer);
@@ -175,7 +181,8 @@ impl Sound {
             return Ok((sdp, None));
         };
         let offer = Session::parse(&offer).map_err(|fault| fault.to_string())?;
-        let mut settled = negotiate::answer(&self.local, &self.capability, &offer).map_err(|fault| fault.to_string())?;
+        let mut settled =
+            negotiate::answer(&self.local, &self.capability, &offer).map_err(|fault| fault.to_string())?;
         let config = self.leg_config(&settled.media, LegMode::Talk)?;
         if let Some(last) = &last {
             negotiate::settle_version(last, &mut settled.answer);
@@ -200,7 +207,13 @@ impl Sound {
         sdp
     }
 
-    fn open(&self, media: &Media, reserved: ReservedPort, choice: &MediaChoice, open_as: OpenAs) -> Result<LegPort, String> {
+    fn open(
+        &self,
+        media: &Media,
+        reserved: ReservedPort,
+        choice: &MediaChoice,
+        open_as: OpenAs,
+    ) -> Result<LegPort, String> {
         let mut config = self.leg_config(choice, open_as.mode)?;
         config.record = open_as.record.map(|path| RecorderConfig { path });
         config.seed = open_as.seed;
@@ -334,7 +347,10 @@ fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
-        let escaped = after.get(..2).filter(|_| first == b'%').and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let escaped = after
+            .get(..2)
+            .filter(|_| first == b'%')
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         match escaped {
             Some(byte) => {
                 bytes.push(byte);

@@ -21,7 +21,9 @@ pub fn step(input: Input) -> Step {
                 let detail = format!("no way to reach {uri} is configured");
                 ending::begin(End::new(EndReason::TransferFailed).with_detail(detail))
             }
-            ConversationEnd::Failed { what, upstream: true } => ending::begin(End::new(EndReason::ProviderFailed).with_detail(what)),
+            ConversationEnd::Failed { what, upstream: true } => {
+                ending::begin(End::new(EndReason::ProviderFailed).with_detail(what))
+            }
             ConversationEnd::Failed { what, upstream: false } => {
                 ending::begin(End::new(EndReason::AgentUnavailable).with_detail(what))
             }
@@ -52,7 +54,11 @@ mod tests {
         let failed = |upstream| Input::ConversationEnded(ConversationEnd::Failed { what: "model".into(), upstream });
         for (input, class, reason) in [
             (Input::SignallingEnded(SignallingEnd::Remote), EndClass::Ok, EndReason::CallerHungUp),
-            (Input::SignallingEnded(SignallingEnd::TransportFailed("reset".into())), EndClass::CallerFault, EndReason::PeerLost),
+            (
+                Input::SignallingEnded(SignallingEnd::TransportFailed("reset".into())),
+                EndClass::CallerFault,
+                EndReason::PeerLost,
+            ),
             (Input::MediaTimedOut, EndClass::CallerFault, EndReason::MediaTimeout),
             (Input::Fired(Timer::MaxDuration), EndClass::OurFault, EndReason::MaxDuration),
             (Input::ConversationEnded(ConversationEnd::Done("goodbye".into())), EndClass::Ok, EndReason::AgentHungUp),

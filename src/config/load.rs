@@ -88,14 +88,17 @@ impl Sources {
         let known = Table::try_from(Config::default()).map_err(|fault| ConfigError::Type(fault.to_string()))?;
         let mut merged = Table::new();
         if let Some(path) = &self.file {
-            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+            let text =
+                std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
             let table: Table = toml::from_str(&text)
                 .map_err(|fault| ConfigError::Syntax { path: path.clone(), message: fault.to_string() })?;
             check_keys(&known, &table, &path.display().to_string(), "")?;
             merge(&mut merged, table);
         }
         for (name, text) in &self.env {
-            let Some((section, key)) = name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.split_once("__")) else { continue };
+            let Some((section, key)) = name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.split_once("__")) else {
+                continue;
+            };
             let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
             set(&mut merged, &known, &section, &key, text, name)?;
         }
@@ -105,11 +108,20 @@ impl Sources {
             let (section, key) = path.trim().split_once('.').ok_or_else(fault)?;
             set(&mut merged, &known, section, key, value.trim(), "--set")?;
         }
-        merged.try_into().map_err(|fault: toml::de::Error| ConfigError::Type(fault.to_string().trim().replace('\n', " ")))
+        merged
+            .try_into()
+            .map_err(|fault: toml::de::Error| ConfigError::Type(fault.to_string().trim().replace('\n', " ")))
     }
 }
 
-fn set(merged: &mut Table, known: &Table, section: &str, key: &str, text: &str, origin: &str) -> Result<(), ConfigError> {
+fn set(
+    merged: &mut Table,
+    known: &Table,
+    section: &str,
+    key: &str,
+    text: &str,
+    origin: &str,
+) -> Result<(), ConfigError> {
     let mut single = Table::new();
     let example = known.get(section).and_then(|table| table.get(key));
     single.insert(key.to_owned(), value_like(example, text));
@@ -150,7 +162,9 @@ fn check_keys(known: &Table, table: &Table, origin: &str, prefix: &str) -> Resul
     for (key, value) in table {
         match (known.get(key), value) {
             (None, _) => return Err(unknown(known, origin, prefix, key)),
-            (Some(Value::Table(known)), Value::Table(table)) => check_keys(known, table, origin, &format!("{prefix}{key}."))?,
+            (Some(Value::Table(known)), Value::Table(table)) => {
+                check_keys(known, table, origin, &format!("{prefix}{key}."))?
+            }
             _ => {}
         }
     }
@@ -160,7 +174,9 @@ fn check_keys(known: &Table, table: &Table, origin: &str, prefix: &str) -> Resul
 fn unknown(known: &Table, origin: &str, prefix: &str, key: &str) -> ConfigError {
     let nearest = known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
     let suggestion = match nearest {
-        Some(near) if strsim::jaro_winkler(near, key) >= SUGGESTION_LIKENESS => format!(": did you mean `{prefix}{near}`?"),
+        Some(near) if strsim::jaro_winkler(near, key) >= SUGGESTION_LIKENESS => {
+            format!(": did you mean `{prefix}{near}`?")
+        }
         _ => format!(": known here are {}", known.keys().cloned().collect::<Vec<_>>().join(", ")),
     };
     ConfigError::UnknownKey { origin: origin.to_owned(), key: format!("{prefix}{key}"), suggestion }
@@ -196,7 +212,9 @@ mod tests {
     #[test]
     fn an_unknown_key_is_an_error_with_a_suggestion() {
         let file = write("[sip]\nlisten_on = []\n");
-        let message = Config::load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }).unwrap_err().to_string();
+        let message = Config::load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() })
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("sip.listen_on") && message.contains("did you mean `sip.listen`"), "{message}");
         let env = vec![("OMNIVOX_LGO__LEVEL".into(), "debug".into())];
         let message = Config::load(&Sources { env, ..Sources::default() }).unwrap_err().to_string();
@@ -211,6 +229,9 @@ mod tests {
         assert!(message.contains("line 1"), "{message}");
         let message = load(write("[calls]\nmax = \"many\"\n").path()).unwrap_err().to_string();
         assert!(message.contains("calls") || message.contains("max"), "{message}");
-        assert!(matches!(Config::load(&Sources { sets: vec!["nonsense".into()], ..Sources::default() }), Err(ConfigError::Set(_))));
+        assert!(matches!(
+            Config::load(&Sources { sets: vec!["nonsense".into()], ..Sources::default() }),
+            Err(ConfigError::Set(_))
+        ));
     }
 }

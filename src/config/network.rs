@@ -85,11 +85,15 @@ impl Network {
             Self::Any => true,
             Self::Loopback => addr.is_loopback(),
             Self::Private => match addr {
-                IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
+                IpAddr::V4(v4) => {
+                    v4.is_private() || v4.is_link_local() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64)
+                }
                 IpAddr::V6(v6) => v6.segments()[0] & 0xfe00 == 0xfc00 || v6.segments()[0] & 0xffc0 == 0xfe80,
             },
             Self::Block { addr: network, bits } => match (network, addr) {
-                (IpAddr::V4(a), IpAddr::V4(b)) => same_prefix(u128::from(a.to_bits()) << 96, u128::from(b.to_bits()) << 96, *bits),
+                (IpAddr::V4(a), IpAddr::V4(b)) => {
+                    same_prefix(u128::from(a.to_bits()) << 96, u128::from(b.to_bits()) << 96, *bits)
+                }
                 (IpAddr::V6(a), IpAddr::V6(b)) => same_prefix(a.to_bits(), b.to_bits(), *bits),
                 _ => false,
             },

@@ -17,7 +17,9 @@ use crate::call::line::{CallLine, LineControl, LineNote, LineOrder};
 use crate::call::log::CallLog;
 use crate::call::record::{CallDirection, CallRecord};
 use crate::call::sound::{self, Accepted, Sound};
-use crate::call::{Action, Command, ConversationEnd, Input, Phase, SignallingEnd, Timer, ending, note_refused, outbound, talking};
+use crate::call::{
+    Action, Command, ConversationEnd, Input, Phase, SignallingEnd, Timer, ending, note_refused, outbound, talking,
+};
 use crate::config::{Config, PortRange, SipListen, SipTransport};
 
 /// A far side that is silent for this long after the last act has nothing more to say.
@@ -92,7 +94,16 @@ impl Phone {
         let media = media::Media::start(sound::media_config(&config))?;
         let (sip, events) = sip::io::SipStack::bind(sound::stack_config(&config))?;
         let route = sip.resolve(uri).await?;
-        Ok(Self { config: Arc::new(config), sip, events, media, uri: uri.to_owned(), route, transport, local: local.ip() })
+        Ok(Self {
+            config: Arc::new(config),
+            sip,
+            events,
+            media,
+            uri: uri.to_owned(),
+            route,
+            transport,
+            local: local.ip(),
+        })
     }
 
     /// Places the call and runs it to its end.
@@ -101,15 +112,13 @@ impl Phone {
     /// A file or a voice that cannot be used. How the call itself went is in its record.
     pub async fn dial(&mut self, request: DialRequest) -> anyhow::Result<CallRecord> {
         let acts = prepare(&request.steps, &request.voice).await?;
-        let mut log = CallLog::new(CallDirection::Outbound, String::new(), "softphone", SystemTime::now()).with_parties(
-            &request.from_user,
-            &self.uri,
-            &self.route.remote.to_string(),
-            self.transport.uri_name(),
-        );
+        let mut log = CallLog::new(CallDirection::Outbound, String::new(), "softphone", SystemTime::now())
+            .with_parties(&request.from_user, &self.uri, &self.route.remote.to_string(), self.transport.uri_name());
         log.set_recording(request.record.clone());
         let mut sound = Sound::new(&self.config, self.local, self.route.remote.ip());
-        let offer = sound.offer(&self.media, media::LegMode::Talk, request.record.clone()).map_err(|why| anyhow::anyhow!(why))?;
+        let offer = sound
+            .offer(&self.media, media::LegMode::Talk, request.record.clone())
+            .map_err(|why| anyhow::anyhow!(why))?;
         let outgoing = OutgoingCall {
             uri: self.uri.clone(),
             from: format!("sip:{}@{}", request.from_user, host_of(self.local)),
@@ -121,7 +130,18 @@ impl Phone {
             offer,
         };
         let call = self.sip.invite(outgoing).await?;
-        let mut running = Running { phone: self, call, request, acts: Some(acts), sound, log, phase: Phase::Ringing, timers: Vec::new(), control: None, conversation: None };
+        let mut running = Running {
+            phone: self,
+            call,
+            request,
+            acts: Some(acts),
+            sound,
+            log,
+            phase: Phase::Ringing,
+            timers: Vec::new(),
+            control: None,
+            conversation: None,
+        };
         let end = running.drive().await;
         Ok(running.finish(end).await)
     }
@@ -180,7 +200,9 @@ impl Running<'_> {
             };
             if let Some(input) = input {
                 let step = match self.phase.clone() {
-                    Phase::Ringing | Phase::Answering => outbound::step(input, self.request.duration.unwrap_or(MAX_DURATION)),
+                    Phase::Ringing | Phase::Answering => {
+                        outbound::step(input, self.request.duration.unwrap_or(MAX_DURATION))
+                    }
                     Phase::Talking => talking::step(input),
                     Phase::Ending(end) => ending::step(end, input),
                     over @ Phase::Over(_) => (over, vec![]),
@@ -263,7 +285,9 @@ impl Running<'_> {
         }
         // The reducers speak of calls that come in; and the time asked for is nobody's fault.
         let end = match end.reason {
-            EndReason::MaxDuration if self.request.duration.is_some() => End::new(EndReason::Commanded).with_detail("the duration asked for is over"),
+            EndReason::MaxDuration if self.request.duration.is_some() => {
+                End::new(EndReason::Commanded).with_detail("the duration asked for is over")
+            }
             EndReason::CallerHungUp => End::new(EndReason::FarSideHungUp),
             _ => end,
         };
@@ -348,10 +372,17 @@ async fn resolve(uri: &str) -> anyhow::Result<(Transport, SocketAddr)> {
             .filter(|transport| matches!(transport, Transport::Udp | Transport::Tcp))
             .ok_or_else(|| anyhow::anyhow!("`{uri}`: {name} is no transport this version calls by: {fix}"))?,
     };
-    let has_port = host.rsplit_once(':').is_some_and(|(before, port)| port.parse::<u16>().is_ok() && (!before.contains(':') || before.ends_with(']')));
+    let has_port = host
+        .rsplit_once(':')
+        .is_some_and(|(before, port)| port.parse::<u16>().is_ok() && (!before.contains(':') || before.ends_with(']')));
     let address = if has_port { host.to_owned() } else { format!("{host}:{}", transport.default_port()) };
-    let found = tokio::net::lookup_host(&address).await.map_err(|fault| anyhow::anyhow!("`{uri}`: {address} is not found: {fault}"))?;
-    let addr = found.into_iter().min_by_key(SocketAddr::is_ipv6).ok_or_else(|| anyhow::anyhow!("`{uri}`: {address} has no address"))?;
+    let found = tokio::net::lookup_host(&address)
+        .await
+        .map_err(|fault| anyhow::anyhow!("`{uri}`: {address} is not found: {fault}"))?;
+    let addr = found
+        .into_iter()
+        .min_by_key(SocketAddr::is_ipv6)
+        .ok_or_else(|| anyhow::anyhow!("`{uri}`: {address} has no address"))?;
     Ok((transport, addr))
 }
 

@@ -30,7 +30,9 @@ pub enum Act {
     PressNow(String),
     /// Do nothing for a while.
     Wait(Duration),
-    /// Hang up once the far side has fallen silent.
+    /// Wait until the far side is silent, whether it spoke or not.
+    Quiet,
+    /// Hang up once the far side has spoken and fallen silent.
     HangUp,
 }
 
@@ -60,7 +62,14 @@ impl Performer {
     /// A performer of these acts.
     #[must_use]
     pub fn new(acts: Vec<Act>, now: Instant) -> Self {
-        Self { acts: acts.into(), far: FarSide::new(now), playing: VecDeque::new(), is_speaking: false, wait_until: None, keys: Vec::new() }
+        Self {
+            acts: acts.into(),
+            far: FarSide::new(now),
+            playing: VecDeque::new(),
+            is_speaking: false,
+            wait_until: None,
+            keys: Vec::new(),
+        }
     }
 
     /// Performs all acts. `press` sends a key.
@@ -92,7 +101,7 @@ impl Performer {
 
     /// Waits until the far side has fallen silent; false where the line closed before.
     pub async fn settle<L: Line>(&mut self, line: &mut L) -> bool {
-        self.acts.push_back(Act::HangUp);
+        self.acts.push_back(Act::Quiet);
         self.run(line, |_| {}).await != Performed::Closed
     }
 
@@ -122,6 +131,7 @@ impl Performer {
             None => return Some(Performed::All),
             Some(Act::Now(_) | Act::Wait(_) | Act::PressNow(_)) => true,
             Some(Act::Say(_) | Act::Press(_) | Act::HangUp) => self.far.has_settled(now),
+            Some(Act::Quiet) => self.far.is_quiet(now),
             Some(Act::Interrupt(delay, _)) => self.far.has_spoken_for(*delay, now),
         };
         if !due {
@@ -137,6 +147,7 @@ impl Performer {
                 self.far.begin_wait(now);
             }
             Act::Wait(time) => self.wait_until = Some(now + time),
+            Act::Quiet => {}
             Act::HangUp => return Some(Performed::HungUp),
         }
         None
@@ -172,6 +183,10 @@ impl FarSide {
             Some(last) => now.saturating_duration_since(last) >= SETTLED_AFTER,
             None => now.saturating_duration_since(self.waiting_since) >= NO_SOUND_AFTER,
         }
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_sound.unwrap_or(self.waiting_since)) >= SETTLED_AFTER
     }
 
     fn has_spoken_for(&self, delay: Duration, now: Instant) -> bool {

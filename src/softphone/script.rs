@@ -102,7 +102,9 @@ fn step(line: &str) -> Result<Step, &'static str> {
         "press-now" if is_keys(rest) => Ok(Step::PressNow(rest.to_ascii_uppercase())),
         "press" if is_keys(rest) => Ok(Step::Press(rest.to_ascii_uppercase())),
         "press" | "press-now" => Err("name keys of 0-9, *, # and A-D, such as: press 12#"),
-        "wait" => Ok(Step::Wait(Duration::from_millis(rest.parse().map_err(|_| "write milliseconds, such as: wait 500")?))),
+        "wait" => {
+            Ok(Step::Wait(Duration::from_millis(rest.parse().map_err(|_| "write milliseconds, such as: wait 500")?)))
+        }
         "hangup" if rest.is_empty() => Ok(Step::HangUp),
         _ => Err("steps are say, now, after, play, play-after, press, press-now, wait and hangup"),
     }
@@ -121,7 +123,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_step_is_read() {
-        let steps = parse("# a caller\nsay hello there\n\nafter 1200 stop\npress 1a#\nwait 500\nplay x.wav\nhangup\n").unwrap();
+        let steps =
+            parse("# a caller\nsay hello there\n\nafter 1200 stop\npress 1a#\nwait 500\nplay x.wav\nhangup\n").unwrap();
         assert_eq!(
             steps,
             vec![

@@ -25,12 +25,10 @@ impl Running {
     /// Starts `command`, collecting what it prints.
     pub fn start(command: &mut Command) -> Self {
         let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|fault| panic!("{program} cannot be started ({fault}): scripts/test installs what the tests need"));
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(
+                |fault| panic!("{program} cannot be started ({fault}): scripts/test installs what the tests need"),
+            );
         let stderr = collect(child.stderr.take().unwrap());
         let stdout = collect(child.stdout.take().unwrap());
         Self { child, stderr, stdout }
@@ -102,7 +100,12 @@ fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
 }
 
 /// Waits until `condition` gives something; `what` and `state` say in the failure what was waited for and how things stood.
-pub fn wait_for<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>, state: impl Fn() -> String) -> T {
+pub fn wait_for<T>(
+    what: &str,
+    within: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+    state: impl Fn() -> String,
+) -> T {
     let deadline = Instant::now() + within;
     loop {
         if let Some(value) = condition() {
@@ -151,7 +154,12 @@ impl Server {
             || process.stderr(),
         );
         let after = |word: &str| -> SocketAddr {
-            line.split_whitespace().find_map(|part| part.strip_prefix(word)).unwrap().trim_end_matches(',').parse().unwrap()
+            line.split_whitespace()
+                .find_map(|part| part.strip_prefix(word))
+                .unwrap()
+                .trim_end_matches(',')
+                .parse()
+                .unwrap()
         };
         let (sip, http) = (after("udp:"), after("http:"));
         Self { process, folder, sip, http }
@@ -239,7 +247,8 @@ pub fn told(output: &Output) -> String {
 
 /// Speech in a voice the agent does not have, as 16 kHz WAV.
 pub fn speech(folder: &Path, voice: &str, text: &str) -> PathBuf {
-    let path = folder.join(format!("{voice}-{}.wav", text.chars().filter(char::is_ascii_alphanumeric).collect::<String>()));
+    let path =
+        folder.join(format!("{voice}-{}.wav", text.chars().filter(char::is_ascii_alphanumeric).collect::<String>()));
     let status = Command::new("flite").args(["-voice", voice, "-t", text, "-o"]).arg(&path).status();
     assert!(status.expect("flite is missing: scripts/test installs it").success());
     path
