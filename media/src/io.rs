@@ -17,11 +17,11 @@ use codecs::pcm::SampleRate;
 use ringbuf::HeapRb;
 use ringbuf::traits::Split;
 
-use self::link::{RecordingFate, WorkerLink};
 pub(crate) use self::link::LegHandle;
+use self::link::{RecordingFate, WorkerLink};
 use self::ports::PortPool;
-use self::record::{RecordEvent, RecordSink, Recorder};
 pub use self::ports::ReservedPort;
+use self::record::{RecordEvent, RecordSink, Recorder};
 use self::worker::{COMMAND_RING, EVENT_RING, Seat, Sockets, Worker};
 use crate::config::{LegConfig, MediaConfig, RecorderConfig};
 use crate::error::MediaError;
@@ -196,4 +196,3 @@ impl Drop for Inner {
         self.links.iter().for_each(|link| link.stop());
     }
 }
-

@@ -11,6 +11,8 @@
 mod ear;
 mod inbound;
 mod outbound;
+mod retune;
+mod sending;
 #[cfg(test)]
 mod tests;
 mod voice;
@@ -20,7 +22,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use codecs::comfort_noise;
 use codecs::pcm::SampleRate;
 use ringbuf::HeapProd;
 use ringbuf::traits::Producer;
@@ -28,9 +29,11 @@ use ringbuf::traits::Producer;
 use self::ear::Ear;
 use self::inbound::{Inbound, Kind};
 use self::outbound::{Outbound, SendFormat};
+pub(crate) use self::retune::Retune;
+use self::sending::DtmfOut;
 use self::voice::Voice;
 use crate::config::{Direction, LegConfig, LegMode};
-use crate::dtmf::{DtmfEvent, DtmfReceiver, DtmfSender};
+use crate::dtmf::{DtmfEvent, DtmfReceiver};
 use crate::error::MediaError;
 use crate::io::record::RecordSink;
 use crate::jitter::JitterStats;
@@ -38,7 +41,7 @@ use crate::latch::{Latch, LatchConfig, LatchVerdict, PayloadTypes, Refusal};
 use crate::port::{self, Notice, PortEnds, Shared};
 use crate::recorder;
 use crate::rtcp::{NtpTime, RtcpConfig, RtcpSession};
-use crate::rtp::{self, HEADER_BYTES, RtpPacket, Source};
+use crate::rtp::{self, RtpPacket, Source};
 use crate::stats::LegStats;
 
 /// Samples of the longest packet: 120 ms at 48 kHz.
@@ -47,15 +50,6 @@ pub const MAX_FRAME_SAMPLES: usize = 5_760;
 const MAX_PACKET_BYTES: usize = 6_144;
 /// Figures are published this often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
-/// Speech that goes on after fewer frames of silence than this had run out, not ended: the agent's own pauses are samples too.
-const UNDERRUN_FRAMES: u32 = 10;
-/// Silence of this many frames before comfort noise takes its place, where that is agreed.
-const SILENT_FRAMES_BEFORE_NOISE: u32 = 10;
-/// Frames from one packet of comfort noise to the next.
-const NOISE_EVERY_FRAMES: u32 = 10;
-/// What we describe our silence as, in dBov.
-const NOISE_LEVEL_DBOV: f64 = -75.0;
-
 /// Buffers that a worker lends to whichever leg it runs.
 pub struct Scratch {
     work: Work,
@@ -131,25 +125,6 @@ pub struct Leg {
     ready: bool,
     /// What `next_wake` said last.
     wake: Instant,
-}
-
-/// Events on their way out, and the clock they count on.
-struct DtmfOut {
-    sender: DtmfSender,
-    payload_type: u8,
-    clock_hz: u32,
-}
-
-/// What a re-INVITE changes, made on the async side; after [`Leg::retune`] it holds what was there before.
-pub(crate) struct Retune {
-    send: Option<SendFormat>,
-    inbound: Option<Box<Inbound>>,
-    latch: LatchConfig,
-    dtmf_out: Option<DtmfOut>,
-    dtmf_clock_hz: u32,
-    direction: Direction,
-    rtcp_mux: bool,
-    media_timeout: Option<Duration>,
 }
 
 impl Leg {
@@ -309,34 +284,6 @@ impl Leg {
         self.publish();
     }
 
-    /// Takes what a re-INVITE settled, and leaves what was there before in its place.
-    pub(crate) fn retune(&mut self, now: Instant, retune: &mut Retune) {
-        if let Some(send) = &mut retune.send {
-            self.outbound.exchange(send);
-        }
-        if let Some(inbound) = &mut retune.inbound {
-            if inbound.clock_hz() != self.inbound.clock_hz() {
-                self.lost_before += self.source.take().map_or(0, |source| source.report().lost);
-            }
-            add(&mut self.jitter_before, self.inbound.jitter().stats());
-            std::mem::swap(&mut self.inbound, inbound);
-            self.inbound_begun = false;
-            self.dtmf_in = DtmfReceiver::new(retune.dtmf_clock_hz);
-        }
-        // A digit under way or waiting is sent to its end where the format stays.
-        let same = |a: &DtmfOut, b: &DtmfOut| a.payload_type == b.payload_type && a.clock_hz == b.clock_hz;
-        let keep = matches!((&self.dtmf_out, &retune.dtmf_out), (Some(old), Some(new)) if same(old, new));
-        if !keep || retune.send.is_some() {
-            std::mem::swap(&mut self.dtmf_out, &mut retune.dtmf_out);
-        }
-        self.latch.renegotiate(now, retune.latch);
-        self.direction = retune.direction;
-        self.rtcp_mux = retune.rtcp_mux;
-        self.media_timeout = retune.media_timeout;
-        self.heard = now;
-        self.timed_out = false;
-    }
-
     /// Queues a key press; one too many is left out.
     pub(crate) fn send_digit(&mut self, digit: char, duration_ms: u16) {
         if let Some(dtmf) = &mut self.dtmf_out {
@@ -451,115 +398,6 @@ impl Leg {
         }
     }
 
-    /// Sends what belongs at the time of the frame that is due: a key's tone, sound, silence, or nothing.
-    fn send_frame(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
-        let Some(to) = self.latch.send_to() else {
-            // Nobody to send to yet. What the agent says waits; an echo has nothing to say yet.
-            self.outbound.leave_out();
-            return;
-        };
-        if let Some(size) = self.key_packet(scratch) {
-            if let Some(voice) = &mut self.voice {
-                voice.drop_old(&self.shared);
-            }
-            self.send_rtp(size, to, scratch, out);
-            return;
-        }
-        let samples = self.outbound.format.seam_samples();
-        let Some(frame) = scratch.frame.get_mut(..samples) else { return };
-        let speech = match &mut self.voice {
-            Some(voice) => voice.take(&self.shared, frame) > 0,
-            None => {
-                self.inbound.play(now, frame, &mut scratch.work);
-                true
-            }
-        };
-        if speech && self.spoken && (1..UNDERRUN_FRAMES).contains(&self.silent_frames) {
-            self.stats.voice_ring_underruns += 1;
-        }
-        self.spoken |= speech && self.voice.is_some();
-        self.silent_frames = if speech { 0 } else { self.silent_frames.saturating_add(1) };
-        let at_samples = self.samples_at(self.outbound.next_send());
-        if let (Some(record), true) = (&mut self.record, speech) {
-            self.stats.record_ring_drops += record.push(recorder::Channel::Agent, at_samples, frame);
-        }
-        let payload = scratch.packet.get_mut(HEADER_BYTES..).unwrap_or_default();
-        let size = match self.noise_due() {
-            Noise::No => match self.outbound.format.encode(frame, &mut scratch.work.convert, payload) {
-                0 => None,
-                bytes => Some(self.outbound.sound(&mut scratch.packet, bytes)),
-            },
-            Noise::Send(payload_type) => {
-                if let Some(level) = payload.first_mut() {
-                    *level = comfort_noise::level_byte(NOISE_LEVEL_DBOV);
-                }
-                Some(self.outbound.comfort_noise(&mut scratch.packet, payload_type, 1))
-            }
-            Noise::Pause => None,
-        };
-        match size {
-            Some(size) => self.send_rtp(size, to, scratch, out),
-            None => self.outbound.leave_out(),
-        }
-        if let Some(voice) = &self.voice {
-            voice.publish(&self.shared);
-        }
-    }
-
-    /// Whether comfort noise takes this frame's place.
-    fn noise_due(&self) -> Noise {
-        let Some(payload_type) = self.outbound.format.comfort_noise() else { return Noise::No };
-        match self.silent_frames.checked_sub(SILENT_FRAMES_BEFORE_NOISE) {
-            None => Noise::No,
-            Some(frames) if frames % NOISE_EVERY_FRAMES == 0 => Noise::Send(payload_type),
-            Some(_) => Noise::Pause,
-        }
-    }
-
-    /// The packet of a key that is being pressed, where there is one.
-    fn key_packet(&mut self, scratch: &mut Scratch) -> Option<usize> {
-        let dtmf = self.dtmf_out.as_mut()?;
-        let timestamp = self.outbound.timestamp_on(dtmf.clock_hz);
-        let event = dtmf.sender.next(timestamp)?;
-        if let Some(place) = scratch.packet.get_mut(HEADER_BYTES..HEADER_BYTES + event.payload.len()) {
-            place.copy_from_slice(&event.payload);
-        }
-        self.stats.digits_out += u64::from(event.marker);
-        let (packet, payload_bytes) = (&mut scratch.packet[..], event.payload.len());
-        Some(self.outbound.event(packet, dtmf.payload_type, event.marker, event.timestamp, payload_bytes))
-    }
-
-    fn send_rtp(&mut self, size: usize, to: SocketAddr, scratch: &Scratch, out: &mut impl Outbox) {
-        let Some(packet) = scratch.packet.get(..size) else { return };
-        if out.send(Channel::Rtp, to, packet) {
-            self.stats.packets_out += 1;
-            self.stats.bytes_out += (size - HEADER_BYTES) as u64;
-        } else {
-            self.stats.send_errors += 1;
-        }
-    }
-
-    /// Sends an RTCP report if one is due.
-    fn report(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
-        if now < self.rtcp.next_wake() {
-            return;
-        }
-        let counts = self.outbound.counts(now);
-        if let Some(size) = self.rtcp.tick(now, &counts, self.source.as_mut(), &mut scratch.packet) {
-            self.send_rtcp(size, scratch, out);
-        }
-    }
-
-    fn send_rtcp(&mut self, size: usize, scratch: &Scratch, out: &mut impl Outbox) {
-        let to = if self.rtcp_mux { self.latch.send_to() } else { self.latch.send_rtcp_to() };
-        let channel = if self.rtcp_mux { Channel::Rtp } else { Channel::Rtcp };
-        if let (Some(to), Some(packet)) = (to, scratch.packet.get(..size))
-            && !out.send(channel, to, packet)
-        {
-            self.stats.send_errors += 1;
-        }
-    }
-
     fn watch_for_silence(&mut self, now: Instant) {
         let Some(timeout) = self.media_timeout.filter(|_| self.direction.receives()) else { return };
         if !self.timed_out && now.saturating_duration_since(self.heard) >= timeout {
@@ -600,66 +438,6 @@ impl Leg {
         stats.resyncs = former.resyncs + jitter.resyncs;
         stats.playout_delay_ms = self.inbound.jitter().playout_target().as_millis() as u64;
         self.shared.stats.publish(stats);
-    }
-}
-
-/// Adds to `sum` what is shown of a buffer's figures.
-fn add(sum: &mut JitterStats, more: JitterStats) {
-    sum.late += more.late;
-    sum.duplicates += more.duplicates;
-    sum.reordered += more.reordered;
-    sum.overflowed += more.overflowed;
-    sum.resyncs += more.resyncs;
-}
-
-/// What to send in the place of a frame.
-enum Noise {
-    /// The frame itself.
-    No,
-    /// Comfort noise, of this payload type.
-    Send(u8),
-    /// Nothing: comfort noise was sent a moment ago.
-    Pause,
-}
-
-impl DtmfOut {
-    fn new(config: &LegConfig, format: &SendFormat) -> Option<Self> {
-        let dtmf = config.dtmf?;
-        let clock_hz = dtmf.clock_hz.max(1);
-        let packet_ticks = u64::from(format.ticks()) * u64::from(clock_hz) / u64::from(format.clock_hz().max(1));
-        let sender = DtmfSender::new(clock_hz, packet_ticks as u32);
-        Some(DtmfOut { sender, payload_type: dtmf.payload_type_send, clock_hz })
-    }
-}
-
-impl Retune {
-    /// What it takes to go from `old` to `new`, on a leg that counts at `seam`.
-    pub(crate) fn new(now: Instant, old: &LegConfig, new: &LegConfig, seam: SampleRate) -> Result<Self, MediaError> {
-        let new = &LegConfig { mode: old.mode, seed: old.seed, ..new.clone() };
-        let listened = old.mode == LegMode::Talk || old.record.is_some();
-        let recoded = old.codec != new.codec;
-        let resumed = !old.direction.receives() && new.direction.receives();
-        let received_otherwise = recoded
-            || resumed
-            || old.payload_type_recv != new.payload_type_recv
-            || old.dtmf != new.dtmf
-            || old.comfort_noise_payload_type != new.comfort_noise_payload_type;
-        let sent_otherwise = recoded
-            || old.payload_type_send != new.payload_type_send
-            || old.comfort_noise_payload_type != new.comfort_noise_payload_type;
-        let send = SendFormat::new(new, seam)?;
-        let inbound =
-            if received_otherwise { Some(Box::new(Inbound::new(now, new, listened, seam)?)) } else { None };
-        Ok(Retune {
-            dtmf_out: DtmfOut::new(new, &send),
-            send: sent_otherwise.then_some(send),
-            inbound,
-            latch: latch_config(new),
-            dtmf_clock_hz: dtmf_clock_hz(new),
-            direction: new.direction,
-            rtcp_mux: new.rtcp_mux,
-            media_timeout: new.media_timeout,
-        })
     }
 }
 

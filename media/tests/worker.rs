@@ -9,7 +9,9 @@ use codecs::g711::Law;
 use codecs::registry::{self, CodecId};
 use media::rtcp::{Compound, Packet};
 use media::rtp::{RtpHeader, RtpPacket, RtpTime, Seq};
-use media::{Direction, DtmfFormat, LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig, MediaError, RecorderConfig};
+use media::{
+    Direction, DtmfFormat, LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig, MediaError, RecorderConfig,
+};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Longer than anything here takes on a machine that is busy with other things.

@@ -122,8 +122,7 @@ async fn a_worker_asks_nothing_of_the_system_but_datagrams_waits_and_wakes() {
     for n in 0..100_u16 {
         for (peer, to, payload_type, ticks, port) in &mut calls {
             let timestamp = RtpTime(u32::from(n) * *ticks);
-            let header =
-                RtpHeader { marker: false, payload_type: *payload_type, seq: Seq(n), timestamp, ssrc: 5 };
+            let header = RtpHeader { marker: false, payload_type: *payload_type, seq: Seq(n), timestamp, ssrc: 5 };
             peer.send_to(&[&header.to_bytes()[..], &[n as u8; 160]].concat(), *to).unwrap();
             port.say(&[1_000; 320]);
             if n % 30 == 10 {

@@ -58,12 +58,18 @@ pub(crate) fn run(sockets: Vec<UdpSocket>, addrs: &[SocketAddr], thread_id: i32,
     let done = Arc::new(AtomicBool::new(false));
     let receiver = {
         let (streams, done) = (Arc::clone(&streams), Arc::clone(&done));
-        std::thread::Builder::new().name("load-in".into()).spawn(move || receive(&streams, start, length + 2 * EDGE, &done)).expect("a thread")
+        std::thread::Builder::new()
+            .name("load-in".into())
+            .spawn(move || receive(&streams, start, length + 2 * EDGE, &done))
+            .expect("a thread")
     };
     let sender = {
         let streams = Arc::clone(&streams);
         let length = length + 2 * EDGE;
-        std::thread::Builder::new().name("load-out".into()).spawn(move || send(&streams, start, length)).expect("a thread")
+        std::thread::Builder::new()
+            .name("load-out".into())
+            .spawn(move || send(&streams, start, length))
+            .expect("a thread")
     };
     std::thread::sleep(EDGE);
     let (cpu_before, time_before) = (thread_cpu(thread_id), Instant::now());
@@ -76,11 +82,8 @@ pub(crate) fn run(sockets: Vec<UdpSocket>, addrs: &[SocketAddr], thread_id: i32,
     let mut heard = receiver.join().expect("receives");
     let sent: u64 = streams.iter().map(|stream| u64::from(stream.sent.load(Ordering::Relaxed))).sum();
     // A pattern that was sent and not taken by an echo is still marked, unless it was sent over and counted then.
-    let left: u64 = streams
-        .iter()
-        .flat_map(|stream| &stream.sent_us)
-        .filter(|at| at.load(Ordering::Relaxed) != 0)
-        .count() as u64;
+    let left: u64 =
+        streams.iter().flat_map(|stream| &stream.sent_us).filter(|at| at.load(Ordering::Relaxed) != 0).count() as u64;
     let rate = addrs.len() as f64 * 50.0 * time.as_secs_f64();
     heard.rtts_us.sort_unstable();
     let quantile = |q: f64| heard.rtts_us.get((heard.rtts_us.len() as f64 * q) as usize).copied().unwrap_or(0);

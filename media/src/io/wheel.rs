@@ -32,7 +32,14 @@ impl Wheel {
     /// A wheel for ids below `capacity`.
     pub(crate) fn new(now: Instant, capacity: usize) -> Self {
         let idle = Link { previous: NONE, next: NONE, slot: NONE };
-        Wheel { start: now, heads: [NONE; SLOTS], links: vec![idle; capacity].into_boxed_slice(), done_ms: 0, now_ms: 0, armed: 0 }
+        Wheel {
+            start: now,
+            heads: [NONE; SLOTS],
+            links: vec![idle; capacity].into_boxed_slice(),
+            done_ms: 0,
+            now_ms: 0,
+            armed: 0,
+        }
     }
 
     /// Sets the timer of `id`, in place of one it has. An id beyond the capacity is ignored.

@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
+use codecs::Decoder;
 use codecs::comfort_noise::ComfortNoise;
 use codecs::pcm::SampleRate;
 use codecs::registry::{self, CodecId};
 use codecs::resample::Resampler;
-use codecs::Decoder;
 
 use super::{MAX_FRAME_SAMPLES, Work, outbound};
 use crate::config::{DtmfFormat, LegConfig, LegMode};

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use codecs::Encoder;
 use codecs::pcm::SampleRate;
 use codecs::registry;
 use codecs::resample::Resampler;
-use codecs::Encoder;
 
 use crate::config::LegConfig;
 use crate::error::MediaError;

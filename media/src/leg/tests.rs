@@ -263,7 +263,8 @@ fn what_is_said_is_sent_in_order_and_counted_when_it_is() {
     assert_eq!(bench.played(), 400);
     let sent: Vec<u8> = bench.rtp().iter().flat_map(|seen| seen.payload.clone()).collect();
     let expected: Vec<u8> = speech.iter().map(|sample| Law::Mu.compress(*sample)).collect();
-    let begin = sent.windows(expected.len()).position(|window| window == expected).expect("the speech is in the stream");
+    let begin =
+        sent.windows(expected.len()).position(|window| window == expected).expect("the speech is in the stream");
     assert!(sent[..begin].iter().chain(&sent[begin + expected.len()..]).all(|byte| *byte == 0xff));
 }
 
