@@ -244,10 +244,10 @@ impl TimerWheel {
         if let Some(head) = self.heads.get_mut(slot) {
             *head = kept;
         }
-        if kept == NIL {
-            if let Some(word) = self.occupied.get_mut(slot / 64) {
-                *word &= !(1 << (slot % 64));
-            }
+        if kept == NIL
+            && let Some(word) = self.occupied.get_mut(slot / 64)
+        {
+            *word &= !(1 << (slot % 64));
         }
     }
 

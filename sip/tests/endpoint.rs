@@ -34,7 +34,7 @@ fn standing(raw: &mut Raw) -> (CallId, String) {
     raw.poll();
     let answer = raw.last();
     let tag = answer.to().unwrap().tag().unwrap().to_owned();
-    raw.receive(&Request::new("ACK", "ack1").to_tag(&tag).text());
+    raw.receive(&Request::new("ACK", "ack1").tagged(&tag).text());
     assert!(matches!(raw.events.last(), Some(Event::Acked { .. })));
     raw.out.clear();
     (call, tag)
@@ -169,7 +169,7 @@ fn an_invite_without_contact_gets_400() {
 #[test]
 fn requests_that_belong_to_no_dialog_get_481() {
     for method in ["BYE", "INFO", "INVITE", "OPTIONS"] {
-        assert_eq!(refused(&Request::new(method, "x").to_tag("nobody")).code(), Some(481), "{method}");
+        assert_eq!(refused(&Request::new(method, "x").tagged("nobody")).code(), Some(481), "{method}");
     }
     for method in ["BYE", "INFO", "CANCEL"] {
         assert_eq!(refused(&Request::new(method, "x")).code(), Some(481), "{method}");
@@ -179,7 +179,7 @@ fn requests_that_belong_to_no_dialog_get_481() {
 #[test]
 fn a_stray_ack_and_a_stray_response_are_dropped_without_a_word() {
     let mut raw = raw();
-    raw.receive(&Request::new("ACK", "x").to_tag("nobody").text());
+    raw.receive(&Request::new("ACK", "x").tagged("nobody").text());
     let ok = Request::invite("y").text().replacen("INVITE sip:agent@192.0.2.2 SIP/2.0", "SIP/2.0 200 OK", 1);
     raw.receive(&ok);
     assert!(raw.out.is_empty() && raw.events.is_empty());
@@ -217,7 +217,7 @@ fn options_says_what_we_can_do() {
     assert!(answer.header(Name::Supported).is_some());
     let mut raw = raw();
     let (_, tag) = standing(&mut raw);
-    raw.receive(&Request::new("OPTIONS", "in").to_tag(&tag).cseq(2).text());
+    raw.receive(&Request::new("OPTIONS", "in").tagged(&tag).cseq(2).text());
     let answer = raw.only();
     assert_eq!(answer.code(), Some(200));
     assert!(answer.header(Name::Allow).is_some() && answer.header(Name::Supported).is_some());
@@ -316,7 +316,7 @@ fn requests_of_rfc_2543_are_matched_by_what_they_are_made_of() {
     raw.endpoint.reject(raw.now, call, 486, "", &[]).unwrap();
     raw.poll();
     let tag = raw.last().to().unwrap().tag().unwrap().to_owned();
-    let mut ack = Request::new("ACK", "x").to_tag(&tag);
+    let mut ack = Request::new("ACK", "x").tagged(&tag);
     ack.via = invite.via.clone();
     ack.from = invite.from.clone();
     raw.receive(&ack.text());
@@ -333,7 +333,7 @@ fn an_ack_to_a_refusal_stops_its_repeats() {
     raw.poll();
     raw.wait(Duration::from_millis(1_600));
     assert_eq!(raw.codes(), [100, 404, 404, 404]);
-    raw.receive(&Request::new("ACK", "1").to_tag("any").text());
+    raw.receive(&Request::new("ACK", "1").tagged("any").text());
     raw.wait(Duration::from_secs(60));
     assert!(raw.out.is_empty());
     assert_eq!(raw.endpoint.stats().transactions, 0);
@@ -399,7 +399,7 @@ fn the_2xx_repeats_record_route_and_bye_follows_it() {
     let answer = raw.last();
     assert_eq!(answer.header_values(Name::RecordRoute).count(), 2);
     let tag = answer.to().unwrap().tag().unwrap().to_owned();
-    raw.receive(&Request::new("ACK", "a").to_tag(&tag).text());
+    raw.receive(&Request::new("ACK", "a").tagged(&tag).text());
     raw.endpoint.bye(raw.now, call, None).unwrap();
     raw.poll();
     let (_, to, bye) = raw.out.remove(0);
@@ -419,7 +419,7 @@ fn a_strict_router_stands_in_the_request_uri_and_the_target_last_in_the_route() 
     raw.endpoint.answer(raw.now, call, Bytes::from_static(b"v=0\r\n")).unwrap();
     raw.poll();
     let tag = raw.last().to().unwrap().tag().unwrap().to_owned();
-    raw.receive(&Request::new("ACK", "a").to_tag(&tag).text());
+    raw.receive(&Request::new("ACK", "a").tagged(&tag).text());
     raw.endpoint.bye(raw.now, call, None).unwrap();
     raw.poll();
     let (_, to, bye) = raw.out.remove(0);
@@ -440,7 +440,7 @@ fn a_private_contact_behind_a_nat_is_reached_where_it_speaks_from() {
     raw.endpoint.answer(raw.now, call, Bytes::from_static(b"v=0\r\n")).unwrap();
     raw.poll();
     let tag = raw.last().to().unwrap().tag().unwrap().to_owned();
-    raw.receive(&Request::new("ACK", "a").to_tag(&tag).text());
+    raw.receive(&Request::new("ACK", "a").tagged(&tag).text());
     raw.endpoint.bye(raw.now, call, None).unwrap();
     raw.poll();
     let (_, to, bye) = raw.out.remove(0);
@@ -452,10 +452,10 @@ fn a_private_contact_behind_a_nat_is_reached_where_it_speaks_from() {
 fn a_request_out_of_order_gets_500() {
     let mut raw = raw();
     let (_, tag) = standing(&mut raw);
-    raw.receive(&Request::new("INFO", "i5").to_tag(&tag).cseq(5).text());
-    raw.receive(&Request::new("INFO", "i4").to_tag(&tag).cseq(4).text());
-    raw.receive(&Request::new("INFO", "i5b").to_tag(&tag).cseq(5).text());
-    raw.receive(&Request::new("INFO", "i9").to_tag(&tag).cseq(9).text());
+    raw.receive(&Request::new("INFO", "i5").tagged(&tag).cseq(5).text());
+    raw.receive(&Request::new("INFO", "i4").tagged(&tag).cseq(4).text());
+    raw.receive(&Request::new("INFO", "i5b").tagged(&tag).cseq(5).text());
+    raw.receive(&Request::new("INFO", "i9").tagged(&tag).cseq(9).text());
     assert_eq!(raw.codes(), [200, 500, 500, 200]);
 }
 
@@ -463,8 +463,8 @@ fn a_request_out_of_order_gets_500() {
 fn a_method_that_is_not_for_dialogs_gets_405_inside_one() {
     let mut raw = raw();
     let (_, tag) = standing(&mut raw);
-    raw.receive(&Request::new("UPDATE", "u").to_tag(&tag).cseq(2).text());
-    raw.receive(&Request::new("BYE", "b").to_tag(&tag).cseq(3).header("Require: strange").text());
+    raw.receive(&Request::new("UPDATE", "u").tagged(&tag).cseq(2).text());
+    raw.receive(&Request::new("BYE", "b").tagged(&tag).cseq(3).header("Require: strange").text());
     assert_eq!(raw.codes(), [405, 420]);
     assert!(raw.causes().is_empty());
 }
@@ -473,10 +473,10 @@ fn a_method_that_is_not_for_dialogs_gets_405_inside_one() {
 fn a_repeated_bye_gets_its_200_again_and_a_new_one_481() {
     let mut raw = raw();
     let (_, tag) = standing(&mut raw);
-    let bye = Request::new("BYE", "b").to_tag(&tag).cseq(2).header("Reason: Q.850;cause=16");
+    let bye = Request::new("BYE", "b").tagged(&tag).cseq(2).header("Reason: Q.850;cause=16");
     raw.receive(&bye.text());
     raw.receive(&bye.text());
-    raw.receive(&Request::new("BYE", "c").to_tag(&tag).cseq(3).text());
+    raw.receive(&Request::new("BYE", "c").tagged(&tag).cseq(3).text());
     assert_eq!(raw.codes(), [200, 200, 481]);
     assert!(matches!(
         raw.events.last(),
@@ -494,7 +494,7 @@ fn a_bye_before_the_answer_ends_the_invite_with_487() {
     raw.endpoint.ring(raw.now, call, 180, None).unwrap();
     raw.poll();
     let tag = raw.last().to().unwrap().tag().unwrap().to_owned();
-    raw.receive(&Request::new("BYE", "b").to_tag(&tag).cseq(2).text());
+    raw.receive(&Request::new("BYE", "b").tagged(&tag).cseq(2).text());
     assert_eq!(raw.codes(), [200, 487]);
     assert_eq!(raw.causes(), [EndCause::RemoteBye]);
 }
@@ -503,9 +503,9 @@ fn a_bye_before_the_answer_ends_the_invite_with_487() {
 fn a_second_reinvite_before_the_first_is_answered_gets_500_with_retry_after() {
     let mut raw = raw();
     let (_, tag) = standing(&mut raw);
-    raw.receive(&Request::invite("r1").to_tag(&tag).cseq(2).text());
+    raw.receive(&Request::invite("r1").tagged(&tag).cseq(2).text());
     raw.out.clear();
-    raw.receive(&Request::invite("r2").to_tag(&tag).cseq(3).text());
+    raw.receive(&Request::invite("r2").tagged(&tag).cseq(3).text());
     let refusal = raw.only();
     assert_eq!(refusal.code(), Some(500));
     assert!(refusal.header(Name::RetryAfter).unwrap().parse::<u32>().unwrap() <= 10);
@@ -519,12 +519,12 @@ fn a_reinvite_before_the_first_answer_gets_500_and_before_its_ack_491() {
     raw.endpoint.ring(raw.now, call, 180, None).unwrap();
     raw.poll();
     let tag = raw.last().to().unwrap().tag().unwrap().to_owned();
-    raw.receive(&Request::invite("2").to_tag(&tag).cseq(2).text());
+    raw.receive(&Request::invite("2").tagged(&tag).cseq(2).text());
     assert_eq!(raw.codes(), [500]);
     raw.endpoint.answer(raw.now, call, Bytes::from_static(b"v=0\r\n")).unwrap();
     raw.poll();
     raw.out.clear();
-    raw.receive(&Request::invite("3").to_tag(&tag).cseq(3).text());
+    raw.receive(&Request::invite("3").tagged(&tag).cseq(3).text());
     assert_eq!(raw.codes(), [491]);
 }
 
@@ -535,7 +535,7 @@ fn a_reinvite_while_ours_is_under_way_gets_491() {
     raw.endpoint.reoffer(raw.now, call, Bytes::from_static(b"v=0\r\n")).unwrap();
     raw.poll();
     raw.out.clear();
-    raw.receive(&Request::invite("r").to_tag(&tag).cseq(2).text());
+    raw.receive(&Request::invite("r").tagged(&tag).cseq(2).text());
     assert_eq!(raw.codes(), [491]);
 }
 
@@ -543,8 +543,8 @@ fn a_reinvite_while_ours_is_under_way_gets_491() {
 fn a_cancelled_reinvite_gets_487_and_the_call_stands() {
     let mut raw = raw();
     let (call, tag) = standing(&mut raw);
-    raw.receive(&Request::invite("r").to_tag(&tag).cseq(2).text());
-    raw.receive(&Request::new("CANCEL", "r").to_tag(&tag).cseq(2).text());
+    raw.receive(&Request::invite("r").tagged(&tag).cseq(2).text());
+    raw.receive(&Request::new("CANCEL", "r").tagged(&tag).cseq(2).text());
     assert_eq!(raw.codes(), [100, 200, 487]);
     assert!(raw.causes().is_empty());
     assert!(raw.endpoint.answer_reoffer(raw.now, call, Bytes::new()).is_err());
@@ -563,7 +563,7 @@ fn an_offer_may_come_in_the_200_with_its_answer_in_the_ack() {
     let answer = raw.last();
     assert_eq!(answer.body(), b"v=0 ours\r\n");
     let tag = answer.to().unwrap().tag().unwrap().to_owned();
-    let mut ack = Request::new("ACK", "a").to_tag(&tag);
+    let mut ack = Request::new("ACK", "a").tagged(&tag);
     ack.body = "v=0 theirs\r\n";
     raw.receive(&ack.text());
     assert!(matches!(raw.events.last(), Some(Event::Acked { answer: Some(sdp), .. }) if sdp == "v=0 theirs\r\n"));
@@ -577,10 +577,10 @@ fn an_ack_with_another_number_does_not_count() {
     raw.endpoint.answer(raw.now, call, Bytes::from_static(b"v=0\r\n")).unwrap();
     raw.poll();
     let tag = raw.last().to().unwrap().tag().unwrap().to_owned();
-    raw.receive(&Request::new("ACK", "a").to_tag(&tag).cseq(9).text());
+    raw.receive(&Request::new("ACK", "a").tagged(&tag).cseq(9).text());
     assert_eq!(raw.events.len(), 1);
-    raw.receive(&Request::new("ACK", "a").to_tag(&tag).text());
-    raw.receive(&Request::new("ACK", "a2").to_tag(&tag).text());
+    raw.receive(&Request::new("ACK", "a").tagged(&tag).text());
+    raw.receive(&Request::new("ACK", "a2").tagged(&tag).text());
     assert_eq!(raw.events.len(), 2);
 }
 
@@ -754,7 +754,7 @@ fn an_endless_challenger_is_given_up() {
     for n in 0..20 {
         raw.receive(&response(&request, 401, "t", &challenge("here", &format!("n{n}"), true), ""));
         if !raw.causes().is_empty() {
-            assert!(n >= 1 && n <= 6, "{n} tries");
+            assert!((1..=6).contains(&n), "{n} tries");
             return;
         }
         request = raw.last();

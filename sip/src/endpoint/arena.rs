@@ -46,11 +46,11 @@ impl<T> Arena<T> {
 
     pub(crate) fn insert(&mut self, value: T) -> Key {
         self.len += 1;
-        if let Some(index) = self.free.pop() {
-            if let Some(slot) = self.slots.get_mut(index as usize) {
-                slot.value = Some(value);
-                return Key { index, generation: slot.generation };
-            }
+        if let Some(index) = self.free.pop()
+            && let Some(slot) = self.slots.get_mut(index as usize)
+        {
+            slot.value = Some(value);
+            return Key { index, generation: slot.generation };
         }
         let index = self.slots.len() as u32;
         self.slots.push(Slot { generation: 1, value: Some(value) });

@@ -56,14 +56,14 @@ impl Endpoint {
                 self.hang_up_fork(now, &answered.response, way);
             }
             (Purpose::Reinvite, true) => self.reinvite_answered(now, call, &answered),
-            (Purpose::Bye, true) if code >= 200 => {
-                if !self.retry_with_credentials(now, call, purpose, &answered.response, answered.request.as_ref()) {
-                    self.drive(now, call, Input::ByeDone, Context::default());
+            (Purpose::Bye | Purpose::Info, true) if code >= 200 => {
+                let request = answered.request.as_ref();
+                if self.retry_with_credentials(now, call, purpose, &answered.response, request) {
+                    return;
                 }
-            }
-            (Purpose::Info, true) if code >= 200 => {
-                if !self.retry_with_credentials(now, call, purpose, &answered.response, answered.request.as_ref()) {
-                    self.info_done(now, call, code);
+                match purpose {
+                    Purpose::Bye => _ = self.drive(now, call, Input::ByeDone, Context::default()),
+                    _ => self.info_done(now, call, code),
                 }
             }
             _ => {}

@@ -14,10 +14,13 @@ use super::resolve::{ResolveError, local_ip_towards, look_up, parts};
 use super::{Listen, ReplyTo};
 use crate::endpoint::{CallId, CommandError, Destination, Endpoint, OutgoingCall, Target, Transport};
 
+/// A step of the endpoint.
+type Step = Box<dyn FnOnce(&mut Endpoint, Instant) + Send>;
+
 /// Something for the thread to do.
 pub(super) enum Command {
     /// On the endpoint.
-    Run(Box<dyn FnOnce(&mut Endpoint, Instant) + Send>),
+    Run(Step),
     Stats(ReplyTo<StackStats>),
     Drain(bool),
     Shutdown(ReplyTo<()>),

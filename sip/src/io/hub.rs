@@ -45,12 +45,15 @@ pub(super) struct UdpPort {
     outbox: Vec<(SendId, SocketAddr, Bytes)>,
 }
 
+/// A function that takes events on this thread.
+pub(super) type Handler = Box<dyn FnMut(&mut Endpoint, Instant, Event) + Send>;
+
 /// Who takes the events.
 pub(super) enum Sink {
     /// Whoever holds the other end.
     Channel(mpsc::Sender<Event>),
     /// A function on this thread.
-    Handler(Box<dyn FnMut(&mut Endpoint, Instant, Event) + Send>),
+    Handler(Handler),
 }
 
 /// What the tasks share.

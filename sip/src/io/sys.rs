@@ -112,7 +112,7 @@ impl Inbox {
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         for (slot, header) in self.slots.iter_mut().zip(&headers).take(count) {
             slot.len = header.msg_len as usize;
-            slot.control_len = header.msg_hdr.msg_controllen as usize;
+            slot.control_len = header.msg_hdr.msg_controllen as _;
         }
         Ok(count)
     }

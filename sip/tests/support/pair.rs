@@ -415,7 +415,7 @@ impl Request {
         invite
     }
 
-    pub fn to_tag(mut self, tag: &str) -> Self {
+    pub fn tagged(mut self, tag: &str) -> Self {
         self.to = format!("<sip:agent@192.0.2.2>;tag={tag}");
         self
     }
