@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::brain::openai::OpenAiBrainConfig;
+use crate::brain::script::definition::closest;
 use crate::brain::script::{Fault, ScriptDefinition};
 use crate::session::SessionConfig;
 use crate::turn::TurnConfig;
@@ -164,14 +165,18 @@ impl AgentDefinition {
     pub fn check(&self, file: &Path) -> Result<(), DefinitionError> {
         let mut faults = Vec::new();
         let mut fault = |place: &str, what: String| faults.push(Fault { place: place.to_owned(), what });
-        if self.agent.name.is_empty() || !self.agent.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+        if self.agent.name.is_empty()
+            || !self.agent.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        {
             fault("agent.name", format!("{:?} can't be dialled: use letters, digits, -, _ and .", self.agent.name));
         }
         if let Err(what) = self.turn.check() {
             fault("turn", what);
         }
         match (self.brain.kind.as_str(), &self.script) {
-            ("script", None) => fault("script", "is missing: brain.kind = \"script\" needs a [script] with states".into()),
+            ("script", None) => {
+                fault("script", "is missing: brain.kind = \"script\" needs a [script] with states".into())
+            }
             ("openai", _) => {
                 if let Err(what) = self.brain.openai.check() {
                     fault("brain.openai", what);
@@ -226,7 +231,5 @@ fn suggestion(message: &str) -> Option<String> {
     let (unknown, expected) = message.split_once("expected")?;
     let unknown = unknown.split('`').nth(1)?;
     let known = expected.split('`').skip(1).step_by(2);
-    let scored = known.map(|known| (strsim::jaro_winkler(unknown, known), known));
-    let (score, best) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (score > 0.75).then(|| format!("did you mean `{best}`?"))
+    closest(unknown, known).map(|known| format!("did you mean `{known}`?"))
 }

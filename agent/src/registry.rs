@@ -19,13 +19,16 @@ use crate::ear::sphinx::{Sphinx, SphinxConfig};
 use crate::session::{Agent, VoiceSource};
 use crate::voice::{VoiceConfig, Voices};
 
+/// Reads an environment variable.
+pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What providers may need of the machine they run on.
 #[derive(Clone)]
 pub struct Environment {
     /// Where models lie that `omnivox models pull` fetched.
     pub models_dir: PathBuf,
     /// Reads an environment variable: API keys.
-    pub variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub variable: Variables,
     /// The voices' shared cache.
     pub voices: Voices,
 }
@@ -49,9 +52,11 @@ impl fmt::Debug for Environment {
 }
 
 /// Makes a recogniser, or says what is missing and how to get it.
-pub type RecognizerMaker = Arc<dyn Fn(&AgentDefinition, &Environment) -> Result<Arc<dyn Recognizer>, String> + Send + Sync>;
+pub type RecognizerMaker =
+    Arc<dyn Fn(&AgentDefinition, &Environment) -> Result<Arc<dyn Recognizer>, String> + Send + Sync>;
 /// Makes a brain's factory, or says what is wrong.
-pub type BrainMaker = Arc<dyn Fn(&AgentDefinition, &Environment) -> Result<Arc<dyn BrainFactory>, String> + Send + Sync>;
+pub type BrainMaker =
+    Arc<dyn Fn(&AgentDefinition, &Environment) -> Result<Arc<dyn BrainFactory>, String> + Send + Sync>;
 /// Makes a source of voices, or says what is missing and how to get it.
 pub type VoiceMaker = Arc<dyn Fn(&VoiceConfig, &Environment) -> Result<VoiceSource, String> + Send + Sync>;
 
@@ -166,7 +171,12 @@ impl Registry {
         Ok(agent)
     }
 
-    fn ears(&self, definition: &AgentDefinition, environment: &Environment, notes: &mut Vec<String>) -> Result<Vec<Arc<dyn Recognizer>>, BuildError> {
+    fn ears(
+        &self,
+        definition: &AgentDefinition,
+        environment: &Environment,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Arc<dyn Recognizer>>, BuildError> {
         let ear = &definition.ear;
         let mut chosen = Vec::new();
         match ear.recognizer.as_str() {
@@ -174,7 +184,9 @@ impl Registry {
             "auto" => chosen.extend(self.automatic_ear(definition, environment, notes)),
             name => {
                 let maker = known("ear.recognizer", name, &self.recognizers, &["auto", "none"])?;
-                chosen.push(maker(definition, environment).map_err(|reason| unavailable("ear.recognizer", name, reason))?);
+                chosen.push(
+                    maker(definition, environment).map_err(|reason| unavailable("ear.recognizer", name, reason))?,
+                );
                 notes.push(format!("recogniser: {name} (as configured)"));
             }
         }
@@ -193,7 +205,12 @@ impl Registry {
 
     /// A scripted agent is understood best against its own phrases; an agent that expects anything needs an open
     /// vocabulary.
-    fn automatic_ear(&self, definition: &AgentDefinition, environment: &Environment, notes: &mut Vec<String>) -> Option<Arc<dyn Recognizer>> {
+    fn automatic_ear(
+        &self,
+        definition: &AgentDefinition,
+        environment: &Environment,
+        notes: &mut Vec<String>,
+    ) -> Option<Arc<dyn Recognizer>> {
         let scripted = definition.script.is_some();
         let order: &[&str] = if scripted { &["sphinx", "whisper"] } else { &["whisper", "openai"] };
         let mut missed = Vec::new();
@@ -216,7 +233,12 @@ impl Registry {
         None
     }
 
-    fn mouths(&self, config: &VoiceConfig, environment: &Environment, notes: &mut Vec<String>) -> Result<Vec<VoiceSource>, BuildError> {
+    fn mouths(
+        &self,
+        config: &VoiceConfig,
+        environment: &Environment,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<VoiceSource>, BuildError> {
         let mut sources = Vec::new();
         let automatic = config.kind == "auto";
         let first = if automatic { "flite" } else { config.kind.as_str() };
@@ -225,7 +247,10 @@ impl Registry {
         let why = if automatic { "auto: always there, first sound in milliseconds" } else { "as configured" };
         match maker(&named, environment) {
             Ok(source) => {
-                notes.push(format!("voice: {first}{} ({why})", config.voice.as_ref().map_or_else(String::new, |voice| format!(":{voice}"))));
+                notes.push(format!(
+                    "voice: {first}{} ({why})",
+                    config.voice.as_ref().map_or_else(String::new, |voice| format!(":{voice}"))
+                ));
                 sources.push(source);
             }
             Err(reason) if automatic => notes.push(format!("voice: {first} is not there ({reason})")),
@@ -247,7 +272,12 @@ impl Registry {
     }
 }
 
-fn known<'a, T>(place: &'static str, name: &str, all: &'a BTreeMap<String, T>, also: &[&str]) -> Result<&'a T, BuildError> {
+fn known<'a, T>(
+    place: &'static str,
+    name: &str,
+    all: &'a BTreeMap<String, T>,
+    also: &[&str],
+) -> Result<&'a T, BuildError> {
     all.get(name).ok_or_else(|| {
         let names: Vec<&str> = also.iter().copied().chain(all.keys().map(String::as_str)).collect();
         BuildError::Unknown { place, name: name.to_owned(), known: names.join(", ") }

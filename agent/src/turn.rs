@@ -81,7 +81,8 @@ pub struct TurnConfig {
 
 impl Default for TurnConfig {
     fn default() -> Self {
-        let backchannels = ["mm", "mhm", "mm-hmm", "uh-huh", "uh", "um", "hm", "ah", "oh", "okay", "ok", "right", "yeah", "sure"];
+        let backchannels =
+            ["mm", "mhm", "mm-hmm", "uh-huh", "uh", "um", "hm", "ah", "oh", "okay", "ok", "right", "yeah", "sure"];
         Self {
             speech_threshold: 0.5,
             likely_ms: 40,
@@ -125,7 +126,9 @@ impl TurnConfig {
         ];
         for (low, low_ms, high, high_ms) in ordered {
             if low_ms > high_ms {
-                return Err(format!("{low} = {low_ms} is more than {high} = {high_ms}: lower the first or raise the second"));
+                return Err(format!(
+                    "{low} = {low_ms} is more than {high} = {high_ms}: lower the first or raise the second"
+                ));
             }
         }
         if !(0.05..=0.95).contains(&self.speech_threshold) {
@@ -134,7 +137,9 @@ impl TurnConfig {
         if !(0.0..=1.0).contains(&self.duck_gain) {
             return Err(format!("duck_gain = {} is not between 0 and 1", self.duck_gain));
         }
-        for (name, ms) in [("no_input_ms", self.no_input_ms), ("max_speech_ms", self.max_speech_ms), ("key_gap_ms", self.key_gap_ms)] {
+        for (name, ms) in
+            [("no_input_ms", self.no_input_ms), ("max_speech_ms", self.max_speech_ms), ("key_gap_ms", self.key_gap_ms)]
+        {
             if ms < 500 {
                 return Err(format!("{name} = {ms} is less than 500, too short for people"));
             }
@@ -229,9 +234,13 @@ pub enum TurnOutput {
 enum Agent {
     Silent,
     Thinking,
-    Speaking { interruptible: bool },
+    Speaking {
+        interruptible: bool,
+    },
     /// Ducked; the recogniser may have been asked since a moment.
-    Ducked { asked: Option<Duration> },
+    Ducked {
+        asked: Option<Duration>,
+    },
 }
 
 /// Decides who has the floor on one line.
@@ -372,7 +381,9 @@ impl TurnMachine {
         }
         self.agent = Agent::Speaking { interruptible };
         // The caller already speaks into the agent's first word.
-        if let (true, true, Some(stretch)) = (self.caller_open, interruptible && self.config.barge_in, self.detector.stretch()) {
+        if let (true, true, Some(stretch)) =
+            (self.caller_open, interruptible && self.config.barge_in, self.detector.stretch())
+        {
             self.agent = Agent::Ducked { asked: None };
             self.outputs.push_back(TurnOutput::Duck { onset: stretch.onset });
         }

@@ -54,7 +54,10 @@ async fn every_brain_greets_and_then_listens() {
         assert_eq!(brain.name(), factory.name());
         let outputs = all(brain.as_mut(), BrainInput::Start, &History::new()).await;
         assert!(outputs.iter().all(Result::is_ok), "{outputs:?}");
-        assert!(matches!(outputs.first(), Some(Ok(BrainOutput::Say(text))) if text.starts_with("Hello")), "{outputs:?}");
+        assert!(
+            matches!(outputs.first(), Some(Ok(BrainOutput::Say(text))) if text.starts_with("Hello")),
+            "{outputs:?}"
+        );
         assert!(matches!(outputs.last(), Some(Ok(BrainOutput::Listen(_)))), "{outputs:?}");
     }
 }
@@ -73,7 +76,8 @@ async fn what_is_discarded_leaves_no_trace() {
         // A stream dropped before its end is as good as discarded.
         drop(guessed.respond(heard("yes"), &history));
         guessed.discard();
-        let answers = [all(guessed.as_mut(), heard("yes"), &history).await, all(plain.as_mut(), heard("yes"), &history).await];
+        let answers =
+            [all(guessed.as_mut(), heard("yes"), &history).await, all(plain.as_mut(), heard("yes"), &history).await];
         assert_eq!(answers[0], answers[1], "{}", factory.name());
         assert_eq!(guessed.expects().is_some(), plain.expects().is_some());
     }

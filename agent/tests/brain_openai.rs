@@ -35,7 +35,10 @@ async fn answer_of(manner: Manner) -> Outputs {
 }
 
 fn said(outputs: &Outputs) -> Vec<&str> {
-    outputs.iter().filter_map(|output| if let Ok(BrainOutput::Say(text)) = output { Some(text.as_str()) } else { None }).collect()
+    outputs
+        .iter()
+        .filter_map(|output| if let Ok(BrainOutput::Say(text)) = output { Some(text.as_str()) } else { None })
+        .collect()
 }
 
 fn failure(outputs: &Outputs) -> &BrainError {
@@ -163,7 +166,9 @@ async fn a_dropped_answer_ends_the_request() {
 #[test]
 fn a_wrong_setting_is_named() {
     let wrong = |config: OpenAiBrainConfig| OpenAiFactory::new(config, None).unwrap_err();
-    assert!(wrong(OpenAiBrainConfig { base_url: "api.example.com".into(), ..Default::default() }).starts_with("base_url"));
+    assert!(
+        wrong(OpenAiBrainConfig { base_url: "api.example.com".into(), ..Default::default() }).starts_with("base_url")
+    );
     assert!(wrong(OpenAiBrainConfig { model: " ".into(), ..Default::default() }).starts_with("model"));
     assert!(wrong(OpenAiBrainConfig { temperature: Some(9.0), ..Default::default() }).starts_with("temperature"));
     assert!(wrong(OpenAiBrainConfig { max_tokens: 0, ..Default::default() }).starts_with("max_tokens"));

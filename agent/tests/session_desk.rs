@@ -53,7 +53,10 @@ async fn call(agent: Agent, acts: Vec<Act>) -> Call {
         }
         all.push(event);
     }
-    let turns = all.iter().filter_map(|event| if let SessionEvent::Turn(turn) = event { Some(turn.clone()) } else { None }).collect();
+    let turns = all
+        .iter()
+        .filter_map(|event| if let SessionEvent::Turn(turn) = event { Some(turn.clone()) } else { None })
+        .collect();
     Call { end, turns, events: all, line }
 }
 
@@ -73,11 +76,18 @@ async fn books_an_appointment_by_voice_with_an_interruption_and_a_key() {
     let call = call(agent, acts).await;
     for turn in &call.turns {
         let waits = turn.stages.waits_ms();
-        eprintln!("{:>7.0} {:>7.0} {:?} {:?} gap {:?} {waits:?}", turn.started_ms, turn.ended_ms, turn.who, turn.text, turn.gap_ms);
+        eprintln!(
+            "{:>7.0} {:>7.0} {:?} {:?} gap {:?} {waits:?}",
+            turn.started_ms, turn.ended_ms, turn.who, turn.text, turn.gap_ms
+        );
     }
     assert_eq!(call.end, SessionEnd::HangUp { reason: "goodbye".into() });
-    let agent: Vec<&str> = call.turns.iter().filter(|turn| turn.who == Speaker::Agent).map(|turn| turn.text.as_str()).collect();
-    assert!(agent.iter().any(|text| text.contains("An appointment on Tuesday, in the afternoon. Is that right?")), "{agent:?}");
+    let agent: Vec<&str> =
+        call.turns.iter().filter(|turn| turn.who == Speaker::Agent).map(|turn| turn.text.as_str()).collect();
+    assert!(
+        agent.iter().any(|text| text.contains("An appointment on Tuesday, in the afternoon. Is that right?")),
+        "{agent:?}"
+    );
     assert!(agent.iter().any(|text| text.contains("booked for Tuesday, in the afternoon")), "{agent:?}");
     assert!(call.turns[0].interrupted && !call.turns[0].text.contains("help you?"), "{:?}", call.turns[0]);
     assert_eq!(call.events.iter().filter(|event| matches!(event, SessionEvent::Interrupted { .. })).count(), 1);
@@ -118,7 +128,8 @@ async fn what_is_no_phrase_of_the_desk_is_asked_again_and_a_person_is_offered() 
         Act::After(800.0, Deed::Key('*')),
     ];
     let call = call(agent, acts).await;
-    let agent: Vec<&str> = call.turns.iter().filter(|turn| turn.who == Speaker::Agent).map(|turn| turn.text.as_str()).collect();
+    let agent: Vec<&str> =
+        call.turns.iter().filter(|turn| turn.who == Speaker::Agent).map(|turn| turn.text.as_str()).collect();
     assert!(agent[1].starts_with("Sorry"), "{agent:?}");
     assert!(agent[2].contains("nobody is free"), "{agent:?}");
     assert_eq!(call.end, SessionEnd::HangUp { reason: "goodbye".into() });

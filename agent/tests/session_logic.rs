@@ -29,7 +29,10 @@ struct Outcome {
 
 impl Outcome {
     fn turns(&self) -> Vec<&TurnRecord> {
-        self.events.iter().filter_map(|event| if let SessionEvent::Turn(turn) = event { Some(turn) } else { None }).collect()
+        self.events
+            .iter()
+            .filter_map(|event| if let SessionEvent::Turn(turn) = event { Some(turn) } else { None })
+            .collect()
     }
 
     fn said(&self) -> Vec<String> {
@@ -115,7 +118,10 @@ fn books_an_appointment_from_greeting_to_goodbye() {
     assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() });
     assert_eq!(outcome.understood(), texts);
     let said = outcome.said();
-    assert!(said.iter().any(|text| text.contains("An appointment on Monday, in the morning. Is that right?")), "{said:?}");
+    assert!(
+        said.iter().any(|text| text.contains("An appointment on Monday, in the morning. Is that right?")),
+        "{said:?}"
+    );
     assert!(said.last().unwrap().contains("Goodbye"), "{said:?}");
     // What was said last was played out: 60 ms for each letter.
     let last = loud_spans(&outcome.line.agent_track, RATE, -40.0, 400.0).pop().unwrap();
@@ -165,7 +171,9 @@ fn a_cough_over_the_agent_is_forgiven_and_it_goes_on_in_mid_sentence() {
     assert!(outcome.said()[0].ends_with("Is that right?"), "all of it was heard");
     // Nothing of the sentence is missing: its sound is as long as without the cough, or a little longer.
     let without = hold(agent(scripted(QUESTION), &["yes"]), vec![speak(0)]);
-    let sound = |outcome: &Outcome| -> f64 { loud_spans(&outcome.line.agent_track, RATE, -40.0, 1.0).iter().map(|s| s.1 - s.0).sum() };
+    let sound = |outcome: &Outcome| -> f64 {
+        loud_spans(&outcome.line.agent_track, RATE, -40.0, 1.0).iter().map(|s| s.1 - s.0).sum()
+    };
     let more = sound(&outcome) - sound(&without);
     assert!((0.0..400.0).contains(&more), "{more}");
 }
@@ -203,7 +211,8 @@ fn a_pause_shorter_than_400_ms_inside_a_sentence_is_not_its_end() {
 
 #[test]
 fn a_key_cuts_the_agent_off_and_is_an_answer() {
-    let outcome = hold(agent(scripted(QUESTION), &[]), vec![Act::Over(800.0, Deed::Key('1')), Act::Then(30_000.0, Deed::HangUp)]);
+    let outcome =
+        hold(agent(scripted(QUESTION), &[]), vec![Act::Over(800.0, Deed::Key('1')), Act::Then(30_000.0, Deed::HangUp)]);
     assert_eq!(outcome.count(|event| matches!(event, SessionEvent::Interrupted { by_key: true, .. })), 1);
     assert_eq!(outcome.understood(), ["1"]);
     assert_eq!(outcome.said().last().unwrap(), "There is no more. Goodbye.");
@@ -243,7 +252,10 @@ fn silence_is_met_with_ever_clearer_questions_and_then_with_goodbye() {
     assert_eq!(outcome.end, SessionEnd::HangUp { reason: "no input".into() });
     let said = outcome.said();
     assert_eq!(said.len(), 4, "{said:?}");
-    assert!(said[1].contains("opening hours") && said[2].contains("press 1") && said[3].contains("Goodbye"), "{said:?}");
+    assert!(
+        said[1].contains("opening hours") && said[2].contains("press 1") && said[3].contains("Goodbye"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -269,7 +281,8 @@ fn a_recogniser_that_fails_once_is_asked_again_with_the_same_audio() {
 fn another_recogniser_steps_in() {
     let first = Arc::new(ToneRecognizer::new(&["yes"]).failing(100));
     let second = Arc::new(ToneRecognizer::new(&["yes"]));
-    let agent = Agent::new("test", scripted(QUESTION)).with_recognizer(first).with_recognizer(second).with_voice(tone_voice());
+    let agent =
+        Agent::new("test", scripted(QUESTION)).with_recognizer(first).with_recognizer(second).with_voice(tone_voice());
     let outcome = hold(agent, vec![speak(0)]);
     assert_eq!(outcome.understood(), ["yes"]);
     assert_eq!(outcome.failures(), [(Part::Recognizer, Remedy::OtherProvider, Fault::Ours)]);
@@ -303,7 +316,11 @@ fn a_brain_that_is_slow_is_covered_up_for_and_one_that_hangs_is_given_up() {
 
 #[test]
 fn an_answer_cut_in_mid_sentence_is_said_as_far_as_it_came() {
-    let turns = vec![vec![say("Hello.")], vec![say("We are open from nine"), Told::Fail], vec![say("Bye."), Told::Out(BrainOutput::HangUp { reason: "done".into() })]];
+    let turns = vec![
+        vec![say("Hello.")],
+        vec![say("We are open from nine"), Told::Fail],
+        vec![say("Bye."), Told::Out(BrainOutput::HangUp { reason: "done".into() })],
+    ];
     let outcome = hold(agent(ToldFactory::new(turns), &["hi"]), vec![speak(0), speak(0)]);
     assert_eq!(outcome.said(), ["Hello.", "We are open from nine Something went wrong.", "Bye."]);
     assert_eq!(outcome.failures(), [(Part::Brain, Remedy::SpokenFallback, Fault::Upstream)]);
@@ -313,7 +330,10 @@ fn an_answer_cut_in_mid_sentence_is_said_as_far_as_it_came() {
 #[test]
 fn the_brain_remembers_only_what_was_heard() {
     let long = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen.";
-    let brain = ToldFactory::new(vec![vec![say(long)], vec![say("Bye."), Told::Out(BrainOutput::HangUp { reason: "done".into() })]]);
+    let brain = ToldFactory::new(vec![
+        vec![say(long)],
+        vec![say("Bye."), Told::Out(BrainOutput::HangUp { reason: "done".into() })],
+    ]);
     let asked = Arc::clone(&brain.asked);
     let outcome = hold(agent(brain, &["wait a moment"]), vec![Act::Over(1_500.0, Deed::Say(tone(0, 900)))]);
     let asked = asked.lock().unwrap();
@@ -332,7 +352,11 @@ fn a_voice_that_fails_in_mid_sentence_is_replaced_and_goes_on_from_there() {
         .with_voice(tone_voice());
     let outcome = hold(agent, vec![speak(0)]);
     assert_eq!(outcome.failures(), [(Part::Voice, Remedy::OtherProvider, Fault::Ours)]);
-    assert!(outcome.said()[0].starts_with("This is a") && outcome.said()[0].ends_with("Is that right?"), "{:?}", outcome.said());
+    assert!(
+        outcome.said()[0].starts_with("This is a") && outcome.said()[0].ends_with("Is that right?"),
+        "{:?}",
+        outcome.said()
+    );
     assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() });
 }
 

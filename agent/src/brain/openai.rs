@@ -106,7 +106,10 @@ impl OpenAiBrainConfig {
     /// A sentence that begins with the setting's name.
     pub fn check(&self) -> Result<(), String> {
         if !(self.base_url.starts_with("http://") || self.base_url.starts_with("https://")) {
-            return Err(format!("base_url = {:?} is no address: write it with http:// or https://, up to and with /v1", self.base_url));
+            return Err(format!(
+                "base_url = {:?} is no address: write it with http:// or https://, up to and with /v1",
+                self.base_url
+            ));
         }
         if self.model.trim().is_empty() {
             return Err("model is empty: name one that the server has (see its /v1/models)".into());
@@ -160,7 +163,8 @@ impl BrainFactory for OpenAiFactory {
 
     fn phrases(&self) -> Vec<String> {
         let config = &self.shared.config;
-        let texts = config.no_input.iter().chain(&config.no_match).chain([&config.greeting, &config.fallback, &config.goodbye]);
+        let texts =
+            config.no_input.iter().chain(&config.no_match).chain([&config.greeting, &config.fallback, &config.goodbye]);
         texts.filter(|text| !text.is_empty()).cloned().collect()
     }
 }
@@ -217,7 +221,8 @@ fn ask_again(texts: &[String], n: u32, goodbye: &str, reason: &str) -> Vec<Brain
 
 /// The conversation as the protocol has it, with what was really heard.
 fn messages(config: &OpenAiBrainConfig, input: &BrainInput, history: &History) -> Vec<Value> {
-    let mut messages = vec![json!({ "role": "system", "content": format!("{}\n\n{HOUSE_RULES}", config.system_prompt) })];
+    let mut messages =
+        vec![json!({ "role": "system", "content": format!("{}\n\n{HOUSE_RULES}", config.system_prompt) })];
     let skip = history.len().saturating_sub(config.history_entries);
     for entry in history.entries().skip(skip) {
         let (role, content) = match entry.who {
@@ -253,10 +258,16 @@ fn request(config: &OpenAiBrainConfig, messages: Vec<Value>) -> Value {
     };
     let mut tools = Vec::new();
     if config.may_hang_up {
-        tools.push(tool(answer::HANG_UP, "Ends the call. Say goodbye in the same message. Only when the caller is done."));
+        tools.push(tool(
+            answer::HANG_UP,
+            "Ends the call. Say goodbye in the same message. Only when the caller is done.",
+        ));
     }
     if !config.transfer_to.is_empty() {
-        let description = format!("Connects the caller with a person. Announce it in the same message. Use it when {}.", config.transfer_when);
+        let description = format!(
+            "Connects the caller with a person. Announce it in the same message. Use it when {}.",
+            config.transfer_when
+        );
         tools.push(tool(answer::TRANSFER, &description));
     }
     if !tools.is_empty() {
@@ -347,7 +358,8 @@ async fn send(shared: &Shared, messages: Vec<Value>) -> Result<reqwest::Response
     if let Some(key) = &shared.key {
         request = request.bearer_auth(key);
     }
-    let response = request.send().await.map_err(|error| BrainError::Unreachable { provider: name(), reason: causes(&error) })?;
+    let response =
+        request.send().await.map_err(|error| BrainError::Unreachable { provider: name(), reason: causes(&error) })?;
     let status = response.status();
     if status.is_success() {
         return Ok(response);
@@ -357,7 +369,11 @@ async fn send(shared: &Shared, messages: Vec<Value>) -> Result<reqwest::Response
         .ok()
         .and_then(|value| value.pointer("/error/message").and_then(Value::as_str).map(str::to_owned))
         .unwrap_or(body);
-    Err(BrainError::Refused { provider: name(), status: status.as_u16(), reason: reason.chars().take(MAX_REASON).collect() })
+    Err(BrainError::Refused {
+        provider: name(),
+        status: status.as_u16(),
+        reason: reason.chars().take(MAX_REASON).collect(),
+    })
 }
 
 fn name() -> String {

@@ -108,7 +108,12 @@ impl BrainFactory for ScriptFactory {
         let fixed = texts.flat_map(|texts| texts.iter()).filter(|text| !text.contains('{'));
         let filled = fixed.map(str::to_owned).chain(
             // What the variables make of a text at the start is likely to be said too.
-            script.states.get(&script.start).into_iter().flat_map(|state| state.say.iter()).map(|t| template::fill(t, &script.variables)),
+            script
+                .states
+                .get(&script.start)
+                .into_iter()
+                .flat_map(|state| state.say.iter())
+                .map(|t| template::fill(t, &script.variables)),
         );
         let mut phrases: Vec<String> = filled.collect();
         phrases.sort_unstable();
@@ -171,7 +176,8 @@ impl ScriptBrain {
         let outputs = match input {
             BrainInput::Start => step.enter(&self.situation.state),
             BrainInput::Heard { text, .. } => {
-                let matched = self.script.grammars.get(&self.situation.state).and_then(|grammar| grammar.match_text(text));
+                let matched =
+                    self.script.grammars.get(&self.situation.state).and_then(|grammar| grammar.match_text(text));
                 let answer = matched.as_ref().and_then(|matched| self.answer(&matched.rule));
                 match (matched, answer) {
                     (Some(matched), Some(answer)) => step.answered(answer, matched.slots),
@@ -328,19 +334,28 @@ impl<'a> Step<'a> {
 
     fn silence(&mut self, n: u32) -> Vec<BrainOutput> {
         let state = self.script.states.get(&self.situation.state);
-        let texts = state.map(|state| &state.no_input).filter(|texts| !texts.is_empty()).unwrap_or(&self.script.no_input);
+        let texts =
+            state.map(|state| &state.no_input).filter(|texts| !texts.is_empty()).unwrap_or(&self.script.no_input);
         let after = state.and_then(|state| state.after_no_input.as_ref()).or(self.script.after_no_input.as_ref());
         self.ask_again(n, texts, after, "Are you still there?", "no input")
     }
 
     fn not_understood(&mut self, n: u32) -> Vec<BrainOutput> {
         let state = self.script.states.get(&self.situation.state);
-        let texts = state.map(|state| &state.no_match).filter(|texts| !texts.is_empty()).unwrap_or(&self.script.no_match);
+        let texts =
+            state.map(|state| &state.no_match).filter(|texts| !texts.is_empty()).unwrap_or(&self.script.no_match);
         let after = state.and_then(|state| state.after_no_match.as_ref()).or(self.script.after_no_match.as_ref());
         self.ask_again(n, texts, after, "Sorry, I did not understand that.", "no match")
     }
 
-    fn ask_again(&mut self, n: u32, texts: &'a Texts, after: Option<&'a String>, default: &str, reason: &str) -> Vec<BrainOutput> {
+    fn ask_again(
+        &mut self,
+        n: u32,
+        texts: &'a Texts,
+        after: Option<&'a String>,
+        default: &str,
+        reason: &str,
+    ) -> Vec<BrainOutput> {
         let again = self.situation.last_said.clone();
         let count = u32::try_from(texts.len().max(2)).unwrap_or(u32::MAX);
         let text = match texts.len() {

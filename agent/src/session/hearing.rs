@@ -24,8 +24,15 @@ const LEAD_OUT: Duration = crate::ear::LEAD_OUT;
 /// What became of an utterance.
 #[derive(Debug)]
 pub(super) enum Heard {
-    Partial { text: String },
-    Final { text: String, words: Vec<Word>, confidence: f32, accepted: bool },
+    Partial {
+        text: String,
+    },
+    Final {
+        text: String,
+        words: Vec<Word>,
+        confidence: f32,
+        accepted: bool,
+    },
     /// A provider failed; something is done about it, and the utterance goes on.
     Failed(Failure),
     /// No provider could recognise it.
@@ -125,7 +132,8 @@ impl Hearing {
             return;
         }
         let from = onset.saturating_sub(LEAD_IN);
-        let audio = self.pre_roll.iter().filter(|kept| kept.at >= from).flat_map(|kept| kept.pcm.iter().copied()).collect();
+        let audio =
+            self.pre_roll.iter().filter(|kept| kept.at >= from).flat_map(|kept| kept.pcm.iter().copied()).collect();
         self.utterance = Some(Utterance {
             stream: None,
             grammar,
@@ -277,8 +285,13 @@ impl Hearing {
         let count = self.recognizers.len();
         let provider = self.recognizers.get(self.preferred).map_or_else(String::new, |r| r.name().to_owned());
         let Some(utterance) = self.utterance.as_mut() else { return };
-        let failure =
-            |remedy| Failure { part: Part::Recognizer, provider: provider.clone(), reason: reason.to_owned(), fault, remedy };
+        let failure = |remedy| Failure {
+            part: Part::Recognizer,
+            provider: provider.clone(),
+            reason: reason.to_owned(),
+            fault,
+            remedy,
+        };
         // Each provider once, and the last of them twice.
         if hopeless || utterance.tries > count {
             utterance.waiting.push_back(Heard::Lost(failure(Remedy::Keypad)));

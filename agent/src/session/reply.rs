@@ -55,7 +55,13 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    pub(super) fn new(input: Option<BrainInput>, by: Means, speaking: Speaking, stream: Option<BrainStream>, now: Duration) -> Self {
+    pub(super) fn new(
+        input: Option<BrainInput>,
+        by: Means,
+        speaking: Speaking,
+        stream: Option<BrainStream>,
+        now: Duration,
+    ) -> Self {
         Self {
             input,
             by,

@@ -260,7 +260,8 @@ impl Speaking {
         let mut from = 0;
         for clip in &self.clips {
             let to = from + clip.len();
-            while room > 0 && self.fed < to && self.fed >= from && !(clip.samples.is_empty() && !clip.done) {
+            let begun = clip.done || !clip.samples.is_empty();
+            while begun && room > 0 && (from..to).contains(&self.fed) {
                 let at = (self.fed - from) as usize;
                 let taken = if at < clip.lead {
                     let silence = [0; 160];
@@ -338,7 +339,8 @@ impl Speaking {
             let Some(voice) = self.voices.get(self.preferred) else { return false };
             match voice.speak(&clip.text) {
                 Ok(stream) => {
-                    let resampler = (voice.rate() != self.rate).then(|| Resampler::new(voice.rate(), self.rate)).transpose();
+                    let resampler =
+                        (voice.rate() != self.rate).then(|| Resampler::new(voice.rate(), self.rate)).transpose();
                     match resampler {
                         Ok(resampler) => self.synthesis = Some(Synthesis { stream, resampler, since: now }),
                         Err(error) => self.failed(&error.to_string(), Fault::Ours),
@@ -392,7 +394,13 @@ impl Speaking {
     /// The next voice goes on with what this one did not speak; with no voice left the rest is lost.
     fn failed(&mut self, reason: &str, fault: Fault) {
         let provider = self.voices.get(self.preferred).map_or_else(String::new, |voice| voice.name().to_owned());
-        let failure = |remedy| Failure { part: Part::Voice, provider: provider.clone(), reason: reason.to_owned(), fault, remedy };
+        let failure = |remedy| Failure {
+            part: Part::Voice,
+            provider: provider.clone(),
+            reason: reason.to_owned(),
+            fault,
+            remedy,
+        };
         self.failed_clips += 1;
         let more = self.preferred + 1 < self.voices.len();
         if !more && self.failed_clips > self.voices.len() {

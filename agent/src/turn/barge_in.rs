@@ -12,8 +12,8 @@
 
 use std::time::Duration;
 
-use super::speech::Stretch;
 use super::TurnConfig;
+use super::speech::Stretch;
 
 /// Above the level of what was nothing by so much, it may be something.
 const OVER_FALSE_ALARM_DB: f32 = 3.0;

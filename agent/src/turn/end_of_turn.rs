@@ -40,45 +40,45 @@ impl Progress {
         }
         match (grammar.match_text(text), grammar.may_continue(text)) {
             (Some(_), false) => Self::Complete,
-            (Some(meaning), true) if always_means(grammar, text, &meaning) => Self::Settled,
-            (Some(_), true) => Self::Open,
+            (Some(meaning), true) => Self::of_whole(grammar, text, &meaning),
             (None, true) => Self::Partial,
             (None, false) => Self::Unknown,
         }
     }
-}
 
-/// Whether all that can follow `text` leaves its meaning as it is.
-fn always_means(grammar: &Grammar, text: &str, meaning: &Match) -> bool {
-    let network = grammar.network();
-    let mut steps: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
-    for transition in network.transitions() {
-        steps.entry(transition.from).or_default().push((transition.word, transition.to));
+    /// What may follow a phrase that means something already.
+    fn of_whole(grammar: &Grammar, text: &str, meaning: &Match) -> Self {
+        let network = grammar.network();
+        let mut steps: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
+        for transition in network.transitions() {
+            steps.entry(transition.from).or_default().push((transition.word, transition.to));
+        }
+        let mut state = 0;
+        for word in text.split_whitespace() {
+            let word = word.to_lowercase();
+            let next = steps.get(&state).and_then(|steps| steps.iter().find(|(id, _)| network.word(*id) == word));
+            match next {
+                Some(&(_, to)) => state = to,
+                None => return Self::Open,
+            }
+        }
+        if !steps.contains_key(&state) {
+            return Self::Complete;
+        }
+        let mut open = vec![(state, text.to_owned())];
+        let mut looked_at = 0;
+        while let Some((state, said)) = open.pop() {
+            looked_at += 1;
+            let differs = network.is_final(state) && grammar.match_text(&said).as_ref() != Some(meaning);
+            if differs || looked_at > MAX_ENDINGS {
+                return Self::Open;
+            }
+            for &(word, to) in steps.get(&state).into_iter().flatten() {
+                open.push((to, format!("{said} {}", network.word(word))));
+            }
+        }
+        Self::Settled
     }
-    let mut state = 0;
-    for word in text.split_whitespace() {
-        let word = word.to_lowercase();
-        let next = steps.get(&state).and_then(|steps| steps.iter().find(|(id, _)| network.word(*id) == word));
-        match next {
-            Some(&(_, to)) => state = to,
-            None => return false,
-        }
-    }
-    let mut open = vec![(state, text.to_owned())];
-    let mut looked_at = 0;
-    while let Some((state, said)) = open.pop() {
-        looked_at += 1;
-        if looked_at > MAX_ENDINGS {
-            return false;
-        }
-        if network.is_final(state) && grammar.match_text(&said).as_ref() != Some(meaning) {
-            return false;
-        }
-        for &(word, to) in steps.get(&state).into_iter().flatten() {
-            open.push((to, format!("{said} {}", network.word(word))));
-        }
-    }
-    true
 }
 
 /// How much silence after the last sound ends the caller's turn.
@@ -126,7 +126,11 @@ mod tests {
     #[test]
     fn what_may_follow_decides_how_sure_a_phrase_is() {
         let rule = |id, phrases: &[&str]| Rule::new(id, phrases.iter().copied());
-        let rules = vec![rule("book", &["book an appointment [for {day} [please]]"]), rule("yes", &["yes [please|that's right]"]), rule("no", &["no"])];
+        let rules = vec![
+            rule("book", &["book an appointment [for {day} [please]]"]),
+            rule("yes", &["yes [please|that's right]"]),
+            rule("no", &["no"]),
+        ];
         let grammar = Grammar::new(rules, BTreeMap::new()).unwrap();
         let of = |text| Progress::of(&grammar, text);
         assert_eq!(of(""), Progress::Nothing);

@@ -5,14 +5,21 @@
 //! because it misfires there. Where a slower, surer opinion is given (Silero), that one decides how long speech lasts,
 //! and the gate only when it begins.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The lowest and highest noise floor that is believed, in dB relative to full scale.
 const FLOOR_RANGE_DB: (f32, f32) = (-75.0, -30.0);
 /// The floor before anything was heard.
 const FLOOR_AT_FIRST_DB: f32 = -60.0;
-/// The floor rises by so much per second where it is quieter than the signal, and falls at once.
+/// The floor rises by so much per second where it is quieter than the signal, and falls quickly.
 const FLOOR_RISE_DB_PER_S: f32 = 3.0;
+/// What stays within [`STEADY_DB`] for so many frames is no speech, whatever the gate says: noise, hum, a tone.
+const STEADY_FRAMES: usize = 80;
+/// See [`STEADY_FRAMES`].
+const STEADY_DB: f32 = 9.0;
+/// The floor rises by so much per second to what is steady.
+const FLOOR_RISE_TO_STEADY_DB_PER_S: f32 = 12.0;
 /// Speech begins only so far above the floor.
 const ABOVE_FLOOR_TO_BEGIN_DB: f32 = 7.0;
 /// Speech goes on while so far above the floor.
@@ -56,6 +63,8 @@ pub struct SpeechDetector {
     threshold: f32,
     likely: Duration,
     floor_db: f32,
+    /// The last frames' levels.
+    levels: VecDeque<f32>,
     /// Speech-like frames in a row, not yet enough to be likely.
     candidate: Option<Stretch>,
     stretch: Option<Stretch>,
@@ -67,7 +76,15 @@ impl SpeechDetector {
     /// speech in a row is *likely* speech.
     #[must_use]
     pub fn new(threshold: f32, likely: Duration) -> Self {
-        Self { threshold, likely, floor_db: FLOOR_AT_FIRST_DB, candidate: None, stretch: None, active: false }
+        Self {
+            threshold,
+            likely,
+            floor_db: FLOOR_AT_FIRST_DB,
+            levels: VecDeque::with_capacity(STEADY_FRAMES),
+            candidate: None,
+            stretch: None,
+            active: false,
+        }
     }
 
     /// Takes the next frame. Only frames of at least `least_db` count as the beginning of speech. Returns true if the
@@ -148,7 +165,14 @@ impl SpeechDetector {
 
     fn follow_floor(&mut self, frame: &FrameView, speech: bool) {
         let level = frame.level_db.clamp(FLOOR_RANGE_DB.0, FLOOR_RANGE_DB.1);
-        if level < self.floor_db {
+        if self.levels.len() >= STEADY_FRAMES {
+            self.levels.pop_front();
+        }
+        self.levels.push_back(frame.level_db);
+        if let Some(steady_db) = self.steady_db().filter(|steady_db| *steady_db > self.floor_db) {
+            let rise = FLOOR_RISE_TO_STEADY_DB_PER_S * frame.length.as_secs_f32();
+            self.floor_db = (self.floor_db + rise).min(steady_db).min(FLOOR_RANGE_DB.1);
+        } else if level < self.floor_db {
             // Quickly down, yet not to a single quiet frame.
             self.floor_db += (level - self.floor_db) * 0.3;
         } else {
@@ -156,6 +180,15 @@ impl SpeechDetector {
             let rise = FLOOR_RISE_DB_PER_S * frame.length.as_secs_f32() * if speech { 0.2 } else { 2.0 };
             self.floor_db = (self.floor_db + rise).min(level);
         }
+    }
+}
+
+impl SpeechDetector {
+    /// The level of what has been steady for a while.
+    fn steady_db(&self) -> Option<f32> {
+        let lowest = self.levels.iter().copied().fold(f32::INFINITY, f32::min);
+        let highest = self.levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        (self.levels.len() >= STEADY_FRAMES && highest - lowest <= STEADY_DB).then_some(lowest)
     }
 }
 

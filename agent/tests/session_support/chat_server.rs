@@ -76,7 +76,12 @@ impl Drop for ChatServer {
 
 async fn complete(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     shared.requests.lock().unwrap().push((headers, serde_json::from_slice(&body).unwrap_or(Value::Null)));
-    let done = || vec![Some(event(&json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] }))), Some("data: [DONE]\n\n".into())];
+    let done = || {
+        vec![
+            Some(event(&json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] }))),
+            Some("data: [DONE]\n\n".into()),
+        ]
+    };
     match shared.manner {
         Manner::Says(pieces) => {
             let usage = event(&json!({ "choices": [], "usage": { "total_tokens": 3 } }));
@@ -86,7 +91,9 @@ async fn complete(State(shared): State<Shared>, headers: HeaderMap, body: Bytes)
         Manner::CutsAfter(pieces) => stream(pieces, vec![]),
         Manner::HangsAfter(pieces) => stream(pieces, vec![None]),
         Manner::WrongJsonAfter(pieces) => stream(pieces, vec![Some("data: {\"choices\": [{\"del\n\n".into())]),
-        Manner::ErrorAfter(pieces) => stream(pieces, vec![Some(event(&json!({ "error": { "message": "out of memory" } })))]),
+        Manner::ErrorAfter(pieces) => {
+            stream(pieces, vec![Some(event(&json!({ "error": { "message": "out of memory" } })))])
+        }
         Manner::Refuses(status, message) => {
             let body = json!({ "error": { "message": message } }).to_string();
             (StatusCode::from_u16(status).unwrap(), body).into_response()
@@ -99,7 +106,9 @@ async fn complete(State(shared): State<Shared>, headers: HeaderMap, body: Bytes)
 /// A tool's call in two pieces, as servers send it.
 fn tool(name: &str, arguments: &str) -> Vec<Option<String>> {
     let (first, second) = arguments.split_at(arguments.len() / 2);
-    let call = |function: Value| event(&json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0, "function": function }] } }] }));
+    let call = |function: Value| {
+        event(&json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0, "function": function }] } }] }))
+    };
     vec![Some(call(json!({ "name": name, "arguments": first }))), Some(call(json!({ "arguments": second })))]
 }
 
@@ -109,7 +118,8 @@ fn event(value: &Value) -> String {
 
 /// Pieces of text, then these; `None` is silence for ever.
 fn stream(pieces: &'static [&'static str], then: Vec<Option<String>>) -> Response {
-    let text = pieces.iter().map(|piece| Some(event(&json!({ "choices": [{ "index": 0, "delta": { "content": piece } }] }))));
+    let text =
+        pieces.iter().map(|piece| Some(event(&json!({ "choices": [{ "index": 0, "delta": { "content": piece } }] }))));
     let all: Vec<Option<String>> = text.chain(then).collect();
     let chunks = futures::stream::iter(all).then(|chunk| async move {
         match chunk {

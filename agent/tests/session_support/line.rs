@@ -125,7 +125,10 @@ impl TestLine {
     fn act(&mut self) -> Option<LineEvent> {
         let due = match self.acts.front()? {
             Act::After(pause, _) => {
-                self.agent_spoke && !self.agent_audible && self.saying.is_empty() && self.now_ms - self.last_audible >= *pause
+                self.agent_spoke
+                    && !self.agent_audible
+                    && self.saying.is_empty()
+                    && self.now_ms - self.last_audible >= *pause
             }
             Act::Over(after, _) => self.agent_audible && self.now_ms - self.agent_since >= *after,
             Act::Then(after, _) => self.now_ms - self.last_act >= *after,
@@ -133,7 +136,9 @@ impl TestLine {
         if !due {
             return None;
         }
-        let Some(Act::After(_, deed) | Act::Over(_, deed) | Act::Then(_, deed)) = self.acts.pop_front() else { return None };
+        let Some(Act::After(_, deed) | Act::Over(_, deed) | Act::Then(_, deed)) = self.acts.pop_front() else {
+            return None;
+        };
         self.last_act = self.now_ms;
         self.act_times.push(self.now_ms);
         self.agent_spoke = false;
@@ -172,15 +177,21 @@ impl TestLine {
         let played = self.play();
         let samples = self.rate.samples_in_ms(20);
         let mut pcm: Vec<i16> = Vec::with_capacity(samples);
-        for n in 0..samples {
+        for played in played.iter().take(samples) {
             self.noise = self.noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let noise = (self.noise >> 16) as i32 % (2 * self.noise_level + 1) - self.noise_level;
-            let echo = f32::from(played[n]) * self.echo;
+            let echo = f32::from(*played) * self.echo;
             let said = i32::from(self.saying.pop_front().unwrap_or(0));
             pcm.push((said + noise + echo as i32).clamp(-32768, 32767) as i16);
         }
         let speech = match &mut self.gate {
-            Gate::Level => if level_dbov(&pcm) > -45.0 { 0.95 } else { 0.02 },
+            Gate::Level => {
+                if level_dbov(&pcm) > -45.0 {
+                    0.95
+                } else {
+                    0.02
+                }
+            }
             Gate::Earshot(gate) => {
                 if let Some(probability) = gate.push(&pcm) {
                     self.probability = probability;
@@ -205,7 +216,8 @@ impl Line for TestLine {
             Pace::AtOnce => tokio::task::yield_now().await,
             Pace::Times(times) => {
                 let started = *self.started.get_or_insert_with(tokio::time::Instant::now);
-                tokio::time::sleep_until(started + Duration::from_secs_f64((self.now_ms + FRAME_MS) / 1000.0 / times)).await;
+                tokio::time::sleep_until(started + Duration::from_secs_f64((self.now_ms + FRAME_MS) / 1000.0 / times))
+                    .await;
             }
         }
         if self.closing || self.now_ms > self.limit_ms {

@@ -45,7 +45,13 @@ pub struct ToneRecognizer {
 
 impl ToneRecognizer {
     pub fn new(texts: &[&'static str]) -> Self {
-        Self { texts: texts.to_vec(), failures: AtomicUsize::new(0), never_ends: false, name: "tones", opened: AtomicUsize::new(0) }
+        Self {
+            texts: texts.to_vec(),
+            failures: AtomicUsize::new(0),
+            never_ends: false,
+            name: "tones",
+            opened: AtomicUsize::new(0),
+        }
     }
 
     pub fn failing(mut self, times: usize) -> Self {
@@ -168,7 +174,9 @@ pub fn tone_voice() -> VoiceSource {
 }
 
 pub fn failing_voice(fails_after_ms: u32) -> VoiceSource {
-    Arc::new(move |_| Ok(Arc::new(ToneVoice { fails_after_ms: Some(fails_after_ms), never_begins: false }) as Arc<dyn Voice>))
+    Arc::new(move |_| {
+        Ok(Arc::new(ToneVoice { fails_after_ms: Some(fails_after_ms), never_begins: false }) as Arc<dyn Voice>)
+    })
 }
 
 pub fn mute_voice() -> VoiceSource {
@@ -208,11 +216,14 @@ pub enum Told {
     Hang,
 }
 
+/// What a brain was asked, in order, with the history at that time.
+pub type Asked = Arc<std::sync::Mutex<Vec<(BrainInput, Vec<String>)>>>;
+
 /// Answers as told, turn by turn; the last one again and again.
 pub struct ToldFactory {
     pub turns: Vec<Vec<Told>>,
     /// What it was asked, in order, with the history at that time.
-    pub asked: Arc<std::sync::Mutex<Vec<(BrainInput, Vec<String>)>>>,
+    pub asked: Asked,
 }
 
 impl ToldFactory {
@@ -238,7 +249,7 @@ impl BrainFactory for ToldFactory {
 struct ToldBrain {
     turns: Vec<Vec<Told>>,
     at: usize,
-    asked: Arc<std::sync::Mutex<Vec<(BrainInput, Vec<String>)>>>,
+    asked: Asked,
 }
 
 impl Brain for ToldBrain {

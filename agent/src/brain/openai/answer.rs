@@ -101,7 +101,10 @@ impl Answer {
         if data.trim().is_empty() {
             return Ok(Vec::new());
         }
-        let malformed = |reason: String| BrainError::Malformed { provider: name(), reason: reason.chars().take(MAX_REASON).collect() };
+        let malformed = |reason: String| BrainError::Malformed {
+            provider: name(),
+            reason: reason.chars().take(MAX_REASON).collect(),
+        };
         let chunk: Chunk = serde_json::from_str(data).map_err(|error| malformed(format!("{error} in {data:?}")))?;
         if let Some(error) = chunk.error {
             let reason = error.get("message").and_then(Value::as_str).map_or_else(|| error.to_string(), str::to_owned);
@@ -183,7 +186,9 @@ impl Answer {
         // Broken arguments are no reason to stay on the line.
         let reason = serde_json::from_str::<Value>(arguments)
             .ok()
-            .and_then(|value| value.get("reason").and_then(Value::as_str).map(|reason| reason.chars().take(100).collect::<String>()))
+            .and_then(|value| {
+                value.get("reason").and_then(Value::as_str).map(|reason| reason.chars().take(100).collect::<String>())
+            })
             .filter(|reason| !reason.trim().is_empty())
             .unwrap_or_else(|| "goodbye".to_owned());
         Some(BrainOutput::HangUp { reason })

@@ -310,11 +310,21 @@ impl Check<'_> {
         if said.len() > 1 {
             self.fault(&place, format!("has {}, of which only one can be done: leave one", said.join(" and ")));
         }
-        if state.listens() && state.on.is_empty() && state.digits.is_none() && (state.alone || self.script.everywhere.is_empty()) {
-            self.fault(&place, "waits for an answer but understands none: give it `on`, `digits`, `next`, `transfer` or `hang_up`");
+        if state.listens()
+            && state.on.is_empty()
+            && state.digits.is_none()
+            && (state.alone || self.script.everywhere.is_empty())
+        {
+            self.fault(
+                &place,
+                "waits for an answer but understands none: give it `on`, `digits`, `next`, `transfer` or `hang_up`",
+            );
         }
-        if !state.listens() && !(state.on.is_empty() && state.digits.is_none()) {
-            self.fault(&place, format!("understands answers but does not wait for one: remove `{}` or `on`", said.join("`, `")));
+        if !(state.listens() || state.on.is_empty() && state.digits.is_none()) {
+            self.fault(
+                &place,
+                format!("understands answers but does not wait for one: remove `{}` or `on`", said.join("`, `")),
+            );
         }
         self.texts(&format!("{place}.say"), &state.say, known);
         if state.say.is_empty() && state.listens() && self.entered_silently(name) {
@@ -371,7 +381,13 @@ impl Check<'_> {
         self.target(&format!("{place}.next"), Some(&digits.next));
         if digits.min == 0 || digits.min > digits.max || digits.max > crate::turn::MAX_KEYS {
             let limit = crate::turn::MAX_KEYS;
-            self.fault(place, format!("min = {}, max = {}: at least 1 and at most {limit} keys, min no more than max", digits.min, digits.max));
+            self.fault(
+                place,
+                format!(
+                    "min = {}, max = {}: at least 1 and at most {limit} keys, min no more than max",
+                    digits.min, digits.max
+                ),
+            );
         }
     }
 
@@ -380,9 +396,13 @@ impl Check<'_> {
             self.fault(place, "has neither `phrases` nor `keys`: it could never be given");
         }
         for key in &answer.keys {
-            let good = key.chars().count() == 1 && key.chars().all(|key| key.is_ascii_digit() || matches!(key, '*' | '#' | 'A'..='D'));
+            let good = key.chars().count() == 1
+                && key.chars().all(|key| key.is_ascii_digit() || matches!(key, '*' | '#' | 'A'..='D'));
             if !good {
-                self.fault(format!("{place}.keys"), format!("{key:?} is no key: a key is one of 0 to 9, * and #, such as keys = [\"1\"]"));
+                self.fault(
+                    format!("{place}.keys"),
+                    format!("{key:?} is no key: a key is one of 0 to 9, * and #, such as keys = [\"1\"]"),
+                );
             }
         }
         if answer.repeat && answer.next.is_some() {
@@ -432,8 +452,9 @@ impl Check<'_> {
 
     fn variable(&mut self, place: &str, name: &str, known: &BTreeSet<String>) {
         if !known.contains(name) {
-            let mend = suggestion(name, known.iter())
-                .unwrap_or_else(|| "it is no slot of any phrase and stands in no `set` and not in script.variables".into());
+            let mend = suggestion(name, known.iter()).unwrap_or_else(|| {
+                "it is no slot of any phrase and stands in no `set` and not in script.variables".into()
+            });
             self.fault(place, format!("{{{name}}} is not known: {mend}"));
         }
     }
@@ -485,7 +506,10 @@ impl Check<'_> {
                 at = next;
                 steps += 1;
                 if at == name || steps > self.script.states.len() {
-                    self.fault(format!("script.states.{name}.next"), "leads in a circle of states that wait for no answer: break it");
+                    self.fault(
+                        format!("script.states.{name}.next"),
+                        "leads in a circle of states that wait for no answer: break it",
+                    );
                     break;
                 }
             }
@@ -494,8 +518,15 @@ impl Check<'_> {
 }
 
 /// `did you mean ...`, where something like `name` is known.
-pub(crate) fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
-    let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.8).then(|| format!("did you mean {:?}?", best.1))
+fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
+    closest(name, known.map(String::as_str)).map(|known| format!("did you mean {known:?}?"))
+}
+
+/// The known name that was probably meant.
+pub(crate) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = |known: &&str| {
+        let slips = strsim::damerau_levenshtein(name, known);
+        strsim::jaro_winkler(name, known) > 0.8 || (slips <= 2 && slips < name.chars().count())
+    };
+    known.filter(near).min_by_key(|known| strsim::damerau_levenshtein(name, known))
 }

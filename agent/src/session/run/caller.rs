@@ -74,6 +74,7 @@ impl Run {
         self.caller_paused = false;
         self.caller_onset = onset;
         self.verdict_word = None;
+        self.ear_lost = None;
         self.awaited = None;
         self.grammar = self.brain.expects();
         self.hearing.begin(onset, self.grammar.clone());
@@ -113,7 +114,7 @@ impl Run {
             self.awaited = Some(Awaited::Turn(utterance));
             self.hearing.finish(self.now, utterance.last_sound);
         } else {
-            self.not_understood(utterance, String::new(), None, line);
+            self.unheard(utterance, line);
         }
     }
 
@@ -257,22 +258,34 @@ impl Run {
     pub(super) fn lost<L: Line>(&mut self, failure: Failure, line: &mut L) {
         self.ear_failures += 1;
         let (what, fault) = (format!("recogniser {}: {}", failure.provider, failure.reason), failure.fault);
-        let last = self.ear_failures >= self.config.recognizer_failures;
-        self.report(Failure { remedy: if last { Remedy::GaveUp } else { failure.remedy }, ..failure });
+        let remedy = if self.ear_gone() { Remedy::GaveUp } else { failure.remedy };
+        self.report(Failure { remedy, ..failure });
+        self.ear_lost = Some((what, fault));
         match self.awaited.take() {
-            Some(Awaited::Verdict) => return self.machine.receive(self.now, TurnInput::Verdict(false)),
+            Some(Awaited::Verdict) => self.machine.receive(self.now, TurnInput::Verdict(false)),
+            Some(Awaited::Turn(utterance)) => self.unheard(utterance, line),
             // The caller still speaks: the end of the turn is answered.
-            None => return,
-            Some(Awaited::Turn(utterance)) if !last => {
-                let trouble = self.config.trouble_text.clone();
-                self.not_understood(utterance, String::new(), None, line);
-                if let Some(reply) = self.current.as_mut() {
-                    reply.speaking.add(&trouble);
-                }
-            }
-            Some(Awaited::Turn(_)) => {
+            None => {}
+        }
+    }
+
+    fn ear_gone(&self) -> bool {
+        self.ear_failures >= self.config.recognizer_failures
+    }
+
+    /// A turn that no recogniser could take: said so, and asked again; in the end, given up.
+    fn unheard<L: Line>(&mut self, utterance: Utterance, line: &mut L) {
+        match self.ear_lost.take() {
+            Some((what, fault)) if self.ear_gone() => {
                 let text = self.config.failure_text.clone();
                 self.say_and(&text, After::Fail { what, fault }, line);
+            }
+            lost => {
+                self.not_understood(utterance, String::new(), None, line);
+                let trouble = self.config.trouble_text.clone();
+                if let (Some(_), Some(reply)) = (lost, self.current.as_mut()) {
+                    reply.speaking.add(&trouble);
+                }
             }
         }
     }
