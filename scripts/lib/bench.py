@@ -7,6 +7,7 @@ Standard library only.
 import argparse
 import html
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -112,8 +113,6 @@ def plot(rows):
     left, width, step, top = 270, 560, 18, 46
     height = top + step * len(rows) + 34
     decades = len(str(max(row[1] for row in rows)))
-    import math
-
     x = lambda value: left + width * math.log10(max(value, 1)) / decades
     colours = {"SLOWER": "#c0392b", "faster": "#27ae60", "new": "#7f8c8d"}
     parts = [
@@ -152,12 +151,9 @@ def main():
     machine = here()
     counts = read_counts(arguments.names, arguments.counts)
     baseline = json.loads(arguments.baseline.read_text()) if arguments.baseline.exists() else {}
-    if arguments.update:
-        baseline = machine | {"instructions": counts}
-        arguments.baseline.write_text(json.dumps(baseline, indent=2) + "\n")
-    elif not baseline:
+    if not baseline and not arguments.update:
         fail(f"{arguments.baseline} is missing: make it with scripts/bench --update")
-    elif baseline["arch"] != machine["arch"]:
+    if baseline and baseline["arch"] != machine["arch"] and not arguments.update:
         fail(f"the baseline is for {baseline['arch']} and this is {machine['arch']}: counts cannot be compared")
 
     rows = [row for row in compare(counts, baseline, machine) if arguments.filter in row[0]]
@@ -170,6 +166,10 @@ def main():
     (arguments.out / "instructions.svg").write_text(plot(rows))
     print(text)
     print(f"written: {arguments.out}/instructions.md and instructions.svg")
+    if arguments.update:
+        arguments.baseline.write_text(json.dumps(machine | {"instructions": counts}, indent=2) + "\n")
+        print(f"written: {arguments.baseline}, {len(counts)} cases; the table compares with the one before")
+        return
     if baseline["rustc"] != machine["rustc"]:
         print(f"note: the baseline was made with {baseline['rustc']}, this is {machine['rustc']}")
     bad = [row for row in rows if row[4] in ("SLOWER", "GONE")]
