@@ -24,6 +24,9 @@ pub const LEAD: Duration = Duration::from_millis(8);
 /// Samples at and over this magnitude, about -47 dBFS, are sound; tuned on Flite's softest onsets ("h", "th").
 const SOUND: i16 = 150;
 
+/// What a first sound is judged by.
+const ONSET: Duration = Duration::from_millis(4);
+
 /// Blocks in which the level is measured.
 const BLOCK: Duration = Duration::from_millis(10);
 
@@ -88,10 +91,11 @@ impl Loudness {
 pub struct Conditioner {
     level: Level,
     gain: f32,
-    /// Samples not yet passed on: the possible onset while `leading`, else silence that may be the last.
+    /// Samples not yet passed on: what may be the onset while `leading`, else silence that may be the last.
     held: Vec<i16>,
     leading: bool,
     lead_samples: usize,
+    onset_samples: usize,
     tail_samples: usize,
     block_samples: usize,
     resampler: Option<Resampler>,
@@ -114,6 +118,7 @@ impl Conditioner {
             held: Vec::new(),
             leading: true,
             lead_samples: to.samples_in(LEAD),
+            onset_samples: to.samples_in(ONSET).max(1),
             tail_samples: to.samples_in(pause_after),
             block_samples: from.samples_in(BLOCK).max(1),
             resampler,
@@ -126,26 +131,15 @@ impl Conditioner {
         let amplified = self.amplify(pcm);
         // Silence is judged at the line's rate: what lies over its band would be silence there.
         let mut shaped = self.convert(amplified);
-        if self.leading {
-            match shaped.iter().position(|sample| is_sound(*sample)) {
-                Some(onset) => {
-                    self.held.extend_from_slice(shaped.get(..onset).unwrap_or_default());
-                    let skip = self.held.len().saturating_sub(self.lead_samples);
-                    self.held.drain(..skip);
-                    fade_in(&mut self.held);
-                    self.held.extend_from_slice(shaped.get(onset..).unwrap_or_default());
-                    shaped = std::mem::take(&mut self.held);
-                    self.leading = false;
-                }
-                None => {
-                    self.held.append(&mut shaped);
-                    let skip = self.held.len().saturating_sub(self.lead_samples);
-                    self.held.drain(..skip);
-                    return Vec::new();
-                }
-            }
-        }
         self.held.append(&mut shaped);
+        if self.leading {
+            let Some(onset) = self.onset() else {
+                let keep = self.lead_samples + self.onset_samples;
+                self.held.drain(..self.held.len().saturating_sub(keep));
+                return Vec::new();
+            };
+            self.begin_at(onset);
+        }
         let sounding = self.held.iter().rposition(|sample| is_sound(*sample)).map_or(0, |last| last + 1);
         self.held.drain(..sounding).collect()
     }
@@ -154,11 +148,31 @@ impl Conditioner {
     #[must_use]
     pub fn finish(&mut self) -> Vec<i16> {
         if self.leading {
-            return Vec::new();
+            // A sound too short to be told from a crackle before.
+            let Some(onset) = self.held.iter().position(|sample| is_sound(*sample)) else { return Vec::new() };
+            self.begin_at(onset);
         }
+        let sounding = self.held.iter().rposition(|sample| is_sound(*sample)).map_or(0, |last| last + 1);
         let mut tail = std::mem::take(&mut self.held);
-        tail.resize(self.tail_samples, 0);
+        tail.resize(sounding + self.tail_samples, 0);
         tail
+    }
+
+    /// Where sound begins, once it can be told: where an eighth of the next [`ONSET`] is sound. Engines crackle.
+    fn onset(&self) -> Option<usize> {
+        let is_onset = |window: &[i16]| {
+            window.first().is_some_and(|first| is_sound(*first))
+                && window.iter().filter(|sample| is_sound(**sample)).count() * 8 >= window.len()
+        };
+        self.held.windows(self.onset_samples).position(is_onset)
+    }
+
+    /// Drops what is held before a short lead to this sample.
+    fn begin_at(&mut self, onset: usize) {
+        let skip = onset.saturating_sub(self.lead_samples);
+        self.held.drain(..skip);
+        fade_in(self.held.get_mut(..onset - skip).unwrap_or_default());
+        self.leading = false;
     }
 
     /// The level set, and what is under it learnt.
@@ -251,6 +265,24 @@ mod tests {
                 assert!(out.len().abs_diff(expected_ms * 8) <= 1, "{} of {}", out.len(), expected_ms * 8);
             }
         }
+    }
+
+    #[test]
+    fn a_crackle_before_the_first_sound_is_silence() {
+        let mut crackle = vec![20; 1_600];
+        crackle[300] = 170;
+        crackle[301] = -160;
+        let pcm = [crackle, tone(50, 8_000.0)].concat();
+        for piece in [1, 160, 2_000] {
+            let out = run(&mut conditioner(Level::Fixed { gain_db: 0.0 }), &pcm, piece);
+            assert!(out.len().abs_diff((8 + 50 + 100) * 8) <= 1, "{}", out.len());
+        }
+    }
+
+    #[test]
+    fn a_text_of_one_short_click_is_still_heard() {
+        let out = run(&mut conditioner(Level::Fixed { gain_db: 0.0 }), &[0, 0, 9_000], 1);
+        assert_eq!(out.len(), 3 + 800);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Voice for FliteVoice {
     fn speak(&self, text: &str) -> Result<SpeechStream, VoiceError> {
         check_text(text)?;
         let spoken = normalise::ascii(&normalise::for_engine(text));
-        let mut waiting: VecDeque<String> = sentences::split(&spoken).into();
+        let mut waiting: VecDeque<String> = sentences::split_early(&spoken).into();
         let first = waiting.pop_front().ok_or_else(|| VoiceError::Empty { text: text.chars().take(40).collect() })?;
         // The first sentence is queued now, not at the first poll: synthesis runs while the caller of this gets there.
         let current = Sentence::queue(self, &first)?;
