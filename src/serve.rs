@@ -71,17 +71,12 @@ pub(crate) fn event_line(event: &SessionEvent) -> Option<String> {
             let gap = turn.gap_ms?;
             let waits = turn.stages.waits_ms();
             Some(format!(
-                "{}  ------  answered after {gap:.0} ms: certainty {:.0}, recogniser {:.0}, brain {:.0}, voice {:.0}, line {:.0}",
-                seconds(turn.started_ms),
-                waits.certainty,
-                waits.recogniser,
-                waits.brain,
-                waits.voice,
-                waits.line
+                "           ------  that answer came {gap:.0} ms after the caller's last sound (certainty {:.0}, recogniser {:.0}, brain {:.0}, voice {:.0}, line {:.0})",
+                waits.certainty, waits.recogniser, waits.brain, waits.voice, waits.line
             ))
         }
         SessionEvent::ProviderFailed { provider, reason, .. } => {
-            Some(format!("          ------  {provider} failed: {reason}"))
+            Some(format!("           ------  {provider} failed: {reason}"))
         }
         _ => None,
     }
