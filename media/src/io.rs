@@ -154,7 +154,13 @@ impl Media {
         port.drain();
         let ReservedPort { rtp, rtcp, lease } = port;
         let seat = Box::new(Seat { leg, sockets: Sockets { rtp, rtcp, last_round: 0, _lease: lease } });
-        let link = self.inner.links.iter().min_by_key(|link| link.legs()).ok_or(MediaError::Closed)?;
+        let link = self
+            .inner
+            .links
+            .iter()
+            .filter(|link| !link.is_stopped())
+            .min_by_key(|link| link.legs())
+            .ok_or(MediaError::Closed)?;
         let shared = Arc::clone(&ends.shared);
         let handle = link.open(seat, shared, fate)?;
         Ok(LegPort::new(ends, handle, config, rate))

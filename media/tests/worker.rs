@@ -373,6 +373,22 @@ async fn commands_beyond_the_ring_wait_and_none_is_lost() {
 }
 
 #[tokio::test]
+async fn a_worker_that_ends_by_a_fault_closes_its_ports_and_takes_no_more() {
+    let (media, mut worker) = by_hand(2);
+    let mut peer = Peer::new();
+    let mut port = peer.open(&media, peer.config(LegMode::Talk));
+    worker.round(Some(Duration::ZERO));
+    let fault = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _worker = worker;
+        std::panic::resume_unwind(Box::new("a fault"));
+    }));
+    assert!(fault.is_err());
+    assert!(matches!(next(&mut port).await, LegEvent::Closed));
+    let reserved = media.reserve().unwrap();
+    assert!(matches!(media.open(reserved, peer.config(LegMode::Talk)), Err(MediaError::Closed)));
+}
+
+#[tokio::test]
 async fn a_task_that_waits_is_woken_once_for_what_came_in_one_round() {
     let (media, mut worker) = by_hand(2);
     let mut peer = Peer::new();

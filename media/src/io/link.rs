@@ -100,6 +100,11 @@ impl WorkerLink {
         })
     }
 
+    /// Whether the worker takes no more legs.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
     /// Legs that the worker has or is about to have.
     pub(super) fn legs(&self) -> usize {
         self.legs.load(Ordering::Relaxed)
@@ -112,7 +117,7 @@ impl WorkerLink {
         shared: Arc<Shared>,
         recording: Arc<RecordingFate>,
     ) -> Result<LegHandle, MediaError> {
-        if self.stopped.load(Ordering::Acquire) {
+        if self.is_stopped() {
             return Err(MediaError::Closed);
         }
         let cell = Arc::new(LegCell { waker: Mutex::new(None), shared, recording });
@@ -266,6 +271,7 @@ pub(super) async fn dispatch(link: Arc<WorkerLink>, mut events: HeapCons<Event>,
                 }
                 Event::Retuned { retune } => drop(retune),
                 Event::Stopped => {
+                    link.stopped.store(true, Ordering::Release);
                     link.vacate_all();
                     return;
                 }

@@ -296,7 +296,6 @@ impl Worker {
                     for slot in 0..self.seats.len() as u32 {
                         self.close(now, slot);
                     }
-                    self.hand_back(Event::Stopped);
                     return Outcome::Stopped;
                 }
             }
@@ -351,6 +350,15 @@ impl Worker {
         if took_us > counters.longest_round_us.load() {
             counters.longest_round_us.set(took_us);
         }
+    }
+}
+
+/// However a worker ends, by its command or by a fault of ours that unwinds its thread, its legs' ports learn of it.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Full only with wake-ups, which the async side takes any moment; then the ports find out when they write.
+        let _ = self.events.try_push(Event::Stopped);
+        self.link.event_fd.signal();
     }
 }
 
