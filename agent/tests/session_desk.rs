@@ -48,7 +48,7 @@ async fn call(agent: Agent, acts: Vec<Act>) -> Call {
     let end = Session::new(agent, observer).run(&mut line).await;
     let mut all = Vec::new();
     while let Ok(event) = events.try_recv() {
-        if !matches!(event, SessionEvent::AgentHeard { .. }) {
+        if !matches!(event, SessionEvent::AgentHeard { .. } | SessionEvent::Turn(_)) {
             eprintln!("{event:?}");
         }
         all.push(event);
@@ -133,4 +133,64 @@ async fn what_is_no_phrase_of_the_desk_is_asked_again_and_a_person_is_offered() 
     assert!(agent[1].starts_with("Sorry"), "{agent:?}");
     assert!(agent[2].contains("nobody is free"), "{agent:?}");
     assert_eq!(call.end, SessionEnd::HangUp { reason: "goodbye".into() });
+}
+
+/// Something like a cough: two bursts of noise that die away.
+fn cough() -> Vec<i16> {
+    let mut noise: u32 = 99;
+    let mut burst = |ms: u32| -> Vec<i16> {
+        let samples = RATE.samples_in_ms(ms);
+        let one = |n: usize| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let fade = 1.0 - n as f32 / samples as f32;
+            ((noise >> 16) as i16 as f32 * 0.25 * fade) as i16
+        };
+        (0..samples).map(one).collect()
+    };
+    let mut pcm = burst(120);
+    pcm.extend(vec![0; RATE.samples_in_ms(60)]);
+    pcm.extend(burst(90));
+    pcm
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cough_over_the_opening_hours_does_not_stop_them() {
+    let acts = vec![
+        Act::After(800.0, Deed::Key('1')),
+        Act::Over(1_500.0, Deed::Say(cough())),
+        Act::After(800.0, Deed::Key('*')),
+    ];
+    let call = call(front_desk(), acts).await;
+    let hours = call.turns.iter().find(|turn| turn.text.starts_with("We are open")).unwrap();
+    assert!(!hours.interrupted && hours.text.ends_with("Is there anything else I can do for you?"), "{hours:?}");
+    assert_eq!(call.end, SessionEnd::HangUp { reason: "goodbye".into() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_of_380_ms_inside_a_sentence_is_not_taken_for_its_end() {
+    let voices = Voices::default();
+    let paused = async |before: &str, after: &str| {
+        let mut pcm = trimmed(speech(&voices, before).await);
+        pcm.extend(vec![0; RATE.samples_in_ms(380)]);
+        pcm.extend(trimmed(speech(&voices, after).await));
+        Deed::Say(pcm)
+    };
+    let acts = vec![
+        Act::After(800.0, paused("I would like to", "book an appointment").await),
+        Act::After(800.0, Deed::Key('9')),
+        Act::After(800.0, paused("on", "Wednesday please").await),
+        Act::After(800.0, Deed::Key('*')),
+    ];
+    let call = call(front_desk(), acts).await;
+    let understood: Vec<&str> =
+        call.turns.iter().filter(|turn| turn.who == Speaker::Caller).map(|turn| turn.text.as_str()).collect();
+    assert_eq!(understood, ["i would like to book an appointment", "9", "on wednesday please", "*"]);
+}
+
+/// Without the silence at either end.
+fn trimmed(pcm: Vec<i16>) -> Vec<i16> {
+    let loud = |sample: &i16| sample.unsigned_abs() > 300;
+    let from = pcm.iter().position(loud).unwrap_or(0);
+    let to = pcm.iter().rposition(loud).map_or(pcm.len(), |at| at + 1);
+    pcm[from..to].to_vec()
 }
