@@ -6,7 +6,7 @@
 //! - at the rate that was asked for, whatever the engine's own;
 //! - at a speech level of about -20 dBFS with peaks under -3 dBFS;
 //! - without the engine's leading silence (Flite leads with 120 to 290 ms of it, all of which would be response
-//!   latency): at most 10 ms are left;
+//!   latency): at most 10 ms are left, and 20 ms of that at the end;
 //! - phrases said often come out of a cache that all calls share.
 //!
 //! Invariants: dropping a stream cancels its synthesis; a stream that failed once yields nothing more; a text is

@@ -38,7 +38,7 @@ async fn every_voice_speaks_at_the_rate_asked_for() {
 }
 
 #[tokio::test]
-async fn every_voice_begins_with_sound_and_ends_with_a_short_pause() {
+async fn every_voice_begins_and_ends_with_sound() {
     for rate in [SampleRate::HZ_8000, SampleRate::HZ_16000] {
         for voice in voices(rate).await {
             let pcm = voice.speak(TEXT).unwrap().collect_pcm().await.unwrap();
@@ -48,8 +48,7 @@ async fn every_voice_begins_with_sound_and_ends_with_a_short_pause() {
             let lead = rate.duration_of(pcm.windows(width).position(sounds).unwrap());
             let tail = rate.duration_of(pcm.windows(width).rev().position(sounds).unwrap());
             assert!(lead <= Duration::from_millis(10), "{}: {lead:?} of silence first", voice.name());
-            let short = Duration::from_millis(120)..=Duration::from_millis(260);
-            assert!(short.contains(&tail), "{}: {tail:?} of silence last", voice.name());
+            assert!(tail <= Duration::from_millis(60), "{}: {tail:?} of silence last", voice.name());
         }
     }
 }

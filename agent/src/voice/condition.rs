@@ -21,6 +21,13 @@ pub const PEAK_CEILING_DBFS: f32 = -3.0;
 /// How much of the silence before the first sound is left, so that its onset is whole.
 pub const LEAD: Duration = Duration::from_millis(8);
 
+/// The silence at the end of a text: whoever speaks one text after another knows best how long to pause between them
+/// (see [`super::sentences::pause_after`]).
+pub const TAIL: Duration = Duration::from_millis(20);
+
+/// Zeros that bring the last samples out of the resampler.
+const FLUSH: Duration = Duration::from_millis(5);
+
 /// Samples at and over this magnitude, about -47 dBFS, are sound; tuned on Flite's softest onsets ("h", "th").
 const SOUND: i16 = 150;
 
@@ -98,6 +105,7 @@ pub struct Conditioner {
     onset_samples: usize,
     tail_samples: usize,
     block_samples: usize,
+    flush_samples: usize,
     resampler: Option<Resampler>,
 }
 
@@ -121,6 +129,7 @@ impl Conditioner {
             onset_samples: to.samples_in(ONSET).max(1),
             tail_samples: to.samples_in(pause_after),
             block_samples: from.samples_in(BLOCK).max(1),
+            flush_samples: if resampler.is_some() { from.samples_in(FLUSH) } else { 0 },
             resampler,
         })
     }
@@ -147,6 +156,8 @@ impl Conditioner {
     /// What is left at the end: the silence after the text. Nothing where there was no sound at all.
     #[must_use]
     pub fn finish(&mut self) -> Vec<i16> {
+        let mut rest = self.convert(vec![0; self.flush_samples]);
+        self.held.append(&mut rest);
         if self.leading {
             // A sound too short to be told from a crackle before.
             let Some(onset) = self.held.iter().position(|sample| is_sound(*sample)) else { return Vec::new() };

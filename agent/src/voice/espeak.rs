@@ -15,9 +15,9 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::condition::{Conditioner, Level};
+use super::condition::{Conditioner, Level, TAIL};
 use super::wav::PcmReader;
-use super::{SpeechStream, Timeouts, Voice, VoiceError, check_text, normalise, sentences};
+use super::{SpeechStream, Timeouts, Voice, VoiceError, check_text, normalise};
 
 const PROGRAM: &str = "espeak-ng";
 
@@ -126,7 +126,6 @@ struct Running {
     reader: PcmReader,
     conditioner: Option<Conditioner>,
     voice: EspeakVoice,
-    pause: std::time::Duration,
     deadline: Instant,
     limit: (&'static str, std::time::Duration),
     _turn: SemaphorePermit<'static>,
@@ -168,9 +167,8 @@ async fn start(voice: EspeakVoice, text: &str) -> Result<Running, VoiceError> {
     // A text is shorter than a pipe, so this doesn't wait; one that ended early shows in its exit status.
     let _ = timeout_at(deadline, input.write_all(text.as_bytes())).await;
     drop(input);
-    let pause = sentences::pause_after(text);
     let reader = PcmReader::wav();
-    Ok(Running { child, output, reader, conditioner: None, voice, pause, deadline, limit, _turn: turn })
+    Ok(Running { child, output, reader, conditioner: None, voice, deadline, limit, _turn: turn })
 }
 
 impl Running {
@@ -185,7 +183,7 @@ impl Running {
             let Some(rate) = self.reader.rate() else { continue };
             if self.conditioner.is_none() {
                 let level = Level::Fixed { gain_db: GAIN_DB };
-                self.conditioner = Some(Conditioner::new(rate, self.voice.rate, level, self.pause)?);
+                self.conditioner = Some(Conditioner::new(rate, self.voice.rate, level, TAIL)?);
             }
             let chunk = self.conditioner.as_mut().map(|conditioner| conditioner.push(&pcm)).unwrap_or_default();
             if !chunk.is_empty() {

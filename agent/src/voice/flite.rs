@@ -12,7 +12,7 @@ use codecs::pcm::SampleRate;
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::condition::{Conditioner, Level};
+use super::condition::{Conditioner, Level, TAIL};
 use super::{SpeechStream, Voice, VoiceError, check_text, normalise, sentences};
 use engine::Piece;
 use sys::Speaker;
@@ -72,7 +72,7 @@ impl Voice for FliteVoice {
         let mut waiting: VecDeque<String> = sentences::split_early(&spoken).into();
         let first = waiting.pop_front().ok_or_else(|| VoiceError::Empty { text: text.chars().take(40).collect() })?;
         // The first sentence is queued now, not at the first poll: synthesis runs while the caller of this gets there.
-        let current = Sentence::queue(self, &first)?;
+        let current = Sentence::queue(self, &first, waiting.is_empty())?;
         Ok(SpeechStream::new(Speech { voice: self.clone(), current: Some(current), waiting }))
     }
 
@@ -88,10 +88,12 @@ struct Sentence {
 }
 
 impl Sentence {
-    fn queue(voice: &FliteVoice, text: &str) -> Result<Self, VoiceError> {
+    /// Only the pauses between sentences are made here.
+    fn queue(voice: &FliteVoice, text: &str, is_last: bool) -> Result<Self, VoiceError> {
+        let pause = if is_last { TAIL } else { sentences::pause_after(text) };
         Ok(Self {
             pieces: engine::speak(voice.speaker, text, 1.0 / voice.speed)?,
-            conditioner: Conditioner::new(ENGINE_RATE, voice.rate, voice.level.clone(), sentences::pause_after(text))?,
+            conditioner: Conditioner::new(ENGINE_RATE, voice.rate, voice.level.clone(), pause)?,
         })
     }
 }
@@ -127,7 +129,7 @@ impl Stream for Speech {
         }
         let tail = sentence.conditioner.finish();
         let next = self.waiting.pop_front();
-        self.current = match next.map(|text| Sentence::queue(&self.voice, &text)).transpose() {
+        self.current = match next.map(|text| Sentence::queue(&self.voice, &text, self.waiting.is_empty())).transpose() {
             Ok(next) => next,
             Err(error) => return Poll::Ready(Some(Err(error))),
         };

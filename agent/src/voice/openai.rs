@@ -15,9 +15,9 @@ use reqwest::{Client, Response, StatusCode, header};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::condition::{Conditioner, Level};
+use super::condition::{Conditioner, Level, TAIL};
 use super::wav::PcmReader;
-use super::{SpeechStream, Timeouts, Voice, VoiceConfig, VoiceError, check_text, sentences};
+use super::{SpeechStream, Timeouts, Voice, VoiceConfig, VoiceError, check_text};
 
 /// The rate of OpenAI's `pcm` format.
 const PCM_RATE: SampleRate = SampleRate::HZ_24000;
@@ -216,7 +216,6 @@ struct Running {
     reader: Option<PcmReader>,
     head: Vec<u8>,
     conditioner: Option<Conditioner>,
-    pause: Duration,
     received_bytes: usize,
     deadline: Instant,
     limit: (&'static str, Duration),
@@ -251,7 +250,6 @@ impl Step {
                     reader: None,
                     head: Vec::new(),
                     conditioner: None,
-                    pause: sentences::pause_after(&text),
                     received_bytes: 0,
                     deadline,
                     limit,
@@ -302,7 +300,7 @@ impl Running {
         let Some(rate) = self.reader.as_ref().and_then(PcmReader::rate) else { return Ok(Vec::new()) };
         if self.conditioner.is_none() {
             let level = self.voice.level.clone();
-            self.conditioner = Some(Conditioner::new(rate, self.voice.rate, level, self.pause)?);
+            self.conditioner = Some(Conditioner::new(rate, self.voice.rate, level, TAIL)?);
         }
         Ok(self.conditioner.as_mut().map(|conditioner| conditioner.push(&pcm)).unwrap_or_default())
     }
