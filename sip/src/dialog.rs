@@ -7,6 +7,7 @@
 pub mod reoffer;
 pub mod session;
 
+use crate::endpoint::tag_of;
 use crate::headers::{Name, NameAddr};
 use crate::message::Message;
 use crate::uri::Uri;
@@ -69,15 +70,15 @@ impl Dialog {
     /// # Errors
     /// [`DialogError`] where the INVITE cannot make a dialog, or has more than `max_routes` Record-Route values.
     pub fn from_request(invite: &Message, local_tag: &str, max_routes: usize) -> Result<Self, DialogError> {
-        let from = invite.from_().map_err(|_| DialogError::Party)?;
+        let from = invite.header(Name::From).ok_or(DialogError::Party)?;
         let to = invite.header(Name::To).ok_or(DialogError::Party)?;
         let cseq = invite.cseq().map_err(|_| DialogError::Sequence)?;
         Ok(Self {
             call_id: invite.call_id().to_owned(),
-            local: format!("{to};tag={local_tag}"),
+            local: [to, ";tag=", local_tag].concat(),
             local_tag: local_tag.to_owned(),
-            remote: invite.header(Name::From).unwrap_or("").to_owned(),
-            remote_tag: from.tag().unwrap_or("").to_owned(),
+            remote: from.to_owned(),
+            remote_tag: tag_of(from).unwrap_or("").to_owned(),
             local_seq: 0,
             remote_seq: Some(cseq.number),
             route_set: routes(invite, max_routes)?,

@@ -44,6 +44,7 @@ use self::arena::{Arena, Key};
 use self::call::Call;
 use self::secret::{FingerprintMap, Secret};
 use self::transactions::Txn;
+pub(crate) use self::write::tag_of;
 
 /// The methods that an endpoint understands, as its Allow header says.
 pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";

@@ -12,7 +12,7 @@ use super::event::{Destination, Event, SendId, Source, Target};
 use super::secret::{Fingerprint, Name as Tag};
 use super::transactions::Purpose;
 use super::validate::{self, ACCEPT_SDP, Refusal};
-use super::write::{Echo, Host, Response, reply_destination};
+use super::write::{Echo, Host, Response, reply_destination, tag_of, uri_of};
 use super::{ALLOW, Endpoint};
 use crate::dialog::session::{Input, Phase};
 use crate::dialog::{Dialog, reoffer};
@@ -48,7 +48,7 @@ impl Endpoint {
         if let Err(refusal) = validate::method(method).and_then(|()| validate::scheme(&request)) {
             return self.refuse(source, &request, &refusal);
         }
-        let inside = request.to().is_ok_and(|to| to.tag().is_some());
+        let inside = request.header(Name::To).and_then(tag_of).is_some();
         match (method, inside) {
             (Method::Invite, false) => self.receive_invite(now, source, request, fingerprint),
             (_, true) => self.receive_inside(now, source, &request, fingerprint),
@@ -109,8 +109,8 @@ impl Endpoint {
         self.arm_call(now, key);
         self.tell(Event::Incoming {
             call: id(key),
-            from_uri: request.from_().map(|from| from.uri_text.to_owned()).unwrap_or_default(),
-            to_uri: request.to().map(|to| to.uri_text.to_owned()).unwrap_or_default(),
+            from_uri: request.header(Name::From).map(uri_of).unwrap_or_default().to_owned(),
+            to_uri: request.header(Name::To).map(uri_of).unwrap_or_default().to_owned(),
             request_uri: request.request_uri().to_owned(),
             source: *source,
             offer,
@@ -318,9 +318,10 @@ impl Endpoint {
         code: u16,
         headers: &[(&str, &str)],
     ) {
-        let tag = self.stateless_tag(request);
-        let bytes =
-            Response { tag: Some(tag.as_str()), headers, ..Response::new(code) }.to_bytes(&Echo::new(request, source));
+        let echo = Echo::new(request, source);
+        let tag = (!echo.has_tag()).then(|| self.stateless_tag(request));
+        let tag = tag.as_ref().map(Tag::as_str);
+        let bytes = Response { tag, headers, ..Response::new(code) }.to_bytes(&echo);
         self.respond(now, txn, code, bytes);
     }
 
@@ -385,8 +386,8 @@ impl Endpoint {
 
     /// The call whose dialog a request names (section 12.2.2).
     fn find_dialog(&self, request: &Message) -> Option<Key> {
-        let local_tag = request.to().ok().and_then(|to| to.tag()).unwrap_or("");
-        let remote_tag = request.from_().ok().and_then(|from| from.tag()).unwrap_or("");
+        let local_tag = request.header(Name::To).and_then(tag_of).unwrap_or("");
+        let remote_tag = request.header(Name::From).and_then(tag_of).unwrap_or("");
         let fingerprint = self.dialog_fingerprint(request.call_id(), local_tag, remote_tag);
         self.dialogs.get(&fingerprint).copied()
     }

@@ -66,7 +66,8 @@ impl Secret {
         let mut state = SipHash::new(self.key);
         for part in parts {
             state.write(part);
-            state.write(&(part.len() as u32).to_le_bytes());
+            state.absorb(part.len() as u64 & 0xffff_ffff, 4);
+            state.length += 4;
         }
         let (low, high) = state.finish();
         Fingerprint(low, high)
@@ -175,31 +176,35 @@ impl SipHash {
 
     fn write(&mut self, bytes: &[u8]) {
         self.length += bytes.len() as u64;
-        let mut rest = bytes;
-        while self.pending_bytes != 0 {
-            let Some((byte, following)) = rest.split_first() else { return };
-            self.push(*byte);
-            rest = following;
-        }
-        let mut blocks = rest.chunks_exact(8);
+        let mut blocks = bytes.chunks_exact(8);
         for block in &mut blocks {
             let mut word = [0; 8];
             word.copy_from_slice(block);
-            self.block(u64::from_le_bytes(word));
+            self.absorb(u64::from_le_bytes(word), 8);
         }
-        for byte in blocks.remainder() {
-            self.push(*byte);
+        let rest = blocks.remainder();
+        if !rest.is_empty() {
+            let word = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.absorb(word, rest.len() as u32);
         }
     }
 
-    fn push(&mut self, byte: u8) {
-        self.pending |= u64::from(byte) << (8 * self.pending_bytes);
-        self.pending_bytes += 1;
-        if self.pending_bytes == 8 {
-            let block = std::mem::take(&mut self.pending);
-            self.pending_bytes = 0;
-            self.block(block);
+    /// Takes in the `count` (1 to 8) low bytes of a word.
+    fn absorb(&mut self, word: u64, count: u32) {
+        let held = self.pending_bytes;
+        if held == 0 && count == 8 {
+            return self.block(word);
         }
+        self.pending |= word << (8 * held);
+        if held + count < 8 {
+            self.pending_bytes = held + count;
+            return;
+        }
+        let block = self.pending;
+        self.block(block);
+        self.pending_bytes = held + count - 8;
+        // What did not fit, if anything.
+        self.pending = if held == 0 { 0 } else { word.checked_shr(8 * (8 - held)).unwrap_or(0) };
     }
 
     fn finish(mut self) -> (u64, u64) {

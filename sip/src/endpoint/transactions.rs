@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::arena::Key;
 use super::event::{Destination, SendId};
 use super::secret::Fingerprint;
+use super::write::tag_of;
 use super::{Endpoint, own};
 use crate::headers::{Name, Via};
 use crate::message::Message;
@@ -56,7 +57,7 @@ impl Endpoint {
             return self.secret.fingerprint(&[branch.as_bytes(), via.host.as_bytes(), &port, method.as_bytes()]);
         }
         // RFC 2543: by what makes up the request. The To tag is left out, for the ACK to a failure carries ours.
-        let from_tag = request.from_().ok().and_then(|from| from.tag()).unwrap_or("");
+        let from_tag = request.header(Name::From).and_then(tag_of).unwrap_or("");
         let number = request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
         let top = request.header_values(Name::Via).next().unwrap_or("");
         self.secret.fingerprint(&[
@@ -72,7 +73,7 @@ impl Endpoint {
 
     /// What identifies a request that came by another way already (section 8.2.2.2).
     pub(super) fn merge_fingerprint(&self, request: &Message) -> Fingerprint {
-        let from_tag = request.from_().ok().and_then(|from| from.tag()).unwrap_or("");
+        let from_tag = request.header(Name::From).and_then(tag_of).unwrap_or("");
         let cseq = request.header(Name::CSeq).unwrap_or("");
         self.secret.fingerprint(&[b"merge", request.call_id().as_bytes(), from_tag.as_bytes(), cseq.as_bytes()])
     }

@@ -10,16 +10,15 @@ use bytes::Bytes;
 
 use super::event::{Destination, Source, Target, Transport};
 use crate::build::reason_phrase;
-use crate::headers::{Name, Rport, Via};
+use crate::headers::params::quoted_len;
+use crate::headers::{Name, Params, Rport, Via};
 use crate::message::Message;
 
 /// What every response to a request repeats of it (RFC 3261 section 8.2.6.2), composed once.
 #[derive(Debug, Clone)]
 pub(crate) struct Echo {
-    /// Via lines, From, Call-ID and CSeq.
+    /// Via lines, From, Call-ID, CSeq; then the To line without its end, for a tag to be added.
     head: Box<[u8]>,
-    /// The To line without its end, for a tag to be added.
-    to: Box<[u8]>,
     to_has_tag: bool,
     /// Record-Route lines, for what establishes a dialog (section 12.1.1).
     routes: Box<[u8]>,
@@ -28,8 +27,8 @@ pub(crate) struct Echo {
 impl Echo {
     /// Takes from a request what its responses repeat. `received` and `rport` are filled in (sections 18.2.1, RFC 3581).
     pub(crate) fn new(request: &Message, source: &Source) -> Self {
-        let mut head = Vec::with_capacity(512);
-        let mut to = Vec::with_capacity(96);
+        let mut head = Vec::with_capacity(448);
+        let mut to: &[u8] = &[];
         let mut routes = Vec::new();
         let mut to_has_tag = false;
         let mut top = true;
@@ -43,15 +42,49 @@ impl Echo {
                     raw_line(&mut head, entry.name.as_str(), request.value_bytes(entry));
                 }
                 Name::To => {
-                    to.extend_from_slice(b"To: ");
-                    to.extend_from_slice(request.value_bytes(entry));
-                    to_has_tag = request.to().is_ok_and(|to| to.tag().is_some());
+                    to = request.value_bytes(entry);
+                    to_has_tag = tag_of(request.value(entry)).is_some();
                 }
                 Name::RecordRoute => raw_line(&mut routes, "Record-Route", request.value_bytes(entry)),
                 _ => {}
             }
         }
-        Self { head: head.into(), to: to.into(), to_has_tag, routes: routes.into() }
+        head.extend_from_slice(b"To: ");
+        head.extend_from_slice(to);
+        Self { head: head.into(), to_has_tag, routes: routes.into() }
+    }
+
+    /// Whether the request had a To tag, so that the response needs none of ours.
+    pub(crate) fn has_tag(&self) -> bool {
+        self.to_has_tag
+    }
+}
+
+/// The tag in the From or To of a message that has been checked, without taking the whole value apart.
+pub(crate) fn tag_of(value: &str) -> Option<&str> {
+    Params::new(behind_uri(value)).get("tag").filter(|tag| !tag.is_empty())
+}
+
+/// The URI in the From or To of a message that has been checked.
+pub(crate) fn uri_of(value: &str) -> &str {
+    let behind = behind_uri(value);
+    let uri = value.get(..value.len() - behind.len()).unwrap_or(value).trim_end_matches([' ', '\t', '>']);
+    match uri.rfind('<') {
+        Some(open) => uri.get(open + 1..).unwrap_or(uri),
+        None => uri,
+    }
+}
+
+/// What follows the URI of an address value: its parameters.
+fn behind_uri(value: &str) -> &str {
+    let display = if value.starts_with('"') { quoted_len(value).unwrap_or(0) } else { 0 };
+    let rest = value.get(display..).unwrap_or("");
+    match memchr::memchr(b'<', rest.as_bytes()) {
+        Some(open) => {
+            let close = memchr::memchr(b'>', rest.as_bytes().get(open..).unwrap_or_default()).map(|at| open + at + 1);
+            close.and_then(|close| rest.get(close..)).unwrap_or("")
+        }
+        None => memchr::memchr(b';', rest.as_bytes()).and_then(|at| rest.get(at..)).unwrap_or(""),
     }
 }
 
@@ -77,11 +110,16 @@ impl<'a> Response<'a> {
     /// The whole response.
     pub(crate) fn to_bytes(&self, echo: &Echo) -> Bytes {
         let body_bytes = self.body.map_or(0, |(_, body)| body.len());
-        let mut out = Vec::with_capacity(echo.head.len() + echo.to.len() + echo.routes.len() + body_bytes + 384);
-        let reason = if self.reason.is_empty() { reason_phrase(self.code) } else { self.reason };
-        let _ = write!(out, "SIP/2.0 {} {}\r\n", self.code, clean(reason));
+        let of_headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let routes_bytes = if self.routes { echo.routes.len() } else { 0 };
+        let mut out = Vec::with_capacity(echo.head.len() + routes_bytes + of_headers + body_bytes + 160);
+        out.extend_from_slice(b"SIP/2.0 ");
+        number(&mut out, usize::from(self.code));
+        out.push(b' ');
+        let reason = if self.reason.is_empty() { reason_phrase(self.code).into() } else { clean(self.reason) };
+        out.extend_from_slice(reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&echo.head);
-        out.extend_from_slice(&echo.to);
         if let Some(tag) = self.tag.filter(|_| !echo.to_has_tag) {
             out.extend_from_slice(b";tag=");
             out.extend_from_slice(tag.as_bytes());
@@ -116,8 +154,26 @@ pub(crate) fn content(out: &mut Vec<u8>, body: Option<(&str, &[u8])>) {
     if !kind.is_empty() {
         line(out, "Content-Type", kind);
     }
-    let _ = write!(out, "Content-Length: {}\r\n\r\n", body.len());
+    out.extend_from_slice(b"Content-Length: ");
+    number(out, body.len());
+    out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
+}
+
+fn number(out: &mut Vec<u8>, number: usize) {
+    let mut digits = [0; 20];
+    let (mut at, mut rest) = (digits.len(), number);
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + (rest % 10) as u8;
+        }
+        rest /= 10;
+        if rest == 0 || at == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
 /// Text from the user made safe for a header: no line breaks, no other control characters.
@@ -148,9 +204,11 @@ fn top_via_line(out: &mut Vec<u8>, value: &str, source: &Source) {
                 if name.eq_ignore_ascii_case("rport") || name.eq_ignore_ascii_case("received") {
                     continue;
                 }
-                let _ = write!(out, ";{name}");
+                out.push(b';');
+                out.extend_from_slice(name.as_bytes());
                 if let Some(value) = value {
-                    let _ = write!(out, "={value}");
+                    out.push(b'=');
+                    out.extend_from_slice(value.as_bytes());
                 }
             }
             // RFC 3581 section 4: with rport asked for, received is added even where it equals sent-by.
@@ -158,7 +216,8 @@ fn top_via_line(out: &mut Vec<u8>, value: &str, source: &Source) {
                 let _ = write!(out, ";received={}", source.remote.ip());
             }
             if asked {
-                let _ = write!(out, ";rport={}", source.remote.port());
+                out.extend_from_slice(b";rport=");
+                number(out, usize::from(source.remote.port()));
             }
         }
         Err(_) => out.extend_from_slice(first.as_bytes()),
@@ -190,6 +249,39 @@ impl std::fmt::Display for Host {
         match self.0 {
             IpAddr::V4(ip) => ip.fmt(f),
             IpAddr::V6(ip) => write!(f, "[{ip}]"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_and_uris_are_found_as_the_full_parser_finds_them() {
+        for value in [
+            "<sip:a@b>;tag=1",
+            "\"A <;tag=no> \\\" B\" <sip:a@b;x=y;tag=no>;p=\"q\";tag=2",
+            "Anna Q <sips:a@[::1]:5>;tag=3",
+            "sip:a@b;tag=4",
+            "sip:a@b",
+            "<sip:a@b;tag=no>",
+            "\"\"<sip:a@b> ; tag = 5",
+        ] {
+            let full = crate::headers::NameAddr::parse(value);
+            assert!(full.is_ok(), "{value}");
+            let Ok(full) = full else { continue };
+            assert_eq!(tag_of(value), full.tag(), "{value}");
+            assert_eq!(uri_of(value), full.uri_text, "{value}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for value in [0, 7, 10, 65_535, usize::MAX] {
+            let mut out = Vec::new();
+            number(&mut out, value);
+            assert_eq!(out, value.to_string().into_bytes());
         }
     }
 }
