@@ -5,17 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use codecs::pcm::SampleRate;
 
 use crate::brain::BrainFactory;
 use crate::brain::openai::OpenAiFactory;
 use crate::brain::script::{Script, ScriptFactory};
-use crate::definition::AgentDefinition;
+use crate::definition::{AgentDefinition, EarTable};
 use crate::ear::Recognizer;
+use crate::ear::openai::{OpenAiEar, OpenAiEarConfig};
 use crate::ear::sphinx::{Sphinx, SphinxConfig};
+use crate::ear::whisper::{Whisper, WhisperConfig};
+use crate::models;
 use crate::session::{Agent, VoiceSource};
 use crate::voice::{VoiceConfig, Voices};
 
@@ -120,9 +124,11 @@ impl Registry {
     /// With the providers of this package: a new one is one line here.
     #[must_use]
     pub fn built_in() -> Self {
-        let sphinx = Shared::default();
+        let (sphinx, whispers) = (Shared::default(), Mutex::default());
         Self::empty()
             .with_recognizer("sphinx", Arc::new(move |definition, _| sphinx_for(definition, &sphinx)))
+            .with_recognizer("whisper", Arc::new(move |definition, at| whisper_for(definition, at, &whispers)))
+            .with_recognizer("openai", Arc::new(openai_ear))
             .with_brain("script", Arc::new(|definition, _| script(definition)))
             .with_brain("openai", Arc::new(openai_brain))
             .with_voice("flite", Arc::new(voice))
@@ -219,9 +225,9 @@ impl Registry {
             match maker(definition, environment) {
                 Ok(recognizer) => {
                     let why = match (*name, missed.is_empty()) {
-                        ("sphinx", true) => "the agent's own phrases are its grammar".to_owned(),
-                        (_, true) => "the first choice is there".to_owned(),
-                        _ => missed.join("; "),
+                        ("sphinx", true) => "auto: the agent's own phrases are its grammar".to_owned(),
+                        (_, true) => "auto: its model is there".to_owned(),
+                        _ => format!("auto: {}", missed.join("; ")),
                     };
                     notes.push(format!("recogniser: {name} ({why})"));
                     return Some(recognizer);
@@ -306,6 +312,61 @@ fn sphinx_for(definition: &AgentDefinition, slot: &Shared<Sphinx>) -> Result<Arc
         script.grammars().for_each(|grammar| sphinx.prepare(Arc::clone(grammar)));
     }
     Ok(sphinx)
+}
+
+/// One engine for each model file.
+type Whispers = Mutex<BTreeMap<PathBuf, Arc<Whisper>>>;
+
+fn whisper_for(
+    definition: &AgentDefinition,
+    environment: &Environment,
+    loaded: &Whispers,
+) -> Result<Arc<dyn Recognizer>, String> {
+    let path = whisper_model(definition.ear.model.as_deref(), &environment.models_dir)?;
+    let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(whisper) = loaded.get(&path) {
+        return Ok(Arc::clone(whisper) as Arc<dyn Recognizer>);
+    }
+    let whisper = Arc::new(Whisper::new(WhisperConfig::new(&path)).map_err(|error| error.to_string())?);
+    loaded.insert(path, Arc::clone(&whisper));
+    Ok(whisper)
+}
+
+/// The model that is asked for, or the first of the catalogue that is there.
+fn whisper_model(wanted: Option<&str>, dir: &Path) -> Result<PathBuf, String> {
+    let store = models::Store::new(dir);
+    let here = |model: &&models::Model| matches!(store.state_of(model), models::State::Here { .. });
+    match wanted {
+        None => models::CATALOGUE
+            .iter()
+            .filter(|model| model.kind == models::Kind::Whisper)
+            .find(here)
+            .map(|model| store.path_of(model))
+            .ok_or_else(|| "no whisper model is there (omnivox models pull whisper-base.en-q5_1)".to_owned()),
+        Some(name) => match models::find(name) {
+            Some(model) if here(&model) => Ok(store.path_of(model)),
+            Some(_) => Err(format!("the model {name} is not there: omnivox models pull {name}")),
+            None if Path::new(name).is_file() => Ok(PathBuf::from(name)),
+            None => Err(format!("ear.model = {name:?} is neither in the catalogue (omnivox models list) nor a file")),
+        },
+    }
+}
+
+/// The server's own time limit ends before the session's does, so that a failure is laid at its door.
+fn openai_ear(definition: &AgentDefinition, environment: &Environment) -> Result<Arc<dyn Recognizer>, String> {
+    let ear = &definition.ear;
+    let limit_ms = u64::from(definition.session.recognizer_final_ms);
+    let config = OpenAiEarConfig {
+        base_url: ear.base_url.clone(),
+        api_key: (environment.variable)(&ear.api_key_env),
+        model: ear.remote_model.clone(),
+        timeout: Duration::from_millis(limit_ms.saturating_sub(200).max(200)),
+        ..OpenAiEarConfig::default()
+    };
+    if config.api_key.is_none() && ear.base_url == EarTable::default().base_url {
+        return Err(format!("no key: set the environment variable {}", ear.api_key_env));
+    }
+    Ok(Arc::new(OpenAiEar::new(config).map_err(|error| error.to_string())?))
 }
 
 fn script(definition: &AgentDefinition) -> Result<Arc<dyn BrainFactory>, String> {

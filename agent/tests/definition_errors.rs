@@ -126,6 +126,21 @@ fn the_notes_say_what_was_chosen() {
 }
 
 #[test]
+fn a_recogniser_whose_model_is_missing_says_how_to_get_it() {
+    let table = "[ear]\nrecognizer = \"whisper\"\n";
+    let empty = tempfile::tempdir().unwrap();
+    for (model, hint) in [
+        ("", "omnivox models pull"),
+        ("model = \"whisper-tiny.en\"\n", "omnivox models pull whisper-tiny.en"),
+        ("model = \"no-such\"\n", "models list"),
+    ] {
+        let definition = AgentDefinition::parse(&format!("{table}{model}{GOOD}"), Path::new("mine.toml")).unwrap();
+        let error = Registry::built_in().build(&definition, &Environment::of_process(empty.path())).unwrap_err();
+        assert!(error.to_string().contains(hint), "{error}");
+    }
+}
+
+#[test]
 fn the_front_desk_is_understood_as_it_is_meant() {
     use agent::brain::script::Script;
     let script = Script::new(AgentDefinition::front_desk().unwrap().script.unwrap()).unwrap();
