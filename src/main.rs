@@ -31,7 +31,7 @@ enum Command {
     /// Answers calls until it is told to stop.
     Serve(omnivox::serve::ServeArgs),
     /// Places one call: a headless softphone.
-    Call(omnivox::softphone::CallArgs),
+    Call(Box<omnivox::softphone::CallArgs>),
     /// Talks with an agent over this machine's microphone and loudspeaker.
     Talk(omnivox::talk::TalkArgs),
     /// Lists, fetches and verifies downloadable models.
@@ -64,7 +64,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     omnivox::telemetry::init_logs(&config.log)?;
     match cli.command {
         Command::Serve(args) => block_on(omnivox::serve::run(args, config)),
-        Command::Call(args) => block_on(omnivox::softphone::run(args, config)),
+        Command::Call(args) => block_on(omnivox::softphone::run(*args, config)),
         Command::Talk(args) => block_on(omnivox::talk::run(args, config)),
         Command::Models(args) => block_on(omnivox::models::run(args, config)),
         Command::Say(args) => block_on(omnivox::say::run(args)),

@@ -95,7 +95,8 @@ fn the_cores_know_no_runtime_no_clock_and_no_socket() {
     for (part, io) in [("sip", "sip/src/io"), ("media", "media/src/io"), ("codecs", "-")] {
         for path in files_below(&root().join(part).join("src"), ".rs") {
             let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-            if relative.starts_with(io) {
+            // The bodies of fuzz targets stand beside the code they call, and begin at some moment.
+            if relative.starts_with(io) || relative.ends_with("src/fuzz.rs") {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
@@ -110,7 +111,8 @@ fn the_cores_know_no_runtime_no_clock_and_no_socket() {
 
 #[test]
 fn unsafe_stands_only_in_modules_made_for_it_and_says_why() {
-    const ALLOWED: [&str; 3] = ["/sys.rs", "/sys/", "tests/"];
+    const ALLOWED: [&str; 5] =
+        ["/sys.rs", "/sys/", "tests/", "agent/src/voice/flite/engine.rs", "agent/src/ear/whisper/abort.rs"];
     for path in sources() {
         let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
@@ -122,7 +124,7 @@ fn unsafe_stands_only_in_modules_made_for_it_and_says_why() {
             }
             assert!(
                 ALLOWED.iter().any(|place| relative.contains(place)) || relative.starts_with("media/examples/"),
-                "{relative}:{}: unsafe belongs into a module named sys",
+                "{relative}:{}: unsafe belongs into a module named sys, or the module into this list",
                 number + 1
             );
             let explained = lines[number.saturating_sub(8)..=number].iter().any(|line| line.contains("SAFETY:"));

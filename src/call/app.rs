@@ -156,7 +156,7 @@ impl ActiveCall {
             }
         };
         let mut rest = pcm.as_slice();
-        while !self.is_closed && !(rest.is_empty() && self.line.queued_samples() == 0) {
+        while !(self.is_closed || rest.is_empty() && self.line.queued_samples() == 0) {
             let taken = self.line.say(rest);
             rest = rest.get(taken..).unwrap_or_default();
             if let Ok(Some(LineEvent::Digit(digit))) = tokio::time::timeout(PLAY_TICK, self.next()).await {

@@ -9,8 +9,8 @@ use super::Config;
 
 /// The environment variables read begin with this; `__` separates section and key.
 const ENV_PREFIX: &str = "OMNIVOX_";
-/// A key is suggested when it is at least this much like the one written (Jaro-Winkler, 0 to 1).
-const SUGGESTION_LIKENESS: f64 = 0.75;
+/// A key is suggested when it is at least this much like the one written, 0 to 1.
+const SUGGESTION_LIKENESS: f64 = 0.6;
 
 /// What the configuration is read from.
 #[derive(Debug, Clone, Default)]
@@ -172,11 +172,11 @@ fn check_keys(known: &Table, table: &Table, origin: &str, prefix: &str) -> Resul
 }
 
 fn unknown(known: &Table, origin: &str, prefix: &str, key: &str) -> ConfigError {
-    let nearest = known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+    let likeness =
+        |known: &str| strsim::jaro_winkler(known, key).max(strsim::normalized_damerau_levenshtein(known, key));
+    let nearest = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let suggestion = match nearest {
-        Some(near) if strsim::jaro_winkler(near, key) >= SUGGESTION_LIKENESS => {
-            format!(": did you mean `{prefix}{near}`?")
-        }
+        Some(near) if likeness(near) >= SUGGESTION_LIKENESS => format!(": did you mean `{prefix}{near}`?"),
         _ => format!(": known here are {}", known.keys().cloned().collect::<Vec<_>>().join(", ")),
     };
     ConfigError::UnknownKey { origin: origin.to_owned(), key: format!("{prefix}{key}"), suggestion }

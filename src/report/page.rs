@@ -10,8 +10,11 @@ use super::{Heard, Source, style, timeline};
 use crate::call::end::EndClass;
 use crate::call::record::{AgentRecord, CallDirection, CallRecord, MediaRecord};
 
-/// What an answer waits for, in order: the style's class, its name, its share.
-const STAGES: [(&str, &str, fn(&Waits) -> f64); 5] = [
+/// The style's class, the name, and the share of a gap.
+type Stage = (&'static str, &'static str, fn(&Waits) -> f64);
+
+/// What an answer waits for, in order.
+const STAGES: [Stage; 5] = [
     ("w1", "certainty that the caller is done", |waits| waits.certainty),
     ("w2", "recogniser", |waits| waits.recogniser),
     ("w3", "brain", |waits| waits.brain),

@@ -151,7 +151,7 @@ impl Side {
         if let Ok(default) = &default
             && RATES.contains(&default.sample_rate())
         {
-            return Ok(default.clone());
+            return Ok(*default);
         }
         let ranges: Vec<_> = match self {
             Self::Input => device.supported_input_configs()?.collect(),

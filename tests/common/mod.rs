@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: a real `omnivox serve` on free ports, its records and metrics, and other
 //! people's programs as child processes that end with the test.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
