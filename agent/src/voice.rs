@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use codecs::pcm::SampleRate;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +59,8 @@ pub trait Voice: Send + Sync {
 
 /// Speech as it is made: chunks of mono PCM at the voice's rate, of any length but zero. Dropped, it is cancelled.
 pub struct SpeechStream {
-    inner: Option<Pin<Box<dyn Stream<Item = Result<Vec<i16>, VoiceError>> + Send>>>,
+    /// `None` when it is over.
+    inner: Option<BoxStream<'static, Result<Vec<i16>, VoiceError>>>,
 }
 
 impl SpeechStream {

@@ -185,7 +185,7 @@ impl Voice for OpenAiVoice {
 
     fn speak(&self, text: &str) -> Result<SpeechStream, VoiceError> {
         check_text(text)?;
-        let start = Step::Start { voice: self.clone(), text: text.to_owned() };
+        let start = Step::Start { voice: Box::new(self.clone()), text: text.to_owned() };
         Ok(SpeechStream::new(stream::unfold(start, |step| async {
             match step.next().await {
                 Ok(Some((pcm, next))) => Some((Ok(pcm), next)),
@@ -202,13 +202,13 @@ impl Voice for OpenAiVoice {
 
 /// Where a text is on its way.
 enum Step {
-    Start { voice: OpenAiVoice, text: String },
+    Start { voice: Box<OpenAiVoice>, text: String },
     Running(Box<Running>),
     Over,
 }
 
 struct Running {
-    voice: OpenAiVoice,
+    voice: Box<OpenAiVoice>,
     body: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
     /// What the answer's head says it is.
     content: Content,
