@@ -16,21 +16,37 @@ use super::write::{Echo, Host, Response, reply_destination, tag_of, uri_of};
 use super::{ALLOW, Endpoint};
 use crate::dialog::session::{Input, Phase};
 use crate::dialog::{Dialog, reoffer};
-use crate::headers::Name;
+use crate::headers::{Name, Via};
 use crate::message::Message;
 use crate::method::Method;
 use crate::parse::ParseError;
 use crate::transaction::{self, Kind, State};
 
+/// A request, where it came from, and its top Via.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    source: &'a Source,
+    request: &'a Arc<Message>,
+    via: &'a Via<'a>,
+}
+
+impl Arrival<'_> {
+    fn echo(&self) -> Echo {
+        Echo::new(self.request, Some(self.via), self.source)
+    }
+}
+
 impl Endpoint {
     pub(super) fn receive_request(&mut self, now: Instant, source: &Source, request: Message) {
+        let request = Arc::new(request);
         let (Some(method), Ok(via)) = (request.method(), request.top_via()) else { return };
         let matched_as = if *method == Method::Ack { "INVITE" } else { method.as_str() };
         let fingerprint = self.server_fingerprint(&request, &via, matched_as);
         let known = self.servers.get(&fingerprint).copied();
+        let arrival = Arrival { source, request: &request, via: &via };
         match method {
             Method::Ack => self.receive_ack(now, known, &request),
-            Method::Cancel => self.receive_cancel(now, source, &request),
+            Method::Cancel => self.receive_cancel(now, arrival),
             _ => {
                 if let Some(key) = known {
                     self.stats.repeats_received += 1;
@@ -38,57 +54,58 @@ impl Endpoint {
                     self.settle(now, key, effects);
                     return;
                 }
-                self.receive_new(now, source, request, fingerprint);
+                self.receive_new(now, arrival, fingerprint);
             }
         }
     }
 
-    fn receive_new(&mut self, now: Instant, source: &Source, request: Message, fingerprint: Fingerprint) {
+    fn receive_new(&mut self, now: Instant, arrival: Arrival<'_>, fingerprint: Fingerprint) {
+        let request = arrival.request;
         let Some(method) = request.method() else { return };
-        if let Err(refusal) = validate::method(method).and_then(|()| validate::scheme(&request)) {
-            return self.refuse(source, &request, &refusal);
+        if let Err(refusal) = validate::method(method).and_then(|()| validate::scheme(request)) {
+            return self.refuse(arrival, &refusal);
         }
         let inside = request.header(Name::To).and_then(tag_of).is_some();
         match (method, inside) {
-            (Method::Invite, false) => self.receive_invite(now, source, request, fingerprint),
-            (_, true) => self.receive_inside(now, source, &request, fingerprint),
-            (Method::Options, false) => match validate::required(&request) {
-                Ok(()) => self.answer_options(source, &request),
-                Err(refusal) => self.refuse(source, &request, &refusal),
+            (Method::Invite, false) => self.receive_invite(now, arrival, fingerprint),
+            (_, true) => self.receive_inside(now, arrival, fingerprint),
+            (Method::Options, false) => match validate::required(request) {
+                Ok(()) => self.answer_options(arrival),
+                Err(refusal) => self.refuse(arrival, &refusal),
             },
             // BYE and INFO without a To tag belong to no dialog.
-            _ => self.refuse(source, &request, &Refusal::new(481)),
+            _ => self.refuse(arrival, &Refusal::new(481)),
         }
     }
 
     /// A new call: checked, given a transaction and a dialog, answered 100, told to the user.
-    fn receive_invite(&mut self, now: Instant, source: &Source, request: Message, fingerprint: Fingerprint) {
-        let merge = self.merge_fingerprint(&request);
+    fn receive_invite(&mut self, now: Instant, arrival: Arrival<'_>, fingerprint: Fingerprint) {
+        let Arrival { source, request, via } = arrival;
+        let merge = self.merge_fingerprint(request);
         if self.merges.contains_key(&merge) {
             // 8.2.2.2: the same request by another way.
-            return self.refuse(source, &request, &Refusal::new(482));
+            return self.refuse(arrival, &Refusal::new(482));
         }
-        let checked = validate::hops(&request)
-            .and_then(|()| validate::required(&request))
-            .and_then(|()| validate::content(&request, &[ACCEPT_SDP]))
-            .and_then(|offer| validate::acceptable(&request).map(|()| offer))
+        let checked = validate::hops(request)
+            .and_then(|()| validate::required(request))
+            .and_then(|()| validate::content(request, &[ACCEPT_SDP]))
+            .and_then(|offer| validate::acceptable(request).map(|()| offer))
             .and_then(|offer| validate::supported(&self.config, &request).map(|()| offer));
         let offer = match checked {
             Ok(offer) => offer,
-            Err(refusal) => return self.refuse(source, &request, &refusal),
+            Err(refusal) => return self.refuse(arrival, &refusal),
         };
         if self.refusing || self.calls.len() >= self.config.limits.calls || !self.has_room(false) {
-            return self.refuse_busy(source, &request);
+            return self.refuse_busy(arrival);
         }
         let tag = self.secret.name();
-        let dialog = match Dialog::from_request(&request, tag.as_str(), self.config.limits.routes) {
+        let dialog = match Dialog::from_request(request, tag.as_str(), self.config.limits.routes) {
             Ok(dialog) => dialog,
-            Err(_) => return self.refuse(source, &request, &Refusal::new(400)),
+            Err(_) => return self.refuse(arrival, &Refusal::new(400)),
         };
-        let Ok(via) = request.top_via() else { return };
-        let way = reply_destination(&via, source);
+        let way = reply_destination(via, source);
         let txn = self.add_server(Kind::ServerInvite, fingerprint, Some(merge), way.clone(), source.local);
-        let echo = Echo::new(&request, source);
+        let echo = arrival.echo();
         let trying = Response::new(100).to_bytes(&echo);
 
         let user = request.uri().ok().and_then(|uri| uri.user().map(str::to_owned));
@@ -114,7 +131,7 @@ impl Endpoint {
             request_uri: request.request_uri().to_owned(),
             source: *source,
             offer,
-            request: Arc::new(request),
+            request: Arc::clone(request),
         });
         self.send_trying(now, txn, trying);
     }
@@ -146,19 +163,19 @@ impl Endpoint {
     }
 
     /// 9.2: CANCEL is answered for itself, and ends the INVITE it names if that has no final response yet.
-    fn receive_cancel(&mut self, now: Instant, source: &Source, cancel: &Message) {
-        let Ok(via) = cancel.top_via() else { return };
-        let fingerprint = self.server_fingerprint(cancel, &via, "INVITE");
+    fn receive_cancel(&mut self, now: Instant, arrival: Arrival<'_>) {
+        let cancel = arrival.request;
+        let fingerprint = self.server_fingerprint(cancel, arrival.via, "INVITE");
         let Some(txn) = self.servers.get(&fingerprint).copied() else {
-            return self.refuse(source, cancel, &Refusal::new(481));
+            return self.refuse(arrival, &Refusal::new(481));
         };
         let owner = self.transactions.get(txn).and_then(|txn| txn.owner).map(|(key, _)| key);
         let tag = owner.and_then(|key| self.calls.get(key)).map(|call| call.dialog.local_tag.clone());
-        let echo = Echo::new(cancel, source);
+        let echo = arrival.echo();
         let fallback = self.stateless_tag(cancel);
         let bytes =
             Response { tag: Some(tag.as_deref().unwrap_or(fallback.as_str())), ..Response::new(200) }.to_bytes(&echo);
-        self.reply_stateless(source, cancel, bytes);
+        self.reply_stateless(arrival, bytes);
         let Some(key) = owner else { return };
         let pending = self.calls.get(key).and_then(|call| call.asked.as_ref()).is_some_and(|asked| asked.txn == txn);
         if !pending {
@@ -173,104 +190,98 @@ impl Endpoint {
     }
 
     /// A request with a To tag.
-    fn receive_inside(&mut self, now: Instant, source: &Source, request: &Message, fingerprint: Fingerprint) {
-        let Some(key) = self.find_dialog(request) else {
-            return self.refuse(source, request, &Refusal::new(481));
+    fn receive_inside(&mut self, now: Instant, arrival: Arrival<'_>, fingerprint: Fingerprint) {
+        let Some(key) = self.find_dialog(arrival.request) else {
+            return self.refuse(arrival, &Refusal::new(481));
         };
-        let (Some(method), Ok(cseq), Ok(via)) = (request.method(), request.cseq(), request.top_via()) else { return };
+        let Arrival { source, request, via } = arrival;
+        let (Some(method), Ok(cseq)) = (request.method(), request.cseq()) else { return };
         if !self.has_room(true) {
-            return self.refuse_busy(source, request);
+            return self.refuse_busy(arrival);
         }
         let kind = if *method == Method::Invite { Kind::ServerInvite } else { Kind::Server };
-        let to = reply_destination(&via, source);
+        let to = reply_destination(via, source);
         let Some(call) = self.calls.get_mut(key) else { return };
         let in_order = call.dialog.accept_sequence(cseq.number);
         let txn = self.add_server(kind, fingerprint, None, to, source.local);
         if !in_order {
             // 12.2.2.
-            return self.reply(now, txn, source, request, 500, &[]);
+            return self.reply(now, txn, arrival, 500, &[]);
         }
         if let Err(refusal) = validate::required(request) {
             let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
-            return self.reply(now, txn, source, request, refusal.code, header.as_slice());
+            return self.reply(now, txn, arrival, refusal.code, header.as_slice());
         }
         match method {
-            Method::Invite => self.receive_reinvite(now, key, txn, source, request),
-            Method::Bye => self.receive_bye(now, key, txn, source, request),
-            Method::Info => self.receive_info(now, key, txn, source, request),
+            Method::Invite => self.receive_reinvite(now, key, txn, arrival),
+            Method::Bye => self.receive_bye(now, key, txn, arrival),
+            Method::Info => self.receive_info(now, key, txn, arrival),
             // 11.2: as outside of a dialog.
             Method::Options => {
-                self.reply(
-                    now,
-                    txn,
-                    source,
-                    request,
-                    200,
-                    &[("Allow", ALLOW), ("Accept", ACCEPT_SDP), ("Supported", "")],
-                );
+                self.reply(now, txn, arrival, 200, &[("Allow", ALLOW), ("Accept", ACCEPT_SDP), ("Supported", "")]);
             }
-            _ => self.reply(now, txn, source, request, 405, &[("Allow", ALLOW)]),
+            _ => self.reply(now, txn, arrival, 405, &[("Allow", ALLOW)]),
         }
     }
 
-    fn receive_bye(&mut self, now: Instant, key: Key, txn: Key, source: &Source, request: &Message) {
-        self.reply(now, txn, source, request, 200, &[]);
-        if let (Some(call), Some(reason)) = (self.calls.get_mut(key), request.header(Name::Reason)) {
+    fn receive_bye(&mut self, now: Instant, key: Key, txn: Key, arrival: Arrival<'_>) {
+        self.reply(now, txn, arrival, 200, &[]);
+        if let (Some(call), Some(reason)) = (self.calls.get_mut(key), arrival.request.header(Name::Reason)) {
             call.reason = Some(reason.to_owned());
         }
         self.drive(now, key, Input::PeerBye, Context::default());
     }
 
-    fn receive_info(&mut self, now: Instant, key: Key, txn: Key, source: &Source, request: &Message) {
+    fn receive_info(&mut self, now: Instant, key: Key, txn: Key, arrival: Arrival<'_>) {
         let accepted: Vec<&str> = self.config.info_types.iter().map(String::as_str).collect();
-        match validate::content(request, &accepted) {
+        match validate::content(arrival.request, &accepted) {
             Ok(body) => {
-                self.reply(now, txn, source, request, 200, &[]);
-                let content_type = request.content_type().unwrap_or("").to_ascii_lowercase();
+                self.reply(now, txn, arrival, 200, &[]);
+                let content_type = arrival.request.content_type().unwrap_or("").to_ascii_lowercase();
                 self.tell(Event::Info { call: id(key), content_type, body: body.unwrap_or_default() });
             }
             Err(refusal) => {
                 let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
-                self.reply(now, txn, source, request, refusal.code, header.as_slice());
+                self.reply(now, txn, arrival, refusal.code, header.as_slice());
             }
         }
     }
 
-    fn receive_reinvite(&mut self, now: Instant, key: Key, txn: Key, source: &Source, request: &Message) {
+    fn receive_reinvite(&mut self, now: Instant, key: Key, txn: Key, arrival: Arrival<'_>) {
         let phase = self.calls.get(key).map(|call| call.phase);
-        let offer = match validate::content(request, &[ACCEPT_SDP]) {
+        let offer = match validate::content(arrival.request, &[ACCEPT_SDP]) {
             Ok(offer) => offer,
             Err(refusal) => {
                 let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
-                return self.reply(now, txn, source, request, refusal.code, header.as_slice());
+                return self.reply(now, txn, arrival, refusal.code, header.as_slice());
             }
         };
         match phase {
             Some(Phase::Established) => {}
             // 14.2: before the first INVITE is answered.
-            Some(Phase::Incoming) => return self.refuse_overlap(now, txn, source, request),
+            Some(Phase::Incoming) => return self.refuse_overlap(now, txn, arrival),
             // 14.2 where ours is pending; RFC 5407 section 3.1.4 where our answer is not acknowledged.
             Some(Phase::Calling | Phase::Ringing | Phase::Answered) => {
-                return self.reply(now, txn, source, request, 491, &[]);
+                return self.reply(now, txn, arrival, 491, &[]);
             }
             // The call is about to end.
-            _ => return self.reply(now, txn, source, request, 481, &[]),
+            _ => return self.reply(now, txn, arrival, 481, &[]),
         }
         let state = self.calls.get(key).map(|call| call.reoffer);
         if state != Some(reoffer::State::Quiet) {
             let step = state.and_then(|state| reoffer::table(state, reoffer::Input::PeerInvite));
             return match step.map(|step| step.actions) {
-                Some([reoffer::Action::Refuse500]) => self.refuse_overlap(now, txn, source, request),
-                _ => self.reply(now, txn, source, request, 491, &[]),
+                Some([reoffer::Action::Refuse500]) => self.refuse_overlap(now, txn, arrival),
+                _ => self.reply(now, txn, arrival, 491, &[]),
             };
         }
-        let echo = Echo::new(request, source);
+        let echo = arrival.echo();
         let trying = Response::new(100).to_bytes(&echo);
         let Some(call) = self.calls.get_mut(key) else { return };
-        call.dialog.refresh_target(request);
-        call.way.flow = Some(source.flow);
-        call.way.transport = source.transport;
-        call.way.target = Target::Address(source.remote);
+        call.dialog.refresh_target(arrival.request);
+        call.way.flow = Some(arrival.source.flow);
+        call.way.transport = arrival.source.transport;
+        call.way.target = Target::Address(arrival.source.remote);
         call.asked = Some(Asked { txn, echo, sequence: call.dialog.remote_seq.unwrap_or(0), provisional: None });
         self.own(txn, key, Purpose::Reinvite);
         let context = Context { sdp: offer.as_ref(), ..Context::default() };
@@ -279,20 +290,20 @@ impl Endpoint {
     }
 
     /// 14.2: 500 with a Retry-After of up to ten seconds.
-    fn refuse_overlap(&mut self, now: Instant, txn: Key, source: &Source, request: &Message) {
+    fn refuse_overlap(&mut self, now: Instant, txn: Key, arrival: Arrival<'_>) {
         let seconds = self.secret.below(11).to_string();
-        self.reply(now, txn, source, request, 500, &[("Retry-After", &seconds)]);
+        self.reply(now, txn, arrival, 500, &[("Retry-After", &seconds)]);
     }
 
     /// 11.2.
-    fn answer_options(&mut self, source: &Source, request: &Message) {
+    fn answer_options(&mut self, arrival: Arrival<'_>) {
         let code = if self.refusing { 503 } else { 200 };
         let accept = std::iter::once(ACCEPT_SDP)
             .chain(self.config.info_types.iter().map(String::as_str))
             .collect::<Vec<_>>()
             .join(", ");
-        let contact = self.contact(source.transport, source.local, None);
-        let tag = self.stateless_tag(request);
+        let contact = self.contact(arrival.source.transport, arrival.source.local, None);
+        let tag = self.stateless_tag(arrival.request);
         let bytes = Response {
             tag: Some(tag.as_str()),
             headers: &[
@@ -304,43 +315,35 @@ impl Endpoint {
             ],
             ..Response::new(code)
         }
-        .to_bytes(&Echo::new(request, source));
-        self.reply_stateless(source, request, bytes);
+        .to_bytes(&arrival.echo());
+        self.reply_stateless(arrival, bytes);
     }
 
     /// Answers a request that has a transaction.
-    fn reply(
-        &mut self,
-        now: Instant,
-        txn: Key,
-        source: &Source,
-        request: &Message,
-        code: u16,
-        headers: &[(&str, &str)],
-    ) {
-        let echo = Echo::new(request, source);
-        let tag = (!echo.has_tag()).then(|| self.stateless_tag(request));
+    fn reply(&mut self, now: Instant, txn: Key, arrival: Arrival<'_>, code: u16, headers: &[(&str, &str)]) {
+        let echo = arrival.echo();
+        let tag = (!echo.has_tag()).then(|| self.stateless_tag(arrival.request));
         let tag = tag.as_ref().map(Tag::as_str);
         let bytes = Response { tag, headers, ..Response::new(code) }.to_bytes(&echo);
         self.respond(now, txn, code, bytes);
     }
 
-    pub(super) fn refuse(&mut self, source: &Source, request: &Message, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, arrival: Arrival<'_>, refusal: &Refusal) {
         self.stats.refused_invalid += 1;
-        let tag = self.stateless_tag(request);
+        let tag = self.stateless_tag(arrival.request);
         let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
         let bytes = Response { tag: Some(tag.as_str()), headers: header.as_slice(), ..Response::new(refusal.code) }
-            .to_bytes(&Echo::new(request, source));
-        self.reply_stateless(source, request, bytes);
+            .to_bytes(&arrival.echo());
+        self.reply_stateless(arrival, bytes);
     }
 
-    fn refuse_busy(&mut self, source: &Source, request: &Message) {
+    fn refuse_busy(&mut self, arrival: Arrival<'_>) {
         self.stats.refused_busy += 1;
         let seconds = self.config.limits.retry_after_s.to_string();
-        let tag = self.stateless_tag(request);
+        let tag = self.stateless_tag(arrival.request);
         let bytes = Response { tag: Some(tag.as_str()), headers: &[("Retry-After", &seconds)], ..Response::new(503) }
-            .to_bytes(&Echo::new(request, source));
-        self.reply_stateless(source, request, bytes);
+            .to_bytes(&arrival.echo());
+        self.reply_stateless(arrival, bytes);
     }
 
     /// What the parser would not take.
@@ -352,14 +355,12 @@ impl Endpoint {
         } else {
             String::new()
         };
-        let bytes = Response { tag: Some(tag.as_str()), reason: &reason, ..Response::new(code) }
-            .to_bytes(&Echo::new(partial, source));
-        self.reply_stateless(source, partial, bytes);
-    }
-
-    /// Sends a response that nothing is remembered of.
-    fn reply_stateless(&mut self, source: &Source, request: &Message, bytes: Bytes) {
-        let to = match request.top_via() {
+        let bytes = Response { tag: Some(tag.as_str()), reason: &reason, ..Response::new(code) }.to_bytes(&Echo::new(
+            partial,
+            partial.top_via().ok().as_ref(),
+            source,
+        ));
+        let to = match partial.top_via() {
             Ok(via) => reply_destination(&via, source),
             // A Via that cannot be read: back to where the request came from.
             Err(_) => Destination {
@@ -369,6 +370,11 @@ impl Endpoint {
             },
         };
         self.send(SendId::NONE, to, bytes);
+    }
+
+    /// Sends a response that nothing is remembered of.
+    fn reply_stateless(&mut self, arrival: Arrival<'_>, bytes: Bytes) {
+        self.send(SendId::NONE, reply_destination(arrival.via, arrival.source), bytes);
     }
 
     /// A To tag that is the same for every repeat of a request (section 8.2.7).

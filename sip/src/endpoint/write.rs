@@ -26,7 +26,7 @@ pub(crate) struct Echo {
 
 impl Echo {
     /// Takes from a request what its responses repeat. `received` and `rport` are filled in (sections 18.2.1, RFC 3581).
-    pub(crate) fn new(request: &Message, source: &Source) -> Self {
+    pub(crate) fn new(request: &Message, via: Option<&Via<'_>>, source: &Source) -> Self {
         let mut head = Vec::with_capacity(448);
         let mut to: &[u8] = &[];
         let mut routes = Vec::new();
@@ -36,7 +36,7 @@ impl Echo {
             match entry.name {
                 Name::Via if top => {
                     top = false;
-                    top_via_line(&mut head, request.value(entry), source);
+                    top_via_line(&mut head, request.value(entry), via, source);
                 }
                 Name::Via | Name::From | Name::CallId | Name::CSeq | Name::Timestamp => {
                     raw_line(&mut head, entry.name.as_str(), request.value_bytes(entry));
@@ -185,44 +185,40 @@ pub(crate) fn clean(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-fn top_via_line(out: &mut Vec<u8>, value: &str, source: &Source) {
-    let (first, rest) = match crate::headers::split_values(value).next() {
-        Some(first) => {
-            let end = (first.as_ptr() as usize + first.len()).saturating_sub(value.as_ptr() as usize);
-            (first, value.get(end..).unwrap_or(""))
-        }
-        None => (value, ""),
-    };
-    out.extend_from_slice(b"Via: ");
-    match Via::parse(first) {
-        Ok(via) => {
-            let asked = via.rport() != Rport::Absent;
-            let params = via.params.as_str();
-            let until = first.len().saturating_sub(params.len());
-            out.extend_from_slice(first.get(..until).unwrap_or(first).trim_end_matches([' ', ';']).as_bytes());
-            for (name, value) in via.params.iter() {
-                if name.eq_ignore_ascii_case("rport") || name.eq_ignore_ascii_case("received") {
-                    continue;
-                }
-                out.push(b';');
-                out.extend_from_slice(name.as_bytes());
-                if let Some(value) = value {
-                    out.push(b'=');
-                    out.extend_from_slice(value.as_bytes());
-                }
-            }
-            // RFC 3581 section 4: with rport asked for, received is added even where it equals sent-by.
-            if asked || via.host_ip() != Some(source.remote.ip()) {
-                let _ = write!(out, ";received={}", source.remote.ip());
-            }
-            if asked {
-                out.extend_from_slice(b";rport=");
-                number(out, usize::from(source.remote.port()));
-            }
-        }
-        Err(_) => out.extend_from_slice(first.as_bytes()),
+/// The line of the top Via: `via` is its first value, taken apart.
+fn top_via_line(out: &mut Vec<u8>, value: &str, via: Option<&Via<'_>>, source: &Source) {
+    let Some(via) = via else { return raw_line(out, "Via", value.as_bytes()) };
+    let params = via.params.as_str();
+    let at = |address: usize| address.saturating_sub(value.as_ptr() as usize);
+    let (from, until) = (at(params.as_ptr() as usize), at(params.as_ptr() as usize + params.len()));
+    if from == 0 || until > value.len() {
+        // Not of this value.
+        return raw_line(out, "Via", value.as_bytes());
     }
-    out.extend_from_slice(rest.as_bytes());
+    let asked = via.rport() != Rport::Absent;
+    out.extend_from_slice(b"Via: ");
+    let head = value.get(..from).unwrap_or(value);
+    out.extend_from_slice(head.trim_end_matches([' ', ';']).as_bytes());
+    for (name, value) in via.params.iter() {
+        if name.eq_ignore_ascii_case("rport") || name.eq_ignore_ascii_case("received") {
+            continue;
+        }
+        out.push(b';');
+        out.extend_from_slice(name.as_bytes());
+        if let Some(value) = value {
+            out.push(b'=');
+            out.extend_from_slice(value.as_bytes());
+        }
+    }
+    // RFC 3581 section 4: with rport asked for, received is added even where it equals sent-by.
+    if asked || via.host_ip() != Some(source.remote.ip()) {
+        let _ = write!(out, ";received={}", source.remote.ip());
+    }
+    if asked {
+        out.extend_from_slice(b";rport=");
+        number(out, usize::from(source.remote.port()));
+    }
+    out.extend_from_slice(value.get(until..).unwrap_or("").as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
