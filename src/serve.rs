@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use agent::session::SessionEvent;
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::server::Server;
@@ -23,6 +24,8 @@ pub struct ServeArgs {
 /// # Errors
 /// What keeps it from starting, and how to mend it.
 pub async fn run(args: ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
+    // A file that meets the process's size limit is a fault of that file, told by its write, not the end of the process.
+    let _size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     let metrics = telemetry::init_metrics()?;
     let mut builder = Server::builder(config).http(Some(metrics));
     if args.print_conversations {
