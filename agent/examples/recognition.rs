@@ -1,7 +1,7 @@
 //! How well the front desk understands: its phrases in synthetic voices through telephone codecs.
 //!
 //! ```text
-//! cargo run --release -p agent --example recognition -- [--tune] [--all-speeds] [--codec pcmu]... [--every 5] [--misses]
+//! cargo run --release -p agent --example recognition -- [--tune] [--all-speeds] [--codec pcmu]... [--every 5] [--misses | --each]
 //! ```
 //!
 //! Each phrase of each listening state is spoken by Flite and espeak-ng (their programs must be installed) at three
@@ -133,9 +133,10 @@ async fn main() -> Result<()> {
             if utterance.meaning.is_some() {
                 outcome(by_voice.entry(utterance.voice.clone()).or_default());
             }
-            if has("--misses") && !ok {
+            if has("--each") || (has("--misses") && !ok) {
                 let Utterance { voice, speed, state, said, .. } = utterance;
-                println!("  {voice} speed {speed} in {state}: `{said}` heard as `{text}` ({confidence:.3})");
+                let verdict = if ok { "as it should be" } else { "WRONG" };
+                println!("  {voice} speed {speed} in {state}: `{said}` heard as `{text}` ({confidence:.1e}) {verdict}");
             }
         }
         println!(

@@ -13,7 +13,11 @@
 //!
 //! Recognition wants [`LEAD_IN`] of real line audio before the first sound and [`LEAD_OUT`] after the last one.
 
+mod energy;
+pub mod openai;
+pub mod silero;
 pub mod sphinx;
+pub mod whisper;
 mod worker;
 
 use std::future::poll_fn;

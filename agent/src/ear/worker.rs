@@ -288,13 +288,6 @@ impl EngineSlot {
     }
 }
 
-impl Drop for Cell {
-    fn drop(&mut self) {
-        self.pool.open.fetch_sub(1, Ordering::AcqRel);
-        self.pool.work.notify_all();
-    }
-}
-
 /// The owner's end.
 struct PooledStream {
     cell: Arc<Cell>,
@@ -377,6 +370,8 @@ impl RecognizerStream for PooledStream {
 impl Drop for PooledStream {
     fn drop(&mut self) {
         self.cancel();
+        self.cell.pool.open.fetch_sub(1, Ordering::AcqRel);
+        self.cell.pool.work.notify_all();
     }
 }
 

@@ -5,6 +5,9 @@ use std::path::Path;
 use super::spelling;
 use crate::ear::EarError;
 
+/// The most pronunciations of one word.
+const MOST: usize = 8;
+
 /// The pronouncing dictionary (CMU's), kept as text and searched by halving.
 pub(super) struct Dictionary {
     text: String,
@@ -55,6 +58,14 @@ impl Dictionary {
     /// How a word is pronounced, each way as phones; looked up, else put together from what is known, else by rules of
     /// spelling. Empty for what has no letter to pronounce.
     pub(super) fn pronunciations(&self, word: &str) -> Vec<String> {
+        let mut said = self.as_written(word);
+        let plain: Vec<String> = said.iter().filter_map(|phones| without_r(phones)).collect();
+        said.extend(plain);
+        said.truncate(MOST);
+        said
+    }
+
+    fn as_written(&self, word: &str) -> Vec<String> {
         let known = self.known(word);
         if !known.is_empty() {
             return known;
@@ -99,6 +110,27 @@ impl Dictionary {
     }
 }
 
+/// The way of those who speak no `r` after a vowel unless another follows: most of England, Australia, the southern
+/// hemisphere; the dictionary is American. `None` where that is no difference.
+fn without_r(phones: &str) -> Option<String> {
+    let phones: Vec<&str> = phones.split(' ').collect();
+    let is_vowel = |phone: &&str| phone.starts_with(['A', 'E', 'I', 'O', 'U']);
+    let mut said: Vec<&str> = Vec::new();
+    let mut changed = false;
+    for (at, phone) in phones.iter().enumerate() {
+        let vowel_follows = phones.get(at + 1).is_some_and(is_vowel);
+        match *phone {
+            "ER" if !vowel_follows => {
+                said.push("AH");
+                changed = true;
+            }
+            "R" if !vowel_follows && said.last().is_some_and(is_vowel) => changed = true,
+            phone => said.push(phone),
+        }
+    }
+    changed.then(|| said.join(" "))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -112,6 +144,14 @@ mod tests {
     fn finds_all_pronunciations_of_a_word() {
         assert_eq!(dictionary().pronunciations("a"), ["AH", "EY"]);
         assert_eq!(dictionary().pronunciations("desk"), ["D EH S K"]);
+    }
+
+    #[test]
+    fn english_speakers_need_not_say_their_r() {
+        assert_eq!(without_r("TH ER Z D EY").unwrap(), "TH AH Z D EY");
+        assert_eq!(without_r("M AO R N IH NG").unwrap(), "M AO N IH NG");
+        assert_eq!(without_r("S EH R IY"), None);
+        assert_eq!(without_r("F R AY D EY"), None);
     }
 
     #[test]
