@@ -35,6 +35,10 @@ def vocabulary():
     return tokens
 
 
+END = 2
+FULL_STOP = 3 + 256 + 1 + len(WORDS)
+
+
 def write_model(path):
     """A llama of random weights. The bytes and control tokens are made unlikely, so that words come."""
     rng = np.random.default_rng(SEED)
@@ -63,13 +67,16 @@ def write_model(path):
         "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant:"
     )
 
-    def random(*shape):
-        return rng.normal(0.0, 0.2, shape).astype(np.float32)
+    def random(*shape, spread=0.02):
+        return rng.normal(0.0, spread, shape).astype(np.float32)
 
-    output = random(count, WIDTH)
-    output[: 3 + 256] = 0.0  # bytes and control tokens: an even chance at most, against the words' spread
-    output[3 + 256 :] *= 40.0
-    writer.add_tensor("token_embd.weight", random(count, WIDTH))
+    # The layers add little, so that each word follows from the one before, and a full stop is followed by the end.
+    embedding = random(count, WIDTH, spread=1.0)
+    output = random(count, WIDTH, spread=0.5)
+    output[: 3 + 256] = 0.0
+    output[END] = embedding[FULL_STOP]
+    output[FULL_STOP] += 0.3 * embedding[3 + 256 : FULL_STOP].mean(axis=0) * len(WORDS) ** 0.5
+    writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output.weight", output)
     writer.add_tensor("output_norm.weight", np.ones(WIDTH, dtype=np.float32))
     for layer in range(LAYERS):
