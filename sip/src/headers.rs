@@ -95,6 +95,9 @@ pub fn split_values(value: &str) -> impl Iterator<Item = &str> {
 /// The text before the first separating comma, and what follows it.
 pub(crate) fn split_first(text: &str) -> (&str, &str) {
     let bytes = text.as_bytes();
+    if memchr::memchr(b',', bytes).is_none() {
+        return (trim_end(text), "");
+    }
     let mut at = 0;
     let mut in_brackets = false;
     while let Some(&b) = bytes.get(at) {

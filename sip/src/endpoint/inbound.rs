@@ -90,7 +90,7 @@ impl Endpoint {
             .and_then(|()| validate::required(request))
             .and_then(|()| validate::content(request, &[ACCEPT_SDP]))
             .and_then(|offer| validate::acceptable(request).map(|()| offer))
-            .and_then(|offer| validate::supported(&self.config, &request).map(|()| offer));
+            .and_then(|offer| validate::supported(&self.config, request).map(|()| offer));
         let offer = match checked {
             Ok(offer) => offer,
             Err(refusal) => return self.refuse(arrival, &refusal),
