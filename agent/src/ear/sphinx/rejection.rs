@@ -6,7 +6,7 @@ use super::sys::{Decoded, Segment};
 pub(super) const ACCEPT: f32 = 0.5;
 
 /// Mean difference of both paths' scores per frame of speech at which accepting and asking again are even.
-const EVEN: f32 = -1.1;
+const EVEN: f32 = -1.5;
 /// How fast confidence changes with that difference.
 const SLOPE: f32 = 1.5;
 
