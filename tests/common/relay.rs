@@ -113,7 +113,8 @@ impl Pair {
         loop {
             let rtp = bind(0);
             let port = rtp.local_addr().unwrap().port();
-            let Some(Ok(rtcp)) = port.is_multiple_of(2).then(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, port + 1))) else {
+            let Some(Ok(rtcp)) = port.is_multiple_of(2).then(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, port + 1)))
+            else {
                 continue;
             };
             rtcp.set_read_timeout(Some(STOP_CHECK)).unwrap();
