@@ -166,7 +166,8 @@ async fn sphinx_holds_the_contract() {
 async fn sphinx_understands_a_phrase_at_every_rate_with_word_times() {
     let ear = sphinx();
     let pcm = speech("book an appointment on friday");
-    let narrow: Vec<i16> = pcm.chunks_exact(2).map(|pair| ((i32::from(pair[0]) + i32::from(pair[1])) / 2) as i16).collect();
+    let narrow: Vec<i16> =
+        pcm.chunks_exact(2).map(|pair| ((i32::from(pair[0]) + i32::from(pair[1])) / 2) as i16).collect();
     for (rate, pcm) in [(SampleRate::HZ_16000, pcm), (SampleRate::HZ_8000, narrow)] {
         let mut stream = ear.open(StreamConfig { rate, ..config() }).unwrap();
         push_all(stream.as_mut(), &pcm);
@@ -256,7 +257,8 @@ async fn whisper_says_what_is_wrong_with_a_model() {
 fn remote(base_url: String) -> OpenAiEar {
     let key = Some("secret".to_owned());
     let timeout = Duration::from_secs(20);
-    OpenAiEar::new(OpenAiEarConfig { base_url, api_key: key, max_streams: 4, timeout, ..OpenAiEarConfig::default() }).unwrap()
+    OpenAiEar::new(OpenAiEarConfig { base_url, api_key: key, max_streams: 4, timeout, ..OpenAiEarConfig::default() })
+        .unwrap()
 }
 
 #[tokio::test]
@@ -273,7 +275,9 @@ async fn openai_sends_a_wav_file_and_reads_words_and_confidence() {
     let pcm = speech("when are you open");
     push_all(stream.as_mut(), &pcm);
     stream.finish();
-    let Hypothesis::Final { text, words, confidence, accepted } = last(stream.as_mut()).await else { panic!("no final") };
+    let Hypothesis::Final { text, words, confidence, accepted } = last(stream.as_mut()).await else {
+        panic!("no final")
+    };
     assert_eq!(text, "when are you open?");
     assert!(accepted);
     assert_eq!((words.len(), words[3].text.as_str(), words[3].start_ms, words[3].end_ms), (4, "open", 900, 1_300));

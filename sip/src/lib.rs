@@ -26,7 +26,9 @@ pub mod transaction;
 pub mod uri;
 
 pub use build::Builder;
-pub use endpoint::{CallId, EndCause, Endpoint, EndpointConfig, EndpointLimits, Event, OutgoingCall, Source, Transport};
+pub use endpoint::{
+    CallId, EndCause, Endpoint, EndpointConfig, EndpointLimits, Event, OutgoingCall, Source, Transport,
+};
 pub use headers::{CSeq, HeaderError, Name, NameAddr, Params, Via};
 pub use io::{BindError, EventReceiver, Listen, SipHandle, SipStack, StackConfig};
 pub use message::{Message, StartLine};

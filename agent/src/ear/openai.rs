@@ -116,7 +116,14 @@ impl Recognizer for OpenAiEar {
             Ok(permit) => permit.forget(),
             Err(_) => return Err(EarError::Busy { provider: PROVIDER, limit: self.shared.config.max_streams }),
         }
-        Ok(Box::new(Stream { shared: Arc::clone(&self.shared), runtime, config, pcm: Vec::new(), state: State::Open, waker: None }))
+        Ok(Box::new(Stream {
+            shared: Arc::clone(&self.shared),
+            runtime,
+            config,
+            pcm: Vec::new(),
+            state: State::Open,
+            waker: None,
+        }))
     }
 }
 
@@ -166,9 +173,9 @@ impl RecognizerStream for Stream {
         }
         let (shared, pcm) = (Arc::clone(&self.shared), std::mem::take(&mut self.pcm));
         let config = self.config.clone();
-        let task = self.runtime.spawn(async move {
-            shared.transcribe(&config, &pcm).await.unwrap_or_else(Hypothesis::Failed)
-        });
+        let task = self
+            .runtime
+            .spawn(async move { shared.transcribe(&config, &pcm).await.unwrap_or_else(Hypothesis::Failed) });
         self.enter(State::Asking(task));
     }
 

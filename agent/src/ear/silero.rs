@@ -68,7 +68,12 @@ pub struct SileroVad {
 impl SileroVad {
     /// A detector that has heard nothing.
     pub fn new(model: Arc<SileroModel>) -> Self {
-        Self { model, pending: Vec::with_capacity(2 * WINDOW), context: [0.0; CONTEXT], memory: NdTensor::zeros(MEMORY) }
+        Self {
+            model,
+            pending: Vec::with_capacity(2 * WINDOW),
+            context: [0.0; CONTEXT],
+            memory: NdTensor::zeros(MEMORY),
+        }
     }
 
     /// Forgets what it heard.

@@ -112,8 +112,7 @@ impl Sphinx {
             phones,
             idle: Mutex::default(),
         };
-        let threads =
-            if config.threads == 0 { available_parallelism().map_or(1, usize::from) } else { config.threads };
+        let threads = if config.threads == 0 { available_parallelism().map_or(1, usize::from) } else { config.threads };
         let limits = Limits { provider: PROVIDER, streams: config.max_streams.max(1), backlog: BACKLOG };
         Ok(Self { workers: Workers::start(limits, threads)?, shared: Arc::new(shared) })
     }

@@ -90,8 +90,7 @@ impl Search<'_> {
                 Label::Open(slot) => open.push((slot, at)),
                 Label::Close(value) => {
                     let Some((slot, start)) = open.pop() else { continue };
-                    let said: Vec<&str> =
-                        words.get(start..at).unwrap_or_default().iter().map(String::as_str).collect();
+                    let said: Vec<&str> = words.get(start..at).unwrap_or_default().iter().map(String::as_str).collect();
                     let value = match self.automaton.values.get(value as usize) {
                         Some(Value::Literal(value)) => value.clone(),
                         Some(Value::Read(reading)) => reading.value(&said),

@@ -87,7 +87,11 @@ fn number(range: &str) -> Result<Node, String> {
         general_number()
     } else {
         let (low, high) = bounds(range, 0, 9999)?;
-        if high - low > MAX_SPELLED_OUT { general_number() } else { Node::Either((low..=high).map(one_number).collect()) }
+        if high - low > MAX_SPELLED_OUT {
+            general_number()
+        } else {
+            Node::Either((low..=high).map(one_number).collect())
+        }
     };
     Ok(Node::Value(Box::new(body), Value::Read(Reading::Number)))
 }
@@ -115,12 +119,7 @@ fn general_number() -> Node {
     let below_100 = format!("({UNIT}|{teens}|({tens}) [{UNIT}])");
     let hundreds = format!("(a|{UNIT}) hundred [[and] {below_100}]");
     let thousands = format!("(a|{UNIT}) thousand [([and] {below_100}|{hundreds})]");
-    // Built in pieces, for the whole is longer than a phrase may be.
-    Node::Either(vec![written("zero"), written(&below_100), written(&hundreds), thousand_of(&thousands)])
-}
-
-fn thousand_of(text: &str) -> Node {
-    written(text)
+    Node::Either(vec![written("zero"), written(&below_100), written(&hundreds), written(&thousands)])
 }
 
 fn digits(min: usize, max: usize) -> Node {
@@ -192,9 +191,7 @@ fn read_time(words: &[&str]) -> String {
     }
     let half = if words.ends_with(&["a", "m"]) || words.ends_with(&["morning"]) {
         " am"
-    } else if words.ends_with(&["p", "m"]) || words.ends_with(&["afternoon"]) || words.ends_with(&["evening"]) {
-        " pm"
-    } else if words.ends_with(&["night"]) {
+    } else if words.ends_with(&["p", "m"]) || matches!(words.last(), Some(&("afternoon" | "evening" | "night"))) {
         " pm"
     } else {
         ""

@@ -54,9 +54,10 @@ impl Network {
 
     /// All steps.
     pub fn transitions(&self) -> impl Iterator<Item = Transition> {
-        self.steps.iter().zip(0..).flat_map(|(steps, from)| {
-            steps.iter().map(move |&(word, to)| Transition { from, word, to })
-        })
+        self.steps
+            .iter()
+            .zip(0..)
+            .flat_map(|(steps, from)| steps.iter().map(move |&(word, to)| Transition { from, word, to }))
     }
 
     /// Whether these words lead to a state from which at least one more word may follow.

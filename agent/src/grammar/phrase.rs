@@ -16,11 +16,17 @@ pub(super) enum Node {
     Sequence(Vec<Node>),
     Either(Vec<Node>),
     Optional(Box<Node>),
-    Slot { name: String, body: Box<Node> },
+    Slot {
+        name: String,
+        body: Box<Node>,
+    },
     /// Ends a slot's branch with the value it stands for.
     Value(Box<Node>, Value),
     /// So many spoken digits, `double` and `triple` counted.
-    Digits { min: usize, max: usize },
+    Digits {
+        min: usize,
+        max: usize,
+    },
 }
 
 /// How a slot's value comes about.
@@ -182,7 +188,8 @@ impl Parser<'_> {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err(Fault::Syntax { at: open_at, what: "a slot's name has letters, digits and _ only".into() });
         }
-        let (kind, range) = kind.split_once(char::is_whitespace).map_or((kind, ""), |(kind, range)| (kind, range.trim()));
+        let (kind, range) =
+            kind.split_once(char::is_whitespace).map_or((kind, ""), |(kind, range)| (kind, range.trim()));
         let body = match self.lists.get(kind) {
             Some(list) if range.is_empty() => list.clone(),
             Some(_) => return Err(Fault::Syntax { at: open_at, what: format!("list `{kind}` takes no range") }),
@@ -204,7 +211,10 @@ impl Parser<'_> {
         let len = rest.find(['(', ')', '[', ']', '{', '}', '|']).unwrap_or(rest.len());
         let text = rest.get(..len).unwrap_or("").to_owned();
         if let Some((at, odd)) = text.char_indices().find(|(_, c)| !spoken::is_known(*c)) {
-            return Err(Fault::Syntax { at: self.at + at, what: format!("`{odd}` can't be spoken: write it as words") });
+            return Err(Fault::Syntax {
+                at: self.at + at,
+                what: format!("`{odd}` can't be spoken: write it as words"),
+            });
         }
         parts.extend(spoken::words(&text).into_iter().map(Node::Word));
         self.at += len;

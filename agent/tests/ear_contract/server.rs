@@ -95,7 +95,9 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Seen {
         let (head, data) = (String::from_utf8(part[..split].to_vec()).unwrap(), &part[split + 4..]);
         let name = head.split("name=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a part has a name");
         if name == "file" {
-            assert!(head.contains("filename=\"speech.wav\"") && head.to_lowercase().contains("content-type: audio/wav"));
+            assert!(
+                head.contains("filename=\"speech.wav\"") && head.to_lowercase().contains("content-type: audio/wav")
+            );
             seen.file = data.to_vec();
         } else {
             seen.fields.insert(name.to_owned(), String::from_utf8(data.to_vec()).unwrap());

@@ -18,10 +18,10 @@ use crate::message::Message;
 #[derive(Debug, Clone)]
 pub(crate) struct Echo {
     /// Via lines, From, Call-ID, CSeq; then the To line without its end, for a tag to be added.
-    head: Box<[u8]>,
+    head: Vec<u8>,
     to_has_tag: bool,
     /// Record-Route lines, for what establishes a dialog (section 12.1.1).
-    routes: Box<[u8]>,
+    routes: Vec<u8>,
 }
 
 impl Echo {
@@ -51,7 +51,7 @@ impl Echo {
         }
         head.extend_from_slice(b"To: ");
         head.extend_from_slice(to);
-        Self { head: head.into(), to_has_tag, routes: routes.into() }
+        Self { head, to_has_tag, routes }
     }
 
     /// Whether the request had a To tag, so that the response needs none of ours.

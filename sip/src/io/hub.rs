@@ -144,8 +144,9 @@ pub(super) async fn run(
     }
 }
 
-/// Timers share wake-ups: there are no two within less than this. The shortest span of SIP's timers is 500 ms.
-const TIMER_REST: Duration = Duration::from_millis(20);
+/// Timers share wake-ups: there are no two within less than this, so a timer may be late by as much. The shortest span of
+/// SIP's timers is 500 ms.
+const TIMER_REST: Duration = Duration::from_millis(50);
 
 async fn run_timers(hub: SharedHub, changed: Rc<Notify>) {
     let mut last = Instant::now();

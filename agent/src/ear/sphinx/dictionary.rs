@@ -18,10 +18,8 @@ pub(super) struct Dictionary {
 impl Dictionary {
     /// Reads the dictionary; about 3 MB.
     pub(super) fn read(path: &Path) -> Result<Self, EarError> {
-        let text = std::fs::read_to_string(path).map_err(|error| EarError::ModelBad {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| EarError::ModelBad { path: path.display().to_string(), reason: error.to_string() })?;
         Ok(Self::of(text))
     }
 

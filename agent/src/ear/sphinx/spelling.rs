@@ -151,8 +151,8 @@ mod tests {
     fn every_phone_is_one_of_the_models() {
         const MODEL: [&str; 39] = [
             "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY",
-            "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y",
-            "Z", "ZH",
+            "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z",
+            "ZH",
         ];
         for (spelled, sounds) in RULES.iter().chain(&LAST) {
             for phone in sounds.split(' ').filter(|phone| !phone.is_empty()) {

@@ -24,7 +24,13 @@ unsafe extern "C" {
     fn ps_set_allphone_file(ps: *mut Raw, name: *const c_char, path: *const c_char) -> c_int;
     fn ps_set_search(ps: *mut Raw, name: *const c_char) -> c_int;
     fn ps_start_utt(ps: *mut Raw) -> c_int;
-    fn ps_process_cep(ps: *mut Raw, frames: *mut *mut c_float, count: c_int, no_search: c_int, full_utt: c_int) -> c_int;
+    fn ps_process_cep(
+        ps: *mut Raw,
+        frames: *mut *mut c_float,
+        count: c_int,
+        no_search: c_int,
+        full_utt: c_int,
+    ) -> c_int;
     fn ps_end_utt(ps: *mut Raw) -> c_int;
     fn ps_get_hyp(ps: *mut Raw, score: *mut i32) -> *const c_char;
     fn ps_seg_iter(ps: *mut Raw) -> *mut Raw;
@@ -35,7 +41,8 @@ unsafe extern "C" {
 }
 
 unsafe extern "C" {
-    fn cmd_ln_parse_r(inout: *mut Raw, defn: *const c_void, argc: i32, argv: *mut *mut c_char, strict: i32) -> *mut Raw;
+    fn cmd_ln_parse_r(inout: *mut Raw, defn: *const c_void, argc: i32, argv: *mut *mut c_char, strict: i32)
+    -> *mut Raw;
     fn cmd_ln_free_r(config: *mut Raw) -> c_int;
     fn err_set_callback(callback: Option<unsafe extern "C" fn()>, user: *mut c_void);
     fn err_set_logfp(stream: *mut c_void);
@@ -134,8 +141,7 @@ impl Decoder {
     /// Adds a word (`word`, and `word(2)` for a second pronunciation) with its phones.
     pub(super) fn add_word(&mut self, word: &str, phones: &str) -> Result<(), String> {
         let fault = || format!("word `{word}` with phones `{phones}` was refused");
-        let (word_c, phones_c) =
-            (CString::new(word).map_err(|_| fault())?, CString::new(phones).map_err(|_| fault())?);
+        let (word_c, phones_c) = (CString::new(word).map_err(|_| fault())?, CString::new(phones).map_err(|_| fault())?);
         // SAFETY: ps and both texts are live; 0: searches are told later, by setting them anew.
         let id = unsafe { ps_add_word(self.ps.as_ptr(), word_c.as_ptr(), phones_c.as_ptr(), 0) };
         if id < 0 { Err(fault()) } else { Ok(()) }
@@ -183,7 +189,11 @@ impl Decoder {
 
     pub(super) fn start(&mut self) -> Result<(), String> {
         // SAFETY: ps is live.
-        if unsafe { ps_start_utt(self.ps.as_ptr()) } < 0 { Err("the utterance could not be started".into()) } else { Ok(()) }
+        if unsafe { ps_start_utt(self.ps.as_ptr()) } < 0 {
+            Err("the utterance could not be started".into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Adds frames of cepstra.
@@ -196,7 +206,11 @@ impl Decoder {
 
     pub(super) fn end(&mut self) -> Result<(), String> {
         // SAFETY: ps is live.
-        if unsafe { ps_end_utt(self.ps.as_ptr()) } < 0 { Err("the utterance could not be ended".into()) } else { Ok(()) }
+        if unsafe { ps_end_utt(self.ps.as_ptr()) } < 0 {
+            Err("the utterance could not be ended".into())
+        } else {
+            Ok(())
+        }
     }
 
     /// The best text so far.
