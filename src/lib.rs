@@ -7,6 +7,7 @@ pub mod agents;
 pub mod call;
 pub mod check;
 pub mod config;
+mod dispatch;
 pub mod http;
 pub mod hub;
 pub mod models;

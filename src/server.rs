@@ -23,18 +23,15 @@ use std::time::Duration;
 
 use agent::registry::Registry;
 use metrics_exporter_prometheus::PrometheusHandle;
-use sip::endpoint::{CallId, Event};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::Agents;
+use crate::call::Command;
 use crate::call::app::{ActiveCall, App};
-use crate::call::driver::{CALL_QUEUE, Driver, Incoming, record_refusal};
-use crate::call::inbound::{self, Facts};
 use crate::call::record::RecordSink;
-use crate::call::{Command, note_refused};
 use crate::config::Config;
+use crate::dispatch::Dispatcher;
 use crate::http::{self, HttpState};
 use crate::hub::{Hub, Observer};
 use crate::readiness::Readiness;
@@ -115,7 +112,8 @@ impl ServerBuilder {
         }
         let agents = Agents::load(&config, self.registry, self.agents)?;
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
-        let (sip, events) = sip::io::SipStack::bind(crate::call::sound::stack_config(&config))?;
+        let dispatcher = Dispatcher::default();
+        let sip = dispatcher.bind(crate::call::sound::stack_config(&config))?;
         let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
         let readiness = Arc::new(Readiness::new());
         let stop = CancellationToken::new();
@@ -131,9 +129,9 @@ impl ServerBuilder {
             });
         }
         hub.agents.warm_up(&readiness);
-        let dispatcher = tokio::spawn(dispatch(Arc::clone(&hub), events));
+        dispatcher.begin(&hub);
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
-        Ok(Server { hub, readiness, stop, dispatcher, records_task, http_addr })
+        Ok(Server { hub, readiness, stop, records_task, http_addr })
     }
 }
 
@@ -143,7 +141,6 @@ pub struct Server {
     hub: Arc<Hub>,
     readiness: Arc<Readiness>,
     stop: CancellationToken,
-    dispatcher: tokio::task::JoinHandle<()>,
     records_task: tokio::task::JoinHandle<()>,
     http_addr: Option<SocketAddr>,
 }
@@ -213,12 +210,13 @@ impl Server {
             self.hub.command_all(Command::ShutDown);
             if !self.idle_within(BYE_WITHIN).await {
                 tracing::warn!("{} calls did not confirm their end", self.hub.running());
+                self.hub.command_all(Command::ShutDown);
+                self.idle_within(BYE_WITHIN).await;
             }
         }
         self.stop.cancel();
         self.hub.sip.shutdown().await;
         self.hub.media.shutdown();
-        let _ = self.dispatcher.await;
         drop(self.hub);
         // The writer ends when the last call has let go of the hub; calls that hang on to it are not waited for.
         let _ = tokio::time::timeout(BYE_WITHIN, self.records_task).await;
@@ -235,61 +233,6 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         true
-    }
-}
-
-/// Hands each call its events.
-async fn dispatch(hub: Arc<Hub>, mut events: sip::io::EventReceiver) {
-    let mut calls: HashMap<CallId, mpsc::Sender<Event>> = HashMap::new();
-    while let Some(event) = events.recv().await {
-        let call = event.call();
-        if let Event::Incoming { request, from_uri, request_uri, source, offer, .. } = event {
-            let incoming = Incoming { call, request, from_uri, request_uri, source, offer };
-            if let Some(sender) = begin(&hub, incoming) {
-                calls.insert(call, sender);
-            }
-            continue;
-        }
-        let is_over = matches!(event, Event::Ended { .. });
-        if let Some(sender) = calls.get(&call)
-            && let Err(mpsc::error::TrySendError::Full(_)) = sender.try_send(event)
-        {
-            tracing::error!("a call's signalling came faster than it could be handled: it is ended");
-            note_refused(hub.sip.bye(call, None));
-            calls.remove(&call);
-        }
-        if is_over {
-            calls.remove(&call);
-        }
-    }
-}
-
-/// Admits or refuses a call that came in.
-fn begin(hub: &Arc<Hub>, mut incoming: Incoming) -> Option<mpsc::Sender<Event>> {
-    let user = crate::call::sound::user_of(&incoming.request_uri);
-    let facts = Facts {
-        user: &user,
-        peer: incoming.source.remote.ip(),
-        running: hub.running(),
-        stopping: hub.stopping.load(Ordering::Relaxed),
-    };
-    match inbound::admit(&hub.config, facts, hub.as_ref()) {
-        Ok(target) => {
-            let (sender, receiver) = mpsc::channel(CALL_QUEUE);
-            let (guard, commands) = hub.enter(incoming.call);
-            let offer = incoming.offer.take();
-            let driver = Driver::new(Arc::clone(hub), &incoming, target);
-            tokio::spawn(async move {
-                driver.run(offer, receiver, commands).await;
-                drop(guard);
-            });
-            Some(sender)
-        }
-        Err(refusal) => {
-            note_refused(hub.sip.reject(incoming.call, refusal.code, "", Vec::new()));
-            record_refusal(&hub.records, &incoming, &refusal);
-            None
-        }
     }
 }
 

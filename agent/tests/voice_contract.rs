@@ -87,7 +87,9 @@ async fn every_voice_survives_odd_text() {
         {
             let Ok(speech) = voice.speak(text) else { continue };
             // Sound or an error, in the end.
-            let _ = tokio::time::timeout(Duration::from_secs(10), speech.collect_pcm()).await.expect(voice.name());
+            let _ = tokio::time::timeout(Duration::from_secs(10), speech.collect_pcm())
+                .await
+                .unwrap_or_else(|_| panic!("{} neither spoke nor failed", voice.name()));
         }
     }
 }

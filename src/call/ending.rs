@@ -21,6 +21,8 @@ pub fn over(end: End) -> Step {
 pub fn step(end: End, input: Input) -> Step {
     match input {
         Input::SignallingEnded(_) | Input::Fired(Timer::EndUnconfirmed) => (Phase::Over(end), vec![]),
+        // Told again that the server stops: there is no more time for the peer to confirm.
+        Input::Commanded(Command::ShutDown) => (Phase::Over(end), vec![]),
         _ => (Phase::Ending(end), vec![]),
     }
 }
@@ -63,6 +65,7 @@ mod tests {
         assert_eq!(step(end.clone(), Input::MediaTimedOut), (Phase::Ending(end.clone()), vec![]));
         let confirmed = Input::SignallingEnded(SignallingEnd::TimedOut);
         assert_eq!(step(end.clone(), confirmed), (Phase::Over(end.clone()), vec![]));
-        assert_eq!(step(end.clone(), Input::Fired(Timer::EndUnconfirmed)), (Phase::Over(end), vec![]));
+        assert_eq!(step(end.clone(), Input::Fired(Timer::EndUnconfirmed)), (Phase::Over(end.clone()), vec![]));
+        assert_eq!(step(end.clone(), Input::Commanded(Command::ShutDown)), (Phase::Over(end), vec![]));
     }
 }

@@ -13,6 +13,10 @@ use super::end::End;
 
 /// Records held while the disk refuses them; at the limit the oldest is dropped and counted.
 pub const PENDING_RECORDS_LIMIT: usize = 10_000;
+/// Records of calls that end within this long are written together.
+const GATHERED_WITHIN: Duration = Duration::from_millis(20);
+/// A written record survives the process at once, and a power cut when nothing followed it for this long.
+const SYNCED_WITHIN: Duration = Duration::from_millis(500);
 /// A refused write is tried again after this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -150,46 +154,84 @@ impl RecordSink {
     }
 }
 
+/// What the writer does with the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Append,
+    Sync,
+}
+
 async fn write_all(path: PathBuf, mut receiver: mpsc::Receiver<CallRecord>) {
     let mut pending: VecDeque<Vec<u8>> = VecDeque::new();
-    let mut failing = false;
-    let mut open = true;
-    while open || !pending.is_empty() {
+    let (mut is_failing, mut is_open, mut is_dirty) = (false, true, false);
+    while is_open || !pending.is_empty() {
         if pending.is_empty() {
-            match receiver.recv().await {
-                Some(record) => enqueue(&mut pending, &record),
-                None => break,
+            match next_record(&mut receiver, is_dirty).await {
+                Next::Record(record) => enqueue(&mut pending, &record),
+                Next::Pause => {
+                    is_dirty = on_disk(&path, Step::Sync, Vec::new()).await.is_err();
+                    continue;
+                }
+                Next::Closed => break,
             }
+            // Calls end in bursts: what ends within one span goes to the disk in one piece.
+            tokio::time::sleep(GATHERED_WITHIN).await;
         }
         while let Ok(record) = receiver.try_recv() {
             enqueue(&mut pending, &record);
         }
-        open = !(receiver.is_closed() && receiver.is_empty());
-        let lines: Vec<u8> = pending.iter().flatten().copied().collect();
-        let target = path.clone();
-        let written = tokio::task::spawn_blocking(move || append(&target, &lines)).await;
-        match written {
-            Ok(Ok(())) => {
+        is_open = !(receiver.is_closed() && receiver.is_empty());
+        match on_disk(&path, Step::Append, pending.iter().flatten().copied().collect()).await {
+            Ok(()) => {
                 pending.clear();
-                failing = false;
+                (is_failing, is_dirty) = (false, true);
             }
-            Ok(Err(fault)) => {
-                if !failing {
+            Err(fault) => {
+                if !is_failing {
                     tracing::error!(
                         "cannot write call records to {}: {fault}. They are kept and tried again each second",
                         path.display()
                     );
                 }
-                failing = true;
-                if !open {
+                is_failing = true;
+                if !is_open {
                     metrics::counter!("omnivox_records_failed_total").increment(pending.len() as u64);
                     break;
                 }
                 tokio::time::sleep(RETRY_AFTER).await;
             }
-            Err(_) => break,
         }
     }
+    let _ = on_disk(&path, Step::Sync, Vec::new()).await;
+}
+
+enum Next {
+    Record(Box<CallRecord>),
+    Pause,
+    Closed,
+}
+
+/// The next record; where something is not on the disk for certain yet, a pause for that.
+async fn next_record(receiver: &mut mpsc::Receiver<CallRecord>, is_dirty: bool) -> Next {
+    let next = if is_dirty {
+        match tokio::time::timeout(SYNCED_WITHIN, receiver.recv()).await {
+            Ok(next) => next,
+            Err(_) => return Next::Pause,
+        }
+    } else {
+        receiver.recv().await
+    };
+    next.map_or(Next::Closed, |record| Next::Record(Box::new(record)))
+}
+
+async fn on_disk(path: &Path, step: Step, lines: Vec<u8>) -> std::io::Result<()> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || match step {
+        Step::Append => append(&path, &lines),
+        Step::Sync => std::fs::File::open(&path)?.sync_data(),
+    })
+    .await
+    .unwrap_or_else(|fault| Err(std::io::Error::other(fault)))
 }
 
 fn enqueue(pending: &mut VecDeque<Vec<u8>>, record: &CallRecord) {
@@ -210,7 +252,7 @@ fn enqueue(pending: &mut VecDeque<Vec<u8>>, record: &CallRecord) {
 fn append(path: &Path, lines: &[u8]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     let before = file.metadata()?.len();
-    if let Err(fault) = file.write_all(lines).and_then(|()| file.sync_data()) {
+    if let Err(fault) = file.write_all(lines) {
         let _ = file.set_len(before);
         return Err(fault);
     }

@@ -108,7 +108,8 @@ fn spoken(text: &str, wav: bool) -> Response {
     // Cut at odd places, as networks do.
     let pieces = speech.flat_map(|pcm| {
         let bytes = pcm_bytes(&pcm.unwrap());
-        let (left, right) = (bytes.slice(..bytes.len() / 2 | 1), bytes.slice(bytes.len() / 2 | 1..));
+        let odd = (bytes.len() / 2) | 1;
+        let (left, right) = (bytes.slice(..odd), bytes.slice(odd..));
         stream::iter([Ok::<_, Infallible>(left), Ok(right)])
     });
     audio(if wav { "audio/wav" } else { "audio/pcm" }, stream::iter([Ok(head)]).chain(pieces))
