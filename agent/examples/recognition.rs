@@ -1,7 +1,7 @@
 //! How well the front desk understands: its phrases in synthetic voices through telephone codecs.
 //!
 //! ```text
-//! cargo run --release -p agent --example recognition -- [--tune] [--all-speeds] [--codec pcmu]... [--every 5]
+//! cargo run --release -p agent --example recognition -- [--tune | --accents] [--all-speeds] [--codec pcmu]... [--every 5]
 //!     [--misses | --each] [--real-time]
 //! ```
 //!
@@ -21,7 +21,7 @@ use futures::StreamExt as _;
 #[path = "../tests/recognition/measure.rs"]
 mod measure;
 
-use measure::{Heard, SCORE, TUNE, Tally, Utterance, front_desk, recognise, utterances};
+use measure::{ACCENTS, Heard, SCORE, TUNE, Tally, Utterance, front_desk, recognise, utterances};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -33,7 +33,11 @@ async fn main() -> Result<()> {
         codecs = vec!["PCMU", "G722", "opus"];
     }
     let script = front_desk()?;
-    let voices = if has("--tune") { &TUNE[..] } else { &SCORE[..] };
+    let voices = match (has("--tune"), has("--accents")) {
+        (true, _) => &TUNE[..],
+        (_, true) => &ACCENTS[..],
+        _ => &SCORE[..],
+    };
     let mut utterances = utterances(&script, voices, has("--all-speeds"))?;
     let every = args.windows(2).find(|pair| pair[0] == "--every").and_then(|pair| pair[1].parse().ok()).unwrap_or(1);
     utterances = utterances.into_iter().step_by(every).collect();

@@ -21,15 +21,17 @@ const DRAWN: u64 = 16;
 /// Voices that thresholds were chosen with.
 pub(crate) const TUNE: [(&str, &str); 5] =
     [("flite", "rms"), ("flite", "kal16"), ("espeak", "en-us"), ("espeak", "en-us+f2"), ("espeak", "en-gb-x-rp")];
-/// Voices that are scored.
+/// Voices that are scored; like the acoustic model, they speak American English.
 pub(crate) const SCORE: [(&str, &str); 6] = [
     ("flite", "slt"),
     ("flite", "awb"),
     ("espeak", "en-us+m3"),
     ("espeak", "en-us+f3"),
-    ("espeak", "en-gb"),
-    ("espeak", "en-gb-scotland"),
+    ("espeak", "en-us+m7"),
+    ("espeak", "en-us+f4"),
 ];
+/// Voices of accents that the acoustic model never heard.
+pub(crate) const ACCENTS: [(&str, &str); 2] = [("espeak", "en-gb"), ("espeak", "en-gb-scotland")];
 
 const OUTSIDE: [&str; 30] = [
     "the weather is lovely today",
