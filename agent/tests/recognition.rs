@@ -16,7 +16,10 @@ use measure::{ACCENTS, SCORE, TUNE, Tally, front_desk, recognise, utterances};
 #[tokio::test]
 async fn front_desk_understands_strange_voices_over_g711_g722_and_opus() {
     let scored = || SCORE.iter().chain(&ACCENTS);
-    assert!(TUNE.iter().all(|voice| scored().all(|scored| scored != voice)), "a voice is scored that thresholds were chosen with");
+    assert!(
+        TUNE.iter().all(|voice| scored().all(|scored| scored != voice)),
+        "a voice is scored that thresholds were chosen with"
+    );
     let script = front_desk().unwrap();
     let ear = Sphinx::new(SphinxConfig::default()).unwrap();
     let said = utterances(&script, &SCORE, false).unwrap();
@@ -32,7 +35,10 @@ async fn front_desk_understands_strange_voices_over_g711_g722_and_opus() {
             tally.count(heard.understood.as_ref(), one.meaning.as_ref());
             if heard.understood != one.meaning {
                 let (voice, said) = (&one.voice, &one.said);
-                println!("{codec}: {voice} in {}: `{said}` heard as `{}` ({:.2}, {:?})", one.state, heard.text, heard.confidence, heard.wait);
+                println!(
+                    "{codec}: {voice} in {}: `{said}` heard as `{}` ({:.2}, {:?})",
+                    one.state, heard.text, heard.confidence, heard.wait
+                );
             }
         }
         let (right, wrong) = (inside.share(inside.right), inside.share(inside.wrong));
