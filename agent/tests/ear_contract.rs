@@ -184,6 +184,37 @@ async fn sphinx_understands_a_phrase_at_every_rate_with_word_times() {
 }
 
 #[tokio::test]
+async fn sphinx_understands_callers_from_a_whisper_to_a_shout() {
+    let ear = sphinx();
+    let pcm = speech("what are your opening hours");
+    // From 30 dB down to clipped.
+    for gain in [0.03, 0.2, 4.0] {
+        let pcm: Vec<i16> = pcm.iter().map(|sample| (f32::from(*sample) * gain) as i16).collect();
+        let mut stream = ear.open(config()).unwrap();
+        push_all(stream.as_mut(), &pcm);
+        stream.finish();
+        let heard = last(stream.as_mut()).await;
+        assert!(
+            matches!(&heard, Hypothesis::Final { text, accepted: true, .. } if text == "what are your opening hours"),
+            "at {gain}: {heard:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn sphinx_hears_the_same_whoever_spoke_before() {
+    let ear = Sphinx::new(SphinxConfig { threads: 1, max_streams: 4, ..SphinxConfig::default() }).unwrap();
+    let mut results = Vec::new();
+    for said in ["goodbye", "when are you open", "my cat is sleeping on the sofa", "when are you open"] {
+        let mut stream = ear.open(config()).unwrap();
+        push_all(stream.as_mut(), &speech(said));
+        stream.finish();
+        results.push(last(stream.as_mut()).await);
+    }
+    assert_eq!(results[1], results[3]);
+}
+
+#[tokio::test]
 async fn sphinx_does_not_take_another_sentence_for_a_phrase() {
     let ear = sphinx();
     let mut stream = ear.open(config()).unwrap();

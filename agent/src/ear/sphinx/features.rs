@@ -155,3 +155,57 @@ fn fft(data: &mut [(f32, f32); FFT], twiddles: &[(f32, f32)]) {
         size *= 2;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fast_transform_is_the_slow_one() {
+        let features = Features::new();
+        let signal: Vec<f32> = (0..FFT).map(|n| (n as f32 * 0.37).sin() + (n % 5) as f32 * 0.1).collect();
+        let mut data = [(0.0, 0.0); FFT];
+        data.iter_mut().zip(&signal).for_each(|(slot, sample)| slot.0 = *sample);
+        fft(&mut data, &features.twiddles);
+        for bin in [0, 1, 30, 255, 256] {
+            let turn = |n: usize| -2.0 * std::f64::consts::PI * (bin * n % FFT) as f64 / FFT as f64;
+            let sum = |part: fn(f64) -> f64| (0..FFT).map(|n| f64::from(signal[n]) * part(turn(n))).sum::<f64>();
+            let (re, im) = (sum(f64::cos), sum(f64::sin));
+            assert!((f64::from(data[bin].0) - re).abs() < 1e-2 && (f64::from(data[bin].1) - im).abs() < 1e-2, "{bin}");
+        }
+    }
+
+    #[test]
+    fn a_tone_is_loudest_in_its_own_filter() {
+        let mut last = 0;
+        for hz in [300.0f32, 1_000.0, 3_000.0, 6_000.0] {
+            let step = 2.0 * PI * hz / RATE_HZ as f32;
+            let pcm: Vec<i16> = (0..1_600).map(|n| ((n as f32 * step).sin() * 8_000.0) as i16).collect();
+            let mut frames = Vec::new();
+            Features::new().push(&pcm, &mut frames);
+            let loudest = frames[3].iter().zip(0..).max_by(|one, other| one.0.total_cmp(other.0)).unwrap().1;
+            assert!(loudest > last, "{hz} Hz in filter {loudest}");
+            last = loudest;
+        }
+    }
+
+    #[test]
+    fn frames_do_not_depend_on_how_audio_is_cut() {
+        let pcm: Vec<i16> = (0..5_000).map(|n| ((n * n) % 3_001) as i16).collect();
+        let cut = |size: usize| {
+            let (mut features, mut frames) = (Features::new(), Vec::new());
+            pcm.chunks(size).for_each(|piece| features.push(piece, &mut frames));
+            frames
+        };
+        assert_eq!(cut(5_000).len(), (5_000 - WINDOW) / SHIFT + 1);
+        assert_eq!(cut(5_000), cut(37));
+    }
+
+    #[test]
+    fn a_flat_spectrum_has_its_level_in_the_first_coefficient_only() {
+        let frame = cepstrum(&[3.0; FILTERS]);
+        assert!((frame[0] - 15.0).abs() < 1e-3);
+        assert!(frame[1..].iter().all(|value| value.abs() < 1e-3));
+    }
+}

@@ -85,3 +85,46 @@ fn offset_of(speech: &[Mels]) -> f32 {
     let level = loud.iter().sum::<f32>() / loud.len() as f32;
     (MODEL - level).clamp(-MOST, MOST)
 }
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn frames(level: f32, count: usize) -> Vec<Mels> {
+        vec![[level; super::super::features::FILTERS]; count]
+    }
+
+    #[test]
+    fn waits_for_enough_speech_and_brings_it_to_the_models_level() {
+        let mut level = Level::default();
+        level.push(&mut frames(2.0, 40));
+        level.push(&mut frames(8.0, ENOUGH - 1));
+        assert!(!level.is_settled());
+        assert!(level.take().is_empty());
+        level.push(&mut frames(8.0, 1));
+        assert!(level.is_settled());
+        let out = level.take();
+        assert_eq!(out.len(), 40 + ENOUGH);
+        assert!((out[40][0] - MODEL).abs() < 1e-3);
+        assert!((out[0][0] - (MODEL - 6.0)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_level_stays_what_it_was_settled_to() {
+        let mut level = Level::default();
+        level.push(&mut [frames(2.0, 40), frames(8.0, ENOUGH)].concat());
+        level.take();
+        level.push(&mut frames(9.0, 10));
+        assert!((level.take()[0][0] - (MODEL + 1.0)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn silence_is_never_settled_and_is_not_held_for_ever() {
+        let mut level = Level::default();
+        level.push(&mut frames(2.0, 100));
+        assert!(!level.settle());
+        level.push(&mut frames(2.0, MOST_HELD));
+        assert!(level.is_settled());
+    }
+}
