@@ -15,7 +15,7 @@ use crate::call::inbound::{self, Facts};
 use crate::call::route::Target;
 use crate::hub::Hub;
 
-/// Signalling's way to the calls. The hub comes after the sockets are bound: an INVITE in between gets 503.
+/// Signalling's way to the calls. The hub comes right after the sockets are bound: an INVITE in between waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Dispatcher {
     hub: Arc<OnceLock<Arc<Hub>>>,
@@ -31,7 +31,7 @@ impl Dispatcher {
         let own_threads = tokio::runtime::Handle::current();
         let mut calls: HashMap<CallId, mpsc::Sender<Event>> = HashMap::new();
         sip::io::SipStack::bind_with(config, move |endpoint, now, event| {
-            dispatch(hub.get(), &own_threads, &mut calls, endpoint, now, event);
+            dispatch(hub.wait(), &own_threads, &mut calls, endpoint, now, event);
         })
     }
 
@@ -43,7 +43,7 @@ impl Dispatcher {
 }
 
 fn dispatch(
-    hub: Option<&Arc<Hub>>,
+    hub: &Arc<Hub>,
     own_threads: &tokio::runtime::Handle,
     calls: &mut HashMap<CallId, mpsc::Sender<Event>>,
     endpoint: &mut Endpoint,
@@ -53,7 +53,6 @@ fn dispatch(
     let call = event.call();
     if let Event::Incoming { request, from_uri, request_uri, source, offer, .. } = event {
         let incoming = Incoming { call, request, from_uri, request_uri, source, offer };
-        let Some(hub) = hub else { return reject(endpoint, now, call, 503) };
         if let Some(sender) = begin(hub, own_threads, endpoint, now, incoming) {
             calls.insert(call, sender);
         }

@@ -112,12 +112,13 @@ impl ServerBuilder {
         }
         let agents = Agents::load(&config, self.registry, self.agents)?;
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
-        let dispatcher = Dispatcher::default();
-        let sip = dispatcher.bind(crate::call::sound::stack_config(&config))?;
         let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
         let readiness = Arc::new(Readiness::new());
         let stop = CancellationToken::new();
         let http_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        // Bound last: once it is, signalling waits for the hub, so nothing after it may fail.
+        let dispatcher = Dispatcher::default();
+        let sip = dispatcher.bind(crate::call::sound::stack_config(&config))?;
         let hub = Arc::new(Hub::new(Arc::clone(&config), sip, media, agents, self.apps, records, self.observer));
         if let Some(listener) = listener {
             let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics };
