@@ -16,6 +16,7 @@ use crate::call::record::RecordSink;
 use crate::call::route::{Directory, Target};
 use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
+use crate::telemetry::Masked;
 
 /// Told of everything that happens in conversations: the call's id and the event.
 pub type Observer = Arc<dyn Fn(&str, &SessionEvent) + Send + Sync>;
@@ -117,6 +118,7 @@ impl Hub {
     pub fn observe(&self, call: &str, event: &SessionEvent) {
         match event {
             SessionEvent::Turn(turn) => {
+                tracing::debug!(call, "call {call}: {:?} said: {}", turn.who, Masked(&turn.text));
                 metrics::counter!("omnivox_turns_total", "who" => format!("{:?}", turn.who).to_lowercase())
                     .increment(1);
                 if let Some(gap_ms) = turn.gap_ms {

@@ -139,7 +139,17 @@ fn logs_hold_no_numbers_and_no_words_unless_asked_to() {
     let folder = tempfile::tempdir().unwrap();
     let output = omnivox(folder.path(), &["call", &server.uri("bye"), "--from", "alice-4711", "--json"]);
     assert!(output.status.success(), "{}", told(&output));
-    server.wait_for_records(1);
+    std::fs::write(folder.path().join("ask.txt"), "say What are your opening hours?\nsay goodbye\n").unwrap();
+    let output = omnivox(
+        folder.path(),
+        &["call", &server.uri("agent"), "--from", "alice-4711", "--script", "ask.txt", "--json"],
+    );
+    assert!(output.status.success(), "{}", told(&output));
+    let record = &server.wait_for_records(2)[1];
+    assert!(record["agent"].to_string().contains("opening hours"), "the conversation took place: {record}");
     let log = server.stop();
-    assert!(!log.contains("alice-4711"), "the caller's number stands in the log:\n{log}");
+    assert!(log.contains("begins: desk"), "{log}");
+    for personal in ["alice-4711", "opening hours", "nine in the morning"] {
+        assert!(!log.contains(personal), "`{personal}` stands in the log:\n{log}");
+    }
 }

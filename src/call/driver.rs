@@ -20,6 +20,7 @@ use super::route::Target;
 use super::sound::{self, Sound};
 use super::{Action, Command, Input, Phase, SignallingEnd, Timer, ending, note_refused, talking};
 use crate::hub::Hub;
+use crate::telemetry::Masked;
 
 /// Signalling events that may wait for a call; a call that cannot keep up with its own signalling is ended.
 pub const CALL_QUEUE: usize = 32;
@@ -88,11 +89,16 @@ impl Driver {
     ) {
         let span = tracing::info_span!("call", call = %self.log.id());
         async {
-            tracing::info!(call = %self.log.id(), target = self.target.name(), "call {} begins: {}", self.log.id(), self.target.name());
+            tracing::info!(
+                call = %self.log.id(),
+                target = self.target.name(),
+                "call {} from {} begins: {}",
+                self.log.id(),
+                Masked(self.log.from()),
+                self.target.name()
+            );
             let end = match self.sound.take_offer(offer) {
-                Ok(()) => {
-                    self.drive(events, commands).await
-                }
+                Ok(()) => self.drive(events, commands).await,
                 Err(refusal) => self.refuse(refusal),
             };
             self.finish(end).await;

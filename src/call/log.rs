@@ -87,6 +87,12 @@ impl CallLog {
         &self.record.call
     }
 
+    /// Who calls.
+    #[must_use]
+    pub fn from(&self) -> &str {
+        &self.record.from
+    }
+
     /// The call was answered.
     pub fn answered(&mut self, now: SystemTime) {
         self.answered = Some(now);
