@@ -17,6 +17,7 @@ use crate::brain::script::{Script, ScriptFactory};
 use crate::definition::{AgentDefinition, EarTable};
 use crate::ear::Recognizer;
 use crate::ear::openai::{OpenAiEar, OpenAiEarConfig};
+use crate::ear::silero::SileroModel;
 use crate::ear::sphinx::{Sphinx, SphinxConfig};
 use crate::ear::whisper::{Whisper, WhisperConfig};
 use crate::models;
@@ -172,6 +173,7 @@ impl Registry {
         agent.turn = definition.turn.clone();
         agent.session = definition.session.clone();
         agent.recognizers = self.ears(definition, environment, &mut notes)?;
+        agent.detector = detector(environment, &mut notes);
         agent.voices = self.mouths(&definition.voice, environment, &mut notes)?;
         agent.notes = notes;
         Ok(agent)
@@ -275,6 +277,21 @@ impl Registry {
             return Err(unavailable("voice.kind", &config.kind, "no voice can be opened on this machine".to_owned()));
         }
         Ok(sources)
+    }
+}
+
+/// Silero's speech detector, where its file is there.
+fn detector(environment: &Environment, notes: &mut Vec<String>) -> Option<Arc<SileroModel>> {
+    let file = crate::models::find("silero-vad")?.file;
+    match SileroModel::load(&environment.models_dir.join(file)) {
+        Ok(model) => {
+            notes.push("speech detection: silero decides, earshot reacts".to_owned());
+            Some(model)
+        }
+        Err(error) => {
+            notes.push(format!("speech detection: earshot alone, which noise and music mislead more often ({error})"));
+            None
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 mod clock;
 mod event;
 mod hearing;
+mod opinion;
 mod reply;
 mod run;
 mod speaking;
@@ -29,6 +30,7 @@ pub use event::{Fault, Means, Part, Remedy, SessionEnd, SessionEvent, Stages, Tu
 
 use crate::brain::BrainFactory;
 use crate::ear::Recognizer;
+use crate::ear::silero::SileroModel;
 use crate::line::Line;
 use crate::turn::TurnConfig;
 use crate::voice::{Voice, VoiceError};
@@ -98,6 +100,8 @@ pub struct Agent {
     pub language: String,
     /// Recognisers in the order of preference; the later ones step in for the earlier. None: keys only.
     pub recognizers: Vec<Arc<dyn Recognizer>>,
+    /// Decides how long speech lasts, where it is there; the fast gate decides alone where not.
+    pub detector: Option<Arc<SileroModel>>,
     /// Makes a brain for each conversation.
     pub brain: Arc<dyn BrainFactory>,
     /// Voices in the order of preference; the later ones step in for the earlier.
@@ -118,6 +122,7 @@ impl Agent {
             name: name.into(),
             language: "en-US".into(),
             recognizers: Vec::new(),
+            detector: None,
             brain,
             voices: Vec::new(),
             turn: TurnConfig::default(),

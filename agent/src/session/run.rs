@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::clock::LineClock;
 use super::event::{Fault, Means, SessionEnd, SessionEvent};
 use super::hearing::{Failure, Heard, Hearing};
+use super::opinion::Opinion;
 use super::reply::{Made, Reply};
 use super::speaking::Speaking;
 use super::{Agent, SessionConfig};
@@ -70,6 +71,7 @@ pub(super) struct Run {
     now: Duration,
     machine: TurnMachine,
     hearing: Hearing,
+    opinion: Opinion,
     brain: Box<dyn Brain>,
     history: History,
     /// An empty mouth, to make others from.
@@ -113,6 +115,7 @@ impl Run {
         }
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
         let mouth = Speaking::new(voices, rate, ms(agent.session.voice_first_ms));
+        let opinion = Opinion::new(agent.detector);
         let hearing = Hearing::new(agent.recognizers, agent.language, ms(agent.session.recognizer_final_ms));
         Ok(Self {
             name: agent.name,
@@ -124,6 +127,7 @@ impl Run {
             clock: LineClock::new(),
             now: Duration::ZERO,
             hearing,
+            opinion,
             history: History::new(),
             mouth,
             current: None,
@@ -188,8 +192,9 @@ impl Run {
         self.now = self.clock.now();
         let length = Duration::from_secs_f64(frame.length_ms().clamp(0.0, 1000.0) / 1000.0);
         self.hearing.frame(end.saturating_sub(length), frame);
-        let view =
-            FrameView { end, length, speech: frame.speech, level_db: level_dbov(&frame.pcm) as f32, deciding: None };
+        let deciding = self.opinion.hear(frame);
+        let level_db = level_dbov(&frame.pcm) as f32;
+        let view = FrameView { end, length, speech: frame.speech, level_db, deciding };
         self.machine.receive(self.now, TurnInput::Frame(view));
     }
 
