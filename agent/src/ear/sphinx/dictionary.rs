@@ -59,6 +59,8 @@ impl Dictionary {
         let mut said = self.as_written(word);
         let plain: Vec<String> = said.iter().filter_map(|phones| without_r(phones)).collect();
         said.extend(plain);
+        let stopped: Vec<String> = said.iter().filter_map(|phones| with_stop(phones)).collect();
+        said.extend(stopped);
         said.truncate(MOST);
         said
     }
@@ -129,6 +131,11 @@ fn without_r(phones: &str) -> Option<String> {
     changed.then(|| said.join(" "))
 }
 
+/// The way of those who begin `Thursday` as `turn`: Ireland, India, and telephones that lose the hiss.
+fn with_stop(phones: &str) -> Option<String> {
+    phones.strip_prefix("TH ").map(|rest| format!("T {rest}"))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -150,6 +157,12 @@ mod tests {
         assert_eq!(without_r("M AO R N IH NG").unwrap(), "M AO N IH NG");
         assert_eq!(without_r("S EH R IY"), None);
         assert_eq!(without_r("F R AY D EY"), None);
+    }
+
+    #[test]
+    fn thursday_may_begin_like_turn() {
+        assert_eq!(with_stop("TH ER Z D EY").unwrap(), "T ER Z D EY");
+        assert_eq!(with_stop("M AH N TH"), None);
     }
 
     #[test]
