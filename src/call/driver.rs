@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::app::{App, Conversation, Outcome};
-use super::end::{End, EndReason};
+use super::end::End;
 use super::inbound::{self, Refusal};
 use super::line::{CallLine, LineControl, LineNote, LineOrder};
 use super::log::CallLog;
@@ -365,13 +365,8 @@ pub fn signalling_end(cause: EndCause) -> SignallingEnd {
     }
 }
 
-/// The end of a call whose queue overflowed.
-#[must_use]
-pub fn overflow_end() -> End {
-    End::new(EndReason::Internal).with_detail("its signalling came faster than it could be handled")
-}
-
-async fn next_note(control: &mut Option<LineControl>) -> Option<LineNote> {
+/// The line's next note; pending for ever without a line.
+pub(crate) async fn next_note(control: &mut Option<LineControl>) -> Option<LineNote> {
     match control {
         Some(control) => control.note().await,
         None => pending().await,
@@ -387,7 +382,8 @@ async fn next_observation(
     }
 }
 
-async fn next_outcome(conversation: &mut Option<Conversation>) -> Outcome {
+/// What comes of the conversation; pending for ever without one.
+pub(crate) async fn next_outcome(conversation: &mut Option<Conversation>) -> Outcome {
     match conversation {
         Some(conversation) => conversation.await,
         None => pending().await,

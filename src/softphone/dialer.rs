@@ -1,17 +1,19 @@
 //! The phone behind `omnivox call`: one call at a time, driven by the same reducers as the server's.
 
 use std::future::pending;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context;
 use sip::endpoint::{CallId, Event, OutgoingCall, Transport};
+use sip::io::local_ip_towards;
 
 use super::performer::{Act, Performed, Performer};
 use super::script::{Sound as Speech, Step};
 use crate::call::app::{Conversation, Outcome, resampled};
-use crate::call::driver::signalling_end;
+use crate::call::driver::{next_note, next_outcome, signalling_end};
 use crate::call::end::{End, EndReason};
 use crate::call::line::{CallLine, LineControl, LineNote, LineOrder};
 use crate::call::log::CallLog;
@@ -84,7 +86,7 @@ impl Phone {
         let (transport, remote) = resolve(uri).await?;
         let local = match listen {
             Some(addr) => addr,
-            None => SocketAddr::new(local_ip_towards(remote)?, 0),
+            None => SocketAddr::new(local_ip_towards(remote).with_context(|| format!("no way leads to {remote}"))?, 0),
         };
         let own_transport = if transport == Transport::Tcp { SipTransport::Tcp } else { SipTransport::Udp };
         config.sip.listen = vec![SipListen::new(own_transport, local)];
@@ -179,14 +181,14 @@ impl Running<'_> {
                     Some(event) => self.signalling(event),
                     None => Some(Input::SignallingEnded(SignallingEnd::TransportFailed("signalling stopped".into()))),
                 },
-                note = note_of(&mut self.control) => match note {
+                note = next_note(&mut self.control) => match note {
                     Some(LineNote::TimedOut) => Some(Input::MediaTimedOut),
                     Some(LineNote::EngineGone) => Some(Input::MediaGone),
                     Some(LineNote::RecordingFailed(why)) => { self.log.failure(format!("recording: {why}")); eprintln!("the recording broke off: {why}"); None }
                     Some(LineNote::UpdateFailed(_)) => None,
                     None => { self.control = None; None }
                 },
-                outcome = outcome_of(&mut self.conversation) => {
+                outcome = next_outcome(&mut self.conversation) => {
                     self.conversation = None;
                     self.log.set_media(&outcome.stats);
                     Some(Input::ConversationEnded(outcome.end))
@@ -390,28 +392,6 @@ fn host_of(addr: IpAddr) -> String {
     match addr {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
-    }
-}
-
-/// The address of ours that packets to `remote` leave from. Nothing is sent.
-fn local_ip_towards(remote: SocketAddr) -> anyhow::Result<IpAddr> {
-    let any = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(remote).map_err(|fault| anyhow::anyhow!("no way leads to {remote}: {fault}"))?;
-    Ok(socket.local_addr()?.ip())
-}
-
-async fn note_of(control: &mut Option<LineControl>) -> Option<LineNote> {
-    match control {
-        Some(control) => control.note().await,
-        None => pending().await,
-    }
-}
-
-async fn outcome_of(conversation: &mut Option<Conversation>) -> Outcome {
-    match conversation {
-        Some(conversation) => conversation.await,
-        None => pending().await,
     }
 }
 
