@@ -6,6 +6,7 @@
 //! ```
 
 pub mod app;
+pub mod dial;
 pub mod driver;
 pub mod end;
 pub mod ending;

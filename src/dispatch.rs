@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use sip::endpoint::{CallId, Endpoint, Event};
 use tokio::sync::mpsc;
 
 use crate::call::driver::{CALL_QUEUE, Driver, Incoming, record_refusal};
 use crate::call::inbound::{self, Facts};
-use crate::call::route::Target;
+use crate::call::route::{RouteQuery, Target};
 use crate::hub::Hub;
 
 /// Signalling's way to the calls. The hub comes right after the sockets are bound: an INVITE in between waits for it.
@@ -83,8 +83,15 @@ fn begin(
 ) -> Option<mpsc::Sender<Event>> {
     let user = crate::call::sound::user_of(&incoming.request_uri);
     let facts = Facts {
-        user: &user,
-        peer: incoming.source.remote.ip(),
+        query: RouteQuery {
+            user: &user,
+            request_uri: &incoming.request_uri,
+            from_uri: &incoming.from_uri,
+            source: incoming.source,
+            trunk: None,
+            request: Some(&incoming.request),
+            at: SystemTime::now(),
+        },
         running: hub.running(),
         stopping: hub.stopping.load(Ordering::Relaxed),
     };

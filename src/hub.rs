@@ -10,10 +10,12 @@ use tokio::sync::mpsc;
 
 use crate::agents::Agents;
 use crate::call::app::{App, Conversation, Outcome};
+use crate::call::end::EndReason;
+use crate::call::inbound::Refusal;
 use crate::call::line::CallLine;
 use crate::call::log::Providers;
 use crate::call::record::RecordSink;
-use crate::call::route::{Directory, Target};
+use crate::call::route::{self, Directory, Names, RouteQuery, Target};
 use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
 use crate::telemetry::Masked;
@@ -110,7 +112,7 @@ impl Hub {
                 Some(app) => (app.converse(line), None),
                 None => (App::idle(line), None),
             },
-            Target::Echo | Target::Ring | Target::Bye => (App::idle(line), None),
+            Target::Echo | Target::Ring | Target::Bye | Target::Dial(_) => (App::idle(line), None),
         }
     }
 
@@ -145,6 +147,12 @@ impl Hub {
 }
 
 impl Directory for Hub {
+    fn route(&self, query: &RouteQuery<'_>) -> Result<Target, Refusal> {
+        route::built_in(&self.config, query.user, self).ok_or_else(|| Refusal::new(404, EndReason::UnknownNumber))
+    }
+}
+
+impl Names for Hub {
     fn has_agent(&self, name: &str) -> bool {
         self.agents.has(name)
     }

@@ -1,20 +1,17 @@
 //! A call that came in, from its INVITE to its ACK.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::end::{End, EndReason};
-use super::route::{self, Directory, Target};
+use super::route::{self, Directory, RouteQuery, Target};
 use super::{Action, BYE_AFTER, Command, ConversationEnd, Input, Phase, SignallingEnd, Step, Timer, ending};
 use crate::config::Config;
 
 /// What is known when an INVITE arrives.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// The user part of the request URI.
-    pub user: &'a str,
-    /// Where the request came from.
-    pub peer: IpAddr,
+    /// Who calls whom, from where.
+    pub query: RouteQuery<'a>,
     /// Calls in progress.
     pub running: usize,
     /// The server is stopping.
@@ -43,14 +40,15 @@ impl Refusal {
 /// # Errors
 /// The refusal to send.
 pub fn admit(config: &Config, facts: Facts<'_>, directory: &impl Directory) -> Result<Target, Refusal> {
-    if !route::is_allowed(&config.sip.allow, facts.peer) {
+    // A trunk is known by more than its network.
+    let peer = facts.query.source.remote.ip();
+    if facts.query.trunk.is_none() && !route::is_allowed(&config.sip.allow, peer) {
         return Err(Refusal::new(403, EndReason::NotAllowed));
     }
     if facts.stopping {
         return Err(Refusal::new(503, EndReason::ShuttingDown));
     }
-    let target =
-        route::route(config, facts.user, directory).ok_or_else(|| Refusal::new(404, EndReason::UnknownNumber))?;
+    let target = directory.route(&facts.query)?;
     if facts.running >= config.calls.max {
         return Err(Refusal::new(486, EndReason::TooManyCalls));
     }
@@ -62,6 +60,10 @@ pub fn admit(config: &Config, facts: Facts<'_>, directory: &impl Directory) -> R
 pub fn begin(target: &Target) -> Step {
     match target {
         Target::Ring => (Phase::Ringing, vec![Action::Ring]),
+        Target::Dial(_) => {
+            let end = End::new(EndReason::Internal).with_detail("calls are not passed on yet");
+            (Phase::Over(end), vec![Action::Reject { code: 501 }])
+        }
         Target::Agent(_) | Target::App(_) | Target::Echo | Target::Bye => (Phase::Answering, vec![Action::Answer]),
     }
 }
@@ -75,7 +77,7 @@ pub fn step(target: &Target, phase: Phase, input: Input, max_duration: Duration)
             match target {
                 Target::Agent(_) | Target::App(_) => actions.push(Action::StartConversation),
                 Target::Bye => actions.push(Action::Arm(Timer::Bye, BYE_AFTER)),
-                Target::Echo | Target::Ring => {}
+                Target::Echo | Target::Ring | Target::Dial(_) => {}
             }
             (Phase::Talking, actions)
         }
@@ -109,43 +111,69 @@ pub fn step(target: &Target, phase: Phase, input: Input, max_duration: Duration)
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::SystemTime;
+
+    use sip::endpoint::{FlowId, Source, Transport};
+
     use super::*;
     use crate::call::end::EndClass;
 
-    struct Nobody;
+    /// Knows one number.
+    struct EchoOnly;
 
-    impl Directory for Nobody {
-        fn has_agent(&self, _: &str) -> bool {
-            false
-        }
-        fn has_app(&self, _: &str) -> bool {
-            false
+    impl Directory for EchoOnly {
+        fn route(&self, query: &RouteQuery<'_>) -> Result<Target, Refusal> {
+            if query.user == "echo" {
+                return Ok(Target::Echo);
+            }
+            Err(Refusal::new(404, EndReason::UnknownNumber))
         }
     }
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn facts(user: &str) -> Facts<'_> {
-        Facts { user, peer: IpAddr::from([127, 0, 0, 1]), running: 0, stopping: false }
+        from([127, 0, 0, 1], user)
+    }
+
+    fn from(peer: [u8; 4], user: &str) -> Facts<'_> {
+        let source = Source {
+            transport: Transport::Udp,
+            remote: (peer, 5_060).into(),
+            local: ([127, 0, 0, 1], 5_060).into(),
+            flow: FlowId(0),
+        };
+        let query = RouteQuery {
+            user,
+            request_uri: "",
+            from_uri: "",
+            source,
+            trunk: None,
+            request: None,
+            at: SystemTime::UNIX_EPOCH,
+        };
+        Facts { query, running: 0, stopping: false }
     }
 
     #[test]
     fn who_may_not_call_learns_nothing_about_numbers() {
-        let stranger = Facts { peer: IpAddr::from([203, 0, 113, 1]), ..facts("nobody") };
-        assert_eq!(admit(&Config::default(), stranger, &Nobody).unwrap_err().code, 403);
-        let stranger = Facts { peer: IpAddr::from([203, 0, 113, 1]), ..facts("echo") };
-        assert_eq!(admit(&Config::default(), stranger, &Nobody).unwrap_err().code, 403);
+        let stranger = from([203, 0, 113, 1], "nobody");
+        assert_eq!(admit(&Config::default(), stranger, &EchoOnly).unwrap_err().code, 403);
+        let mut stranger = from([203, 0, 113, 1], "echo");
+        assert_eq!(admit(&Config::default(), stranger, &EchoOnly).unwrap_err().code, 403);
+        stranger.query.trunk = Some("carrier");
+        assert!(admit(&Config::default(), stranger, &EchoOnly).is_ok(), "a trunk is known by more than its network");
     }
 
     #[test]
     fn refusals_carry_the_right_code() {
         let config = Config::default();
-        assert_eq!(admit(&config, facts("nobody"), &Nobody).unwrap_err().code, 404);
-        assert_eq!(admit(&config, Facts { stopping: true, ..facts("echo") }, &Nobody).unwrap_err().code, 503);
+        assert_eq!(admit(&config, facts("nobody"), &EchoOnly).unwrap_err().code, 404);
+        assert_eq!(admit(&config, Facts { stopping: true, ..facts("echo") }, &EchoOnly).unwrap_err().code, 503);
         let full = Facts { running: config.calls.max, ..facts("echo") };
-        let refusal = admit(&config, full, &Nobody).unwrap_err();
+        let refusal = admit(&config, full, &EchoOnly).unwrap_err();
         assert_eq!((refusal.code, refusal.end.class), (486, EndClass::OurFault));
-        assert!(admit(&config, Facts { running: config.calls.max - 1, ..facts("echo") }, &Nobody).is_ok());
+        assert!(admit(&config, Facts { running: config.calls.max - 1, ..facts("echo") }, &EchoOnly).is_ok());
     }
 
     #[test]

@@ -1,7 +1,13 @@
 //! Which of our numbers was called. Pure: the user part of the request URI in, a target out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use sip::endpoint::Source;
+
+use super::dial::DialPlan;
+use super::inbound::Refusal;
 use crate::config::{Config, Network};
 
 /// What answers a call.
@@ -17,6 +23,8 @@ pub enum Target {
     Bye,
     /// A number that the program embedding us answers with code of its own.
     App(String),
+    /// Somebody else: they are called, and both are connected.
+    Dial(Arc<DialPlan>),
 }
 
 impl Target {
@@ -29,30 +37,59 @@ impl Target {
             Self::Ring => "ring",
             Self::Bye => "bye",
             Self::App(name) => name,
+            Self::Dial(_) => "dial",
         }
     }
 }
 
-/// The names besides the built-in numbers: agents that are defined, and numbers of the embedding program.
+/// What is known of a call that is to be routed.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteQuery<'a> {
+    /// The user part of the Request-URI, unescaped, in lower case.
+    pub user: &'a str,
+    /// The Request-URI.
+    pub request_uri: &'a str,
+    /// The From URI.
+    pub from_uri: &'a str,
+    /// Where the request came from.
+    pub source: Source,
+    /// The trunk it came by.
+    pub trunk: Option<&'a str>,
+    /// The INVITE, for routing by its headers.
+    pub request: Option<&'a sip::Message>,
+    /// When it came.
+    pub at: SystemTime,
+}
+
+/// Knows which number stands for what.
 pub trait Directory {
+    /// What answers this call.
+    ///
+    /// # Errors
+    /// Nothing does, or not for this caller: the refusal to send.
+    fn route(&self, query: &RouteQuery<'_>) -> Result<Target, Refusal>;
+}
+
+/// The names besides the built-in numbers: agents that are defined, and numbers of the embedding program.
+pub trait Names {
     /// Whether an agent of this name is defined.
     fn has_agent(&self, name: &str) -> bool;
     /// Whether the embedding program answers this number.
     fn has_app(&self, name: &str) -> bool;
 }
 
-/// Finds the target of a call to `user` (in lower case); `None` where no number is called that.
+/// Finds the built-in number, agent or application called `user`; `None` where none is called that.
 #[must_use]
-pub fn route(config: &Config, user: &str, directory: &impl Directory) -> Option<Target> {
+pub fn built_in(config: &Config, user: &str, names: &impl Names) -> Option<Target> {
     let user = user.to_ascii_lowercase();
     let numbers = &config.numbers;
     match user.as_str() {
-        name if directory.has_app(name) => Some(Target::App(user)),
+        name if names.has_app(name) => Some(Target::App(user)),
         "echo" if numbers.echo => Some(Target::Echo),
         "ring" if numbers.ring => Some(Target::Ring),
         "bye" if numbers.bye => Some(Target::Bye),
         "agent" if numbers.agent => Some(Target::Agent(config.agents.default.clone())),
-        name if numbers.agent && !name.is_empty() && directory.has_agent(name) => Some(Target::Agent(user)),
+        name if numbers.agent && !name.is_empty() && names.has_agent(name) => Some(Target::Agent(user)),
         _ => None,
     }
 }
@@ -67,9 +104,9 @@ pub fn is_allowed(allow: &[Network], addr: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    struct Names;
+    struct Known;
 
-    impl Directory for Names {
+    impl Names for Known {
         fn has_agent(&self, name: &str) -> bool {
             ["desk", "night"].contains(&name)
         }
@@ -81,19 +118,19 @@ mod tests {
     #[test]
     fn the_built_in_numbers_are_found_and_can_be_switched_off() {
         let mut config = Config::default();
-        assert_eq!(route(&config, "Echo", &Names), Some(Target::Echo));
-        assert_eq!(route(&config, "ring", &Names), Some(Target::Ring));
-        assert_eq!(route(&config, "bye", &Names), Some(Target::Bye));
-        assert_eq!(route(&config, "agent", &Names), Some(Target::Agent("desk".into())));
-        assert_eq!(route(&config, "night", &Names), Some(Target::Agent("night".into())));
-        assert_eq!(route(&config, "nobody", &Names), None);
-        assert_eq!(route(&config, "", &Names), None);
-        assert_eq!(route(&config, "menu", &Names), Some(Target::App("menu".into())));
+        assert_eq!(built_in(&config, "Echo", &Known), Some(Target::Echo));
+        assert_eq!(built_in(&config, "ring", &Known), Some(Target::Ring));
+        assert_eq!(built_in(&config, "bye", &Known), Some(Target::Bye));
+        assert_eq!(built_in(&config, "agent", &Known), Some(Target::Agent("desk".into())));
+        assert_eq!(built_in(&config, "night", &Known), Some(Target::Agent("night".into())));
+        assert_eq!(built_in(&config, "nobody", &Known), None);
+        assert_eq!(built_in(&config, "", &Known), None);
+        assert_eq!(built_in(&config, "menu", &Known), Some(Target::App("menu".into())));
         config.numbers.echo = false;
         config.numbers.agent = false;
-        assert_eq!(route(&config, "echo", &Names), None);
-        assert_eq!(route(&config, "agent", &Names), None);
-        assert_eq!(route(&config, "night", &Names), None);
+        assert_eq!(built_in(&config, "echo", &Known), None);
+        assert_eq!(built_in(&config, "agent", &Known), None);
+        assert_eq!(built_in(&config, "night", &Known), None);
     }
 
     #[test]

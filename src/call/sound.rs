@@ -250,7 +250,7 @@ impl Sound {
 pub fn mode_of(target: &Target) -> LegMode {
     match target {
         Target::Echo => LegMode::Echo,
-        Target::Agent(_) | Target::App(_) => LegMode::Talk,
+        Target::Agent(_) | Target::App(_) | Target::Dial(_) => LegMode::Talk,
         Target::Ring | Target::Bye => LegMode::Sink,
     }
 }

@@ -1,0 +1,206 @@
+//! How somebody is reached: plain data that routing makes and the call carries out.
+//!
+//! A plan is groups, tried one after another; a group is branches, called at once. The first answer wins and the other
+//! branches are cancelled. Whether a group that failed is followed by the next is settled by [`DialPlan::goes_on_after`].
+
+use std::any::Any;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sip::auth::Credentials;
+use sip::endpoint::{Destination, Source};
+
+use super::inbound::Refusal;
+
+/// Branches in one group at most; a plan with more is cut there.
+pub const BRANCHES_LIMIT: usize = 32;
+/// Groups in one plan at most; a plan with more is cut there.
+pub const GROUPS_LIMIT: usize = 16;
+/// The Reason (RFC 3326) of the CANCEL that losing branches get.
+pub const COMPLETED_ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
+
+/// How to reach somebody.
+#[derive(Debug, Clone, Default)]
+pub struct DialPlan {
+    /// One after another (fail-over).
+    pub groups: Vec<DialGroup>,
+    /// Refusals after which the next group is tried, besides 408 and 5xx: `486` where a busy line has a deputy.
+    pub also_after: Vec<u16>,
+}
+
+/// Branches that ring at once.
+#[derive(Debug, Clone)]
+pub struct DialGroup {
+    /// At once; the first answer wins, the others are cancelled with [`COMPLETED_ELSEWHERE`].
+    pub branches: Vec<DialBranch>,
+    /// Without an answer for this long the group has failed.
+    pub ring_for: Duration,
+}
+
+/// One INVITE to be sent.
+#[derive(Clone)]
+pub struct DialBranch {
+    /// For records and logs: `trunk carrier-a`, `device alice/2`.
+    pub label: String,
+    /// The Request-URI.
+    pub uri: String,
+    /// The From value, without a tag.
+    pub from: String,
+    /// The To value, where it is not the Request-URI.
+    pub to: Option<String>,
+    /// Further headers: identity, Diversion, Privacy, User-to-User.
+    pub headers: Vec<(String, String)>,
+    /// Where it goes.
+    pub next_hop: NextHop,
+    /// For 401 and 407.
+    pub credentials: Option<Credentials>,
+    /// The codecs to offer, best first; `None` takes the configuration's.
+    pub codecs: Option<Vec<String>>,
+    /// Held for as long as the leg lives: a trunk's place within its limits.
+    pub lease: Option<Arc<dyn Any + Send + Sync>>,
+    /// Told once what became of the branch, so that a trunk's health is known.
+    pub on_result: Option<Arc<dyn Fn(BranchResult) + Send + Sync>>,
+}
+
+/// Where an INVITE goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NextHop {
+    /// There, from this address of ours: a registered device's flow.
+    Flow {
+        /// The peer.
+        destination: Destination,
+        /// Our address as that peer can reach it.
+        local: SocketAddr,
+    },
+    /// Wherever this URI leads (RFC 3263).
+    Resolve(String),
+}
+
+/// What became of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BranchResult {
+    /// It answered.
+    Answered,
+    /// It refused with this status.
+    Refused(u16),
+    /// It rang, or was silent, until the group's time was up.
+    NoAnswer,
+    /// Nothing came back from there: no address, no connection, or no response at all.
+    Unreachable,
+    /// It was cancelled: the caller gave up, or somebody else answered.
+    Cancelled,
+}
+
+/// On whose behalf somebody is called.
+#[derive(Debug, Clone)]
+pub struct Party {
+    /// The From URI of whoever the call is for.
+    pub uri: String,
+    /// Its display name; empty where there is none.
+    pub display: String,
+    /// Where that party's signalling comes from; `None` for the server itself.
+    pub source: Option<Source>,
+    /// The trunk that party came by.
+    pub trunk: Option<String>,
+}
+
+/// Knows how to reach somebody, and who may.
+pub trait Dialer: Send + Sync {
+    /// How to reach `target`, a SIP or tel URI or a bare number, for `on_behalf`.
+    ///
+    /// # Errors
+    /// Nobody is called that, or `on_behalf` may not call them: the status to answer with, and why.
+    fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal>;
+}
+
+impl DialPlan {
+    /// Whether the next group is tried after this: 408, 5xx, no answer and nobody there, and what the plan adds. A person
+    /// who declines, is busy or is not known is not called again elsewhere.
+    #[must_use]
+    pub fn goes_on_after(&self, result: BranchResult) -> bool {
+        match result {
+            BranchResult::NoAnswer | BranchResult::Unreachable => true,
+            BranchResult::Refused(code) => code == 408 || code / 100 == 5 || self.also_after.contains(&code),
+            BranchResult::Answered | BranchResult::Cancelled => false,
+        }
+    }
+}
+
+impl DialBranch {
+    /// A branch to `uri` with nothing special about it.
+    #[must_use]
+    pub fn new(label: impl Into<String>, uri: impl Into<String>, from: impl Into<String>) -> Self {
+        let uri = uri.into();
+        Self {
+            label: label.into(),
+            next_hop: NextHop::Resolve(uri.clone()),
+            uri,
+            from: from.into(),
+            to: None,
+            headers: Vec::new(),
+            credentials: None,
+            codecs: None,
+            lease: None,
+            on_result: None,
+        }
+    }
+
+    /// Tells whoever wants to know what became of this branch.
+    pub fn report(&self, result: BranchResult) {
+        if let Some(on_result) = &self.on_result {
+            on_result(result);
+        }
+    }
+}
+
+impl fmt::Debug for DialBranch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DialBranch")
+            .field("label", &self.label)
+            .field("next_hop", &self.next_hop)
+            .field("codecs", &self.codecs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Two plans are equal where they are the same one: what they hold besides data cannot be compared.
+impl PartialEq for DialPlan {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for DialPlan {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_group_follows_a_fault_of_the_way_and_not_a_decision_of_a_person() {
+        let plan = DialPlan::default();
+        for result in [
+            BranchResult::NoAnswer,
+            BranchResult::Unreachable,
+            BranchResult::Refused(408),
+            BranchResult::Refused(500),
+            BranchResult::Refused(503),
+        ] {
+            assert!(plan.goes_on_after(result), "{result:?}");
+        }
+        for result in [
+            BranchResult::Answered,
+            BranchResult::Cancelled,
+            BranchResult::Refused(486),
+            BranchResult::Refused(603),
+            BranchResult::Refused(404),
+            BranchResult::Refused(600),
+        ] {
+            assert!(!plan.goes_on_after(result), "{result:?}");
+        }
+        let deputy = DialPlan { also_after: vec![486], ..DialPlan::default() };
+        assert!(deputy.goes_on_after(BranchResult::Refused(486)));
+    }
+}
