@@ -22,6 +22,7 @@ pub mod parse;
 pub mod sdp;
 pub mod stream;
 pub mod timer;
+pub mod trace;
 pub mod transaction;
 pub mod uri;
 
