@@ -13,6 +13,7 @@ pub mod dialog;
 pub mod endpoint;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod guard;
 pub mod headers;
 pub mod io;
 pub mod message;
