@@ -50,7 +50,10 @@ fn dispatch(
     now: Instant,
     event: Event,
 ) {
-    let call = event.call();
+    let Some(call) = event.call() else {
+        tracing::debug!("signalling outside of calls that nobody waits for");
+        return;
+    };
     if let Event::Incoming { request, from_uri, request_uri, source, offer, .. } = event {
         let incoming = Incoming { call, request, from_uri, request_uri, source, offer };
         if let Some(sender) = begin(hub, own_threads, endpoint, now, incoming) {

@@ -21,6 +21,7 @@ mod inbound;
 mod outbound;
 mod own;
 mod reoffer;
+mod request;
 mod responses;
 mod secret;
 mod transactions;
@@ -28,6 +29,7 @@ mod validate;
 mod write;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -38,19 +40,28 @@ use crate::timer::TimerWheel;
 
 pub use self::commands::{CommandError, OutgoingCall};
 pub use self::config::{EndpointConfig, EndpointLimits};
-pub use self::event::{CallId, Destination, EndCause, Event, FlowId, Output, SendId, Source, Target, Transport};
+pub use self::event::{
+    CallId, Destination, EndCause, Event, FlowId, Output, RequestId, SendId, Source, Target, Transport,
+};
+pub use self::request::OutgoingRequest;
 
 use self::arena::{Arena, Key};
 use self::call::Call;
+use self::request::Pending;
 use self::secret::{FingerprintMap, Secret};
 use self::transactions::Txn;
 pub(crate) use self::write::tag_of;
 
-/// The methods that an endpoint understands, as its Allow header says.
+/// The methods that every endpoint understands, as its Allow header says; those that its user takes stand behind them
+/// (see [`Endpoint::allow`]).
 pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";
 
-/// Marks the wheel's keys that belong to calls, not transactions.
+/// The two bits above a key say whose timer it is on the wheel: a transaction's without, a call's with this.
 const CALL_MARK: u64 = 1 << 62;
+/// A timer of a request outside of calls.
+const REQUEST_MARK: u64 = 2 << 62;
+/// Both bits.
+const MARKS: u64 = 3 << 62;
 
 /// Counters since the start, and what is held now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,6 +70,8 @@ pub struct EndpointStats {
     pub calls: usize,
     /// Transactions held now.
     pub transactions: usize,
+    /// Requests outside of calls that wait for an answer now, ours or the peer's.
+    pub requests: usize,
     /// Timer entries held now.
     pub timers: usize,
     /// Requests received, repeats included.
@@ -83,12 +96,16 @@ pub struct EndpointStats {
 #[derive(Debug)]
 pub struct Endpoint {
     config: EndpointConfig,
+    allow: Arc<str>,
     secret: Secret,
     transactions: Arena<Txn>,
     servers: FingerprintMap<Key>,
     clients: FingerprintMap<Key>,
     merges: FingerprintMap<Key>,
     calls: Arena<Call>,
+    requests: Arena<Pending>,
+    /// Those of `requests` that a peer sent.
+    requests_asked: usize,
     dialogs: FingerprintMap<Key>,
     wheel: TimerWheel,
     due: Vec<u64>,
@@ -115,6 +132,7 @@ impl Endpoint {
 
     fn with_secret(config: EndpointConfig, secret: Secret) -> Self {
         Self {
+            allow: allowed(&config),
             config,
             secret,
             transactions: Arena::default(),
@@ -122,6 +140,8 @@ impl Endpoint {
             clients: FingerprintMap::default(),
             merges: FingerprintMap::default(),
             calls: Arena::default(),
+            requests: Arena::default(),
+            requests_asked: 0,
             dialogs: FingerprintMap::default(),
             wheel: TimerWheel::default(),
             due: Vec::new(),
@@ -158,10 +178,11 @@ impl Endpoint {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(now, &mut due);
         for number in due.drain(..) {
-            if number & CALL_MARK == 0 {
-                self.transaction_due(now, Key::from_u64(number));
-            } else {
-                self.call_due(now, Key::from_u64(number & !CALL_MARK));
+            let key = Key::from_u64(number & !MARKS);
+            match number & MARKS {
+                0 => self.transaction_due(now, key),
+                CALL_MARK => self.call_due(now, key),
+                _ => self.request_due(now, key),
             }
         }
         self.due = due;
@@ -187,8 +208,8 @@ impl Endpoint {
         self.transaction_unreachable(now, Key::from_u64(id.0));
     }
 
-    /// While set, new calls are refused with 503 and Retry-After: overload, or the server is about to stop. What goes on
-    /// inside calls is not touched.
+    /// While set, new calls and requests outside of calls are refused with 503 and Retry-After: overload, or the server is
+    /// about to stop. What goes on inside calls is not touched.
     pub fn refuse_new_calls(&mut self, refuse: bool) {
         self.refusing = refuse;
     }
@@ -198,9 +219,15 @@ impl Endpoint {
         EndpointStats {
             calls: self.calls.len(),
             transactions: self.transactions.len(),
+            requests: self.requests.len(),
             timers: self.wheel.len(),
             ..self.stats
         }
+    }
+
+    /// The methods that it takes, as its Allow header says.
+    pub fn allow(&self) -> &str {
+        &self.allow
     }
 
     /// The calls that it holds.
@@ -240,4 +267,17 @@ impl Endpoint {
         }
         self.outputs.push_back(Output::Send { id, to, bytes });
     }
+}
+
+/// What the Allow header says.
+fn allowed(config: &EndpointConfig) -> Arc<str> {
+    let mut allow = String::from(ALLOW);
+    let known = |allow: &str, method: &str| allow.split(", ").any(|one| one == method);
+    for method in &config.user_methods {
+        if !known(&allow, method.as_str()) {
+            allow.push_str(", ");
+            allow.push_str(method.as_str());
+        }
+    }
+    allow.into()
 }

@@ -29,7 +29,8 @@ pub mod uri;
 
 pub use build::Builder;
 pub use endpoint::{
-    CallId, EndCause, Endpoint, EndpointConfig, EndpointLimits, Event, OutgoingCall, Source, Transport,
+    CallId, EndCause, Endpoint, EndpointConfig, EndpointLimits, Event, OutgoingCall, OutgoingRequest, RequestId,
+    Source, Transport,
 };
 pub use headers::{CSeq, HeaderError, Name, NameAddr, Params, Via};
 pub use io::{BindError, EventReceiver, Listen, SipHandle, SipStack, StackConfig};

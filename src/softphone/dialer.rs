@@ -232,7 +232,7 @@ impl Running<'_> {
     }
 
     fn signalling(&mut self, event: Event) -> Option<Input> {
-        if event.call() != self.call {
+        if event.call() != Some(self.call) {
             if let Event::Incoming { call, .. } = event {
                 note_refused(self.phone.sip.reject(call, 486, "", Vec::new()));
             }

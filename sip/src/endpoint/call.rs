@@ -274,7 +274,7 @@ impl Endpoint {
         let Some(call) = self.calls.get_mut(key) else { return };
         let (Some(asked), Some(reply)) = (call.asked.take(), reply) else { return };
         let server = self.config.user_agent.as_str();
-        let mut headers = vec![("Contact", call.contact.as_str()), ("Allow", super::ALLOW)];
+        let mut headers = vec![("Contact", call.contact.as_str()), ("Allow", &*self.allow)];
         if !server.is_empty() {
             headers.push(("Server", server));
         }
@@ -366,7 +366,7 @@ impl Endpoint {
             Purpose::Bye => {
                 self.drive(now, key, Input::ByeDone, Context::default());
             }
-            Purpose::Cancel => {}
+            Purpose::Cancel | Purpose::Request => {}
             Purpose::Info => self.info_done(now, key, 408),
         }
     }

@@ -6,12 +6,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::Endpoint;
 use super::arena::Key;
 use super::call::{Call, CallTimer, Context, Reply, id};
-use super::event::{CallId, Destination};
+use super::event::{CallId, Destination, RequestId};
 use super::outbound::Challenge;
 use super::transactions::Purpose;
-use super::{ALLOW, Endpoint};
 use crate::auth::Credentials;
 use crate::build::Builder;
 use crate::dialog::session::{Input, Phase};
@@ -48,6 +48,9 @@ pub enum CommandError {
     /// The call has ended, or never was.
     #[error("there is no call {0}")]
     NoSuchCall(CallId),
+    /// The request has been answered, or never was.
+    #[error("there is no request {0}")]
+    NoSuchRequest(RequestId),
     /// The call is not in a state where this makes sense.
     #[error("call {0} is in no state for this")]
     WrongState(CallId),
@@ -247,7 +250,7 @@ impl Endpoint {
             .header(Name::CallId, &dialog.call_id)
             .header(Name::CSeq, "1 INVITE")
             .header(Name::Contact, &call.contact)
-            .header(Name::Allow, ALLOW)
+            .header(Name::Allow, &self.allow)
             .header(Name::Supported, "");
         if !self.config.user_agent.is_empty() {
             builder = builder.header(Name::UserAgent, &self.config.user_agent);
@@ -315,7 +318,7 @@ fn is_ours(name: Name) -> bool {
     )
 }
 
-fn checked_code(code: u16, from: u16, to: u16) -> Result<u16, CommandError> {
+pub(super) fn checked_code(code: u16, from: u16, to: u16) -> Result<u16, CommandError> {
     if (from..=to).contains(&code) {
         return Ok(code);
     }

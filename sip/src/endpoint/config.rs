@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::method::Method;
 use crate::timer::Timings;
 
 /// How an endpoint behaves. The default suits a server on the open network.
@@ -22,6 +23,10 @@ pub struct EndpointConfig {
     pub required_extensions: Vec<String>,
     /// Body types that INFO requests may carry, besides none.
     pub info_types: Vec<String>,
+    /// Methods of requests outside of calls that the user answers ([`Event::Request`](super::Event::Request)): REGISTER,
+    /// MESSAGE, OPTIONS. Others are answered by the endpoint itself: OPTIONS with 200, the rest with 405 or 501. What
+    /// belongs to calls (INVITE, ACK, BYE, CANCEL) is none of them.
+    pub user_methods: Vec<Method>,
 }
 
 impl Default for EndpointConfig {
@@ -34,6 +39,7 @@ impl Default for EndpointConfig {
             ring_limit: Duration::from_secs(180),
             required_extensions: Vec::new(),
             info_types: vec!["application/dtmf-relay".into(), "application/dtmf".into()],
+            user_methods: Vec::new(),
         }
     }
 }
@@ -55,6 +61,9 @@ pub struct EndpointLimits {
     pub forks: usize,
     /// Commands waiting in a call for an event (a second INFO while one is under way). Beyond: the command fails.
     pub infos_per_call: usize,
+    /// Requests outside of calls that wait for their answer, in each direction. Beyond: a peer's gets 503 with Retry-After,
+    /// without a transaction; `request` fails.
+    pub requests: usize,
     /// The `Retry-After` beside 503, in seconds.
     pub retry_after_s: u32,
 }
@@ -68,6 +77,7 @@ impl Default for EndpointLimits {
             routes: 32,
             forks: 16,
             infos_per_call: 16,
+            requests: 20_000,
             retry_after_s: 5,
         }
     }

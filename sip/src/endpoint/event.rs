@@ -161,7 +161,17 @@ impl fmt::Display for CallId {
     }
 }
 
-/// What happens to calls.
+/// A request outside of calls as this endpoint's user knows it, received or sent, until it is answered. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// What happens to calls, and outside of them.
 ///
 /// Each call's events begin with `Incoming` (or with the command that placed the call), and end with exactly one
 /// `Ended`, after which the call's id means nothing.
@@ -269,11 +279,31 @@ pub enum Event {
         /// The peer's Reason header (RFC 3326), if it gave one.
         reason_header: Option<String>,
     },
+    /// A request outside of calls, of one of the methods that the user takes
+    /// ([`EndpointConfig::user_methods`](super::EndpointConfig::user_methods)): reply by `respond`. Where that does not
+    /// come in time, the endpoint answers 500 by itself.
+    Request {
+        /// The request.
+        request: RequestId,
+        /// Itself.
+        message: Arc<Message>,
+        /// Where it came from.
+        source: Source,
+    },
+    /// The final answer to a request of ours outside of calls.
+    Response {
+        /// The request.
+        request: RequestId,
+        /// 200 to 699; 408 where nobody answered, 503 where it could not be sent.
+        code: u16,
+        /// The response, where there was one.
+        response: Option<Arc<Message>>,
+    },
 }
 
 impl Event {
-    /// The call that the event is about.
-    pub fn call(&self) -> CallId {
+    /// The call that the event is about, where it is about one.
+    pub fn call(&self) -> Option<CallId> {
         match self {
             Event::Incoming { call, .. }
             | Event::Cancelled { call }
@@ -285,7 +315,8 @@ impl Event {
             | Event::ReofferResult { call, .. }
             | Event::Info { call, .. }
             | Event::InfoResult { call, .. }
-            | Event::Ended { call, .. } => *call,
+            | Event::Ended { call, .. } => Some(*call),
+            Event::Request { .. } | Event::Response { .. } => None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::Endpoint;
 use super::arena::Key;
 use super::call::{Asked, Call, CallTimer, Context, id};
 use super::event::{Destination, Event, SendId, Source, Target};
@@ -13,7 +14,6 @@ use super::secret::{Fingerprint, Name as Tag};
 use super::transactions::Purpose;
 use super::validate::{self, ACCEPT_SDP, Refusal};
 use super::write::{Echo, Host, Response, reply_destination, tag_of, uri_of};
-use super::{ALLOW, Endpoint};
 use crate::dialog::session::{Input, Phase};
 use crate::dialog::{Dialog, reoffer};
 use crate::headers::{Name, Via};
@@ -25,13 +25,13 @@ use crate::transaction::{self, Kind, State};
 /// A request, where it came from, and its top Via.
 #[derive(Clone, Copy)]
 pub(super) struct Arrival<'a> {
-    source: &'a Source,
-    request: &'a Arc<Message>,
-    via: &'a Via<'a>,
+    pub(super) source: &'a Source,
+    pub(super) request: &'a Arc<Message>,
+    pub(super) via: &'a Via<'a>,
 }
 
 impl Arrival<'_> {
-    fn echo(&self) -> Echo {
+    pub(super) fn echo(&self) -> Echo {
         Echo::new(self.request, Some(self.via), self.source)
     }
 }
@@ -62,13 +62,16 @@ impl Endpoint {
     fn receive_new(&mut self, now: Instant, arrival: Arrival<'_>, fingerprint: Fingerprint) {
         let request = arrival.request;
         let Some(method) = request.method() else { return };
-        if let Err(refusal) = validate::method(method).and_then(|()| validate::scheme(request)) {
+        if let Err(refusal) =
+            validate::method(method, &self.config, &self.allow).and_then(|()| validate::scheme(request))
+        {
             return self.refuse(arrival, &refusal);
         }
         let inside = request.header(Name::To).and_then(tag_of).is_some();
         match (method, inside) {
             (Method::Invite, false) => self.receive_invite(now, arrival, fingerprint),
             (_, true) => self.receive_inside(now, arrival, fingerprint),
+            (method, false) if self.is_users(method) => self.receive_outside(now, arrival, fingerprint),
             (Method::Options, false) => match validate::required(request) {
                 Ok(()) => self.answer_options(arrival),
                 Err(refusal) => self.refuse(arrival, &refusal),
@@ -218,9 +221,13 @@ impl Endpoint {
             Method::Info => self.receive_info(now, key, txn, arrival),
             // 11.2: as outside of a dialog.
             Method::Options => {
-                self.reply(now, txn, arrival, 200, &[("Allow", ALLOW), ("Accept", ACCEPT_SDP), ("Supported", "")]);
+                let allow = Arc::clone(&self.allow);
+                self.reply(now, txn, arrival, 200, &[("Allow", &*allow), ("Accept", ACCEPT_SDP), ("Supported", "")]);
             }
-            _ => self.reply(now, txn, arrival, 405, &[("Allow", ALLOW)]),
+            _ => {
+                let allow = Arc::clone(&self.allow);
+                self.reply(now, txn, arrival, 405, &[("Allow", &*allow)]);
+            }
         }
     }
 
@@ -308,7 +315,7 @@ impl Endpoint {
             tag: Some(tag.as_str()),
             headers: &[
                 ("Contact", contact.as_str()),
-                ("Allow", ALLOW),
+                ("Allow", &*self.allow),
                 ("Accept", accept.as_str()),
                 ("Accept-Encoding", "identity"),
                 ("Supported", ""),
@@ -337,7 +344,7 @@ impl Endpoint {
         self.reply_stateless(arrival, bytes);
     }
 
-    fn refuse_busy(&mut self, arrival: Arrival<'_>) {
+    pub(super) fn refuse_busy(&mut self, arrival: Arrival<'_>) {
         self.stats.refused_busy += 1;
         let seconds = self.config.limits.retry_after_s.to_string();
         let tag = self.stateless_tag(arrival.request);
@@ -378,13 +385,13 @@ impl Endpoint {
     }
 
     /// A To tag that is the same for every repeat of a request (section 8.2.7).
-    fn stateless_tag(&self, request: &Message) -> Tag {
+    pub(super) fn stateless_tag(&self, request: &Message) -> Tag {
         let cseq = request.header(Name::CSeq).unwrap_or("");
         let from = request.header(Name::From).unwrap_or("");
         self.secret.name_of(&[b"tag", request.call_id().as_bytes(), from.as_bytes(), cseq.as_bytes()])
     }
 
-    fn own(&mut self, txn: Key, call: Key, purpose: Purpose) {
+    pub(super) fn own(&mut self, txn: Key, call: Key, purpose: Purpose) {
         if let Some(txn) = self.transactions.get_mut(txn) {
             txn.owner = Some((call, purpose));
         }

@@ -11,7 +11,7 @@ use super::call::{Acknowledgement, CallTimer};
 use super::event::{Destination, SendId, Target, Transport};
 use super::transactions::Purpose;
 use super::write::{Host, clean};
-use super::{ALLOW, Endpoint, own};
+use super::{Endpoint, own};
 use crate::auth::{self, Credentials, Signed};
 use crate::build::Builder;
 use crate::dialog::Dialog;
@@ -47,6 +47,26 @@ impl Challenge {
         }
         self.tried.push((challenge.header, challenge.realm.clone(), challenge.nonce.clone()));
         true
+    }
+
+    /// Signs a request for those challenges of a response that are worth it: header names and values. Empty where none is.
+    pub(super) fn answers(
+        &mut self,
+        response: &Message,
+        (method, request): (&Method, &Bytes),
+        cnonce: &str,
+    ) -> Vec<(&'static str, String)> {
+        let Some((uri, body)) = own::signed_parts(request) else { return Vec::new() };
+        let signed = Signed { method: method.as_str(), uri, body };
+        let offered = auth::Challenge::all_in(response);
+        let mut answers = Vec::new();
+        for offered in auth::Challenge::best(&offered) {
+            if self.worth(offered) {
+                let value = offered.answer(&self.credentials, &signed, cnonce, 1);
+                answers.push((offered.answer_header().as_str(), value));
+            }
+        }
+        answers
     }
 }
 
@@ -113,8 +133,10 @@ impl Endpoint {
         let mut builder =
             self.request_in(&call.dialog, (to.transport, local), (method, call.dialog.local_seq), &branch);
         if *method == Method::Invite {
-            builder =
-                builder.header(Name::Contact, &call.contact).header(Name::Allow, ALLOW).header(Name::Supported, "");
+            builder = builder
+                .header(Name::Contact, &call.contact)
+                .header(Name::Allow, &self.allow)
+                .header(Name::Supported, "");
         }
         for (name, value) in extra {
             builder = builder.header(*name, value);
@@ -212,16 +234,7 @@ impl Endpoint {
         let (branch, cnonce) = (self.branch(), self.secret.name());
         let Some(call) = self.calls.get_mut(key) else { return false };
         let Some(challenge) = call.challenge.as_mut() else { return false };
-        let Some((uri, body)) = own::signed_parts(request) else { return false };
-        let signed = Signed { method: method.as_str(), uri, body };
-        let offered = auth::Challenge::all_in(response);
-        let mut answers = Vec::new();
-        for offered in auth::Challenge::best(&offered) {
-            if challenge.worth(offered) {
-                let value = offered.answer(&challenge.credentials, &signed, cnonce.as_str(), 1);
-                answers.push((offered.answer_header().as_str(), value));
-            }
-        }
+        let answers = challenge.answers(response, (method, request), cnonce.as_str());
         if answers.is_empty() {
             return false;
         }

@@ -50,6 +50,9 @@ impl Endpoint {
         let answered =
             Answered { sdp: is_sdp.then(|| response.body_bytes()), response: Arc::new(response), code, request };
         match (purpose, self.calls.get(call).is_some()) {
+            (Purpose::Request, _) => {
+                self.outgoing_answered(now, call, way, &answered.response, answered.request.as_ref());
+            }
             (Purpose::Invite, true) => self.invite_answered(now, call, source, &answered),
             // The call is over, and yet somebody picked up.
             (Purpose::Invite, false) if (200..300).contains(&code) => {
@@ -192,7 +195,7 @@ impl Endpoint {
             Purpose::Invite | Purpose::Reinvite => Method::Invite,
             Purpose::Bye => Method::Bye,
             Purpose::Info => Method::Info,
-            Purpose::Cancel => return false,
+            Purpose::Cancel | Purpose::Request => return false,
         };
         self.repeat_with_credentials(now, key, purpose, &method, response, request)
     }

@@ -27,9 +27,11 @@ pub(super) enum Purpose {
     Cancel,
     /// INFO.
     Info,
+    /// A request outside of calls.
+    Request,
 }
 
-/// A transaction and whom it belongs to.
+/// A transaction and whom it belongs to: by its purpose a call, or a request outside of calls.
 #[derive(Debug)]
 pub(super) struct Txn {
     pub(super) machine: Transaction<Bytes>,
@@ -221,7 +223,10 @@ impl Endpoint {
             .is_some_and(|txn| matches!(txn.machine.kind(), Kind::Client | Kind::ClientInvite));
         self.settle(now, key, effects);
         if let (Some(failure), Some((call, purpose)), true) = (failure, owner, is_client) {
-            self.request_failed(now, call, purpose, failure);
+            match purpose {
+                Purpose::Request => self.outgoing_failed(call, failure),
+                _ => self.request_failed(now, call, purpose, failure),
+            }
         }
     }
 

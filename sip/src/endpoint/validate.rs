@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 
-use super::ALLOW;
 use super::config::EndpointConfig;
 use crate::headers::Name;
 use crate::message::Message;
@@ -32,11 +31,12 @@ impl Refusal {
 }
 
 /// Section 8.2.1: 405 for a method that exists, 501 for one that we do not know (21.5.2).
-pub(super) fn method(method: &Method) -> Result<(), Refusal> {
+pub(super) fn method(method: &Method, config: &EndpointConfig, allow: &str) -> Result<(), Refusal> {
     match method {
         Method::Invite | Method::Ack | Method::Bye | Method::Cancel | Method::Options | Method::Info => Ok(()),
-        Method::Other(_) => Err(Refusal::with(501, "Allow", ALLOW)),
-        _ => Err(Refusal::with(405, "Allow", ALLOW)),
+        method if config.user_methods.contains(method) => Ok(()),
+        Method::Other(_) => Err(Refusal::with(501, "Allow", allow)),
+        _ => Err(Refusal::with(405, "Allow", allow)),
     }
 }
 

@@ -12,7 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::hub::StackStats;
 use super::resolve::{ResolveError, local_ip_towards, look_up, parts};
 use super::{Listen, ReplyTo};
-use crate::endpoint::{CallId, CommandError, Destination, Endpoint, OutgoingCall, Target, Transport};
+use crate::endpoint::{
+    CallId, CommandError, Destination, Endpoint, OutgoingCall, OutgoingRequest, RequestId, Target, Transport,
+};
 
 /// A step of the endpoint.
 type Step = Box<dyn FnOnce(&mut Endpoint, Instant) + Send>;
@@ -50,7 +52,7 @@ pub enum HandleError {
     Full,
 }
 
-/// Why a call was not placed.
+/// Why a call was not placed, or a request not sent.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum InviteError {
@@ -202,6 +204,36 @@ impl SipHandle {
         let (reply, answer) = oneshot::channel();
         self.give(Command::Run(Box::new(move |endpoint, now| _ = reply.send(endpoint.invite(now, call)))))?;
         Ok(answer.await.map_err(|_| HandleError::Stopped)??)
+    }
+
+    /// Sends a request outside of calls; see [`Endpoint::request`]. Its [`Event::Response`](crate::Event::Response) may
+    /// arrive before this returns.
+    ///
+    /// # Errors
+    /// [`InviteError`].
+    pub async fn request(&self, request: OutgoingRequest) -> Result<RequestId, InviteError> {
+        let (reply, answer) = oneshot::channel();
+        self.give(Command::Run(Box::new(move |endpoint, now| _ = reply.send(endpoint.request(now, request)))))?;
+        Ok(answer.await.map_err(|_| HandleError::Stopped)??)
+    }
+
+    /// See [`Endpoint::respond_request`].
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn respond_request(
+        &self,
+        request: RequestId,
+        code: u16,
+        reason: &str,
+        headers: Vec<(String, String)>,
+        body: Option<(String, Bytes)>,
+    ) -> Result<(), HandleError> {
+        let reason = reason.to_owned();
+        self.run(move |endpoint, now| {
+            let body = body.as_ref().map(|(kind, body)| (kind.as_str(), body.clone()));
+            endpoint.respond_request(now, request, code, &reason, &headers, body)
+        })
     }
 
     /// What the stack holds and has done.

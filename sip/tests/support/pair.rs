@@ -216,7 +216,7 @@ impl Pair {
     /// The callee's newest call.
     pub fn incoming(&self) -> CallId {
         let incoming = self.callee.events.iter().rev().find(|(_, event)| matches!(event, Event::Incoming { .. }));
-        incoming.map(|(_, event)| event.call()).expect("an incoming call")
+        incoming.and_then(|(_, event)| event.call()).expect("an incoming call")
     }
 
     /// The callee answers its newest call.
@@ -276,7 +276,7 @@ impl Pair {
     pub fn assert_empty(&self) {
         for endpoint in [&self.caller.endpoint, &self.callee.endpoint] {
             let stats = endpoint.stats();
-            assert_eq!((stats.calls, stats.transactions), (0, 0), "{stats:?}");
+            assert_eq!((stats.calls, stats.transactions, stats.requests), (0, 0, 0), "{stats:?}");
         }
     }
 }
@@ -363,7 +363,12 @@ impl Raw {
     }
 
     pub fn call(&self) -> CallId {
-        self.events.iter().rev().find(|event| matches!(event, Event::Incoming { .. })).expect("a call").call()
+        self.events
+            .iter()
+            .rev()
+            .find(|event| matches!(event, Event::Incoming { .. }))
+            .and_then(Event::call)
+            .expect("a call")
     }
 
     pub fn causes(&self) -> Vec<EndCause> {
