@@ -4,8 +4,16 @@
 //! `--set section.key=value`. The tree is validated once, at the start; a key nobody knows is an error
 //! that names the nearest known one.
 
-mod load;
+#[macro_use]
 mod network;
+
+mod checks;
+mod devices;
+mod load;
+mod pattern;
+mod routes;
+mod secret;
+mod trunks;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,8 +21,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use checks::Checks;
+
+pub use checks::ENTRIES_LIMIT;
+pub use devices::{DeviceConfig, RegistrarConfig};
 pub use load::{ConfigError, Sources};
 pub use network::{Network, PortRange, SipListen, SipTransport};
+pub use pattern::{Pattern, Rewrite};
+pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo};
+pub use secret::{Ha1, Secret};
+pub use trunks::{HeaderPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
 
 /// Everything `omnivox serve` can be told.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -38,6 +54,17 @@ pub struct Config {
     pub calls: CallsConfig,
     /// Downloaded models.
     pub models: ModelsConfig,
+    /// How phones register here.
+    pub registrar: RegistrarConfig,
+    /// Phones' accounts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceConfig>,
+    /// Carriers' accounts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trunks: Vec<TrunkConfig>,
+    /// Who called what goes to whom; the first rule that fits counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteConfig>,
 }
 
 /// `[sip]`
@@ -236,7 +263,9 @@ impl Config {
     /// # Errors
     /// A [`ConfigError`] that names the source, the key, and what to write instead.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let config = sources.read()?;
+        let mut config = sources.read()?;
+        config.devices.iter_mut().try_for_each(|device| device.resolve_secrets(&sources.env))?;
+        config.trunks.iter_mut().try_for_each(|trunk| trunk.resolve_secrets(&sources.env))?;
         config.validate()?;
         Ok(config)
     }
@@ -309,7 +338,11 @@ impl Config {
         if self.calls.max_duration_s == 0 {
             return bad("calls.max_duration_s", "0".into(), "write a number of seconds from 1");
         }
-        Ok(())
+        self.registrar.validate()?;
+        self.devices.iter().try_for_each(DeviceConfig::validate)?;
+        self.trunks.iter().try_for_each(TrunkConfig::validate)?;
+        self.routes.iter().enumerate().try_for_each(|(index, route)| route.validate(index))?;
+        checks::references(self)
     }
 }
 
@@ -341,6 +374,102 @@ mod tests {
         let written: toml::Table = toml::from_str(&uncommented).unwrap();
         let expected = toml::Table::try_from(Config::default()).unwrap();
         assert_eq!(written, expected, "each key stands in the sample, and no other");
+    }
+
+    /// Entries of `[[devices]]`, `[[trunks]]` and `[[routes]]` have no default as a whole: the sample shows one of each with
+    /// every key, and marks with `# example` what is not the key's default.
+    #[test]
+    fn the_sample_entries_say_every_key_and_its_default() {
+        let sample = include_str!("../omnivox.sample.toml");
+        let lines: Vec<&str> = sample.lines().filter_map(|line| line.strip_prefix("#+ ")).collect();
+        let written: toml::Table = toml::from_str(&lines.join("\n")).unwrap();
+        let defaults = [
+            ("devices", toml::Table::try_from(DeviceConfig::default()).unwrap()),
+            ("trunks", toml::Table::try_from(TrunkConfig::default()).unwrap()),
+            ("routes", toml::Table::try_from(RouteConfig::default()).unwrap()),
+        ];
+        assert_eq!(written.len(), defaults.len());
+        for (kind, defaults) in defaults {
+            let entry = written[kind].as_array().unwrap()[0].as_table().unwrap();
+            let keys = |table: &toml::Table| table.keys().cloned().collect::<std::collections::BTreeSet<_>>();
+            assert_eq!(keys(entry), keys(&defaults), "{kind}: each key stands in the sample, and no other");
+            let from = lines.iter().position(|line| *line == format!("[[{kind}]]")).unwrap();
+            for (key, value) in entry {
+                let line = lines[from..].iter().find(|line| line.starts_with(&format!("{key} ="))).unwrap();
+                assert_eq!(*value != defaults[key], line.ends_with("# example"), "{kind}: {line}");
+            }
+        }
+        let sources = Sources {
+            env: vec![("ALICE_PASSWORD".into(), "a".into()), ("CARRIER_PASSWORD".into(), "b".into())],
+            ..Sources::default()
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), lines.join("\n")).unwrap();
+        let config = Config::load(&Sources { file: Some(file.path().to_owned()), ..sources }).unwrap();
+        assert_eq!(config.trunks[0].password.reveal(), "b");
+    }
+
+    fn from_file(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() })
+    }
+
+    #[test]
+    fn a_fault_in_an_entry_names_the_entry_the_key_and_the_fix() {
+        let alice = "[[devices]]\nuser=\"alice\"\npassword=\"x\"\n";
+        let trunk = "[[trunks]]\nname=\"a\"\nhosts=[\"h\"]\n";
+        let route = |rest: &str| format!("{alice}{trunk}[[routes]]\n{rest}\n");
+        for (text, key, fix) in [
+            ("[[devices]]\nuser=\"a b\"\npassword=\"x\"".to_owned(), "devices.user", "letters"),
+            ("[[devices]]\nuser=\"bob\"".to_owned(), "devices.bob.password", "password_env"),
+            (format!("{alice}ha1=[\"nonsense\"]"), "ha1", "ALGORITHM:HEX"),
+            (format!("{alice}country=\"Germany\""), "devices.alice.country", "two letters"),
+            (format!("{alice}max_contacts=0"), "devices.alice.max_contacts", "from 1"),
+            (format!("{alice}{alice}"), "devices.user", "two devices"),
+            ("[[trunks]]\nname=\"a\"".to_owned(), "trunks.a.hosts", "incoming_username"),
+            (format!("{trunk}kind=\"register\""), "trunks.a.kind", "username"),
+            (format!("{trunk}addresses=[\"any\"]"), "trunks.a.addresses", "networks"),
+            (format!("{trunk}codecs=[\"g729\"]"), "trunks.a.codecs", "known codecs"),
+            (format!("{trunk}pass_headers=[\"Via\"]"), "trunks.a.pass_headers", "User-to-User"),
+            (format!("{trunk}over_limit=404"), "trunks.a.over_limit", "503 or 486"),
+            (format!("{trunk}pasword=\"x\""), "trunks.pasword", "did you mean `trunks.password`"),
+            (route("from=[\"anyone\"]\nto=\"trunk a\""), "routes.#1.from", "nobody unknown"),
+            (route("to=\"trunk b\""), "routes.#1.to", "no trunk"),
+            (route("name=\"n\"\nto=\"user bob\""), "routes.n.to", "no device"),
+            (route("zone=\"Berlin\""), "routes.#1.zone", "Europe/Berlin"),
+            (route("hours=[\"8-17\"]"), "hours", "HH:MM-HH:MM"),
+            ("[registrar]\nmin_expires_s=0".to_owned(), "registrar.min_expires_s", "from 1"),
+        ] {
+            let message = from_file(&text).unwrap_err().to_string();
+            assert!(message.contains(key) && message.contains(fix), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn more_entries_than_the_limit_are_refused() {
+        let many = |count: usize| {
+            let mut config = Config::default();
+            let device = |n: usize| DeviceConfig {
+                user: format!("d{n}"),
+                password: Secret::new("x"),
+                ..DeviceConfig::default()
+            };
+            config.devices = (0..count).map(device).collect();
+            config.validate()
+        };
+        assert!(many(ENTRIES_LIMIT).is_ok());
+        assert!(many(ENTRIES_LIMIT + 1).unwrap_err().to_string().contains("devices"));
+    }
+
+    #[test]
+    fn no_secret_is_printed_with_the_configuration() {
+        let config = from_file(
+            "[[devices]]\nuser=\"alice\"\npassword=\"hunter2\"\n[[trunks]]\nname=\"a\"\nhosts=[\"h\"]\nusername=\"u\"\npassword=\"hunter2\"",
+        )
+        .unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!toml::to_string(&config).unwrap().contains("hunter2"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod hub;
 pub mod models;
 pub mod readiness;
 pub mod report;
+pub mod routing;
 pub mod say;
 pub mod serve;
 pub mod server;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, DeviceConfig, RouteConfig, TrunkConfig};
 
 /// The environment variables read begin with this; `__` separates section and key.
 const ENV_PREFIX: &str = "OMNIVOX_";
@@ -69,6 +69,22 @@ pub enum ConfigError {
         /// What to write instead.
         fix: &'static str,
     },
+    /// A value that cannot stand in its entry of a list.
+    #[error("configuration: {key} = {value}: {fix}")]
+    Entry {
+        /// The entry and the key: `trunks.carrier.hosts`.
+        key: String,
+        /// The value found; never a secret.
+        value: String,
+        /// What to write instead.
+        fix: String,
+    },
+}
+
+impl ConfigError {
+    pub(super) fn entry(key: impl Into<String>, value: impl std::fmt::Display, fix: impl Into<String>) -> Self {
+        Self::Entry { key: key.into(), value: value.to_string(), fix: fix.into() }
+    }
 }
 
 impl Sources {
@@ -85,7 +101,7 @@ impl Sources {
     }
 
     pub(super) fn read(&self) -> Result<Config, ConfigError> {
-        let known = Table::try_from(Config::default()).map_err(|fault| ConfigError::Type(fault.to_string()))?;
+        let known = Table::try_from(every_key()).map_err(|fault| ConfigError::Type(fault.to_string()))?;
         let mut merged = Table::new();
         if let Some(path) = &self.file {
             let text =
@@ -111,6 +127,16 @@ impl Sources {
         merged
             .try_into()
             .map_err(|fault: toml::de::Error| ConfigError::Type(fault.to_string().trim().replace('\n', " ")))
+    }
+}
+
+/// A configuration in which every key stands, those of listed entries too.
+fn every_key() -> Config {
+    Config {
+        devices: vec![DeviceConfig::default()],
+        trunks: vec![TrunkConfig::default()],
+        routes: vec![RouteConfig::default()],
+        ..Config::default()
     }
 }
 
@@ -164,6 +190,12 @@ fn check_keys(known: &Table, table: &Table, origin: &str, prefix: &str) -> Resul
             (None, _) => return Err(unknown(known, origin, prefix, key)),
             (Some(Value::Table(known)), Value::Table(table)) => {
                 check_keys(known, table, origin, &format!("{prefix}{key}."))?
+            }
+            (Some(Value::Array(known)), Value::Array(entries)) => {
+                let Some(Value::Table(known)) = known.first() else { continue };
+                for entry in entries.iter().filter_map(Value::as_table) {
+                    check_keys(known, entry, origin, &format!("{prefix}{key}."))?;
+                }
             }
             _ => {}
         }

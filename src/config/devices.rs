@@ -1,0 +1,187 @@
+//! `[registrar]` and `[[devices]]`: phones that register here, and who they are.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::secret::{SecretSource, resolve};
+use super::{Checks, ConfigError, Ha1, Network, Secret};
+
+/// `[registrar]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistrarConfig {
+    /// The realm of challenges: part of every ha1.
+    pub realm: String,
+    /// Registrations for less get 423, in seconds.
+    pub min_expires_s: u32,
+    /// Registrations for more are shortened to this, in seconds.
+    pub max_expires_s: u32,
+    /// A device that names no time is registered for this long, in seconds.
+    pub default_expires_s: u32,
+    /// Bindings of all devices together; beyond it new ones get 503.
+    pub max_bindings: usize,
+    /// How long a device rings before its caller is told that nobody answers, in seconds.
+    pub ring_s: u64,
+}
+
+/// One of `[[devices]]`: an account for phones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// Its name: the user part it registers and is called as, and the name it authenticates with.
+    pub user: String,
+    /// Its password. Better: `password_file` or `password_env`.
+    pub password: Secret,
+    /// A file that holds the password alone.
+    pub password_file: PathBuf,
+    /// An environment variable that holds the password.
+    pub password_env: String,
+    /// Hashes instead of a password, `ALGORITHM:HEX` of `user:realm:password`; a device may use only the algorithms given here.
+    pub ha1: Vec<Ha1>,
+    /// The name shown to those it calls.
+    pub display_name: String,
+    /// Numbers it is called by besides its name: extensions as they are dialled, or in E.164.
+    pub numbers: Vec<String>,
+    /// The number shown where it calls by a trunk. Empty: the first of `numbers` in E.164, else the trunk's own.
+    pub caller: String,
+    /// The country whose dialling habits it has, such as DE: numbers it dials are understood so. Empty: as dialled.
+    pub country: String,
+    /// Registered contacts at once; one more gets 403.
+    pub max_contacts: usize,
+    /// Networks it may register and call from.
+    pub networks: Vec<Network>,
+    /// Codecs offered to it, best first. Empty: `rtp.codecs`.
+    pub codecs: Vec<String>,
+}
+
+impl Default for RegistrarConfig {
+    fn default() -> Self {
+        Self {
+            realm: "omnivox".to_owned(),
+            min_expires_s: 60,
+            max_expires_s: 3_600,
+            default_expires_s: 600,
+            max_bindings: 10_000,
+            ring_s: 30,
+        }
+    }
+}
+
+impl Default for DeviceConfig {
+    fn default() -> Self {
+        Self {
+            user: String::new(),
+            password: Secret::default(),
+            password_file: PathBuf::new(),
+            password_env: String::new(),
+            ha1: Vec::new(),
+            display_name: String::new(),
+            numbers: Vec::new(),
+            caller: String::new(),
+            country: String::new(),
+            max_contacts: 5,
+            networks: vec![Network::Any],
+            codecs: Vec::new(),
+        }
+    }
+}
+
+impl RegistrarConfig {
+    /// How long a device rings.
+    #[must_use]
+    pub fn ring_for(&self) -> Duration {
+        Duration::from_secs(self.ring_s)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let bad = |key: &str, value: u64, fix: &str| Err(ConfigError::entry(format!("registrar.{key}"), value, fix));
+        if self.realm.is_empty() || self.realm.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
+            return Err(ConfigError::entry(
+                "registrar.realm",
+                &self.realm,
+                "write a name such as your domain, without quotes",
+            ));
+        }
+        if self.min_expires_s == 0 || self.min_expires_s > self.max_expires_s {
+            return bad("min_expires_s", self.min_expires_s.into(), "write seconds from 1 to registrar.max_expires_s");
+        }
+        if self.default_expires_s < self.min_expires_s || self.default_expires_s > self.max_expires_s {
+            return bad(
+                "default_expires_s",
+                self.default_expires_s.into(),
+                "write seconds between min_expires_s and max_expires_s",
+            );
+        }
+        if self.max_bindings == 0 {
+            return bad("max_bindings", 0, "write a number from 1");
+        }
+        if self.ring_s == 0 || self.ring_s > 600 {
+            return bad("ring_s", self.ring_s, "write seconds from 1 to 600");
+        }
+        Ok(())
+    }
+}
+
+impl DeviceConfig {
+    /// The number shown where it calls by a trunk that has none of its own.
+    #[must_use]
+    pub fn shown_number(&self) -> Option<&str> {
+        let e164 = || self.numbers.iter().map(String::as_str).find(|number| number.starts_with('+'));
+        Some(self.caller.as_str()).filter(|caller| !caller.is_empty()).or_else(e164)
+    }
+
+    pub(super) fn resolve_secrets(&mut self, env: &[(String, String)]) -> Result<(), ConfigError> {
+        let at = format!("devices.{}", self.user);
+        let source = SecretSource { at: &at, key: "password", file: &self.password_file, env: &self.password_env };
+        resolve(&mut self.password, &source, env)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let at = format!("devices.{}", self.user);
+        let checks = Checks { at: &at };
+        if !is_user(&self.user) {
+            return Err(ConfigError::entry(
+                "devices.user",
+                &self.user,
+                "write the device's name: letters, digits and -_.+ only, at most 64",
+            ));
+        }
+        if self.password.is_empty() && self.ha1.is_empty() {
+            return Err(ConfigError::entry(
+                format!("{at}.password"),
+                "(none)",
+                "give it a password, or password_file, password_env or ha1",
+            ));
+        }
+        if !self.password.is_empty() && !self.ha1.is_empty() {
+            return Err(ConfigError::entry(format!("{at}.ha1"), "(hidden)", "give either a password or ha1"));
+        }
+        checks.display_name("display_name", &self.display_name)?;
+        for number in &self.numbers {
+            checks.number("numbers", number)?;
+        }
+        if !self.caller.is_empty() {
+            checks.number("caller", &self.caller)?;
+        }
+        checks.country("country", &self.country)?;
+        checks.codecs("codecs", &self.codecs)?;
+        if self.max_contacts == 0 || self.max_contacts > 100 {
+            return Err(ConfigError::entry(
+                format!("{at}.max_contacts"),
+                self.max_contacts,
+                "write a number from 1 to 100",
+            ));
+        }
+        if self.networks.is_empty() {
+            return Err(ConfigError::entry(format!("{at}.networks"), "[]", "name at least one, or [\"any\"]"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether it can be the name of a device or trunk.
+pub(super) fn is_user(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b))
+}

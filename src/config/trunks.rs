@@ -1,0 +1,404 @@
+//! `[[trunks]]`: a carrier's account, how its calls are known, what they may cost, and how numbers are written there.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::devices::is_user;
+use super::secret::{SecretSource, resolve};
+use super::{Checks, ConfigError, Network, Pattern, Rewrite, Secret};
+
+/// One of `[[trunks]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrunkConfig {
+    /// Its name in routes, records, metrics and logs.
+    pub name: String,
+    /// `static`: the carrier knows us by our address. `register`: we register with it.
+    pub kind: TrunkKind,
+    /// Where calls go: `HOST`, `sip:HOST:PORT;transport=tls`, with `priority=N` (lower first) and `weight=N` behind it. Empty: the
+    /// trunk is for calls that come in.
+    pub hosts: Vec<TrunkHost>,
+    /// Calls from these networks come by this trunk.
+    pub addresses: Vec<Network>,
+    /// Calls over TLS whose certificate has one of these names come by this trunk.
+    pub tls_names: Vec<String>,
+    /// Calls that authenticate with this name come by this trunk.
+    pub incoming_username: String,
+    /// The password to that name.
+    pub incoming_password: Secret,
+    /// A file that holds it alone.
+    pub incoming_password_file: PathBuf,
+    /// An environment variable that holds it.
+    pub incoming_password_env: String,
+    /// Our name at the carrier: of the registration, and for its challenges.
+    pub username: String,
+    /// The password to it.
+    pub password: Secret,
+    /// A file that holds it alone.
+    pub password_file: PathBuf,
+    /// An environment variable that holds it.
+    pub password_env: String,
+    /// The domain of our address at the carrier, in From and To. Empty: the first host's.
+    pub domain: String,
+    /// How long to register for, in seconds.
+    pub expires_s: u32,
+    /// OPTIONS is sent to each host so often, in seconds; a host that does not answer is passed over. 0 sends none.
+    pub ping_s: u64,
+    /// Calls at once, both ways; 0 sets no limit.
+    pub max_calls: usize,
+    /// New calls a second, both ways; 0 sets no limit.
+    pub max_calls_per_second: u32,
+    /// What a call beyond a limit gets: 503 with Retry-After, or 486.
+    pub over_limit: u16,
+    /// Codecs, best first. Empty: `rtp.codecs`.
+    pub codecs: Vec<String>,
+    /// The country whose numbers are written without a country code here, such as DE.
+    pub country: String,
+    /// Numbers that come are brought into this form: `keep` or `e164`.
+    pub numbers_in: NumberForm,
+    /// Numbers go out in this form: `keep`, `e164`, `digits` (E.164 without +), `double_zero` (00 for +) or `national`.
+    pub numbers_out: NumberForm,
+    /// Rules for called numbers that come, before `numbers_in`: `PATTERN => NUMBER`; the first that matches counts.
+    pub called_in: Vec<Rewrite>,
+    /// Rules for callers' numbers that come, before `numbers_in`.
+    pub caller_in: Vec<Rewrite>,
+    /// Rules for called numbers that go out, after `numbers_out`.
+    pub called_out: Vec<Rewrite>,
+    /// Rules for callers' numbers that go out, after `numbers_out`.
+    pub caller_out: Vec<Rewrite>,
+    /// The number shown where the caller has none that may be shown here.
+    pub caller: String,
+    /// Whose numbers may be shown here besides `caller`; others are replaced by it. Empty allows all.
+    pub callers: Vec<Pattern>,
+    /// Whether identities are exchanged with it (RFC 3325): `trusted` believes and sends P-Asserted-Identity, also of callers who
+    /// want privacy; `untrusted` does neither.
+    pub identity: IdentityPolicy,
+    /// Diversion and History-Info of calls that are passed on: `keep` or `strip`.
+    pub diversion: HeaderPolicy,
+    /// Further headers that are passed on from one leg to the other.
+    pub pass_headers: Vec<String>,
+    /// Refusals after which the next host or trunk is tried, besides 408 and 5xx.
+    pub failover_codes: Vec<u16>,
+    /// How long a call by this trunk rings before the next is tried, in seconds.
+    pub ring_s: u64,
+}
+
+/// How a trunk is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrunkKind {
+    /// By address.
+    Static,
+    /// By a registration of ours.
+    Register,
+}
+
+/// How a number is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberForm {
+    /// As it is.
+    Keep,
+    /// `+493012345`.
+    E164,
+    /// `493012345`.
+    Digits,
+    /// `00493012345`.
+    DoubleZero,
+    /// `03012345` for numbers of the trunk's country, `double_zero` for others.
+    National,
+}
+
+/// Whether the peer is within our domain of trust (RFC 3325 section 2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdentityPolicy {
+    /// It is.
+    Trusted,
+    /// It is not.
+    Untrusted,
+}
+
+/// What becomes of a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeaderPolicy {
+    /// It is passed on.
+    Keep,
+    /// It is left out.
+    Strip,
+}
+
+/// One place a trunk's calls go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkHost {
+    /// `sip:HOST[:PORT][;transport=...]`, without a user.
+    pub uri: String,
+    /// Lower ones are tried first.
+    pub priority: u16,
+    /// Hosts of one priority share calls in proportion to this.
+    pub weight: u16,
+}
+
+impl Default for TrunkConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            kind: TrunkKind::Static,
+            hosts: Vec::new(),
+            addresses: Vec::new(),
+            tls_names: Vec::new(),
+            incoming_username: String::new(),
+            incoming_password: Secret::default(),
+            incoming_password_file: PathBuf::new(),
+            incoming_password_env: String::new(),
+            username: String::new(),
+            password: Secret::default(),
+            password_file: PathBuf::new(),
+            password_env: String::new(),
+            domain: String::new(),
+            expires_s: 600,
+            ping_s: 30,
+            max_calls: 0,
+            max_calls_per_second: 0,
+            over_limit: 503,
+            codecs: Vec::new(),
+            country: String::new(),
+            numbers_in: NumberForm::E164,
+            numbers_out: NumberForm::E164,
+            called_in: Vec::new(),
+            caller_in: Vec::new(),
+            called_out: Vec::new(),
+            caller_out: Vec::new(),
+            caller: String::new(),
+            callers: Vec::new(),
+            identity: IdentityPolicy::Untrusted,
+            diversion: HeaderPolicy::Keep,
+            pass_headers: vec!["User-to-User".to_owned()],
+            failover_codes: Vec::new(),
+            ring_s: 60,
+        }
+    }
+}
+
+impl FromStr for TrunkHost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fault = |why: &str| {
+            format!(
+                "`{text}` is no host of a trunk: {why}; write HOST, or sip:HOST:PORT;transport=tcp priority=1 weight=10"
+            )
+        };
+        let mut words = text.split_whitespace();
+        let host = words.next().ok_or_else(|| fault("it is empty"))?;
+        let uri =
+            if host.starts_with("sip:") || host.starts_with("sips:") { host.to_owned() } else { format!("sip:{host}") };
+        let parsed = sip::Uri::parse(&uri).map_err(|error| fault(&error.to_string()))?;
+        if parsed.user().is_some() || parsed.headers().is_some() {
+            return Err(fault("a user and headers have no place here"));
+        }
+        if let Some(name) = parsed.transport().filter(|name| sip::Transport::parse(name).is_none()) {
+            return Err(fault(&format!("`{name}` is no transport")));
+        }
+        let mut made = Self { uri, priority: 1, weight: 1 };
+        for word in words {
+            let (key, value) = word.split_once('=').ok_or_else(|| fault("what follows the host is key=value"))?;
+            let value = value.parse().map_err(|_| fault("priority and weight are numbers up to 65535"))?;
+            match key {
+                "priority" => made.priority = value,
+                "weight" => made.weight = value,
+                _ => return Err(fault("only priority and weight follow the host")),
+            }
+        }
+        Ok(made)
+    }
+}
+
+impl fmt::Display for TrunkHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.uri)?;
+        if (self.priority, self.weight) != (1, 1) {
+            write!(f, " priority={} weight={}", self.priority, self.weight)?;
+        }
+        Ok(())
+    }
+}
+
+serde_as_text!(TrunkHost);
+
+impl TrunkConfig {
+    /// How long a call by this trunk may ring.
+    #[must_use]
+    pub fn ring_for(&self) -> Duration {
+        Duration::from_secs(self.ring_s)
+    }
+
+    /// The domain of our address at the carrier; empty where the trunk has no host.
+    #[must_use]
+    pub fn our_domain(&self) -> String {
+        if !self.domain.is_empty() {
+            return self.domain.clone();
+        }
+        let first = self.hosts.iter().min_by_key(|host| host.priority);
+        first.and_then(|host| sip::Uri::parse(&host.uri).ok()).map(|uri| uri.host().to_owned()).unwrap_or_default()
+    }
+
+    pub(super) fn resolve_secrets(&mut self, env: &[(String, String)]) -> Result<(), ConfigError> {
+        let at = format!("trunks.{}", self.name);
+        let source = SecretSource { at: &at, key: "password", file: &self.password_file, env: &self.password_env };
+        resolve(&mut self.password, &source, env)?;
+        let (file, env_name) = (&self.incoming_password_file, &self.incoming_password_env);
+        let source = SecretSource { at: &at, key: "incoming_password", file, env: env_name };
+        resolve(&mut self.incoming_password, &source, env)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let at = format!("trunks.{}", self.name);
+        let bad =
+            |key: &str, value: &dyn fmt::Display, fix: &str| Err(ConfigError::entry(format!("{at}.{key}"), value, fix));
+        if !is_user(&self.name) {
+            return Err(ConfigError::entry(
+                "trunks.name",
+                &self.name,
+                "write a name: letters, digits and -_.+ only, at most 64",
+            ));
+        }
+        let no_way_in = self.addresses.is_empty() && self.tls_names.is_empty() && self.incoming_username.is_empty();
+        if self.hosts.is_empty() && no_way_in {
+            return bad(
+                "hosts",
+                &"[]",
+                "name where its calls go, or by addresses, tls_names or incoming_username whose calls are its own",
+            );
+        }
+        if self.kind == TrunkKind::Register
+            && (self.hosts.is_empty() || self.username.is_empty() || self.password.is_empty())
+        {
+            return bad("kind", &"register", "a registering trunk needs hosts, username and a password");
+        }
+        if self.addresses.iter().any(|network| matches!(network, Network::Any)) {
+            return bad(
+                "addresses",
+                &"any",
+                "name the carrier's networks: whoever calls from elsewhere is not the carrier",
+            );
+        }
+        if self.incoming_username.is_empty() != self.incoming_password.is_empty() {
+            return bad(
+                "incoming_username",
+                &self.incoming_username,
+                "give incoming_username and incoming_password together",
+            );
+        }
+        if self.username.is_empty() && !self.password.is_empty() {
+            return bad("username", &"", "a password goes with a username");
+        }
+        if !self.domain.is_empty() && sip::Uri::sip(None, &self.domain, None).is_err() {
+            return bad("domain", &self.domain, "write a host name or address");
+        }
+        self.validate_habits(&at)
+    }
+
+    fn validate_habits(&self, at: &str) -> Result<(), ConfigError> {
+        let bad =
+            |key: &str, value: &dyn fmt::Display, fix: &str| Err(ConfigError::entry(format!("{at}.{key}"), value, fix));
+        let checks = Checks { at };
+        if !(30..=86_400).contains(&self.expires_s) {
+            return bad("expires_s", &self.expires_s, "write seconds from 30 to 86400");
+        }
+        if self.ping_s != 0 && !(5..=3_600).contains(&self.ping_s) {
+            return bad("ping_s", &self.ping_s, "write seconds from 5 to 3600, or 0 for none");
+        }
+        if ![486, 503].contains(&self.over_limit) {
+            return bad("over_limit", &self.over_limit, "write 503 or 486");
+        }
+        if self.ring_s == 0 || self.ring_s > 600 {
+            return bad("ring_s", &self.ring_s, "write seconds from 1 to 600");
+        }
+        if let Some(code) = self.failover_codes.iter().find(|code| !(400..=699).contains(*code)) {
+            return bad("failover_codes", code, "write SIP statuses from 400 to 699");
+        }
+        checks.codecs("codecs", &self.codecs)?;
+        checks.country("country", &self.country)?;
+        if self.numbers_out == NumberForm::National && self.country.is_empty() {
+            return bad("numbers_out", &"national", "name the trunk's country");
+        }
+        if !matches!(self.numbers_in, NumberForm::Keep | NumberForm::E164) {
+            return bad("numbers_in", &"(another form)", "write keep or e164");
+        }
+        if !self.caller.is_empty() {
+            checks.number("caller", &self.caller)?;
+        }
+        if !self.callers.is_empty() && self.caller.is_empty() {
+            return bad("caller", &"", "name the number that replaces those which callers does not allow");
+        }
+        match self.pass_headers.iter().find(|name| !may_pass(name)) {
+            Some(name) => {
+                bad("pass_headers", name, "name headers of the caller's own, such as User-to-User or X-Account")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Headers that belong to one leg are never passed on, whatever the configuration says.
+fn may_pass(name: &str) -> bool {
+    use sip::Name;
+    let is_token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
+    is_token
+        && !matches!(
+            Name::parse(name.as_bytes()),
+            Name::Via
+                | Name::From
+                | Name::To
+                | Name::CallId
+                | Name::CSeq
+                | Name::Contact
+                | Name::MaxForwards
+                | Name::Route
+                | Name::RecordRoute
+                | Name::ContentType
+                | Name::ContentLength
+                | Name::Allow
+                | Name::Supported
+                | Name::Require
+                | Name::Authorization
+                | Name::ProxyAuthorization
+        )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_read_with_priority_and_weight() {
+        let host = |text: &str| text.parse::<TrunkHost>();
+        let plain = host("sip.example.net").unwrap();
+        assert_eq!((plain.uri.as_str(), plain.priority, plain.weight), ("sip:sip.example.net", 1, 1));
+        let full = host("sip:192.0.2.1:5070;transport=tcp priority=2 weight=30").unwrap();
+        assert_eq!((full.uri.as_str(), full.priority, full.weight), ("sip:192.0.2.1:5070;transport=tcp", 2, 30));
+        assert_eq!(full.to_string().parse::<TrunkHost>().unwrap(), full);
+        for text in
+            ["", "sip:user@host", "host;transport=pigeon", "host weight", "host weight=x", "host height=3", "a b"]
+        {
+            assert!(host(text).unwrap_err().contains("write HOST"), "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_of_one_leg_are_never_passed_on() {
+        for name in ["Via", "v", "from", "Route", "Contact", "Authorization", "a b", ""] {
+            assert!(!may_pass(name), "{name}");
+        }
+        for name in ["User-to-User", "X-Twilio-CallToken", "Subject"] {
+            assert!(may_pass(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! How numbers are written: E.164 with `+` inside, the trunk's own habit outside. Numbering plans come from the library.
+
+use phonenumber::{Mode, country::Id};
+
+use crate::config::NumberForm;
+
+/// Digits of an international number, without `+`: E.164 section 6.2.1 has at most 15.
+const E164_DIGITS: std::ops::RangeInclusive<usize> = 4..=15;
+/// A longer text is no number and is not looked at.
+const TEXT_LIMIT: usize = 64;
+
+/// A country by its two letters.
+#[must_use]
+pub fn country(letters: &str) -> Option<Id> {
+    letters.parse().ok()
+}
+
+/// The number in E.164 (`+4930123456`), as somebody in `country` means it. Extensions, names, emergency numbers and whatever
+/// else is no number of a public network stay as they are.
+#[must_use]
+pub fn to_e164(text: &str, country: Option<Id>) -> String {
+    e164(text, country).unwrap_or_else(|| text.to_owned())
+}
+
+/// The same; `None` for what is no such number.
+#[must_use]
+pub fn e164(text: &str, country: Option<Id>) -> Option<String> {
+    if text.len() > TEXT_LIMIT {
+        return None;
+    }
+    let plain: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '.' | '(' | ')' | '/')).collect();
+    if let Some(digits) = plain.strip_prefix('+') {
+        // Whoever writes + means it: plans change faster than libraries, so that unknown ranges pass.
+        let is_number = E164_DIGITS.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        return is_number.then_some(plain);
+    }
+    if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number = phonenumber::parse(Some(country?), &plain).ok()?;
+    phonenumber::is_valid(&number).then(|| number.format().mode(Mode::E164).to_string())
+}
+
+/// Writes an E.164 number in this form; what is no E.164 number stays as it is.
+#[must_use]
+pub fn write(number: &str, form: NumberForm, country: Option<Id>) -> String {
+    let Some(digits) = number.strip_prefix('+').filter(|_| e164(number, None).is_some()) else {
+        return number.to_owned();
+    };
+    match form {
+        NumberForm::Keep | NumberForm::E164 => number.to_owned(),
+        NumberForm::Digits => digits.to_owned(),
+        NumberForm::DoubleZero => format!("00{digits}"),
+        NumberForm::National => national(number, country).unwrap_or_else(|| format!("00{digits}")),
+    }
+}
+
+/// The number as it is dialled within its country; `None` for numbers of other countries.
+fn national(number: &str, country: Option<Id>) -> Option<String> {
+    let country = country?;
+    let parsed = phonenumber::parse(None, number).ok()?;
+    if parsed.country().id() != Some(country) {
+        return None;
+    }
+    let written = parsed.format().mode(Mode::National).to_string();
+    Some(written.chars().filter(char::is_ascii_digit).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_brought_into_e164_as_their_country_dials() {
+        for (text, letters, expected) in [
+            ("030 123456", "DE", "+4930123456"),
+            ("0049 30 123456", "DE", "+4930123456"),
+            ("+49 (30) 123-456", "", "+4930123456"),
+            ("2125550123", "US", "+12125550123"),
+            ("12125550123", "US", "+12125550123"),
+            ("011442079460000", "US", "+442079460000"),
+            ("020 7946 0000", "GB", "+442079460000"),
+            ("0612345678", "FR", "+33612345678"),
+            ("06 1234 5678", "IT", "+390612345678"),
+            // No numbers of a public network, or no country to read them by.
+            ("030123456", "", "030123456"),
+            ("101", "DE", "101"),
+            ("112", "DE", "112"),
+            ("911", "US", "911"),
+            ("alice", "DE", "alice"),
+            ("anonymous", "US", "anonymous"),
+            ("", "DE", ""),
+            ("+", "", "+"),
+            ("+123", "", "+123"),
+            ("+1234567890123456", "", "+1234567890123456"),
+        ] {
+            assert_eq!(to_e164(text, country(letters)), expected, "{text} in {letters}");
+        }
+        let long = "1".repeat(TEXT_LIMIT + 1);
+        assert_eq!(to_e164(&long, country("US")), long);
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_trunk_wants_them() {
+        let german = country("DE");
+        for (number, form, expected) in [
+            ("+4930123456", NumberForm::E164, "+4930123456"),
+            ("+4930123456", NumberForm::Digits, "4930123456"),
+            ("+4930123456", NumberForm::DoubleZero, "004930123456"),
+            ("+4930123456", NumberForm::National, "030123456"),
+            ("+12125550123", NumberForm::National, "0012125550123"),
+            ("112", NumberForm::DoubleZero, "112"),
+            ("alice", NumberForm::Digits, "alice"),
+            ("+x", NumberForm::Digits, "+x"),
+        ] {
+            assert_eq!(write(number, form, german), expected, "{number} {form:?}");
+        }
+    }
+
+    #[test]
+    fn a_country_is_known_by_two_letters() {
+        assert!(country("DE").is_some() && country("US").is_some());
+        assert!(country("Germany").is_none() && country("").is_none());
+    }
+}
