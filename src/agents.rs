@@ -61,6 +61,13 @@ impl Agents {
         Ok(Self { slots: Arc::new(slots), registry, environment: Environment::of_process(config.models_dir()) })
     }
 
+    /// No agents at all: for a phone.
+    #[must_use]
+    pub fn none() -> Self {
+        let environment = Environment::of_process(PathBuf::new());
+        Self { slots: Arc::default(), registry: Registry::default(), environment }
+    }
+
     /// Whether an agent is called that.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

@@ -1,36 +1,74 @@
-//! One call, as data. Each phase of a call is a pure reducer: state and input in, next state and actions out
-//! ([`inbound`], [`talking`], [`ending`]; [`outbound`] for calls we place). [`driver`] runs their actions.
+//! One call, as data. A *call* holds *legs*, numbered from 0; each phase of a call is a pure reducer (state and input
+//! in, next state and actions out), and [`driver`] performs the actions and decides nothing.
 //!
 //! ```text
 //! INVITE ─► admit ─► Ringing ─► Answering ─► Talking ─► Ending ─► Over(End)
+//!                └─► Dialing ─► Bridged ──────────────────┘
 //! ```
+//!
+//! | phase | reducer |
+//! | --- | --- |
+//! | `Ringing`, `Answering` | [`inbound`] |
+//! | `Dialing` | [`dialing`], over a [`fork`] |
+//! | `Talking` | [`talking`] |
+//! | `Ending` | [`ending`] |
 
 pub mod app;
 pub mod dial;
+pub mod dialing;
 pub mod driver;
 pub mod end;
 pub mod ending;
+pub mod fork;
 pub mod inbound;
+pub mod leg;
 pub mod line;
 pub mod log;
-pub mod outbound;
 pub mod record;
 pub mod route;
 pub mod sound;
+pub mod switchboard;
 pub mod talking;
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use dial::{BranchResult, DialPlan};
+use dialing::Dialing;
 use end::End;
+
+/// A leg's number within its call. The first is the one that the call began with; numbers are not used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LegNo(pub u16);
+
+impl LegNo {
+    /// The leg that the call began with.
+    pub const FIRST: Self = Self(0);
+
+    /// The number after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for LegNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// Where a call stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// The far side hears ringing.
+    /// The caller hears ringing.
     Ringing,
     /// The answer is sent and not yet acknowledged.
     Answering,
-    /// The call is up.
+    /// Somebody else is being called.
+    Dialing(Box<Dialing>),
+    /// One leg is up, with an agent or an application.
     Talking,
     /// BYE, CANCEL or a refusal is on its way; what the end will be is settled.
     Ending(End),
@@ -41,28 +79,40 @@ pub enum Phase {
 /// What happens to a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// The far side answers (calls we placed).
+    /// Something happened to a leg.
+    Leg(LegNo, LegInput),
+    /// A timer fired.
+    Fired(Timer),
+    /// Somebody with the right to it asks for something.
+    Commanded(Command),
+}
+
+/// What happens to a leg.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LegInput {
+    /// The far side sent a provisional response.
+    Progress {
+        /// 101 to 199.
+        code: u16,
+        /// It came with sound.
+        early_media: bool,
+    },
+    /// The far side answered.
     Answered,
-    /// The far side rings (calls we placed).
-    Progress,
     /// Our answer was acknowledged.
     Acked,
     /// The dialog is over.
-    SignallingEnded(SignallingEnd),
-    /// A key came by SIP INFO.
-    InfoDigit(char),
+    Ended(SignallingEnd),
+    /// A key was pressed.
+    Digit(char),
     /// Nothing came from the peer for the configured time.
     MediaTimedOut,
     /// The media engine is gone.
     MediaGone,
-    /// The media of the call cannot be set up.
+    /// The media of the leg cannot be set up.
     MediaFailed(String),
-    /// The conversation is over.
-    ConversationEnded(ConversationEnd),
-    /// A timer fired.
-    Fired(Timer),
-    /// Somebody with the right to it ends the call.
-    Commanded(Command),
+    /// The conversation on the leg is over.
+    Conversed(ConversationEnd),
 }
 
 /// How a dialog came to its end, as far as a call cares.
@@ -78,13 +128,17 @@ pub enum SignallingEnd {
     TimedOut,
     /// The answer was never acknowledged.
     NoAck,
-    /// The far side refused (calls we placed).
+    /// The far side refused (legs we placed).
     Rejected {
         /// SIP status.
         code: u16,
         /// Its words.
         reason: String,
     },
+    /// The far side sent us elsewhere, and that is a way we may go.
+    Redirected(Arc<DialPlan>),
+    /// The leg could not be placed: no address, no port.
+    NotPlaced(String),
     /// The connection broke.
     TransportFailed(String),
 }
@@ -123,7 +177,7 @@ pub enum Timer {
     Bye,
     /// The call has run as long as a call may.
     MaxDuration,
-    /// The far side of a call we placed has not answered.
+    /// Those who are being called have rung for as long as they may.
     NoAnswer,
     /// Signalling has not confirmed the end.
     EndUnconfirmed,
@@ -132,25 +186,92 @@ pub enum Timer {
 /// What a reducer wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Send 180.
-    Ring,
-    /// Send the answer and open the leg.
-    Answer,
+    /// Send a provisional response without sound.
+    Ring(LegNo, u16),
+    /// Send the answer and open the leg's media.
+    Answer(LegNo),
     /// Refuse with this status.
-    Reject {
-        /// SIP status.
-        code: u16,
+    Reject(LegNo, u16),
+    /// Call somebody: this branch of this group becomes a leg of this number.
+    Dial {
+        /// Its number.
+        leg: LegNo,
+        /// The plan.
+        plan: Arc<DialPlan>,
+        /// Which group of it.
+        group: usize,
+        /// Which branch of that.
+        branch: usize,
     },
+    /// Tell whoever made the plan what became of a branch.
+    Report(LegNo, BranchResult),
     /// The conversation may begin.
-    StartConversation,
-    /// Set a timer.
+    StartConversation(LegNo),
+    /// Set a timer; one of that name that runs already is set anew.
     Arm(Timer, Duration),
-    /// Hand a key to the line.
-    DeliverDigit(char),
-    /// Send BYE (or CANCEL, where the call is not up).
-    HangUp,
-    /// Close the leg.
-    CloseMedia,
+    /// Stop a timer.
+    Disarm(Timer),
+    /// Hand a key to the leg's line.
+    DeliverDigit(LegNo, char),
+    /// Send BYE (or CANCEL, where the leg is not up) with this Reason, and close its media.
+    HangUp(LegNo, Option<&'static str>),
+    /// Close the leg's media.
+    CloseMedia(LegNo),
+}
+
+/// What reducers know besides their state.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// What the call is for.
+    pub target: &'a route::Target,
+    /// A call ends after this long.
+    pub max_duration: Duration,
+    /// The legs; one that has just ended is still among them.
+    pub legs: &'a [LegView],
+}
+
+/// What reducers know of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LegView {
+    /// Its number.
+    pub no: LegNo,
+    /// Who called whom.
+    pub role: Role,
+    /// How far it has come towards its end.
+    pub stage: Stage,
+}
+
+/// How far a leg has come towards its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is being placed, rings, or is up.
+    Here,
+    /// It was told to end and has not confirmed that yet.
+    Going,
+    /// Its dialog is over.
+    Over,
+}
+
+/// Who called whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// This side called us.
+    Caller,
+    /// We called this side.
+    Callee,
+}
+
+impl View<'_> {
+    /// Who called whom on this leg.
+    #[must_use]
+    pub fn role(&self, no: LegNo) -> Role {
+        self.legs.iter().find(|leg| leg.no == no).map_or(Role::Caller, |leg| leg.role)
+    }
+
+    /// The legs that were not told to end, and have not.
+    pub fn staying(&self) -> impl Iterator<Item = LegNo> + '_ {
+        self.legs.iter().filter(|leg| leg.stage == Stage::Here).map(|leg| leg.no)
+    }
 }
 
 /// Notes a command that signalling did not take: it is stopping, or its queue is full.

@@ -1,21 +1,25 @@
 //! What every call of one server shares: configuration, signalling, media, agents, records, and the count of calls.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use agent::session::{OBSERVER_CAPACITY, Session, SessionEnd, SessionEvent};
 use sip::endpoint::CallId;
 use tokio::sync::mpsc;
 
 use crate::agents::Agents;
-use crate::call::app::{App, Conversation, Outcome};
+use crate::call::app::{self, App, Conversation, Outcome};
+use crate::call::dial::Dialer;
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
+use crate::call::leg::Occupation;
 use crate::call::line::CallLine;
-use crate::call::log::Providers;
+use crate::call::log::{Providers, new_id};
 use crate::call::record::RecordSink;
 use crate::call::route::{self, Directory, Names, RouteQuery, Target};
+use crate::call::switchboard::{Inbox, Switchboard};
 use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
 use crate::telemetry::Masked;
@@ -41,8 +45,13 @@ pub struct Hub {
     pub observer: Option<Observer>,
     /// The server is stopping: no new calls.
     pub stopping: AtomicBool,
+    /// Which call holds which leg.
+    pub switchboard: Switchboard,
+    /// Asked which number stands for what; `None`: the built-in numbers, agents and applications alone.
+    pub directory: Option<Arc<dyn Directory + Send + Sync>>,
+    /// Asked how somebody is reached; `None`: nobody is.
+    pub dialer: Option<Arc<dyn Dialer>>,
     running: AtomicUsize,
-    commands: Mutex<HashMap<CallId, mpsc::Sender<Command>>>,
 }
 
 impl std::fmt::Debug for Hub {
@@ -72,8 +81,10 @@ impl Hub {
             records,
             observer,
             stopping: AtomicBool::new(false),
+            switchboard: Switchboard::default(),
+            directory: None,
+            dialer: None,
             running: AtomicUsize::new(0),
-            commands: Mutex::default(),
         }
     }
 
@@ -83,36 +94,38 @@ impl Hub {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Counts a call in until the guard is dropped, and takes commands for it.
+    /// Counts a call in until its seat is given up, and takes mail and commands for it.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, call: CallId) -> (CallGuard, mpsc::Receiver<Command>) {
-        let (sender, receiver) = mpsc::channel(4);
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).insert(call, sender);
+    pub fn enter(self: &Arc<Self>) -> CallSeat {
+        let id = new_id(SystemTime::now());
+        let inbox = self.switchboard.open(&id);
         metrics::gauge!("omnivox_calls").set(self.running.fetch_add(1, Ordering::Relaxed) as f64 + 1.0);
-        (CallGuard { hub: Arc::clone(self), call }, receiver)
+        CallSeat { inbox, guard: CallGuard { hub: Arc::clone(self), id } }
     }
 
-    /// Tells every running call something.
-    pub fn command_all(&self, command: Command) {
-        for sender in self.commands.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            // A call with four commands waiting is ending already.
-            let _ = sender.try_send(command);
-        }
+    /// Asks something of a running call; false where there is no such call, or it is not keeping up.
+    pub fn command(&self, call: &str, command: Command) -> bool {
+        self.switchboard.command(call, command)
     }
 
-    /// Connects a call with what its number stands for.
+    /// Whoever holds the line of a call to this target, and, of an agent, what happens in the conversation.
     #[must_use]
-    pub fn converse(&self, target: &Target, line: CallLine) -> (Conversation, Option<mpsc::Receiver<SessionEvent>>) {
+    pub fn converse(&self, target: &Target) -> (Occupation, Option<mpsc::Receiver<SessionEvent>>) {
         match target {
             Target::Agent(name) => {
                 let (sender, receiver) = mpsc::channel(OBSERVER_CAPACITY);
-                (converse_with_agent(self.agents.clone(), name.clone(), line, sender), Some(receiver))
+                let (agents, name) = (self.agents.clone(), name.clone());
+                (Box::new(move |line| converse_with_agent(agents, name, line, sender)), Some(receiver))
             }
-            Target::App(name) => match self.apps.get(name) {
-                Some(app) => (app.converse(line), None),
-                None => (App::idle(line), None),
+            Target::App(name) => match self.apps.get(name).cloned() {
+                Some(app) => (Box::new(move |line| app.converse(line)), None),
+                None => (Box::new(app::idle), None),
             },
-            Target::Echo | Target::Ring | Target::Bye | Target::Dial(_) => (App::idle(line), None),
+            Target::Program(_, app) => {
+                let app = app.clone();
+                (Box::new(move |line| app.converse(line)), None)
+            }
+            Target::Echo | Target::Ring | Target::Bye | Target::Dial(_) => (Box::new(app::idle), None),
         }
     }
 
@@ -140,14 +153,17 @@ impl Hub {
         }
     }
 
-    fn leave(&self, call: CallId) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).remove(&call);
+    fn leave(&self, id: &str) {
+        self.switchboard.close(id);
         metrics::gauge!("omnivox_calls").set(self.running.fetch_sub(1, Ordering::Relaxed) as f64 - 1.0);
     }
 }
 
 impl Directory for Hub {
     fn route(&self, query: &RouteQuery<'_>) -> Result<Target, Refusal> {
+        if let Some(directory) = &self.directory {
+            return directory.route(query);
+        }
         route::built_in(&self.config, query.user, self).ok_or_else(|| Refusal::new(404, EndReason::UnknownNumber))
     }
 }
@@ -162,16 +178,40 @@ impl Names for Hub {
     }
 }
 
+/// A call's place in the hub: counted until it is dropped.
+#[derive(Debug)]
+pub struct CallSeat {
+    inbox: Inbox,
+    guard: CallGuard,
+}
+
+impl CallSeat {
+    /// The call's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.guard.id
+    }
+
+    /// A leg that the call begins with.
+    pub fn connect(&self, leg: CallId) {
+        self.guard.hub.switchboard.connect(leg, &self.inbox.address);
+    }
+
+    pub(crate) fn take(self) -> (Inbox, CallGuard) {
+        (self.inbox, self.guard)
+    }
+}
+
 /// A call in progress; dropped when it is over.
 #[derive(Debug)]
 pub struct CallGuard {
     hub: Arc<Hub>,
-    call: CallId,
+    id: String,
 }
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.hub.leave(self.call);
+        self.hub.leave(&self.id);
     }
 }
 
@@ -186,7 +226,7 @@ fn converse_with_agent(
             Ok(agent) => agent,
             Err(what) => {
                 let end = ConversationEnd::Failed { what, upstream: false };
-                return Outcome { end, stats: line.close(), providers: None };
+                return Outcome { end, line, providers: None };
             }
         };
         let providers = Providers {
@@ -203,6 +243,6 @@ fn converse_with_agent(
             }
             other => ConversationEnd::Done(format!("{other:?}")),
         };
-        Outcome { end, stats: line.close(), providers: Some(providers) }
+        Outcome { end, line, providers: Some(providers) }
     })
 }

@@ -208,10 +208,10 @@ impl Server {
             tracing::info!("stopping: {running} calls have {} s to finish", self.hub.config.calls.drain_s);
         }
         if !self.idle_within(Duration::from_secs(self.hub.config.calls.drain_s)).await {
-            self.hub.command_all(Command::ShutDown);
+            self.hub.switchboard.command_all(&Command::ShutDown);
             if !self.idle_within(BYE_WITHIN).await {
                 tracing::warn!("{} calls did not confirm their end", self.hub.running());
-                self.hub.command_all(Command::ShutDown);
+                self.hub.switchboard.command_all(&Command::ShutDown);
                 self.idle_within(BYE_WITHIN).await;
             }
         }

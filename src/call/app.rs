@@ -12,7 +12,6 @@ use agent::line::{HeardFrame, Line, LineEvent};
 use codecs::CodecError;
 use codecs::pcm::SampleRate;
 use codecs::resample::Resampler;
-use media::LegStats;
 
 use super::ConversationEnd;
 use super::line::CallLine;
@@ -28,8 +27,8 @@ const PLAY_TICK: Duration = Duration::from_millis(20);
 pub struct Outcome {
     /// How it ended.
     pub end: ConversationEnd,
-    /// The leg's last figures.
-    pub stats: LegStats,
+    /// The line, given back: open, where it was released.
+    pub line: CallLine,
     /// Who recognised, thought and spoke, where an agent did.
     pub providers: Option<Providers>,
 }
@@ -42,6 +41,15 @@ type Handler = dyn Fn(ActiveCall) -> Pin<Box<dyn Future<Output = ActiveCall> + S
 /// Code of an embedding program that answers calls.
 #[derive(Clone)]
 pub struct App(Arc<Handler>);
+
+/// Two are equal where they are the same one.
+impl PartialEq for App {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for App {}
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -66,23 +74,19 @@ impl App {
         Box::pin(async move {
             let mut call = handler(ActiveCall::new(line)).await;
             call.drain().await;
-            let end = if call.is_closed {
-                ConversationEnd::LineClosed
-            } else {
-                ConversationEnd::Done("the program hung up".into())
-            };
-            Outcome { end, stats: call.line.close(), providers: None }
+            let end = if call.is_closed { ConversationEnd::LineClosed } else { ConversationEnd::Done(call.farewell) };
+            Outcome { end, line: call.line, providers: None }
         })
     }
+}
 
-    /// Keeps a line until the call ends; what is heard is answered, if at all, by the media worker.
-    #[must_use]
-    pub fn idle(mut line: CallLine) -> Conversation {
-        Box::pin(async move {
-            line.idle().await;
-            Outcome { end: ConversationEnd::LineClosed, stats: line.close(), providers: None }
-        })
-    }
+/// Keeps a line until it is closed or released; what is heard is answered, if at all, by the media worker.
+#[must_use]
+pub fn idle(mut line: CallLine) -> Conversation {
+    Box::pin(async move {
+        line.idle().await;
+        Outcome { end: ConversationEnd::LineClosed, line, providers: None }
+    })
 }
 
 /// A call that is up, for code that handles calls itself.
@@ -91,11 +95,12 @@ pub struct ActiveCall {
     line: CallLine,
     keys: VecDeque<char>,
     is_closed: bool,
+    farewell: String,
 }
 
 impl ActiveCall {
     pub(crate) fn new(line: CallLine) -> Self {
-        Self { line, keys: VecDeque::new(), is_closed: false }
+        Self { line, keys: VecDeque::new(), is_closed: false, farewell: "the program hung up".to_owned() }
     }
 
     /// The rate of the sound, both ways.
@@ -108,6 +113,15 @@ impl ActiveCall {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.is_closed
+    }
+
+    /// Why the program hangs up, for the record, once it gives the call back.
+    pub fn hang_up_because(&mut self, reason: impl Into<String>) {
+        self.farewell = reason.into();
+    }
+
+    pub(crate) fn closed(&mut self) {
+        self.is_closed = true;
     }
 
     /// The line below, for code that runs an agent's session on it.

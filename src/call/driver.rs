@@ -1,29 +1,47 @@
-//! Runs one call: turns what signalling, line, conversation and timers bring into inputs, steps the phase's reducer,
+//! Runs one call: turns what signalling, lines, conversations and timers bring into inputs, steps the phase's reducer,
 //! and performs its actions. It decides nothing itself.
+//!
+//! | module | does |
+//! | --- | --- |
+//! | [`perform`] | actions |
+//! | [`signalling`] | events into inputs |
+//! | [`placing`] | legs that we place |
 
-use std::future::pending;
+mod perform;
+mod placing;
+mod signalling;
+
+use std::future::{pending, poll_fn};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use sip::endpoint::{CallId, EndCause, Event};
+use sip::endpoint::CallId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::app::{App, Conversation, Outcome};
+use super::app::Outcome;
+use super::dial::DialPlan;
 use super::end::End;
 use super::inbound::{self, Refusal};
-use super::line::{CallLine, LineControl, LineNote, LineOrder};
+use super::leg::{Happening, Leg};
+use super::line::LineNote;
 use super::log::CallLog;
-use super::record::RecordSink;
+use super::record::{CallRecord, RecordSink};
 use super::route::Target;
-use super::sound::{self, Sound};
-use super::{Action, Command, Input, Phase, SignallingEnd, Timer, ending, note_refused, talking};
-use crate::hub::Hub;
+use super::sound::Sound;
+use super::switchboard::{Inbox, Mail};
+use super::{
+    Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, dialing, ending, note_refused,
+    talking,
+};
+use crate::hub::{CallSeat, Hub};
 use crate::telemetry::Masked;
 
-/// Signalling events that may wait for a call; a call that cannot keep up with its own signalling is ended.
-pub const CALL_QUEUE: usize = 32;
+pub use signalling::signalling_end;
+
 /// A conversation whose line is closed ends within this.
 const CONVERSATION_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
@@ -44,49 +62,104 @@ pub struct Incoming {
     pub offer: Option<bytes::Bytes>,
 }
 
-/// Runs one admitted call to its end and writes its record.
+/// A call that we place.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Whom, and how.
+    pub plan: Arc<DialPlan>,
+    /// What holds the conversation once somebody answers.
+    pub target: Target,
+    /// Who calls, for the record.
+    pub from: String,
+    /// Who is called, for the record.
+    pub to: String,
+    /// Where to record.
+    pub recording: Option<PathBuf>,
+    /// It is ended after this long.
+    pub max_duration: Duration,
+}
+
+/// Runs one call to its end.
 pub struct Driver {
     hub: Arc<Hub>,
-    call: CallId,
     target: Target,
     phase: Phase,
-    sound: Sound,
+    legs: Vec<Leg>,
     log: CallLog,
     timers: Vec<(Instant, Timer)>,
-    line: Option<CallLine>,
-    control: Option<LineControl>,
-    conversation: Option<Conversation>,
+    inbox: Inbox,
+    max_duration: Duration,
+    recording: Option<PathBuf>,
     observations: Option<mpsc::Receiver<agent::session::SessionEvent>>,
+    /// Inputs that came of performing actions.
+    queue: Vec<Input>,
+}
+
+/// What wakes a call.
+enum Wake {
+    Mail(Option<Mail>),
+    Commanded(super::Command),
+    Leg(LegNo, Happening),
+    Observed(Option<agent::session::SessionEvent>),
+    Fired(Timer),
 }
 
 impl Driver {
-    /// A driver of this call.
-    #[must_use]
-    pub fn new(hub: Arc<Hub>, incoming: &Incoming, target: Target) -> Self {
-        let log = CallLog::inbound(incoming, &target, SystemTime::now());
-        let sound = Sound::new(&hub.config, incoming.source.local.ip(), incoming.source.remote.ip());
+    /// Runs a call that came in and was admitted; writes its record.
+    pub async fn answer(hub: Arc<Hub>, seat: CallSeat, mut incoming: Incoming, target: Target) {
+        let log = CallLog::inbound(seat.id(), &incoming, &target, SystemTime::now());
+        let source = &incoming.source;
+        let mut sound = Sound::new(&hub.config, source.local.ip(), source.remote.ip());
+        let offered = sound.take_offer(incoming.offer.take());
+        let max_duration = Duration::from_secs(hub.config.calls.max_duration_s);
+        let is_recorded = hub.config.calls.record && target.converses();
+        let recording = is_recorded.then(|| hub.config.recordings_dir().join(format!("{}.wav", log.id())));
+        let (inbox, _guard) = seat.take();
+        let mut driver = Self::new(hub, inbox, target, log, max_duration, recording);
+        driver.legs.push(Leg::caller(LegNo::FIRST, incoming.call, sound));
+        let begin = match offered {
+            Ok(()) => inbound::begin(&driver.target),
+            Err(refusal) => {
+                driver.refuse(LegNo::FIRST, refusal.code);
+                (Phase::Over(refusal.end), vec![])
+            }
+        };
+        driver.run(begin).await;
+    }
+
+    /// Places a call and runs it; writes its record.
+    pub async fn place(hub: Arc<Hub>, seat: CallSeat, outgoing: Outgoing) {
+        let log = CallLog::outbound(seat.id(), &outgoing, SystemTime::now());
+        let (inbox, _guard) = seat.take();
+        let driver = Self::new(hub, inbox, outgoing.target, log, outgoing.max_duration, outgoing.recording);
+        let begin = dialing::place(outgoing.plan);
+        driver.run(begin).await;
+    }
+
+    fn new(
+        hub: Arc<Hub>,
+        inbox: Inbox,
+        target: Target,
+        log: CallLog,
+        max_duration: Duration,
+        recording: Option<PathBuf>,
+    ) -> Self {
         Self {
             hub,
-            call: incoming.call,
             target,
             phase: Phase::Ringing,
-            sound,
+            legs: Vec::with_capacity(1),
             log,
             timers: Vec::new(),
-            line: None,
-            control: None,
-            conversation: None,
+            inbox,
+            max_duration,
+            recording,
             observations: None,
+            queue: Vec::new(),
         }
     }
 
-    /// Runs the call.
-    pub async fn run(
-        mut self,
-        offer: Option<bytes::Bytes>,
-        events: mpsc::Receiver<Event>,
-        commands: mpsc::Receiver<Command>,
-    ) {
+    async fn run(mut self, begin: Step) {
         let span = tracing::info_span!("call", call = %self.log.id());
         async {
             tracing::info!(
@@ -97,192 +170,115 @@ impl Driver {
                 Masked(self.log.from()),
                 self.target.name()
             );
-            let end = match self.sound.take_offer(offer) {
-                Ok(()) => self.drive(events, commands).await,
-                Err(refusal) => self.refuse(refusal),
-            };
+            let end = self.drive(begin).await;
             self.finish(end).await;
         }
         .instrument(span)
         .await;
     }
 
-    async fn drive(&mut self, mut events: mpsc::Receiver<Event>, mut commands: mpsc::Receiver<Command>) -> End {
-        let step = inbound::begin(&self.target);
-        self.perform(step);
+    async fn drive(&mut self, begin: Step) -> End {
+        self.take(begin);
         loop {
+            while !self.queue.is_empty() && !matches!(self.phase, Phase::Over(_)) {
+                let input = self.queue.remove(0);
+                self.receive(input);
+            }
             if let Phase::Over(end) = &self.phase {
                 return end.clone();
             }
-            let input = tokio::select! {
-                event = events.recv() => match event {
-                    Some(event) => self.signalling(event),
-                    None => Some(Input::SignallingEnded(SignallingEnd::TransportFailed("signalling stopped".into()))),
-                },
-                Some(command) = commands.recv() => Some(Input::Commanded(command)),
-                note = next_note(&mut self.control) => self.noted(note),
-                seen = next_observation(&mut self.observations) => { self.observed(seen); None }
-                outcome = next_outcome(&mut self.conversation) => Some(self.conversed(outcome)),
-                timer = next_timer(&self.timers) => {
+            match self.wake().await {
+                Wake::Mail(Some(mail)) => self.mail(mail),
+                Wake::Mail(None) => self.signalling_stopped(),
+                Wake::Commanded(command) => self.queue.push(Input::Commanded(command)),
+                Wake::Leg(no, happening) => self.happened(no, happening),
+                Wake::Observed(seen) => self.observed(seen),
+                Wake::Fired(timer) => {
                     self.timers.retain(|(_, armed)| *armed != timer);
-                    Some(Input::Fired(timer))
+                    self.queue.push(Input::Fired(timer));
                 }
-            };
-            if let Some(input) = input {
-                let step = self.step(input);
-                self.perform(step);
             }
         }
     }
 
-    fn step(&self, input: Input) -> super::Step {
-        match self.phase.clone() {
-            phase @ (Phase::Ringing | Phase::Answering) => {
-                inbound::step(&self.target, phase, input, Duration::from_secs(self.hub.config.calls.max_duration_s))
-            }
-            Phase::Talking => talking::step(input),
-            Phase::Ending(end) => ending::step(end, input),
+    async fn wake(&mut self) -> Wake {
+        let (legs, observations) = (&mut self.legs, &mut self.observations);
+        tokio::select! {
+            mail = self.inbox.mail.recv() => Wake::Mail(mail),
+            Some(command) = self.inbox.commands.recv() => Wake::Commanded(command),
+            (no, happening) = poll_fn(|cx| poll_legs(legs, cx)) => Wake::Leg(no, happening),
+            seen = next_observation(observations) => Wake::Observed(seen),
+            timer = next_timer(&self.timers) => Wake::Fired(timer),
+        }
+    }
+
+    /// Steps the phase's reducer and performs what it wants done.
+    fn receive(&mut self, input: Input) {
+        let legs: Vec<LegView> = self.legs.iter().map(Leg::view).collect();
+        let view = View { target: &self.target, max_duration: self.max_duration, legs: &legs };
+        let phase = std::mem::replace(&mut self.phase, Phase::Ringing);
+        let step = match phase {
+            phase @ (Phase::Ringing | Phase::Answering) => inbound::step(phase, input, &view),
+            Phase::Dialing(dialing) => dialing::step(*dialing, input, &view),
+            Phase::Talking => talking::step(input, &view),
+            Phase::Ending(end) => ending::step(end, &input),
             over @ Phase::Over(_) => (over, vec![]),
-        }
+        };
+        self.take(step);
     }
 
-    fn perform(&mut self, (phase, actions): super::Step) {
+    fn take(&mut self, (phase, actions): Step) {
         self.phase = phase;
         for action in actions {
-            match action {
-                Action::Ring => note_refused(self.hub.sip.ring(self.call, 180, None)),
-                Action::Answer => self.answer(),
-                Action::Reject { code } => note_refused(self.hub.sip.reject(self.call, code, "", Vec::new())),
-                Action::StartConversation => self.start_conversation(),
-                Action::Arm(timer, after) => self.timers.push((Instant::now() + after, timer)),
-                Action::DeliverDigit(digit) => {
-                    self.order(LineOrder::Digit(digit));
-                }
-                Action::HangUp => note_refused(self.hub.sip.bye(self.call, None)),
-                Action::CloseMedia => {
-                    self.order(LineOrder::Close);
-                }
+            self.perform(action);
+        }
+        self.retire();
+        let left = self.legs.iter().filter(|leg| leg.stage != Stage::Over).count();
+        let waiting = !self.queue.is_empty();
+        if !waiting {
+            let phase = std::mem::replace(&mut self.phase, Phase::Ringing);
+            self.phase = ending::settle(phase, left);
+        }
+    }
+
+    /// Notes the last figures of legs that are over, and forgets those besides the first.
+    fn retire(&mut self) {
+        for leg in self.legs.iter_mut().filter(|leg| leg.stage == Stage::Over) {
+            leg.close_media();
+        }
+    }
+
+    fn leg(&mut self, no: LegNo) -> Option<&mut Leg> {
+        self.legs.iter_mut().find(|leg| leg.no == no)
+    }
+
+    fn happened(&mut self, no: LegNo, happening: Happening) {
+        match happening {
+            Happening::Note(note) => self.noted(no, note),
+            Happening::Conversed(outcome) => {
+                let end = self.conversed(no, *outcome);
+                self.queue.push(Input::Leg(no, LegInput::Conversed(end)));
             }
         }
     }
 
-    fn order(&self, order: LineOrder) -> bool {
-        self.control.as_ref().is_some_and(|control| control.order(order))
-    }
-
-    /// Reserves a port, settles the sound, opens the leg and answers.
-    fn answer(&mut self) {
-        let recording =
-            matches!(self.target, Target::Agent(_) | Target::App(_)).then(|| self.recording_path()).flatten();
-        let mode = sound::mode_of(&self.target);
-        match self.sound.answer(&self.hub.media, mode, recording.clone()) {
-            Ok((sdp, port)) => {
-                self.log.answered(SystemTime::now());
-                self.log.set_codec(self.sound.codec_name());
-                self.log.set_recording(recording);
-                if let Some(port) = port {
-                    self.adopt(port);
-                }
-                note_refused(self.hub.sip.answer(self.call, sdp));
-            }
-            Err(refusal) => {
-                let end = self.refuse(refusal);
-                self.phase = Phase::Over(end);
-            }
-        }
-    }
-
-    fn refuse(&mut self, refusal: Refusal) -> End {
-        metrics::counter!("omnivox_calls_refused_total", "code" => refusal.code.to_string()).increment(1);
-        note_refused(self.hub.sip.reject(self.call, refusal.code, "", Vec::new()));
-        refusal.end
-    }
-
-    fn adopt(&mut self, port: media::LegPort) {
-        let (line, control) = CallLine::new(port);
-        self.control = Some(control);
-        match self.target {
-            Target::Agent(_) | Target::App(_) => self.line = Some(line),
-            _ => self.conversation = Some(App::idle(line)),
-        }
-    }
-
-    fn recording_path(&self) -> Option<std::path::PathBuf> {
-        self.hub.config.calls.record.then(|| self.hub.config.recordings_dir().join(format!("{}.wav", self.log.id())))
-    }
-
-    fn start_conversation(&mut self) {
-        let Some(line) = self.line.take() else { return };
-        let (conversation, observations) = self.hub.converse(&self.target, line);
-        self.conversation = Some(conversation);
-        self.observations = observations;
-    }
-
-    fn signalling(&mut self, event: Event) -> Option<Input> {
-        match event {
-            Event::Acked { answer, .. } => self.acked(answer),
-            Event::Cancelled { .. } => Some(Input::SignallingEnded(SignallingEnd::Cancelled)),
-            Event::Info { content_type, body, .. } => sound::info_digit(&content_type, &body).map(Input::InfoDigit),
-            Event::Reoffer { offer, .. } => {
-                self.reoffered(offer);
-                None
-            }
-            Event::Ended { cause, .. } => Some(Input::SignallingEnded(signalling_end(cause))),
-            _ => None,
-        }
-    }
-
-    /// The ACK; with a late offer it carries the peer's answer, and only now can the leg be opened or changed.
-    fn acked(&mut self, answer: Option<bytes::Bytes>) -> Option<Input> {
-        if self.sound.is_waiting_for_answer() {
-            match self.sound.accept(&self.hub.media, answer) {
-                Ok(sound::Accepted::Opened(port)) => {
-                    self.log.set_codec(self.sound.codec_name());
-                    self.adopt(port);
-                }
-                Ok(sound::Accepted::Changed(config)) => {
-                    self.order(LineOrder::Update(Box::new(config)));
-                }
-                Err(why) => return Some(Input::MediaFailed(why)),
-            }
-        }
-        (self.phase == Phase::Answering).then_some(Input::Acked)
-    }
-
-    fn reoffered(&mut self, offer: Option<bytes::Bytes>) {
-        match self.sound.reoffer(offer) {
-            Ok((sdp, change)) => {
-                if let Some(config) = change {
-                    self.order(LineOrder::Update(Box::new(config)));
-                    self.log.set_codec(self.sound.codec_name());
-                }
-                note_refused(self.hub.sip.answer_reoffer(self.call, sdp));
-            }
-            Err(why) => {
-                tracing::info!(call = %self.log.id(), "call {}: a change of the session was refused: {why}", self.log.id());
-                note_refused(self.hub.sip.reject_reoffer(self.call, 488));
-            }
-        }
-    }
-
-    fn noted(&mut self, note: Option<LineNote>) -> Option<Input> {
-        match note {
-            Some(LineNote::TimedOut) => Some(Input::MediaTimedOut),
-            Some(LineNote::EngineGone) => Some(Input::MediaGone),
-            Some(LineNote::RecordingFailed(why)) => {
-                tracing::error!(call = %self.log.id(), "call {}: the recording broke off: {why}", self.log.id());
+    fn noted(&mut self, no: LegNo, note: LineNote) {
+        let id = self.log.id();
+        let input = match note {
+            LineNote::TimedOut => LegInput::MediaTimedOut,
+            LineNote::EngineGone => LegInput::MediaGone,
+            LineNote::Digit(digit) => LegInput::Digit(digit),
+            LineNote::RecordingFailed(why) => {
+                tracing::error!(call = %id, "call {id}: the recording broke off: {why}");
                 self.log.failure(format!("recording: {why}"));
-                None
+                return;
             }
-            Some(LineNote::UpdateFailed(why)) => {
-                tracing::warn!(call = %self.log.id(), "call {}: a change of the session could not be set up: {why}", self.log.id());
-                None
+            LineNote::UpdateFailed(why) => {
+                tracing::warn!(call = %id, "call {id}: a change of the session could not be set up: {why}");
+                return;
             }
-            None => {
-                self.control = None;
-                None
-            }
-        }
+        };
+        self.queue.push(Input::Leg(no, input));
     }
 
     fn observed(&mut self, event: Option<agent::session::SessionEvent>) {
@@ -295,38 +291,58 @@ impl Driver {
         }
     }
 
-    fn conversed(&mut self, outcome: Outcome) -> Input {
-        self.conversation = None;
+    fn conversed(&mut self, no: LegNo, outcome: Outcome) -> super::ConversationEnd {
         self.log.set_providers(outcome.providers);
-        self.log.set_media(&outcome.stats);
-        Input::ConversationEnded(outcome.end)
+        if let Some(leg) = self.leg(no) {
+            leg.take_back(outcome.line);
+        }
+        outcome.end
     }
 
-    /// Gives the leg back, gathers what the conversation still tells, and writes the record.
-    async fn finish(mut self, end: End) {
-        self.order(LineOrder::Close);
-        if let Some(mut line) = self.line.take() {
-            self.log.set_media(&line.close());
+    fn refuse(&mut self, no: LegNo, code: u16) {
+        metrics::counter!("omnivox_calls_refused_total", "code" => code.to_string()).increment(1);
+        let Some(sip) = self.leg(no).and_then(|leg| leg.sip) else { return };
+        note_refused(self.hub.sip.reject(sip, code, "", Vec::new()));
+    }
+
+    fn signalling_stopped(&mut self) {
+        for no in self.legs.iter().map(|leg| leg.no).collect::<Vec<_>>() {
+            self.ended(no, SignallingEnd::TransportFailed("signalling stopped".into()));
         }
-        if let Some(conversation) = self.conversation.take() {
+    }
+
+    /// Gives the legs back, gathers what conversations still tell, and writes the record.
+    async fn finish(mut self, end: End) {
+        for at in 0..self.legs.len() {
+            let Some(leg) = self.legs.get_mut(at) else { break };
+            let no = leg.no;
+            leg.close_media();
+            if let Some(sip) = leg.sip {
+                self.hub.switchboard.disconnect(sip);
+            }
+            let Some(conversation) = leg.take_conversation() else { continue };
             match tokio::time::timeout(CONVERSATION_ENDS_WITHIN, conversation).await {
                 Ok(outcome) => {
-                    self.conversed(outcome);
+                    self.conversed(no, outcome);
                 }
                 Err(_) => {
-                    tracing::error!(call = %self.log.id(), "call {}: its conversation did not end with it", self.log.id())
+                    tracing::error!(call = %self.log.id(), "call {}: its conversation did not end with it", self.log.id());
                 }
+            }
+        }
+        for leg in &self.legs {
+            if let Some(stats) = leg.stats() {
+                self.log.set_media(leg.no, &stats);
             }
         }
         while let Some(event) = self.observations.as_mut().and_then(|observations| observations.try_recv().ok()) {
             self.observed(Some(event));
         }
-        let record = self.log.close(end, SystemTime::now());
-        write_record(&self.hub.records, record);
+        write_record(&self.hub.records, self.log.close(end, SystemTime::now()));
     }
 }
 
-fn write_record(records: &RecordSink, record: super::record::CallRecord) {
+fn write_record(records: &RecordSink, record: CallRecord) {
     let end = &record.end;
     metrics::counter!("omnivox_calls_total", "class" => end.class.as_str(), "reason" => end.reason.as_str())
         .increment(1);
@@ -347,30 +363,18 @@ fn write_record(records: &RecordSink, record: super::record::CallRecord) {
 /// The record of a call that was refused before it had a driver.
 pub fn record_refusal(records: &RecordSink, incoming: &Incoming, refusal: &Refusal) {
     metrics::counter!("omnivox_calls_refused_total", "code" => refusal.code.to_string()).increment(1);
-    let log = CallLog::inbound(incoming, &Target::App("none".into()), SystemTime::now());
-    write_record(records, log.close(refusal.end.clone(), SystemTime::now()));
+    let now = SystemTime::now();
+    let log = CallLog::inbound(&super::log::new_id(now), incoming, &Target::App("none".into()), now);
+    write_record(records, log.close(refusal.end.clone(), now));
 }
 
-/// What an end of signalling means for a call.
-#[must_use]
-pub fn signalling_end(cause: EndCause) -> SignallingEnd {
-    match cause {
-        EndCause::LocalBye | EndCause::Refused(_) => SignallingEnd::Local,
-        EndCause::RemoteBye => SignallingEnd::Remote,
-        EndCause::Cancelled => SignallingEnd::Cancelled,
-        EndCause::Rejected(code) => SignallingEnd::Rejected { code, reason: String::new() },
-        EndCause::Timeout | EndCause::Gone => SignallingEnd::TimedOut,
-        EndCause::NoAck => SignallingEnd::NoAck,
-        other => SignallingEnd::TransportFailed(other.to_string()),
+fn poll_legs(legs: &mut [Leg], cx: &mut Context<'_>) -> Poll<(LegNo, Happening)> {
+    for leg in legs {
+        if let Poll::Ready(happening) = leg.poll_next(cx) {
+            return Poll::Ready((leg.no, happening));
+        }
     }
-}
-
-/// The line's next note; pending for ever without a line.
-pub(crate) async fn next_note(control: &mut Option<LineControl>) -> Option<LineNote> {
-    match control {
-        Some(control) => control.note().await,
-        None => pending().await,
-    }
+    Poll::Pending
 }
 
 async fn next_observation(
@@ -378,14 +382,6 @@ async fn next_observation(
 ) -> Option<agent::session::SessionEvent> {
     match observations {
         Some(observations) => observations.recv().await,
-        None => pending().await,
-    }
-}
-
-/// What comes of the conversation; pending for ever without one.
-pub(crate) async fn next_outcome(conversation: &mut Option<Conversation>) -> Outcome {
-    match conversation {
-        Some(conversation) => conversation.await,
         None => pending().await,
     }
 }

@@ -51,6 +51,8 @@ pub enum EndReason {
     TransferFailed,
     /// Nobody answered.
     NoAnswer,
+    /// Nobody could be reached: no address, no connection, no response.
+    Unreachable,
     /// The number is not one of ours.
     UnknownNumber,
     /// The caller's address is not allowed.
@@ -97,6 +99,7 @@ impl EndReason {
             Self::Transferred => "transferred",
             Self::TransferFailed => "transfer_failed",
             Self::NoAnswer => "no_answer",
+            Self::Unreachable => "unreachable",
             Self::UnknownNumber => "unknown_number",
             Self::NotAllowed => "not_allowed",
             Self::NotAcceptable => "not_acceptable",
@@ -132,9 +135,12 @@ impl EndReason {
             | Self::NoAck
             | Self::MediaTimeout
             | Self::PeerLost => EndClass::CallerFault,
-            Self::ProviderFailed | Self::TransferFailed | Self::NoAnswer | Self::Refused | Self::Busy => {
-                EndClass::UpstreamFault
-            }
+            Self::ProviderFailed
+            | Self::TransferFailed
+            | Self::NoAnswer
+            | Self::Unreachable
+            | Self::Refused
+            | Self::Busy => EndClass::UpstreamFault,
             Self::TooManyCalls
             | Self::NoMediaPort
             | Self::MaxDuration

@@ -1,10 +1,8 @@
 //! A call that came in, from its INVITE to its ACK.
 
-use std::time::Duration;
-
 use super::end::{End, EndReason};
 use super::route::{self, Directory, RouteQuery, Target};
-use super::{Action, BYE_AFTER, Command, ConversationEnd, Input, Phase, SignallingEnd, Step, Timer, ending};
+use super::{Action, BYE_AFTER, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending};
 use crate::config::Config;
 
 /// What is known when an INVITE arrives.
@@ -59,51 +57,57 @@ pub fn admit(config: &Config, facts: Facts<'_>, directory: &impl Directory) -> R
 #[must_use]
 pub fn begin(target: &Target) -> Step {
     match target {
-        Target::Ring => (Phase::Ringing, vec![Action::Ring]),
+        Target::Ring => (Phase::Ringing, vec![Action::Ring(LegNo::FIRST, 180)]),
         Target::Dial(_) => {
             let end = End::new(EndReason::Internal).with_detail("calls are not passed on yet");
-            (Phase::Over(end), vec![Action::Reject { code: 501 }])
+            (Phase::Over(end), vec![Action::Reject(LegNo::FIRST, 501)])
         }
-        Target::Agent(_) | Target::App(_) | Target::Echo | Target::Bye => (Phase::Answering, vec![Action::Answer]),
+        Target::Agent(_) | Target::App(_) | Target::Program(..) | Target::Echo | Target::Bye => {
+            (Phase::Answering, vec![Action::Answer(LegNo::FIRST)])
+        }
     }
 }
 
 /// Steps a call that rings or waits for its ACK.
 #[must_use]
-pub fn step(target: &Target, phase: Phase, input: Input, max_duration: Duration) -> Step {
+pub fn step(phase: Phase, input: Input, view: &View<'_>) -> Step {
     match (phase, input) {
-        (Phase::Answering, Input::Acked) => {
-            let mut actions = vec![Action::Arm(Timer::MaxDuration, max_duration)];
-            match target {
-                Target::Agent(_) | Target::App(_) => actions.push(Action::StartConversation),
-                Target::Bye => actions.push(Action::Arm(Timer::Bye, BYE_AFTER)),
-                Target::Echo | Target::Ring | Target::Dial(_) => {}
-            }
-            (Phase::Talking, actions)
-        }
-        (_, Input::SignallingEnded(SignallingEnd::Cancelled)) => ending::over(End::new(EndReason::CallerCancelled)),
-        (Phase::Answering, Input::SignallingEnded(SignallingEnd::Remote)) => {
-            ending::over(End::new(EndReason::CallerHungUp))
-        }
-        (_, Input::SignallingEnded(SignallingEnd::NoAck | SignallingEnd::TimedOut)) => {
-            ending::over(End::new(EndReason::NoAck))
-        }
-        (_, Input::SignallingEnded(end)) => ending::over(ending::end_of(&end)),
+        (phase, Input::Leg(_, input)) => on_leg(phase, input, view),
         (Phase::Ringing, Input::Commanded(command)) => {
             let (code, reason) = match command {
                 Command::HangUp => (480, EndReason::Commanded),
                 Command::ShutDown => (503, EndReason::ShuttingDown),
             };
-            (Phase::Over(End::new(reason)), vec![Action::Reject { code }])
+            (Phase::Over(End::new(reason)), vec![Action::Reject(LegNo::FIRST, code)])
         }
-        (Phase::Answering, Input::Commanded(command)) => ending::begin(ending::end_by(command)),
-        (Phase::Answering, Input::MediaGone) => {
-            ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone"))
+        (_, Input::Commanded(command)) => ending::begin(ending::end_by(command), view),
+        (phase, Input::Fired(_)) => (phase, vec![]),
+    }
+}
+
+fn on_leg(phase: Phase, input: LegInput, view: &View<'_>) -> Step {
+    match (phase, input) {
+        (Phase::Answering, LegInput::Acked) => {
+            let mut actions = vec![Action::Arm(Timer::MaxDuration, view.max_duration)];
+            match view.target {
+                Target::Agent(_) | Target::App(_) | Target::Program(..) => {
+                    actions.push(Action::StartConversation(LegNo::FIRST))
+                }
+                Target::Bye => actions.push(Action::Arm(Timer::Bye, BYE_AFTER)),
+                Target::Echo | Target::Ring | Target::Dial(_) => {}
+            }
+            (Phase::Talking, actions)
         }
-        (Phase::Answering, Input::MediaFailed(why)) => {
-            ending::begin(End::new(EndReason::NotAcceptable).with_detail(why))
+        (_, LegInput::Ended(SignallingEnd::NoAck | SignallingEnd::TimedOut)) => {
+            ending::wait(End::new(EndReason::NoAck))
         }
-        (Phase::Answering, Input::ConversationEnded(ConversationEnd::LineClosed)) => (Phase::Answering, vec![]),
+        (_, LegInput::Ended(end)) => ending::wait(ending::end_of(&end, view.role(LegNo::FIRST))),
+        (Phase::Answering, LegInput::MediaGone) => {
+            ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone"), view)
+        }
+        (Phase::Answering, LegInput::MediaFailed(why)) => {
+            ending::begin(End::new(EndReason::NotAcceptable).with_detail(why), view)
+        }
         (phase, _) => (phase, vec![]),
     }
 }
@@ -111,12 +115,13 @@ pub fn step(target: &Target, phase: Phase, input: Input, max_duration: Duration)
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use sip::endpoint::{FlowId, Source, Transport};
 
     use super::*;
     use crate::call::end::EndClass;
+    use crate::call::{LegView, Role, Stage};
 
     /// Knows one number.
     struct EchoOnly;
@@ -129,8 +134,6 @@ mod tests {
             Err(Refusal::new(404, EndReason::UnknownNumber))
         }
     }
-
-    const HOUR: Duration = Duration::from_secs(3_600);
 
     fn facts(user: &str) -> Facts<'_> {
         from([127, 0, 0, 1], user)
@@ -176,32 +179,41 @@ mod tests {
         assert!(admit(&config, Facts { running: config.calls.max - 1, ..facts("echo") }, &EchoOnly).is_ok());
     }
 
+    const UP: LegView = LegView { no: LegNo::FIRST, role: Role::Caller, stage: Stage::Here };
+
+    fn view<'a>(target: &'a Target, legs: &'a [LegView]) -> View<'a> {
+        View { target, max_duration: Duration::from_secs(3_600), legs }
+    }
+
+    fn ended(end: SignallingEnd) -> Input {
+        Input::Leg(LegNo::FIRST, LegInput::Ended(end))
+    }
+
     #[test]
     fn an_agent_speaks_only_once_the_answer_is_acknowledged() {
         let target = Target::Agent("desk".into());
         let (phase, actions) = begin(&target);
-        assert_eq!((phase.clone(), actions), (Phase::Answering, vec![Action::Answer]));
-        let (phase, actions) = step(&target, phase, Input::Acked, HOUR);
+        assert_eq!((phase.clone(), actions), (Phase::Answering, vec![Action::Answer(LegNo::FIRST)]));
+        let acked = Input::Leg(LegNo::FIRST, LegInput::Acked);
+        let (phase, actions) = step(phase, acked, &view(&target, &[UP]));
         assert_eq!(phase, Phase::Talking);
-        assert!(actions.contains(&Action::StartConversation));
+        assert!(actions.contains(&Action::StartConversation(LegNo::FIRST)));
     }
 
     #[test]
     fn an_answer_never_acknowledged_is_the_callers_fault() {
-        let (phase, actions) =
-            step(&Target::Echo, Phase::Answering, Input::SignallingEnded(SignallingEnd::NoAck), HOUR);
-        assert_eq!(phase, Phase::Over(End::new(EndReason::NoAck)));
-        assert_eq!(actions, vec![Action::CloseMedia]);
+        let (phase, _) = step(Phase::Answering, ended(SignallingEnd::NoAck), &view(&Target::Echo, &[]));
+        assert_eq!(ending::settle(phase, 0), Phase::Over(End::new(EndReason::NoAck)));
     }
 
     #[test]
     fn a_ringing_call_can_be_cancelled_and_is_refused_when_the_server_stops() {
         let (phase, actions) = begin(&Target::Ring);
-        assert_eq!((phase.clone(), actions), (Phase::Ringing, vec![Action::Ring]));
-        let (over, _) = step(&Target::Ring, phase.clone(), Input::SignallingEnded(SignallingEnd::Cancelled), HOUR);
-        assert_eq!(over, Phase::Over(End::new(EndReason::CallerCancelled)));
-        let (over, actions) = step(&Target::Ring, phase, Input::Commanded(Command::ShutDown), HOUR);
+        assert_eq!((phase.clone(), actions), (Phase::Ringing, vec![Action::Ring(LegNo::FIRST, 180)]));
+        let (over, _) = step(phase.clone(), ended(SignallingEnd::Cancelled), &view(&Target::Ring, &[]));
+        assert_eq!(ending::settle(over, 0), Phase::Over(End::new(EndReason::CallerCancelled)));
+        let (over, actions) = step(phase, Input::Commanded(Command::ShutDown), &view(&Target::Ring, &[UP]));
         assert!(matches!(over, Phase::Over(_)));
-        assert_eq!(actions, vec![Action::Reject { code: 503 }]);
+        assert_eq!(actions, vec![Action::Reject(LegNo::FIRST, 503)]);
     }
 }

@@ -1,6 +1,7 @@
 //! A phone call as a line of the agent: the leg's sound and keys go to the session; everything else the leg
 //! tells, and everything the call wants of the leg, passes by on two channels.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use agent::line::{HeardFrame, Line, LineEvent};
@@ -22,6 +23,8 @@ pub enum LineOrder {
     Digit(char),
     /// Send a key press to the peer.
     SendDigit(char),
+    /// Let go of the line: whoever holds it is told that it closed, and it goes back to the call, open.
+    Release,
     /// The call is over.
     Close,
 }
@@ -37,6 +40,8 @@ pub enum LineNote {
     UpdateFailed(String),
     /// The engine was shut down.
     EngineGone,
+    /// A key was pressed while nobody but the call attended the line.
+    Digit(char),
 }
 
 /// The line of one call; it owns the leg.
@@ -44,8 +49,10 @@ pub enum LineNote {
 pub struct CallLine {
     port: Option<LegPort>,
     orders: mpsc::Receiver<LineOrder>,
+    own_orders: mpsc::WeakSender<LineOrder>,
     notes: mpsc::Sender<LineNote>,
     last_stats: LegStats,
+    is_attended: bool,
 }
 
 /// The call's end of its line.
@@ -61,10 +68,15 @@ impl CallLine {
     pub fn new(port: LegPort) -> (Self, LineControl) {
         let (orders, orders_in) = mpsc::channel(LINE_QUEUE);
         let (notes_out, notes) = mpsc::channel(LINE_QUEUE);
-        (
-            Self { port: Some(port), orders: orders_in, notes: notes_out, last_stats: LegStats::default() },
-            LineControl { orders, notes },
-        )
+        let line = Self {
+            port: Some(port),
+            orders: orders_in,
+            own_orders: orders.downgrade(),
+            notes: notes_out,
+            last_stats: LegStats::default(),
+            is_attended: false,
+        };
+        (line, LineControl { orders, notes })
     }
 
     /// The leg's figures, also after it was closed.
@@ -73,9 +85,22 @@ impl CallLine {
         self.port.as_ref().map_or(self.last_stats, LegPort::stats)
     }
 
-    /// Runs a line without an agent, as for echo, until it is closed.
+    /// Runs a line without an agent, as for echo or while it is bridged, until it is closed or released. Keys are told to
+    /// the call.
     pub async fn idle(&mut self) {
+        self.is_attended = true;
         while Line::next(self).await != LineEvent::Closed {}
+        self.is_attended = false;
+    }
+
+    /// Sends keys to the peer, for whoever holds the line.
+    pub fn presser(&self) -> impl Fn(char) + Send + use<> {
+        let orders = self.own_orders.clone();
+        move |key| {
+            if orders.upgrade().is_none_or(|orders| orders.try_send(LineOrder::SendDigit(key)).is_err()) {
+                tracing::warn!("a key was not sent: the line is gone or has {LINE_QUEUE} orders waiting");
+            }
+        }
     }
 
     /// Waits until everything queued has been played, at most `limit`.
@@ -117,6 +142,10 @@ impl CallLine {
                     at_ms,
                 }))
             }
+            LegEvent::Digit { digit, .. } if self.is_attended => {
+                self.note(LineNote::Digit(digit));
+                None
+            }
             LegEvent::Digit { digit, .. } => Some(LineEvent::Digit(digit)),
             LegEvent::TimedOut => {
                 self.note(LineNote::TimedOut);
@@ -152,6 +181,7 @@ impl CallLine {
                 }
                 None
             }
+            Some(LineOrder::Release) => Some(LineEvent::Closed),
             Some(LineOrder::Close) | None => {
                 self.close();
                 Some(LineEvent::Closed)
@@ -210,18 +240,8 @@ impl LineControl {
         self.orders.try_send(order).is_ok()
     }
 
-    /// Sends keys to the peer.
-    pub fn presser(&self) -> impl Fn(char) + Send + use<> {
-        let orders = self.orders.clone();
-        move |key| {
-            if orders.try_send(LineOrder::SendDigit(key)).is_err() {
-                tracing::warn!("a key was not sent: the line is gone or has {LINE_QUEUE} orders waiting");
-            }
-        }
-    }
-
-    /// The next note; `None` when the line is gone. Safe to cancel.
-    pub async fn note(&mut self) -> Option<LineNote> {
-        self.notes.recv().await
+    /// The next note; `None` when the line is gone.
+    pub fn poll_note(&mut self, cx: &mut Context<'_>) -> Poll<Option<LineNote>> {
+        self.notes.poll_recv(cx)
     }
 }

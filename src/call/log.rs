@@ -7,13 +7,17 @@ use std::time::SystemTime;
 use agent::session::SessionEvent;
 use media::LegStats;
 
-use super::driver::Incoming;
+use super::LegNo;
+use super::driver::{Incoming, Outgoing};
 use super::end::End;
-use super::record::{AgentRecord, CallDirection, CallRecord, MediaRecord, timestamp};
+use super::record::{AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, timestamp};
 use super::route::Target;
 
 /// Turns kept of one call; later ones are counted in the metrics only.
 pub const TURNS_LIMIT: usize = 2_000;
+
+/// Legs kept of one call, besides the first; later ones are not told of.
+pub const LEGS_LIMIT: usize = 64;
 
 /// The names of the providers a conversation used.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,9 +40,9 @@ pub struct CallLog {
 impl CallLog {
     /// The log of a call that came in.
     #[must_use]
-    pub fn inbound(incoming: &Incoming, target: &Target, now: SystemTime) -> Self {
+    pub fn inbound(id: &str, incoming: &Incoming, target: &Target, now: SystemTime) -> Self {
         let sip_call_id = incoming.request.call_id().to_owned();
-        Self::new(CallDirection::Inbound, sip_call_id, target.name(), now).with_parties(
+        Self::new(id, CallDirection::Inbound, sip_call_id, target.name(), now).with_parties(
             &incoming.from_uri,
             &incoming.request_uri,
             &incoming.source.remote.to_string(),
@@ -46,11 +50,16 @@ impl CallLog {
         )
     }
 
-    /// The log of a call that begins now.
+    /// The log of a call that we place.
     #[must_use]
-    pub fn new(direction: CallDirection, sip_call_id: String, target: &str, now: SystemTime) -> Self {
+    pub fn outbound(id: &str, outgoing: &Outgoing, now: SystemTime) -> Self {
+        let log = Self::new(id, CallDirection::Outbound, String::new(), outgoing.target.name(), now);
+        log.with_parties(&outgoing.from, &outgoing.to, "", "")
+    }
+
+    fn new(id: &str, direction: CallDirection, sip_call_id: String, target: &str, now: SystemTime) -> Self {
         let record = CallRecord {
-            call: new_id(now),
+            call: id.to_owned(),
             sip_call_id,
             direction,
             started_at: timestamp(now),
@@ -67,13 +76,12 @@ impl CallLog {
             agent: None,
             media: None,
             recording: None,
+            legs: Vec::new(),
         };
         Self { record, answered: None }
     }
 
-    /// The same with who calls whom, and how.
-    #[must_use]
-    pub fn with_parties(mut self, from: &str, to: &str, peer: &str, transport: &str) -> Self {
+    fn with_parties(mut self, from: &str, to: &str, peer: &str, transport: &str) -> Self {
         self.record.from = from.to_owned();
         self.record.to = to.to_owned();
         self.record.peer = peer.to_owned();
@@ -93,20 +101,61 @@ impl CallLog {
         &self.record.from
     }
 
-    /// The call was answered.
-    pub fn answered(&mut self, now: SystemTime) {
-        self.answered = Some(now);
-        self.record.answered_at = Some(timestamp(now));
+    /// Somebody is being called.
+    pub fn dialled(&mut self, no: LegNo, label: &str, uri: &str) {
+        if self.record.legs.len() < LEGS_LIMIT {
+            let (label, uri) = (label.to_owned(), uri.to_owned());
+            self.record.legs.push(LegRecord { leg: no.0, label, uri, ..LegRecord::default() });
+        }
     }
 
-    /// The codec in use.
-    pub fn set_codec(&mut self, name: &str) {
-        name.clone_into(&mut self.record.codec);
+    /// Where a leg's INVITE goes.
+    pub fn reached(&mut self, no: LegNo, peer: &str, transport: &str) {
+        if let Some(leg) = self.leg(no) {
+            peer.clone_into(&mut leg.peer);
+            transport.clone_into(&mut leg.transport);
+        }
+        if self.record.peer.is_empty() {
+            peer.clone_into(&mut self.record.peer);
+            transport.clone_into(&mut self.record.transport);
+        }
+    }
+
+    /// A leg was answered.
+    pub fn answered(&mut self, no: LegNo, now: SystemTime) {
+        if let Some(leg) = self.leg(no) {
+            leg.answered_at = Some(timestamp(now));
+        }
+        if self.is_main(no) && self.answered.is_none() {
+            self.answered = Some(now);
+            self.record.answered_at = Some(timestamp(now));
+        }
+    }
+
+    /// The codec in use on a leg.
+    pub fn set_codec(&mut self, no: LegNo, name: &str) {
+        if let Some(leg) = self.leg(no) {
+            name.clone_into(&mut leg.codec);
+        }
+        if self.is_main(no) {
+            name.clone_into(&mut self.record.codec);
+        }
     }
 
     /// Where the recording is.
     pub fn set_recording(&mut self, path: Option<PathBuf>) {
-        self.record.recording = path;
+        if path.is_some() {
+            self.record.recording = path;
+        }
+    }
+
+    fn leg(&mut self, no: LegNo) -> Option<&mut LegRecord> {
+        self.record.legs.iter_mut().find(|leg| leg.leg == no.0)
+    }
+
+    /// Whether the record's own fields speak of this leg: the caller's, or, of a call that we placed, whichever answered.
+    fn is_main(&self, no: LegNo) -> bool {
+        self.record.direction == CallDirection::Outbound || no == LegNo::FIRST
     }
 
     /// Who recognised, thought and spoke.
@@ -118,9 +167,9 @@ impl CallLog {
         agent.voice = providers.voice;
     }
 
-    /// The leg's last figures.
-    pub fn set_media(&mut self, stats: &LegStats) {
-        self.record.media = Some(MediaRecord {
+    /// A leg's last figures.
+    pub fn set_media(&mut self, no: LegNo, stats: &LegStats) {
+        let media = MediaRecord {
             packets_in: stats.packets_in,
             packets_out: stats.packets_out,
             bytes_in: stats.bytes_in,
@@ -133,7 +182,13 @@ impl CallLog {
             jitter_ms: stats.jitter_us as f64 / 1_000.0,
             rtt_ms: (stats.round_trip_us > 0).then_some(stats.round_trip_us as f64 / 1_000.0),
             ring_drops: stats.ear_ring_drops + stats.record_ring_drops,
-        });
+        };
+        if let Some(leg) = self.leg(no) {
+            leg.media = Some(media.clone());
+        }
+        if self.is_main(no) {
+            self.record.media = Some(media);
+        }
     }
 
     /// Something failed that the record should tell.
@@ -160,6 +215,10 @@ impl CallLog {
         let talked = self.answered.and_then(|answered| now.duration_since(answered).ok()).unwrap_or_default();
         self.record.duration_ms = u64::try_from(talked.as_millis()).unwrap_or(u64::MAX);
         self.record.end = end;
+        // Of a call with one leg, the record's own fields say all there is.
+        if self.record.direction == CallDirection::Outbound && self.record.legs.len() == 1 {
+            self.record.legs.clear();
+        }
         if let Some(media) = &self.record.media {
             metrics::counter!("omnivox_media_packets_total", "direction" => "in").increment(media.packets_in);
             metrics::counter!("omnivox_media_packets_total", "direction" => "out").increment(media.packets_out);
@@ -171,7 +230,8 @@ impl CallLog {
 }
 
 /// An id that sorts by time and is not used twice by one process: milliseconds since 1970 and a counter, in base 36.
-fn new_id(now: SystemTime) -> String {
+#[must_use]
+pub fn new_id(now: SystemTime) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(since.as_millis()).unwrap_or_default();

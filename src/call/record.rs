@@ -67,6 +67,30 @@ pub struct CallRecord {
     pub media: Option<MediaRecord>,
     /// Stereo WAV, caller left, agent right.
     pub recording: Option<PathBuf>,
+    /// Everybody who was called for this call, in order; the fields above speak of the caller.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legs: Vec<LegRecord>,
+}
+
+/// Somebody who was called.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LegRecord {
+    /// The leg's number within the call.
+    pub leg: u16,
+    /// Which trunk or device: `trunk carrier-a`, `device alice/2`.
+    pub label: String,
+    /// The request URI.
+    pub uri: String,
+    /// The signalling peer; empty where none was found.
+    pub peer: String,
+    /// `udp`, `tcp`, `tls`, `ws` or `wss`.
+    pub transport: String,
+    /// When it was answered; never, where somebody else was or nobody.
+    pub answered_at: Option<String>,
+    /// The codec of the sound, empty where there was none.
+    pub codec: String,
+    /// Packet figures, where there was media.
+    pub media: Option<MediaRecord>,
 }
 
 /// What the agent did.
@@ -143,6 +167,13 @@ impl RecordSink {
         })?;
         let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
         Ok((Self { sender }, tokio::spawn(write_all(path, receiver))))
+    }
+
+    /// A sink whose records are read by the program itself.
+    #[must_use]
+    pub fn collecting() -> (Self, mpsc::Receiver<CallRecord>) {
+        let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
+        (Self { sender }, receiver)
     }
 
     /// Hands a record over. Never waits; a record that finds the queue full is counted as failed.

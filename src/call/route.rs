@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use sip::endpoint::Source;
 
+use super::app::App;
 use super::dial::DialPlan;
 use super::inbound::Refusal;
 use crate::config::{Config, Network};
@@ -23,11 +24,19 @@ pub enum Target {
     Bye,
     /// A number that the program embedding us answers with code of its own.
     App(String),
+    /// Code that was given with the call, and what it is called in records.
+    Program(String, App),
     /// Somebody else: they are called, and both are connected.
     Dial(Arc<DialPlan>),
 }
 
 impl Target {
+    /// Whether somebody holds a conversation on the line, who may take their time.
+    #[must_use]
+    pub fn converses(&self) -> bool {
+        matches!(self, Self::Agent(_) | Self::App(_) | Self::Program(..))
+    }
+
     /// The target's name in records and logs.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -36,7 +45,7 @@ impl Target {
             Self::Echo => "echo",
             Self::Ring => "ring",
             Self::Bye => "bye",
-            Self::App(name) => name,
+            Self::App(name) | Self::Program(name, _) => name,
             Self::Dial(_) => "dial",
         }
     }

@@ -76,6 +76,16 @@ impl Sound {
         }
     }
 
+    /// Offers these codecs alone, best first; names that we do not know are passed over.
+    pub fn offer_only(&mut self, names: &[String]) {
+        let ours = std::mem::take(&mut self.capability.codecs);
+        let named = |name: &String| {
+            ours.iter().filter(|codec| codec.name.eq_ignore_ascii_case(name)).cloned().collect::<Vec<_>>()
+        };
+        let wanted: Vec<_> = names.iter().flat_map(named).collect();
+        self.capability.codecs = if wanted.is_empty() { ours } else { wanted };
+    }
+
     /// Reads the caller's offer; `None` is a caller that wants ours.
     ///
     /// # Errors
@@ -250,7 +260,7 @@ impl Sound {
 pub fn mode_of(target: &Target) -> LegMode {
     match target {
         Target::Echo => LegMode::Echo,
-        Target::Agent(_) | Target::App(_) | Target::Dial(_) => LegMode::Talk,
+        Target::Agent(_) | Target::App(_) | Target::Program(..) | Target::Dial(_) => LegMode::Talk,
         Target::Ring | Target::Bye => LegMode::Sink,
     }
 }

@@ -1,49 +1,77 @@
 //! A call that is up: keys, timers, the conversation's end, the caller's BYE.
 
+use super::LegNo;
 use super::end::{End, EndReason};
-use super::{Action, ConversationEnd, Input, Phase, Step, Timer, ending};
+use super::{Action, ConversationEnd, Input, LegInput, Phase, Step, Timer, View, ending};
 
 /// Steps a call that is up.
 #[must_use]
-pub fn step(input: Input) -> Step {
+pub fn step(input: Input, view: &View<'_>) -> Step {
     match input {
-        Input::InfoDigit(digit) => (Phase::Talking, vec![Action::DeliverDigit(digit)]),
-        Input::SignallingEnded(end) => ending::over(ending::end_of(&end)),
-        Input::MediaTimedOut => ending::begin(End::new(EndReason::MediaTimeout)),
-        Input::MediaGone => ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone")),
-        Input::MediaFailed(why) => ending::begin(End::new(EndReason::NotAcceptable).with_detail(why)),
-        Input::Fired(Timer::Bye) => ending::begin(End::new(EndReason::AgentHungUp)),
-        Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration)),
-        Input::Commanded(command) => ending::begin(ending::end_by(command)),
-        Input::ConversationEnded(end) => match end {
-            ConversationEnd::Done(why) => ending::begin(End::new(EndReason::AgentHungUp).with_detail(why)),
-            ConversationEnd::Transfer(uri) => {
-                let detail = format!("no way to reach {uri} is configured");
-                ending::begin(End::new(EndReason::TransferFailed).with_detail(detail))
-            }
-            ConversationEnd::Failed { what, upstream: true } => {
-                ending::begin(End::new(EndReason::ProviderFailed).with_detail(what))
-            }
-            ConversationEnd::Failed { what, upstream: false } => {
-                ending::begin(End::new(EndReason::AgentUnavailable).with_detail(what))
-            }
-            // The line closes when the call ends; whoever closed it says how.
-            ConversationEnd::LineClosed => (Phase::Talking, vec![]),
-        },
-        Input::Answered | Input::Progress | Input::Acked | Input::Fired(Timer::NoAnswer | Timer::EndUnconfirmed) => {
-            (Phase::Talking, vec![])
+        Input::Leg(leg, input) if view.staying().any(|staying| staying == leg) || is_ended(&input) => {
+            on_leg(leg, input, view)
         }
+        Input::Fired(Timer::Bye) => ending::begin(End::new(EndReason::AgentHungUp), view),
+        Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
+        Input::Commanded(command) => ending::begin(ending::end_by(command), view),
+        Input::Leg(..) | Input::Fired(Timer::NoAnswer | Timer::EndUnconfirmed) => (Phase::Talking, vec![]),
     }
+}
+
+fn is_ended(input: &LegInput) -> bool {
+    matches!(input, LegInput::Ended(_))
+}
+
+fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
+    match input {
+        LegInput::Digit(digit) => (Phase::Talking, vec![Action::DeliverDigit(leg, digit)]),
+        // A branch that lost and is only now gone ends nothing.
+        LegInput::Ended(_) if view.staying().next().is_some() => (Phase::Talking, vec![]),
+        LegInput::Ended(end) => ending::wait(ending::end_of(&end, view.role(leg))),
+        LegInput::MediaTimedOut => ending::begin(End::new(EndReason::MediaTimeout), view),
+        LegInput::MediaGone => {
+            ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone"), view)
+        }
+        LegInput::MediaFailed(why) => ending::begin(End::new(EndReason::NotAcceptable).with_detail(why), view),
+        LegInput::Conversed(end) => conversed(end, view),
+        LegInput::Progress { .. } | LegInput::Answered | LegInput::Acked => (Phase::Talking, vec![]),
+    }
+}
+
+fn conversed(end: ConversationEnd, view: &View<'_>) -> Step {
+    let end = match end {
+        ConversationEnd::Done(why) => End::new(EndReason::AgentHungUp).with_detail(why),
+        ConversationEnd::Transfer(uri) => {
+            End::new(EndReason::TransferFailed).with_detail(format!("no way to reach {uri} is configured"))
+        }
+        ConversationEnd::Failed { what, upstream: true } => End::new(EndReason::ProviderFailed).with_detail(what),
+        ConversationEnd::Failed { what, upstream: false } => End::new(EndReason::AgentUnavailable).with_detail(what),
+        // The line closes when the call ends; whoever closed it says how.
+        ConversationEnd::LineClosed => return (Phase::Talking, vec![]),
+    };
+    ending::begin(end, view)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::call::end::EndClass;
-    use crate::call::{Command, SignallingEnd};
+    use crate::call::route::Target;
+    use crate::call::{Command, LegView, Role, SignallingEnd, Stage};
+
+    const UP: LegView = LegView { no: LegNo::FIRST, role: Role::Caller, stage: Stage::Here };
+
+    fn view(legs: &[LegView]) -> View<'_> {
+        View { target: &Target::Echo, max_duration: std::time::Duration::from_secs(60), legs }
+    }
+
+    fn leg(input: LegInput) -> Input {
+        Input::Leg(LegNo::FIRST, input)
+    }
 
     fn end_after(input: Input) -> (End, Vec<Action>) {
-        match step(input) {
+        let legs: &[LegView] = if matches!(&input, Input::Leg(_, LegInput::Ended(_))) { &[] } else { &[UP] };
+        match step(input, &view(legs)) {
             (Phase::Ending(end) | Phase::Over(end), actions) => (end, actions),
             other => unreachable!("the call went on: {other:?}"),
         }
@@ -51,35 +79,38 @@ mod tests {
 
     #[test]
     fn every_way_a_call_ends_has_its_class() {
-        let failed = |upstream| Input::ConversationEnded(ConversationEnd::Failed { what: "model".into(), upstream });
+        let failed = |upstream| leg(LegInput::Conversed(ConversationEnd::Failed { what: "model".into(), upstream }));
         for (input, class, reason) in [
-            (Input::SignallingEnded(SignallingEnd::Remote), EndClass::Ok, EndReason::CallerHungUp),
+            (leg(LegInput::Ended(SignallingEnd::Remote)), EndClass::Ok, EndReason::CallerHungUp),
             (
-                Input::SignallingEnded(SignallingEnd::TransportFailed("reset".into())),
+                leg(LegInput::Ended(SignallingEnd::TransportFailed("reset".into()))),
                 EndClass::CallerFault,
                 EndReason::PeerLost,
             ),
-            (Input::MediaTimedOut, EndClass::CallerFault, EndReason::MediaTimeout),
+            (leg(LegInput::MediaTimedOut), EndClass::CallerFault, EndReason::MediaTimeout),
             (Input::Fired(Timer::MaxDuration), EndClass::OurFault, EndReason::MaxDuration),
-            (Input::ConversationEnded(ConversationEnd::Done("goodbye".into())), EndClass::Ok, EndReason::AgentHungUp),
+            (leg(LegInput::Conversed(ConversationEnd::Done("goodbye".into()))), EndClass::Ok, EndReason::AgentHungUp),
             (failed(true), EndClass::UpstreamFault, EndReason::ProviderFailed),
             (failed(false), EndClass::OurFault, EndReason::AgentUnavailable),
             (Input::Commanded(Command::ShutDown), EndClass::OurFault, EndReason::ShuttingDown),
         ] {
             let (end, actions) = end_after(input.clone());
             assert_eq!((end.class, end.reason), (class, reason), "{input:?}");
-            assert!(actions.contains(&Action::CloseMedia), "{input:?}: the leg must be given back");
+            let says_bye = actions.contains(&Action::HangUp(LegNo::FIRST, None));
+            assert_eq!(says_bye, !matches!(input, Input::Leg(_, LegInput::Ended(_))), "{input:?}");
         }
     }
 
     #[test]
     fn a_key_sent_by_info_reaches_the_conversation() {
-        assert_eq!(step(Input::InfoDigit('5')), (Phase::Talking, vec![Action::DeliverDigit('5')]));
+        let pressed = leg(LegInput::Digit('5'));
+        let deliver = vec![Action::DeliverDigit(LegNo::FIRST, '5')];
+        assert_eq!(step(pressed, &view(&[UP])), (Phase::Talking, deliver));
     }
 
     #[test]
-    fn our_own_end_says_bye_and_the_callers_does_not() {
-        assert!(end_after(Input::MediaTimedOut).1.contains(&Action::HangUp));
-        assert!(!end_after(Input::SignallingEnded(SignallingEnd::Remote)).1.contains(&Action::HangUp));
+    fn a_leg_that_is_only_now_gone_ends_nothing() {
+        let late = Input::Leg(LegNo(7), LegInput::Ended(SignallingEnd::Local));
+        assert_eq!(step(late, &view(&[UP])), (Phase::Talking, vec![]));
     }
 }

@@ -1,28 +1,31 @@
 //! The phone behind `omnivox call`: one call at a time, driven by the same reducers as the server's.
 
-use std::future::pending;
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use sip::endpoint::{CallId, Event, OutgoingCall, Transport};
+use sip::endpoint::Transport;
 use sip::io::local_ip_towards;
+use tokio::sync::mpsc;
 
 use super::performer::{Act, Performed, Performer};
 use super::script::{Sound as Speech, Step};
-use crate::call::app::{Conversation, Outcome, resampled};
-use crate::call::driver::{next_note, next_outcome, signalling_end};
+use crate::agents::Agents;
+use crate::call::Command;
+use crate::call::app::{ActiveCall, App, resampled};
+use crate::call::dial::{DialBranch, DialGroup, DialPlan, NextHop};
+use crate::call::driver::{Driver, Outgoing};
 use crate::call::end::{End, EndReason};
-use crate::call::line::{CallLine, LineControl, LineNote, LineOrder};
-use crate::call::log::CallLog;
-use crate::call::record::{CallDirection, CallRecord};
-use crate::call::sound::{self, Accepted, Sound};
-use crate::call::{
-    Action, Command, ConversationEnd, Input, Phase, SignallingEnd, Timer, ending, note_refused, outbound, talking,
-};
+use crate::call::inbound::Refusal;
+use crate::call::record::{CallRecord, RecordSink};
+use crate::call::route::{Directory, RouteQuery, Target};
+use crate::call::sound;
 use crate::config::{Config, PortRange, SipListen, SipTransport};
+use crate::dispatch::Dispatcher;
+use crate::hub::Hub;
 
 /// A far side that is silent for this long after the last act has nothing more to say.
 const LINGER: Duration = Duration::from_millis(1_500);
@@ -50,17 +53,26 @@ pub struct DialRequest {
     pub answer_within: Duration,
 }
 
-/// A phone.
+/// A phone: a server with one call at a time, which is its own.
 #[derive(Debug)]
 pub struct Phone {
-    config: Arc<Config>,
-    sip: sip::io::SipHandle,
-    events: sip::io::EventReceiver,
-    media: media::Media,
+    hub: Arc<Hub>,
+    records: mpsc::Receiver<CallRecord>,
     uri: String,
     route: sip::io::Route,
-    transport: Transport,
     local: IpAddr,
+}
+
+/// The name of the one application that a phone has.
+const PERFORMANCE: &str = "softphone";
+
+/// Whoever calls the phone hears that it is engaged.
+struct Engaged;
+
+impl Directory for Engaged {
+    fn route(&self, _: &RouteQuery<'_>) -> Result<Target, Refusal> {
+        Err(Refusal::new(486, EndReason::Busy))
+    }
 }
 
 impl Default for DialRequest {
@@ -93,19 +105,17 @@ impl Phone {
         config.rtp.bind = local.ip();
         config.rtp.ports = PortRange { first: 30_000, last: 39_999 };
         config.rtp.workers = 1;
+        config.sip.allow = vec![crate::config::Network::Any];
         let media = media::Media::start(sound::media_config(&config))?;
-        let (sip, events) = sip::io::SipStack::bind(sound::stack_config(&config))?;
+        let dispatcher = Dispatcher::default();
+        let sip = dispatcher.bind(sound::stack_config(&config))?;
         let route = sip.resolve(uri).await?;
-        Ok(Self {
-            config: Arc::new(config),
-            sip,
-            events,
-            media,
-            uri: uri.to_owned(),
-            route,
-            transport,
-            local: local.ip(),
-        })
+        let (sink, records) = RecordSink::collecting();
+        let mut hub = Hub::new(Arc::new(config), sip, media, Agents::none(), HashMap::new(), sink, None);
+        hub.directory = Some(Arc::new(Engaged));
+        let hub = Arc::new(hub);
+        dispatcher.begin(&hub);
+        Ok(Self { hub, records, uri: uri.to_owned(), route, local: local.ip() })
     }
 
     /// Places the call and runs it to its end.
@@ -114,210 +124,68 @@ impl Phone {
     /// A file or a voice that cannot be used. How the call itself went is in its record.
     pub async fn dial(&mut self, request: DialRequest) -> anyhow::Result<CallRecord> {
         let acts = prepare(&request.steps, &request.voice).await?;
-        let mut log = CallLog::new(CallDirection::Outbound, String::new(), "softphone", SystemTime::now())
-            .with_parties(&request.from_user, &self.uri, &self.route.remote.to_string(), self.transport.uri_name());
-        log.set_recording(request.record.clone());
-        let mut sound = Sound::new(&self.config, self.local, self.route.remote.ip());
-        let offer = sound
-            .offer(&self.media, media::LegMode::Talk, request.record.clone())
-            .map_err(|why| anyhow::anyhow!(why))?;
-        let outgoing = OutgoingCall {
-            uri: self.uri.clone(),
-            from: format!("sip:{}@{}", request.from_user, host_of(self.local)),
-            to: None,
-            destination: self.route.destination.clone(),
-            local: self.route.local,
-            headers: Vec::new(),
-            credentials: request.credentials.clone(),
-            offer,
+        let stays = request.duration.is_some() || acts.is_empty();
+        let from = format!("sip:{}@{}", request.from_user, host_of(self.local));
+        let mut branch = DialBranch::new("softphone", self.uri.clone(), from);
+        branch.next_hop = NextHop::Flow { destination: self.route.destination.clone(), local: self.route.local };
+        branch.credentials.clone_from(&request.credentials);
+        let group = DialGroup { branches: vec![branch], ring_for: request.answer_within };
+        let outgoing = Outgoing {
+            plan: Arc::new(DialPlan { groups: vec![group], also_after: Vec::new() }),
+            target: Target::Program(
+                PERFORMANCE.to_owned(),
+                App::new(move |call| perform_on(call, acts.clone(), stays)),
+            ),
+            from: request.from_user.clone(),
+            to: self.uri.clone(),
+            recording: request.record.clone(),
+            max_duration: request.duration.unwrap_or(MAX_DURATION),
         };
-        let call = self.sip.invite(outgoing).await?;
-        let mut running = Running {
-            phone: self,
-            call,
-            request,
-            acts: Some(acts),
-            sound,
-            log,
-            phase: Phase::Ringing,
-            timers: Vec::new(),
-            control: None,
-            conversation: None,
+        let seat = self.hub.enter();
+        let id = seat.id().to_owned();
+        tokio::spawn(Driver::place(Arc::clone(&self.hub), seat, outgoing));
+        let mut record = loop {
+            tokio::select! {
+                record = self.records.recv() => break record.context("the call left no record")?,
+                _ = tokio::signal::ctrl_c() => { self.hub.command(&id, Command::HangUp); }
+            }
         };
-        let end = running.drive().await;
-        Ok(running.finish(end).await)
+        // The time asked for is nobody's fault.
+        if record.end.reason == EndReason::MaxDuration && request.duration.is_some() {
+            record.end = End::new(EndReason::Commanded).with_detail("the duration asked for is over");
+        }
+        Ok(record)
     }
 
     /// Releases sockets and threads.
     pub async fn close(self) {
-        self.sip.shutdown().await;
-        self.media.shutdown();
+        self.hub.sip.shutdown().await;
+        self.hub.media.shutdown();
     }
 }
 
-struct Running<'a> {
-    phone: &'a mut Phone,
-    call: CallId,
-    request: DialRequest,
-    acts: Option<Vec<PreparedAct>>,
-    sound: Sound,
-    log: CallLog,
-    phase: Phase,
-    timers: Vec<(tokio::time::Instant, Timer)>,
-    control: Option<LineControl>,
-    conversation: Option<Conversation>,
-}
-
-impl Running<'_> {
-    async fn drive(&mut self) -> End {
-        self.perform(outbound::begin(self.request.answer_within));
-        loop {
-            if let Phase::Over(end) = &self.phase {
-                return end.clone();
-            }
-            let timer = self.timers.iter().min_by_key(|(at, _)| *at).copied();
-            let input = tokio::select! {
-                event = self.phone.events.recv() => match event {
-                    Some(event) => self.signalling(event),
-                    None => Some(Input::SignallingEnded(SignallingEnd::TransportFailed("signalling stopped".into()))),
-                },
-                note = next_note(&mut self.control) => match note {
-                    Some(LineNote::TimedOut) => Some(Input::MediaTimedOut),
-                    Some(LineNote::EngineGone) => Some(Input::MediaGone),
-                    Some(LineNote::RecordingFailed(why)) => { self.log.failure(format!("recording: {why}")); eprintln!("the recording broke off: {why}"); None }
-                    Some(LineNote::UpdateFailed(_)) => None,
-                    None => { self.control = None; None }
-                },
-                outcome = next_outcome(&mut self.conversation) => {
-                    self.conversation = None;
-                    self.log.set_media(&outcome.stats);
-                    Some(Input::ConversationEnded(outcome.end))
-                }
-                () = until(timer) => {
-                    let fired = timer.map(|(_, timer)| timer);
-                    self.timers.retain(|(_, armed)| Some(*armed) != fired);
-                    fired.map(Input::Fired)
-                }
-                _ = tokio::signal::ctrl_c() => Some(Input::Commanded(Command::HangUp)),
-            };
-            if let Some(input) = input {
-                let step = match self.phase.clone() {
-                    Phase::Ringing | Phase::Answering => {
-                        outbound::step(input, self.request.duration.unwrap_or(MAX_DURATION))
-                    }
-                    Phase::Talking => talking::step(input),
-                    Phase::Ending(end) => ending::step(end, input),
-                    over @ Phase::Over(_) => (over, vec![]),
-                };
-                self.perform(step);
-            }
-        }
-    }
-
-    fn perform(&mut self, (phase, actions): crate::call::Step) {
-        self.phase = phase;
-        for action in actions {
-            match action {
-                Action::Arm(timer, after) => self.timers.push((tokio::time::Instant::now() + after, timer)),
-                Action::HangUp => note_refused(self.phone.sip.bye(self.call, None)),
-                Action::CloseMedia => {
-                    if let Some(control) = &self.control {
-                        control.order(LineOrder::Close);
-                    }
-                }
-                Action::Reject { code } => note_refused(self.phone.sip.reject(self.call, code, "", Vec::new())),
-                Action::Ring | Action::Answer | Action::StartConversation | Action::DeliverDigit(_) => {}
-            }
-        }
-    }
-
-    fn signalling(&mut self, event: Event) -> Option<Input> {
-        if event.call() != Some(self.call) {
-            if let Event::Incoming { call, .. } = event {
-                note_refused(self.phone.sip.reject(call, 486, "", Vec::new()));
-            }
-            return None;
-        }
-        match event {
-            Event::Progress { .. } => Some(Input::Progress),
-            Event::Answered { answer, .. } => match self.sound.accept(&self.phone.media, answer) {
-                Ok(Accepted::Opened(port)) => {
-                    self.log.answered(SystemTime::now());
-                    self.log.set_codec(self.sound.codec_name());
-                    self.begin_performance(port);
-                    Some(Input::Answered)
-                }
-                Ok(Accepted::Changed(_)) => None,
-                Err(why) => Some(Input::MediaFailed(why)),
-            },
-            Event::Reoffer { offer, .. } => {
-                match self.sound.reoffer(offer) {
-                    Ok((sdp, change)) => {
-                        if let (Some(config), Some(control)) = (change, &self.control) {
-                            control.order(LineOrder::Update(Box::new(config)));
-                        }
-                        note_refused(self.phone.sip.answer_reoffer(self.call, sdp));
-                    }
-                    Err(_) => note_refused(self.phone.sip.reject_reoffer(self.call, 488)),
-                }
-                None
-            }
-            Event::Ended { cause, .. } => Some(Input::SignallingEnded(signalling_end(cause))),
-            _ => None,
-        }
-    }
-
-    fn begin_performance(&mut self, port: media::LegPort) {
-        let (line, control) = CallLine::new(port);
-        let press = control.presser();
-        self.control = Some(control);
-        let acts = self.acts.take().unwrap_or_default();
-        let stays = self.request.duration.is_some() || acts.is_empty();
-        self.conversation = Some(Box::pin(perform_on(line, acts, press, stays)));
-    }
-
-    async fn finish(mut self, end: End) -> CallRecord {
-        if let Some(control) = &self.control {
-            control.order(LineOrder::Close);
-        }
-        if let Some(conversation) = self.conversation.take()
-            && let Ok(outcome) = tokio::time::timeout(Duration::from_secs(3), conversation).await
-        {
-            self.log.set_media(&outcome.stats);
-        }
-        // The reducers speak of calls that come in; and the time asked for is nobody's fault.
-        let end = match end.reason {
-            EndReason::MaxDuration if self.request.duration.is_some() => {
-                End::new(EndReason::Commanded).with_detail("the duration asked for is over")
-            }
-            EndReason::CallerHungUp => End::new(EndReason::FarSideHungUp),
-            _ => end,
-        };
-        self.log.close(end, SystemTime::now())
-    }
-}
-
-async fn perform_on(mut line: CallLine, acts: Vec<PreparedAct>, press: impl Fn(char) + Send, stays: bool) -> Outcome {
-    use agent::line::Line;
-    let rate = line.rate();
+async fn perform_on(mut call: ActiveCall, acts: Vec<PreparedAct>, stays: bool) -> ActiveCall {
+    let rate = call.rate();
     let mut acts: Vec<Act> = acts.into_iter().map(|act| act.at_rate(rate)).collect();
     if !stays {
         acts.push(Act::Wait(LINGER));
     }
     let mut performer = Performer::new(acts, Instant::now());
-    let end = match performer.run(&mut line, press).await {
-        Performed::Closed => ConversationEnd::LineClosed,
-        Performed::HungUp => ConversationEnd::Done("the script hung up".into()),
+    let line = call.line();
+    let press = line.presser();
+    match performer.run(line, press).await {
+        Performed::Closed => call.closed(),
+        Performed::HungUp => call.hang_up_because("the script hung up"),
         Performed::All if stays => {
             line.idle().await;
-            ConversationEnd::LineClosed
+            call.closed();
         }
         Performed::All => {
-            performer.settle(&mut line).await;
-            ConversationEnd::Done("all is played and said".into())
+            performer.settle(line).await;
+            call.hang_up_because("all is played and said");
         }
-    };
-    Outcome { end, stats: line.close(), providers: None }
+    }
+    call
 }
 
 /// A step whose sound is loaded, at its own rate.
@@ -392,13 +260,6 @@ fn host_of(addr: IpAddr) -> String {
     match addr {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
-    }
-}
-
-async fn until(timer: Option<(tokio::time::Instant, Timer)>) {
-    match timer {
-        Some((at, _)) => tokio::time::sleep_until(at).await,
-        None => pending().await,
     }
 }
 

@@ -236,6 +236,18 @@ impl SipHandle {
         })
     }
 
+    /// Places a call without waiting. `placed` is told on the SIP thread, before any event of the call.
+    ///
+    /// # Errors
+    /// [`HandleError`]; `placed` is then not told.
+    pub fn place(
+        &self,
+        call: OutgoingCall,
+        placed: impl FnOnce(Result<CallId, CommandError>) + Send + 'static,
+    ) -> Result<(), HandleError> {
+        self.give(Command::Run(Box::new(move |endpoint, now| placed(endpoint.invite(now, call)))))
+    }
+
     /// What the stack holds and has done.
     ///
     /// # Errors

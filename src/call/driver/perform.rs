@@ -1,0 +1,113 @@
+//! What reducers want done, done.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use super::Driver;
+use crate::call::app;
+use crate::call::line::LineOrder;
+use crate::call::sound;
+use crate::call::{Action, LegNo, Phase, Stage, Timer, note_refused};
+
+impl Driver {
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Ring(no, code) => self.ring(no, code),
+            Action::Answer(no) => self.answer_leg(no),
+            Action::Reject(no, code) => self.refuse(no, code),
+            Action::Dial { leg, plan, group, branch } => self.dial(leg, plan, group, branch),
+            Action::Report(no, result) => {
+                if let Some(leg) = self.leg(no) {
+                    leg.report(result);
+                }
+            }
+            Action::StartConversation(no) => self.start_conversation(no),
+            Action::Arm(timer, after) => {
+                self.disarm(timer);
+                self.timers.push((Instant::now() + after, timer));
+            }
+            Action::Disarm(timer) => self.disarm(timer),
+            Action::DeliverDigit(no, digit) => {
+                self.order(no, LineOrder::Digit(digit));
+            }
+            Action::HangUp(no, reason) => self.hang_up(no, reason),
+            Action::CloseMedia(no) => {
+                if let Some(leg) = self.leg(no) {
+                    leg.close_media();
+                }
+            }
+        }
+    }
+
+    pub(super) fn order(&mut self, no: LegNo, order: LineOrder) -> bool {
+        self.leg(no).is_some_and(|leg| leg.order(order))
+    }
+
+    fn disarm(&mut self, timer: Timer) {
+        self.timers.retain(|(_, armed)| *armed != timer);
+    }
+
+    fn ring(&mut self, no: LegNo, code: u16) {
+        if let Some(sip) = self.leg(no).and_then(|leg| leg.sip) {
+            note_refused(self.hub.sip.ring(sip, code, None));
+        }
+    }
+
+    /// Reserves a port, settles the sound, opens the leg and answers.
+    fn answer_leg(&mut self, no: LegNo) {
+        let mode = sound::mode_of(&self.target);
+        let recording = if no == LegNo::FIRST { self.recording.clone() } else { None };
+        let media = self.hub.media.clone();
+        let Some((sip, sound)) = self.leg(no).and_then(|leg| Some((leg.sip?, leg.sound.as_mut()?))) else { return };
+        match sound.answer(&media, mode, recording.clone()) {
+            Ok((sdp, port)) => {
+                let codec = sound.codec_name().to_owned();
+                self.log.answered(no, SystemTime::now());
+                self.log.set_codec(no, &codec);
+                self.log.set_recording(recording);
+                if let Some(port) = port {
+                    self.adopt(no, port);
+                }
+                note_refused(self.hub.sip.answer(sip, sdp));
+            }
+            Err(refusal) => {
+                self.refuse(no, refusal.code);
+                self.phase = Phase::Over(refusal.end);
+            }
+        }
+    }
+
+    pub(super) fn adopt(&mut self, no: LegNo, port: media::LegPort) {
+        let is_held_by_nobody = !self.target.converses();
+        let Some(leg) = self.leg(no) else { return };
+        leg.adopt(port);
+        if is_held_by_nobody {
+            leg.occupy(Box::new(app::idle));
+        }
+    }
+
+    fn start_conversation(&mut self, no: LegNo) {
+        let (occupation, observations) = self.hub.converse(&self.target);
+        if let Some(leg) = self.leg(no) {
+            leg.occupy(occupation);
+            self.observations = observations;
+        }
+    }
+
+    fn hang_up(&mut self, no: LegNo, reason: Option<&'static str>) {
+        let Some(leg) = self.leg(no) else { return };
+        if leg.stage != Stage::Here {
+            return;
+        }
+        leg.close_media();
+        leg.reason = reason;
+        leg.stage = match (leg.sip, leg.is_placing) {
+            (None, false) => Stage::Over,
+            _ => Stage::Going,
+        };
+        if let Some(sip) = leg.sip {
+            note_refused(self.hub.sip.bye(sip, reason.map(str::to_owned)));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What signalling brings, as inputs.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use sip::endpoint::{CallId, EndCause, Event};
+
+use super::Driver;
+use crate::call::line::LineOrder;
+use crate::call::sound::{self, Accepted};
+use crate::call::switchboard::Mail;
+use crate::call::{Input, LegInput, LegNo, SignallingEnd, Stage, note_refused};
+
+impl Driver {
+    pub(super) fn mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Event(event) => {
+                let Some(call) = event.call() else { return };
+                if let Some(no) = self.legs.iter().find(|leg| leg.sip == Some(call)).map(|leg| leg.no) {
+                    self.event(no, call, event);
+                }
+            }
+            Mail::Routed(no, route) => self.routed(no, route),
+            Mail::Placed(no, placed) => self.placed(no, placed),
+        }
+    }
+
+    fn event(&mut self, no: LegNo, call: CallId, event: Event) {
+        let input = match event {
+            Event::Acked { answer, .. } => self.acked(no, answer),
+            Event::Info { content_type, body, .. } => sound::info_digit(&content_type, &body).map(LegInput::Digit),
+            Event::Reoffer { offer, .. } => {
+                self.reoffered(no, call, offer);
+                None
+            }
+            Event::Progress { code, answer, .. } => Some(LegInput::Progress { code, early_media: answer.is_some() }),
+            Event::Answered { answer, .. } => Some(self.answered(no, answer)),
+            Event::Rejected { code, reason, .. } => {
+                if let Some(leg) = self.leg(no) {
+                    leg.refusal = Some(SignallingEnd::Rejected { code, reason });
+                }
+                None
+            }
+            Event::Ended { cause, .. } => {
+                let refusal = self.leg(no).and_then(|leg| leg.refusal.take());
+                self.ended(no, refusal.unwrap_or_else(|| signalling_end(cause)));
+                None
+            }
+            // `Ended` follows and says all of it.
+            _ => None,
+        };
+        if let Some(input) = input.filter(|_| self.is_here(no)) {
+            self.queue.push(Input::Leg(no, input));
+        }
+    }
+
+    fn is_here(&mut self, no: LegNo) -> bool {
+        self.leg(no).is_some_and(|leg| leg.stage == Stage::Here)
+    }
+
+    pub(super) fn ended(&mut self, no: LegNo, end: SignallingEnd) {
+        if let Some(leg) = self.leg(no) {
+            leg.stage = Stage::Over;
+            leg.sip = None;
+            self.queue.push(Input::Leg(no, LegInput::Ended(end)));
+        }
+    }
+
+    /// The ACK; with a late offer it carries the peer's answer, and only now can the leg be opened or changed.
+    fn acked(&mut self, no: LegNo, answer: Option<Bytes>) -> Option<LegInput> {
+        let waits = self.leg(no)?.sound.as_ref()?.is_waiting_for_answer();
+        if waits && let Err(why) = self.accept(no, answer) {
+            return Some(LegInput::MediaFailed(why));
+        }
+        Some(LegInput::Acked)
+    }
+
+    fn answered(&mut self, no: LegNo, answer: Option<Bytes>) -> LegInput {
+        match self.accept(no, answer) {
+            Ok(()) => {
+                self.log.answered(no, SystemTime::now());
+                LegInput::Answered
+            }
+            Err(why) => LegInput::MediaFailed(why),
+        }
+    }
+
+    /// Takes the peer's answer to an offer of ours: the leg is opened, or changed where it is open.
+    fn accept(&mut self, no: LegNo, answer: Option<Bytes>) -> Result<(), String> {
+        let media = self.hub.media.clone();
+        let Some(sound) = self.leg(no).and_then(|leg| leg.sound.as_mut()) else { return Ok(()) };
+        let accepted = sound.accept(&media, answer)?;
+        let codec = sound.codec_name().to_owned();
+        self.log.set_codec(no, &codec);
+        match accepted {
+            Accepted::Opened(port) => self.adopt(no, port),
+            Accepted::Changed(config) => {
+                self.order(no, LineOrder::Update(Box::new(config)));
+            }
+        }
+        Ok(())
+    }
+
+    fn reoffered(&mut self, no: LegNo, call: CallId, offer: Option<Bytes>) {
+        let Some(sound) = self.leg(no).and_then(|leg| leg.sound.as_mut()) else { return };
+        match sound.reoffer(offer) {
+            Ok((sdp, change)) => {
+                let codec = sound.codec_name().to_owned();
+                if let Some(config) = change {
+                    self.order(no, LineOrder::Update(Box::new(config)));
+                    self.log.set_codec(no, &codec);
+                }
+                note_refused(self.hub.sip.answer_reoffer(call, sdp));
+            }
+            Err(why) => {
+                tracing::info!(call = %self.log.id(), "call {}: a change of the session was refused: {why}", self.log.id());
+                note_refused(self.hub.sip.reject_reoffer(call, 488));
+            }
+        }
+    }
+}
+
+/// What an end of signalling means for a leg.
+#[must_use]
+pub fn signalling_end(cause: EndCause) -> SignallingEnd {
+    match cause {
+        EndCause::LocalBye | EndCause::Refused(_) => SignallingEnd::Local,
+        EndCause::RemoteBye => SignallingEnd::Remote,
+        EndCause::Cancelled => SignallingEnd::Cancelled,
+        EndCause::Rejected(code) => SignallingEnd::Rejected { code, reason: String::new() },
+        EndCause::Timeout | EndCause::Gone => SignallingEnd::TimedOut,
+        EndCause::NoAck => SignallingEnd::NoAck,
+        other => SignallingEnd::TransportFailed(other.to_string()),
+    }
+}

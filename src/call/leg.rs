@@ -1,0 +1,193 @@
+//! One leg of a call, with what it needs of signalling and sound. It decides nothing.
+//!
+//! A leg's line is held by one occupant at a time: an agent, an application, or nobody in particular ([`app::idle`]). Who
+//! is to have it next gets it as soon as the present one has let go.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use media::{LegPort, LegStats};
+use sip::endpoint::CallId;
+
+use super::app::{Conversation, Outcome};
+use super::dial::{BranchResult, DialBranch, DialPlan};
+use super::line::{CallLine, LineControl, LineNote, LineOrder};
+use super::sound::Sound;
+use super::{LegNo, LegView, Role, SignallingEnd, Stage};
+
+/// Takes a line and holds it until it is closed or released.
+pub type Occupation = Box<dyn FnOnce(CallLine) -> Conversation + Send>;
+
+/// One leg of a call.
+pub struct Leg {
+    /// Its number.
+    pub no: LegNo,
+    /// Who called whom.
+    pub role: Role,
+    /// Its dialog; `None` until it is placed.
+    pub sip: Option<CallId>,
+    /// Its INVITE is on its way to signalling.
+    pub is_placing: bool,
+    /// How far it has come towards its end.
+    pub stage: Stage,
+    /// Why it was told to end, for a leg that is placed only after that.
+    pub reason: Option<&'static str>,
+    /// Its sound; `None` until the way to it is known.
+    pub sound: Option<Sound>,
+    /// Where it is recorded.
+    pub recording: Option<PathBuf>,
+    /// Why it was refused: what `Ended` does not say.
+    pub refusal: Option<SignallingEnd>,
+    /// Whom it called by which branch.
+    branch: Option<(Arc<DialPlan>, usize, usize)>,
+    control: Option<LineControl>,
+    line: Option<CallLine>,
+    conversation: Option<Conversation>,
+    next: Option<Occupation>,
+}
+
+/// What a leg's line brings.
+#[derive(Debug)]
+pub enum Happening {
+    /// The line tells something.
+    Note(LineNote),
+    /// Whoever held the line gave it back, of their own accord.
+    Conversed(Box<Outcome>),
+}
+
+impl Leg {
+    /// The leg of a caller.
+    #[must_use]
+    pub fn caller(no: LegNo, sip: CallId, sound: Sound) -> Self {
+        Self { sip: Some(sip), sound: Some(sound), ..Self::new(no, Role::Caller) }
+    }
+
+    /// A leg that is to be placed by this branch.
+    #[must_use]
+    pub fn callee(no: LegNo, plan: Arc<DialPlan>, group: usize, branch: usize) -> Self {
+        Self { branch: Some((plan, group, branch)), ..Self::new(no, Role::Callee) }
+    }
+
+    fn new(no: LegNo, role: Role) -> Self {
+        Self {
+            no,
+            role,
+            sip: None,
+            is_placing: false,
+            stage: Stage::Here,
+            reason: None,
+            sound: None,
+            recording: None,
+            refusal: None,
+            branch: None,
+            control: None,
+            line: None,
+            conversation: None,
+            next: None,
+        }
+    }
+
+    /// What reducers know of it.
+    #[must_use]
+    pub fn view(&self) -> LegView {
+        LegView { no: self.no, role: self.role, stage: self.stage }
+    }
+
+    /// The branch it was placed by.
+    #[must_use]
+    pub fn branch(&self) -> Option<&DialBranch> {
+        let (plan, group, branch) = self.branch.as_ref()?;
+        plan.groups.get(*group)?.branches.get(*branch)
+    }
+
+    /// Tells whoever made the plan what became of the branch.
+    pub fn report(&self, result: BranchResult) {
+        if let Some(branch) = self.branch() {
+            branch.report(result);
+        }
+    }
+
+    /// Takes over an open leg of the media engine.
+    pub fn adopt(&mut self, port: LegPort) {
+        let (line, control) = CallLine::new(port);
+        self.control = Some(control);
+        match self.next.take() {
+            Some(occupation) => self.conversation = Some(occupation(line)),
+            None => self.line = Some(line),
+        }
+    }
+
+    /// Gives the line to somebody else: at once where nobody holds it, otherwise as soon as it is let go.
+    pub fn occupy(&mut self, occupation: Occupation) {
+        if let Some(line) = self.line.take() {
+            self.conversation = Some(occupation(line));
+            return;
+        }
+        if self.conversation.is_some() && self.next.is_none() {
+            self.order(LineOrder::Release);
+        }
+        self.next = Some(occupation);
+    }
+
+    /// Orders something of the line; false where there is none, or its queue is full.
+    pub fn order(&self, order: LineOrder) -> bool {
+        self.control.as_ref().is_some_and(|control| control.order(order))
+    }
+
+    /// Closes the leg's media.
+    pub fn close_media(&mut self) {
+        self.next = None;
+        match &mut self.line {
+            Some(line) => {
+                line.close();
+            }
+            None => {
+                self.order(LineOrder::Close);
+            }
+        }
+    }
+
+    /// The conversation that still holds the line, to be waited for.
+    pub fn take_conversation(&mut self) -> Option<Conversation> {
+        self.conversation.take()
+    }
+
+    /// Takes the line back from whoever held it.
+    pub fn take_back(&mut self, line: CallLine) {
+        self.conversation = None;
+        self.line = Some(line);
+    }
+
+    /// The media figures; `None` while somebody holds the line, or where there never was one.
+    #[must_use]
+    pub fn stats(&self) -> Option<LegStats> {
+        self.line.as_ref().map(CallLine::stats)
+    }
+
+    /// The next thing that the leg's line brings.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
+        if let Some(conversation) = &mut self.conversation
+            && let Poll::Ready(outcome) = conversation.as_mut().poll(cx)
+        {
+            self.conversation = None;
+            match self.next.take() {
+                Some(occupation) => {
+                    self.conversation = Some(occupation(outcome.line));
+                    // It wants to be polled before anything is waited for.
+                    cx.waker().wake_by_ref();
+                }
+                None => return Poll::Ready(Happening::Conversed(Box::new(outcome))),
+            }
+        }
+        let Some(control) = &mut self.control else { return Poll::Pending };
+        match control.poll_note(cx) {
+            Poll::Ready(Some(note)) => Poll::Ready(Happening::Note(note)),
+            Poll::Ready(None) => {
+                self.control = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Which call an event or a command is for. Signalling delivers by a leg's [`CallId`]; people and programs name a call by
+//! its own id. A leg may move from one call to another: from then on its events go there.
+//!
+//! The lock is held for a look-up and a push into a queue, never across a wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sip::endpoint::{CallId, Event};
+use tokio::sync::mpsc;
+
+use super::{Command, LegNo};
+
+/// Signalling that may wait for a call; a call that cannot keep up with its own signalling is ended.
+pub const CALL_QUEUE: usize = 64;
+/// Commands that may wait for a call; one more is refused.
+pub const COMMAND_QUEUE: usize = 8;
+
+/// What a call's signalling brings.
+#[derive(Debug)]
+pub enum Mail {
+    /// Something happened to one of its legs.
+    Event(Event),
+    /// The way to somebody who is to be called is known, or there is none.
+    Routed(LegNo, Result<sip::io::Route, String>),
+    /// An INVITE was sent, or could not be.
+    Placed(LegNo, Result<CallId, String>),
+}
+
+/// Where a call's mail goes.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// The call's id.
+    pub call: Arc<str>,
+    /// Its queue.
+    pub mail: mpsc::Sender<Mail>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// A call has it.
+    Taken,
+    /// No call holds this leg.
+    Unknown,
+    /// The call cannot keep up.
+    Full,
+}
+
+/// A call's own ends of its queues.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Where others send to.
+    pub address: Address,
+    /// Signalling.
+    pub mail: mpsc::Receiver<Mail>,
+    /// Commands.
+    pub commands: mpsc::Receiver<Command>,
+}
+
+/// All calls and their legs.
+#[derive(Debug, Default)]
+pub struct Switchboard {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    legs: HashMap<CallId, Address>,
+    calls: HashMap<Arc<str>, mpsc::Sender<Command>>,
+}
+
+impl Switchboard {
+    /// Opens a call's queues.
+    pub fn open(&self, call: &str) -> Inbox {
+        let call: Arc<str> = call.into();
+        let (mail, mail_out) = mpsc::channel(CALL_QUEUE);
+        let (commands, commands_out) = mpsc::channel(COMMAND_QUEUE);
+        self.lock().calls.insert(Arc::clone(&call), commands);
+        Inbox { address: Address { call, mail }, mail: mail_out, commands: commands_out }
+    }
+
+    /// Closes a call: its id means nothing from here on.
+    pub fn close(&self, call: &str) {
+        self.lock().calls.remove(call);
+    }
+
+    /// A leg belongs to this call from here on.
+    pub fn connect(&self, leg: CallId, to: &Address) {
+        self.lock().legs.insert(leg, to.clone());
+    }
+
+    /// A leg is over, or nobody's.
+    pub fn disconnect(&self, leg: CallId) {
+        self.lock().legs.remove(&leg);
+    }
+
+    /// Hands an event to the call that holds its leg.
+    pub fn deliver(&self, leg: CallId, event: Event) -> Delivery {
+        let is_over = matches!(event, Event::Ended { .. });
+        let mut inner = self.lock();
+        let Some(address) = inner.legs.get(&leg) else { return Delivery::Unknown };
+        let sent = address.mail.try_send(Mail::Event(event));
+        let delivery = match sent {
+            Err(mpsc::error::TrySendError::Full(_)) => Delivery::Full,
+            _ => Delivery::Taken,
+        };
+        if is_over || delivery == Delivery::Full {
+            inner.legs.remove(&leg);
+        }
+        delivery
+    }
+
+    /// The id of the call that holds this leg.
+    #[must_use]
+    pub fn call_of(&self, leg: CallId) -> Option<Arc<str>> {
+        self.lock().legs.get(&leg).map(|address| Arc::clone(&address.call))
+    }
+
+    /// The ids of all calls.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Arc<str>> {
+        self.lock().calls.keys().cloned().collect()
+    }
+
+    /// Tells a call something; false where there is no such call, or [`COMMAND_QUEUE`] commands wait for it.
+    pub fn command(&self, call: &str, command: Command) -> bool {
+        self.lock().calls.get(call).is_some_and(|commands| commands.try_send(command).is_ok())
+    }
+
+    /// Tells every call something.
+    pub fn command_all(&self, command: &Command) {
+        for commands in self.lock().calls.values() {
+            // A call whose queue is full of commands is ending already.
+            let _ = commands.try_send(*command);
+        }
+    }
+
+    /// Legs that calls hold.
+    #[must_use]
+    pub fn legs(&self) -> usize {
+        self.lock().legs.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use sip::endpoint::EndCause;
+
+    use super::*;
+
+    const LEG: CallId = CallId(7);
+
+    #[test]
+    fn a_leg_that_moved_is_heard_by_the_call_it_moved_to() {
+        let board = Switchboard::default();
+        let (mut first, mut second) = (board.open("a"), board.open("b"));
+        assert_eq!(board.deliver(LEG, Event::Cancelled { call: LEG }), Delivery::Unknown);
+        board.connect(LEG, &first.address);
+        assert_eq!(board.deliver(LEG, Event::Cancelled { call: LEG }), Delivery::Taken);
+        board.connect(LEG, &second.address);
+        assert_eq!(board.call_of(LEG).as_deref(), Some("b"));
+        let end = Event::Ended { call: LEG, cause: EndCause::RemoteBye, reason_header: None };
+        assert_eq!(board.deliver(LEG, end), Delivery::Taken);
+        assert!(matches!(first.mail.try_recv(), Ok(Mail::Event(Event::Cancelled { .. }))));
+        assert!(first.mail.try_recv().is_err());
+        assert!(matches!(second.mail.try_recv(), Ok(Mail::Event(Event::Ended { .. }))));
+        assert_eq!(board.legs(), 0, "a leg that is over is forgotten");
+    }
+
+    #[test]
+    fn a_call_that_does_not_read_its_mail_or_commands_is_bounded() {
+        let board = Switchboard::default();
+        let inbox = board.open("a");
+        board.connect(LEG, &inbox.address);
+        for _ in 0..CALL_QUEUE {
+            assert_eq!(board.deliver(LEG, Event::Cancelled { call: LEG }), Delivery::Taken);
+        }
+        assert_eq!(board.deliver(LEG, Event::Cancelled { call: LEG }), Delivery::Full);
+        assert_eq!(board.deliver(LEG, Event::Cancelled { call: LEG }), Delivery::Unknown, "it is disconnected");
+        for _ in 0..COMMAND_QUEUE {
+            assert!(board.command("a", Command::HangUp));
+        }
+        assert!(!board.command("a", Command::HangUp));
+        assert!(!board.command("b", Command::HangUp), "there is no such call");
+        board.close("a");
+        assert!(board.calls().is_empty());
+    }
+}
