@@ -74,6 +74,7 @@ fn begin(
             from_uri: &incoming.from_uri,
             source: incoming.source,
             trunk: None,
+            device: None,
             request: Some(&incoming.request),
             at: SystemTime::now(),
         },

@@ -58,11 +58,17 @@ pub struct DialBranch {
     pub credentials: Option<Credentials>,
     /// The codecs to offer, best first; `None` takes the configuration's.
     pub codecs: Option<Vec<String>>,
-    /// Held for as long as the leg lives: a trunk's place within its limits.
-    pub lease: Option<Arc<dyn Any + Send + Sync>>,
+    /// Asked right before the branch is called.
+    pub admit: Option<Arc<Admit>>,
     /// Told once what became of the branch, so that a trunk's health is known.
     pub on_result: Option<Arc<dyn Fn(BranchResult) + Send + Sync>>,
 }
+
+/// Whether a branch may be called now: a refusal counts as the branch's, with that status. What it gives is held for as
+/// long as the leg lives: a trunk's place within its limits.
+pub type Admit = dyn Fn() -> Result<Option<Lease>, u16> + Send + Sync;
+/// Held for as long as a leg lives.
+pub type Lease = Arc<dyn Any + Send + Sync>;
 
 /// Where an INVITE goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +110,8 @@ pub struct Party {
     pub source: Option<Source>,
     /// The trunk that party came by.
     pub trunk: Option<String>,
+    /// The device that party authenticated as.
+    pub device: Option<String>,
 }
 
 /// Knows how to reach somebody, and who may.
@@ -142,7 +150,7 @@ impl DialBranch {
             headers: Vec::new(),
             credentials: None,
             codecs: None,
-            lease: None,
+            admit: None,
             on_result: None,
         }
     }

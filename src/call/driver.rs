@@ -245,6 +245,7 @@ impl Driver {
     fn retire(&mut self) {
         for leg in self.legs.iter_mut().filter(|leg| leg.stage == Stage::Over) {
             leg.close_media();
+            leg.lease = None;
         }
     }
 

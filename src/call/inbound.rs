@@ -38,9 +38,10 @@ impl Refusal {
 /// # Errors
 /// The refusal to send.
 pub fn admit(config: &Config, facts: Facts<'_>, directory: &impl Directory) -> Result<Target, Refusal> {
-    // A trunk is known by more than its network.
+    // Trunks and devices are known by more than their network.
     let peer = facts.query.source.remote.ip();
-    if facts.query.trunk.is_none() && !route::is_allowed(&config.sip.allow, peer) {
+    let is_known = facts.query.trunk.is_some() || facts.query.device.is_some();
+    if !is_known && !route::is_allowed(&config.sip.allow, peer) {
         return Err(Refusal::new(403, EndReason::NotAllowed));
     }
     if facts.stopping {
@@ -152,6 +153,7 @@ mod tests {
             from_uri: "",
             source,
             trunk: None,
+            device: None,
             request: None,
             at: SystemTime::UNIX_EPOCH,
         };

@@ -11,7 +11,7 @@ use media::{LegPort, LegStats};
 use sip::endpoint::CallId;
 
 use super::app::{Conversation, Outcome};
-use super::dial::{BranchResult, DialBranch, DialPlan};
+use super::dial::{BranchResult, DialBranch, DialPlan, Lease};
 use super::line::{CallLine, LineControl, LineNote, LineOrder};
 use super::sound::Sound;
 use super::{LegNo, LegView, Role, SignallingEnd, Stage};
@@ -37,6 +37,8 @@ pub struct Leg {
     pub sound: Option<Sound>,
     /// Where it is recorded.
     pub recording: Option<PathBuf>,
+    /// Held for as long as the leg lives.
+    pub lease: Option<Lease>,
     /// Why it was refused: what `Ended` does not say.
     pub refusal: Option<SignallingEnd>,
     /// Whom it called by which branch.
@@ -79,6 +81,7 @@ impl Leg {
             reason: None,
             sound: None,
             recording: None,
+            lease: None,
             refusal: None,
             branch: None,
             control: None,

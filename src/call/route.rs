@@ -64,6 +64,8 @@ pub struct RouteQuery<'a> {
     pub source: Source,
     /// The trunk it came by.
     pub trunk: Option<&'a str>,
+    /// The device that the caller authenticated as.
+    pub device: Option<&'a str>,
     /// The INVITE, for routing by its headers.
     pub request: Option<&'a sip::Message>,
     /// When it came.

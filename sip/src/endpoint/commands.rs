@@ -33,7 +33,7 @@ pub struct OutgoingCall {
     pub destination: Destination,
     /// Our address as that peer can reach it.
     pub local: SocketAddr,
-    /// Further headers of the INVITE. Those that the endpoint writes itself are left out.
+    /// Further headers of the INVITE. Those that the endpoint writes itself are left out; Max-Forwards takes the place of 70.
     pub headers: Vec<(String, String)>,
     /// For 401 and 407.
     pub credentials: Option<Credentials>,
@@ -244,7 +244,7 @@ impl Endpoint {
         let via = self.via(outgoing.destination.transport, outgoing.local, &branch);
         let mut builder = Builder::request(&Method::Invite, dialog.remote_target.as_str())
             .header(Name::Via, via)
-            .header(Name::MaxForwards, 70)
+            .header(Name::MaxForwards, max_forwards(&outgoing.headers))
             .header(Name::From, &dialog.local)
             .header(Name::To, &dialog.remote)
             .header(Name::CallId, &dialog.call_id)
@@ -316,6 +316,12 @@ fn is_ours(name: Name) -> bool {
             | Name::UserAgent
             | Name::RecordRoute
     )
+}
+
+/// A call that is passed on has fewer hops left than a new one: 70, or what the user's own header says.
+fn max_forwards(headers: &[(String, String)]) -> u8 {
+    let given = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("Max-Forwards"));
+    given.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(70)
 }
 
 pub(super) fn checked_code(code: u16, from: u16, to: u16) -> Result<u16, CommandError> {

@@ -26,6 +26,11 @@ impl Driver {
             self.ended(no, SignallingEnd::NotPlaced("the server is stopping".into()));
             return;
         }
+        if let Err(code) = self.lease(no) {
+            let reason = "at a limit of ours".to_owned();
+            self.ended(no, SignallingEnd::Rejected { code, reason });
+            return;
+        }
         match next_hop {
             Some(NextHop::Flow { destination, local }) => {
                 let remote = match destination.target {
@@ -44,6 +49,14 @@ impl Driver {
             }
             None => self.ended(no, SignallingEnd::NotPlaced("the plan has no such branch".into())),
         }
+    }
+
+    /// Asks for leave to call.
+    fn lease(&mut self, no: LegNo) -> Result<(), u16> {
+        let Some(leg) = self.leg(no) else { return Ok(()) };
+        let Some(admit) = leg.branch().and_then(|branch| branch.admit.clone()) else { return Ok(()) };
+        leg.lease = admit()?;
+        Ok(())
     }
 
     /// The way is known: makes the offer and sends the INVITE.
