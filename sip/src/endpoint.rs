@@ -18,12 +18,17 @@ mod commands;
 mod config;
 mod event;
 mod inbound;
+mod notifier;
 mod outbound;
 mod own;
+mod refer;
 mod reoffer;
+mod replaces;
 mod request;
 mod responses;
 mod secret;
+mod subscriber;
+mod subscription;
 mod transactions;
 mod validate;
 mod write;
@@ -35,31 +40,41 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::message::Message;
+use crate::method::Method;
 use crate::parse::ParseError;
 use crate::timer::TimerWheel;
 
 pub use self::commands::{CommandError, OutgoingCall};
 pub use self::config::{EndpointConfig, EndpointLimits};
 pub use self::event::{
-    CallId, Destination, EndCause, Event, FlowId, Output, RequestId, SendId, Source, Target, Transport,
+    CallId, Destination, EndCause, Event, FlowId, Output, ReplacesTarget, RequestId, SendId, Source, SubscriptionEnd,
+    SubscriptionId, Target, Transport,
 };
+pub use self::replaces::DialogIdentity;
 pub use self::request::OutgoingRequest;
+pub use self::subscriber::OutgoingSubscription;
 
 use self::arena::{Arena, Key};
 use self::call::Call;
 use self::request::Pending;
 use self::secret::{FingerprintMap, Secret};
+use self::subscription::Subscription;
 use self::transactions::Txn;
 pub(crate) use self::write::tag_of;
 
 /// The methods that every endpoint understands, as its Allow header says; those that its user takes stand behind them
 /// (see [`Endpoint::allow`]).
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY";
+
+/// The extensions that it understands, as its Supported header says.
+pub const SUPPORTED: &str = "replaces, norefersub";
 
 /// The two bits above a key say whose timer it is on the wheel: a transaction's without, a call's with this.
 const CALL_MARK: u64 = 1 << 62;
 /// A timer of a request outside of calls.
 const REQUEST_MARK: u64 = 2 << 62;
+/// A subscription's timer.
+const SUBSCRIPTION_MARK: u64 = 3 << 62;
 /// Both bits.
 const MARKS: u64 = 3 << 62;
 
@@ -72,6 +87,8 @@ pub struct EndpointStats {
     pub transactions: usize,
     /// Requests outside of calls that wait for an answer now, ours or the peer's.
     pub requests: usize,
+    /// Subscriptions held now, with referrals that outlived their calls.
+    pub subscriptions: usize,
     /// Timer entries held now.
     pub timers: usize,
     /// Requests received, repeats included.
@@ -106,6 +123,9 @@ pub struct Endpoint {
     requests: Arena<Pending>,
     /// Those of `requests` that a peer sent.
     requests_asked: usize,
+    subscriptions: Arena<Subscription>,
+    /// Subscriptions by their dialogs.
+    usages: FingerprintMap<Key>,
     dialogs: FingerprintMap<Key>,
     wheel: TimerWheel,
     due: Vec<u64>,
@@ -142,6 +162,8 @@ impl Endpoint {
             calls: Arena::default(),
             requests: Arena::default(),
             requests_asked: 0,
+            subscriptions: Arena::default(),
+            usages: FingerprintMap::default(),
             dialogs: FingerprintMap::default(),
             wheel: TimerWheel::default(),
             due: Vec::new(),
@@ -182,7 +204,8 @@ impl Endpoint {
             match number & MARKS {
                 0 => self.transaction_due(now, key),
                 CALL_MARK => self.call_due(now, key),
-                _ => self.request_due(now, key),
+                REQUEST_MARK => self.request_due(now, key),
+                _ => self.subscription_due(now, key),
             }
         }
         self.due = due;
@@ -220,6 +243,7 @@ impl Endpoint {
             calls: self.calls.len(),
             transactions: self.transactions.len(),
             requests: self.requests.len(),
+            subscriptions: self.subscriptions.len(),
             timers: self.wheel.len(),
             ..self.stats
         }
@@ -273,7 +297,9 @@ impl Endpoint {
 fn allowed(config: &EndpointConfig) -> Arc<str> {
     let mut allow = String::from(ALLOW);
     let known = |allow: &str, method: &str| allow.split(", ").any(|one| one == method);
-    for method in &config.user_methods {
+    let own = [(config.referrals, Method::Refer), (!config.event_packages.is_empty(), Method::Subscribe)];
+    let own = own.iter().filter(|(taken, _)| *taken).map(|(_, method)| method);
+    for method in own.chain(&config.user_methods) {
         if !known(&allow, method.as_str()) {
             allow.push_str(", ");
             allow.push_str(method.as_str());

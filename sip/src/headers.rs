@@ -1,15 +1,21 @@
 //! Typed views of header values. They borrow from the message and allocate nothing.
 
+pub mod event;
 pub mod name;
 pub mod name_addr;
 pub mod params;
+pub mod refer_to;
+pub mod replaces;
 pub mod via;
 
 use thiserror::Error;
 
+pub use event::{EventType, SubscriptionPhase, SubscriptionState, TerminatedReason};
 pub use name::Name;
 pub use name_addr::NameAddr;
 pub use params::Params;
+pub use refer_to::ReferTo;
+pub use replaces::Replaces;
 pub use via::{Rport, Via};
 
 use crate::method::Method;

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod build;
 pub mod dialog;
 pub mod endpoint;
+pub mod event;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod guard;

@@ -312,6 +312,13 @@ pub fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Escapes text for a URI's header part (`hnv-unreserved` stays; RFC 3261 section 25.1).
+pub(crate) fn escape_header(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    escape_into(&mut out, text, |b| b.is_ascii_alphanumeric() || b"-_.!~*'()[]/?:+$".contains(&b));
+    out
+}
+
 fn escape_into(out: &mut String, text: &str, is_plain: impl Fn(u8) -> bool) {
     for &b in text.as_bytes() {
         if is_plain(b) {

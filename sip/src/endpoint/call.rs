@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::arena::Key;
 use super::event::{CallId, Destination, EndCause, Event, SendId};
 use super::outbound::Challenge;
+use super::refer::Referrals;
 use super::secret::Fingerprint;
 use super::transactions::{Failure, Purpose};
 use super::write::{Echo, Response};
@@ -34,16 +35,25 @@ pub(super) enum CallTimer {
     CancelLimit,
     /// Our re-INVITE is due again after glare.
     Retry,
+    /// The user's time to answer REFER is up.
+    Refer,
+    /// The report on a referral has taken too long.
+    Report,
+    /// The peer's report on ours has.
+    Asking,
 }
 
 impl CallTimer {
-    const ALL: [CallTimer; 6] = [
+    const ALL: [CallTimer; 9] = [
         CallTimer::Repeat,
         CallTimer::AckLimit,
         CallTimer::Ring,
         CallTimer::Refresh,
         CallTimer::CancelLimit,
         CallTimer::Retry,
+        CallTimer::Refer,
+        CallTimer::Report,
+        CallTimer::Asking,
     ];
 }
 
@@ -103,7 +113,9 @@ pub(super) struct Call {
     /// Tags of forks that were hung up.
     pub(super) forks: Vec<String>,
     pub(super) challenge: Option<Box<Challenge>>,
+    /// INFO and MESSAGE requests of ours that wait for their answers.
     pub(super) infos: usize,
+    pub(super) referrals: Referrals,
     /// We placed the call, so the Call-ID is ours.
     pub(super) placed_here: bool,
     pub(super) cause: Option<EndCause>,
@@ -111,7 +123,7 @@ pub(super) struct Call {
     pub(super) reason: Option<String>,
     /// Our Reason, for BYE and CANCEL.
     pub(super) our_reason: Option<String>,
-    pub(super) timers: TimerTable<6>,
+    pub(super) timers: TimerTable<9>,
 }
 
 impl Call {
@@ -132,6 +144,7 @@ impl Call {
             forks: Vec::new(),
             challenge: None,
             infos: 0,
+            referrals: Referrals::default(),
             placed_here: false,
             cause: None,
             reason: None,
@@ -256,15 +269,16 @@ impl Endpoint {
     /// Forgets a call and tells the user.
     fn finish(&mut self, now: Instant, key: Key) {
         self.drive_reoffer(now, key, reoffer::Input::CallEnds, Context::default());
+        self.refuse_refer(now, key, 481);
         let Some(call) = self.calls.remove(key) else { return };
         if let Some(fingerprint) = call.fingerprint {
             self.dialogs.remove(&fingerprint);
         }
-        self.tell(Event::Ended {
-            call: id(key),
-            cause: call.cause.unwrap_or(EndCause::ProtocolError),
-            reason_header: call.reason,
-        });
+        let cause = call.cause.unwrap_or(EndCause::ProtocolError);
+        self.tell(Event::Ended { call: id(key), cause, reason_header: call.reason.clone() });
+        if matches!(cause, EndCause::LocalBye | EndCause::RemoteBye) {
+            self.outlive(now, key, call);
+        }
     }
 
     /// Sends the 2xx that the user wants, and repeats it until ACK.
@@ -278,7 +292,7 @@ impl Endpoint {
         if !server.is_empty() {
             headers.push(("Server", server));
         }
-        headers.push(("Supported", ""));
+        headers.push(("Supported", super::SUPPORTED));
         let bytes = Response {
             tag: Some(&call.dialog.local_tag),
             reason: reply.reason,
@@ -366,8 +380,10 @@ impl Endpoint {
             Purpose::Bye => {
                 self.drive(now, key, Input::ByeDone, Context::default());
             }
-            Purpose::Cancel | Purpose::Request => {}
-            Purpose::Info => self.info_done(now, key, 408),
+            Purpose::Info | Purpose::Message => self.info_done(now, key, purpose, 408),
+            Purpose::Refer => self.refer_answered(now, key, 408, None),
+            Purpose::Report => self.report_answered(key, 408),
+            Purpose::Cancel | Purpose::Request | Purpose::Subscribe | Purpose::Notify => {}
         }
     }
 
@@ -394,6 +410,7 @@ impl Endpoint {
             CallTimer::Ring => _ = self.drive(now, key, Input::RingLimit, context),
             CallTimer::CancelLimit => _ = self.drive(now, key, Input::CancelLimit, context),
             CallTimer::Retry => self.retry_reoffer(now, key),
+            CallTimer::Refer | CallTimer::Report | CallTimer::Asking => self.referral_due(now, key, timer),
             CallTimer::Refresh => {
                 let Some(call) = self.calls.get_mut(key) else { return };
                 call.arm(CallTimer::Refresh, now + REFRESH);

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::Endpoint;
 use super::arena::Key;
 use super::call::{Call, CallTimer, Context, Reply, id};
-use super::event::{CallId, Destination, RequestId};
+use super::event::{CallId, Destination, RequestId, SubscriptionId};
 use super::outbound::Challenge;
 use super::transactions::Purpose;
 use crate::auth::Credentials;
@@ -51,6 +51,12 @@ pub enum CommandError {
     /// The request has been answered, or never was.
     #[error("there is no request {0}")]
     NoSuchRequest(RequestId),
+    /// The subscription is over, or never was.
+    #[error("there is no subscription {0}")]
+    NoSuchSubscription(SubscriptionId),
+    /// The subscription is in no state where this makes sense: it waits for an answer, or has one already.
+    #[error("subscription {0} is in no state for this")]
+    SubscriptionState(SubscriptionId),
     /// The call is not in a state where this makes sense.
     #[error("call {0} is in no state for this")]
     WrongState(CallId),
@@ -237,6 +243,31 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Sends MESSAGE in a call (RFC 3428). `MessageResult` follows.
+    ///
+    /// # Errors
+    /// Where the call does not stand, or too many are under way.
+    pub fn send_message(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<(), CommandError> {
+        let key = self.known(call)?;
+        let limit = self.config.limits.infos_per_call;
+        let Some(state) = self.calls.get_mut(key) else { return Err(CommandError::NoSuchCall(call)) };
+        if state.phase != Phase::Established {
+            return Err(CommandError::WrongState(call));
+        }
+        if state.infos >= limit {
+            return Err(CommandError::Limit { what: "MESSAGE requests in a call", limit });
+        }
+        state.infos += 1;
+        self.send_inside(now, key, (&Method::Message, Purpose::Message), &[], Some((content_type, &body)));
+        Ok(())
+    }
+
     fn send_invite(&mut self, now: Instant, key: Key, outgoing: &OutgoingCall) {
         let branch = self.branch();
         let Some(call) = self.calls.get(key) else { return };
@@ -251,7 +282,7 @@ impl Endpoint {
             .header(Name::CSeq, "1 INVITE")
             .header(Name::Contact, &call.contact)
             .header(Name::Allow, &self.allow)
-            .header(Name::Supported, "");
+            .header(Name::Supported, super::SUPPORTED);
         if !self.config.user_agent.is_empty() {
             builder = builder.header(Name::UserAgent, &self.config.user_agent);
         }
@@ -268,7 +299,7 @@ impl Endpoint {
         }
     }
 
-    fn known(&self, call: CallId) -> Result<Key, CommandError> {
+    pub(super) fn known(&self, call: CallId) -> Result<Key, CommandError> {
         let key = Key::from_u64(call.0);
         self.calls.get(key).map(|_| key).ok_or(CommandError::NoSuchCall(call))
     }

@@ -27,6 +27,13 @@ pub struct EndpointConfig {
     /// MESSAGE, OPTIONS. Others are answered by the endpoint itself: OPTIONS with 200, the rest with 405 or 501. What
     /// belongs to calls (INVITE, ACK, BYE, CANCEL) is none of them.
     pub user_methods: Vec<Method>,
+    /// Whether REFER inside calls is told to the user ([`Event::Refer`](super::Event::Refer)). Otherwise it gets 405.
+    pub referrals: bool,
+    /// Event packages that peers may subscribe to, in lower case ([`Event::Subscribed`](super::Event::Subscribed)). With
+    /// none, SUBSCRIBE gets 405.
+    pub event_packages: Vec<String>,
+    /// A subscription of a peer for less than this, other than zero, gets 423. At most an hour (RFC 6665 section 4.2.1.1).
+    pub shortest_subscription: Duration,
 }
 
 impl Default for EndpointConfig {
@@ -40,6 +47,9 @@ impl Default for EndpointConfig {
             required_extensions: Vec::new(),
             info_types: vec!["application/dtmf-relay".into(), "application/dtmf".into()],
             user_methods: Vec::new(),
+            referrals: false,
+            event_packages: Vec::new(),
+            shortest_subscription: Duration::from_secs(60),
         }
     }
 }
@@ -59,11 +69,14 @@ pub struct EndpointLimits {
     /// Forks of an INVITE of ours that are told apart. Beyond: provisional responses are ignored, a 2xx is acknowledged
     /// and hung up.
     pub forks: usize,
-    /// Commands waiting in a call for an event (a second INFO while one is under way). Beyond: the command fails.
+    /// INFO and MESSAGE requests of ours in a call that wait for their answers. Beyond: the command fails.
     pub infos_per_call: usize,
     /// Requests outside of calls that wait for their answer, in each direction. Beyond: a peer's gets 503 with Retry-After,
     /// without a transaction; `request` fails.
     pub requests: usize,
+    /// Subscriptions at once, the peers' and ours together, with the referrals that outlive their calls. Beyond: SUBSCRIBE
+    /// gets 503 with Retry-After, `subscribe` fails, and a referral ends with its call.
+    pub subscriptions: usize,
     /// The `Retry-After` beside 503, in seconds.
     pub retry_after_s: u32,
 }
@@ -78,6 +91,7 @@ impl Default for EndpointLimits {
             forks: 16,
             infos_per_call: 16,
             requests: 20_000,
+            subscriptions: 20_000,
             retry_after_s: 5,
         }
     }

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::headers::{Replaces, SubscriptionState, TerminatedReason};
 use crate::message::Message;
 
 /// How a message travels.
@@ -171,6 +173,48 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// A subscription as this endpoint's user knows it, a peer's or ours, until it is over. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriptionId(pub u64);
+
+impl fmt::Display for SubscriptionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// Why a subscription is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscriptionEnd {
+    /// The subscriber gave it up.
+    Unsubscribed,
+    /// It was not refreshed in time.
+    Expired,
+    /// The notifier refused our SUBSCRIBE with this code; 408 where nobody answered, 503 where it could not be sent.
+    Refused(u16),
+    /// The notifier ended ours.
+    Terminated {
+        /// Why, and whether to come back.
+        reason: TerminatedReason,
+        /// Not before this.
+        retry_after: Option<Duration>,
+    },
+    /// The peer does not know it any more, or cannot be reached.
+    Gone,
+    /// The notifier said yes, and nothing after that.
+    NoNotify,
+}
+
+/// The call that a new one is to take the place of (RFC 3891).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplacesTarget {
+    /// That call: to be hung up once the new one is answered.
+    pub call: CallId,
+    /// Only a call that was not answered yet might be replaced. The endpoint has seen to it.
+    pub early_only: bool,
+}
+
 /// What happens to calls, and outside of them.
 ///
 /// Each call's events begin with `Incoming` (or with the command that placed the call), and end with exactly one
@@ -194,6 +238,8 @@ pub enum Event {
         source: Source,
         /// The caller's SDP; `None` wants ours in the answer (a late offer).
         offer: Option<Bytes>,
+        /// The call that this one is to replace. Whether the caller may do so is the user's to decide.
+        replaces: Option<ReplacesTarget>,
     },
     /// The caller gave up before an answer. `Ended` follows.
     Cancelled {
@@ -270,6 +316,55 @@ pub enum Event {
         /// 200 to 699; 408 where nobody answered.
         code: u16,
     },
+    /// A MESSAGE in the call (RFC 3428), answered 200 already. Only where MESSAGE is one of
+    /// [`EndpointConfig::user_methods`](super::EndpointConfig::user_methods).
+    Message {
+        /// The call.
+        call: CallId,
+        /// The Content-Type, in lower case, without parameters; empty where there was none.
+        content_type: String,
+        /// The body.
+        body: Bytes,
+    },
+    /// What became of our `send_message`.
+    MessageResult {
+        /// The call.
+        call: CallId,
+        /// 200 to 699; 408 where nobody answered.
+        code: u16,
+    },
+    /// The peer wants us to call somebody (REFER, RFC 3515): reply by `accept_refer` or `reject_refer`; 500 goes out where
+    /// that does not come in time.
+    Refer {
+        /// The call.
+        call: CallId,
+        /// Whom to call: the Refer-To URI without its header part; `tel:` and other schemes as they came.
+        refer_to: String,
+        /// The header part, unescaped, without Replaces: what the peer wants the new request to carry.
+        headers: Vec<(String, String)>,
+        /// The dialog that the new call is to replace: an attended transfer.
+        replaces: Option<Replaces>,
+        /// The Referred-By value (RFC 3892), for the new request to carry on.
+        referred_by: Option<String>,
+        /// The REFER.
+        message: Arc<Message>,
+    },
+    /// The peer's answer to our `refer`.
+    ReferResult {
+        /// The call.
+        call: CallId,
+        /// 200 to 699; 408 where nobody answered.
+        code: u16,
+    },
+    /// The peer reports how the call that we asked for goes.
+    ReferProgress {
+        /// The call on which we asked.
+        call: CallId,
+        /// That call's status: 100 to 699; 408 where the reports broke off.
+        code: u16,
+        /// Nothing follows.
+        is_final: bool,
+    },
     /// The call is over.
     Ended {
         /// The call.
@@ -299,6 +394,38 @@ pub enum Event {
         /// The response, where there was one.
         response: Option<Arc<Message>>,
     },
+    /// A peer wants to be told of events: reply by `accept_subscription` or `reject_subscription`; 500 goes out where that
+    /// does not come in time.
+    Subscribed {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// The event package, in lower case.
+        package: String,
+        /// For how long; zero wants the present state only.
+        expires: Duration,
+        /// The SUBSCRIBE: its Request-URI says whose events.
+        request: Arc<Message>,
+        /// Where it came from.
+        source: Source,
+    },
+    /// An event that we subscribed to, answered 200 already.
+    Notified {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Where the subscription stands.
+        state: SubscriptionState,
+        /// The Content-Type, in lower case, without parameters; empty where there was none.
+        content_type: String,
+        /// The body.
+        body: Bytes,
+    },
+    /// A subscription, a peer's or ours, is over.
+    SubscriptionEnded {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Why.
+        end: SubscriptionEnd,
+    },
 }
 
 impl Event {
@@ -315,8 +442,17 @@ impl Event {
             | Event::ReofferResult { call, .. }
             | Event::Info { call, .. }
             | Event::InfoResult { call, .. }
+            | Event::Message { call, .. }
+            | Event::MessageResult { call, .. }
+            | Event::Refer { call, .. }
+            | Event::ReferResult { call, .. }
+            | Event::ReferProgress { call, .. }
             | Event::Ended { call, .. } => Some(*call),
-            Event::Request { .. } | Event::Response { .. } => None,
+            Event::Request { .. }
+            | Event::Response { .. }
+            | Event::Subscribed { .. }
+            | Event::Notified { .. }
+            | Event::SubscriptionEnded { .. } => None,
         }
     }
 }

@@ -71,12 +71,20 @@ impl Endpoint {
         match (method, inside) {
             (Method::Invite, false) => self.receive_invite(now, arrival, fingerprint),
             (_, true) => self.receive_inside(now, arrival, fingerprint),
+            (Method::Subscribe, false) if self.takes_subscriptions() => {
+                self.receive_subscribe(now, arrival, fingerprint);
+            }
             (method, false) if self.is_users(method) => self.receive_outside(now, arrival, fingerprint),
             (Method::Options, false) => match validate::required(request) {
                 Ok(()) => self.answer_options(arrival),
                 Err(refusal) => self.refuse(arrival, &refusal),
             },
-            // BYE and INFO without a To tag belong to no dialog.
+            // What is taken in calls only.
+            (Method::Refer | Method::Subscribe, false) => {
+                let allow = self.allow.to_string();
+                self.refuse(arrival, &Refusal { code: 405, header: Some(("Allow", allow)) });
+            }
+            // BYE, INFO and NOTIFY without a To tag belong to no dialog.
             _ => self.refuse(arrival, &Refusal::new(481)),
         }
     }
@@ -93,9 +101,10 @@ impl Endpoint {
             .and_then(|()| validate::required(request))
             .and_then(|()| validate::content(request, &[ACCEPT_SDP]))
             .and_then(|offer| validate::acceptable(request).map(|()| offer))
-            .and_then(|offer| validate::supported(&self.config, request).map(|()| offer));
-        let offer = match checked {
-            Ok(offer) => offer,
+            .and_then(|offer| validate::supported(&self.config, request).map(|()| offer))
+            .and_then(|offer| self.replaced(request).map(|replaces| (offer, replaces)));
+        let (offer, replaces) = match checked {
+            Ok(checked) => checked,
             Err(refusal) => return self.refuse(arrival, &refusal),
         };
         if self.refusing || self.calls.len() >= self.config.limits.calls || !self.has_room(false) {
@@ -134,6 +143,7 @@ impl Endpoint {
             request_uri: request.request_uri().to_owned(),
             source: *source,
             offer,
+            replaces,
             request: Arc::clone(request),
         });
         self.send_trying(now, txn, trying);
@@ -195,7 +205,10 @@ impl Endpoint {
     /// A request with a To tag.
     fn receive_inside(&mut self, now: Instant, arrival: Arrival<'_>, fingerprint: Fingerprint) {
         let Some(key) = self.find_dialog(arrival.request) else {
-            return self.refuse(arrival, &Refusal::new(481));
+            return match self.find_usage(arrival.request) {
+                Some(key) => self.receive_in_subscription(now, key, arrival, fingerprint),
+                None => self.refuse(arrival, &Refusal::new(481)),
+            };
         };
         let Arrival { source, request, via } = arrival;
         let (Some(method), Ok(cseq)) = (request.method(), request.cseq()) else { return };
@@ -207,8 +220,9 @@ impl Endpoint {
         let Some(call) = self.calls.get_mut(key) else { return };
         let in_order = call.dialog.accept_sequence(cseq.number);
         let txn = self.add_server(kind, fingerprint, None, to, source.local);
-        if !in_order {
-            // 12.2.2.
+        // 12.2.2. BYE counts nevertheless: a NOTIFY on a referral that went out after it may have overtaken it, and a call
+        // that its peer has left must not stay.
+        if !in_order && *method != Method::Bye {
             return self.reply(now, txn, arrival, 500, &[]);
         }
         if let Err(refusal) = validate::required(request) {
@@ -219,10 +233,20 @@ impl Endpoint {
             Method::Invite => self.receive_reinvite(now, key, txn, arrival),
             Method::Bye => self.receive_bye(now, key, txn, arrival),
             Method::Info => self.receive_info(now, key, txn, arrival),
+            Method::Message if self.is_users(&Method::Message) => self.receive_message(now, key, txn, arrival),
+            Method::Refer if self.config.referrals => self.receive_refer(now, key, txn, arrival),
+            Method::Subscribe => self.receive_subscribe_in_call(now, key, txn, arrival),
+            Method::Notify => self.receive_notify_in_call(now, key, txn, arrival),
             // 11.2: as outside of a dialog.
             Method::Options => {
                 let allow = Arc::clone(&self.allow);
-                self.reply(now, txn, arrival, 200, &[("Allow", &*allow), ("Accept", ACCEPT_SDP), ("Supported", "")]);
+                self.reply(
+                    now,
+                    txn,
+                    arrival,
+                    200,
+                    &[("Allow", &*allow), ("Accept", ACCEPT_SDP), ("Supported", super::SUPPORTED)],
+                );
             }
             _ => {
                 let allow = Arc::clone(&self.allow);
@@ -252,6 +276,12 @@ impl Endpoint {
                 self.reply(now, txn, arrival, refusal.code, header.as_slice());
             }
         }
+    }
+
+    fn receive_message(&mut self, now: Instant, key: Key, txn: Key, arrival: Arrival<'_>) {
+        self.reply(now, txn, arrival, 200, &[]);
+        let content_type = arrival.request.content_type().unwrap_or("").to_ascii_lowercase();
+        self.tell(Event::Message { call: id(key), content_type, body: arrival.request.body_bytes() });
     }
 
     fn receive_reinvite(&mut self, now: Instant, key: Key, txn: Key, arrival: Arrival<'_>) {
@@ -318,7 +348,7 @@ impl Endpoint {
                 ("Allow", &*self.allow),
                 ("Accept", accept.as_str()),
                 ("Accept-Encoding", "identity"),
-                ("Supported", ""),
+                ("Supported", super::SUPPORTED),
             ],
             ..Response::new(code)
         }
@@ -327,7 +357,7 @@ impl Endpoint {
     }
 
     /// Answers a request that has a transaction.
-    fn reply(&mut self, now: Instant, txn: Key, arrival: Arrival<'_>, code: u16, headers: &[(&str, &str)]) {
+    pub(super) fn reply(&mut self, now: Instant, txn: Key, arrival: Arrival<'_>, code: u16, headers: &[(&str, &str)]) {
         let echo = arrival.echo();
         let tag = (!echo.has_tag()).then(|| self.stateless_tag(arrival.request));
         let tag = tag.as_ref().map(Tag::as_str);

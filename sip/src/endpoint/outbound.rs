@@ -86,7 +86,7 @@ impl Endpoint {
     }
 
     /// The head of a request inside a call: everything but what the method adds.
-    fn request_in(
+    pub(super) fn request_in(
         &self,
         dialog: &Dialog,
         (transport, local): (Transport, SocketAddr),
@@ -136,7 +136,7 @@ impl Endpoint {
             builder = builder
                 .header(Name::Contact, &call.contact)
                 .header(Name::Allow, &self.allow)
-                .header(Name::Supported, "");
+                .header(Name::Supported, super::SUPPORTED);
         }
         for (name, value) in extra {
             builder = builder.header(*name, value);

@@ -334,7 +334,7 @@ impl Endpoint {
 }
 
 /// The user has so many T1 to answer a request: a little less than the 64 that the peer waits.
-const ANSWER_WITHIN_T1: u32 = 60;
+pub(super) const ANSWER_WITHIN_T1: u32 = 60;
 
 fn id(key: Key) -> RequestId {
     RequestId(key.to_u64())

@@ -59,14 +59,22 @@ impl Endpoint {
                 self.hang_up_fork(now, &answered.response, way);
             }
             (Purpose::Reinvite, true) => self.reinvite_answered(now, call, &answered),
-            (Purpose::Bye | Purpose::Info, true) if code >= 200 => {
+            (Purpose::Subscribe | Purpose::Notify, _) if code >= 200 => {
+                let answer = Some((&*answered.response, answered.request.as_ref()));
+                self.subscription_answered(now, call, purpose, code, answer);
+            }
+            (Purpose::Bye | Purpose::Info | Purpose::Message | Purpose::Refer | Purpose::Report, true)
+                if code >= 200 =>
+            {
                 let request = answered.request.as_ref();
                 if self.retry_with_credentials(now, call, purpose, &answered.response, request) {
                     return;
                 }
                 match purpose {
                     Purpose::Bye => _ = self.drive(now, call, Input::ByeDone, Context::default()),
-                    _ => self.info_done(now, call, code),
+                    Purpose::Refer => self.refer_answered(now, call, code, Some(&answered.response)),
+                    Purpose::Report => self.report_answered(call, code),
+                    purpose => self.info_done(now, call, purpose, code),
                 }
             }
             _ => {}
@@ -170,11 +178,14 @@ impl Endpoint {
         self.drive_reoffer(now, key, input, context);
     }
 
-    /// An INFO of ours has its answer.
-    pub(super) fn info_done(&mut self, now: Instant, key: Key, code: u16) {
+    /// An INFO or MESSAGE of ours has its answer.
+    pub(super) fn info_done(&mut self, now: Instant, key: Key, purpose: Purpose, code: u16) {
         let Some(call) = self.calls.get_mut(key) else { return };
         call.infos = call.infos.saturating_sub(1);
-        self.tell(Event::InfoResult { call: id(key), code });
+        self.tell(match purpose {
+            Purpose::Message => Event::MessageResult { call: id(key), code },
+            _ => Event::InfoResult { call: id(key), code },
+        });
         if matches!(code, 408 | 481) {
             self.drive(now, key, Input::Gone, Context::default());
         }
@@ -195,7 +206,10 @@ impl Endpoint {
             Purpose::Invite | Purpose::Reinvite => Method::Invite,
             Purpose::Bye => Method::Bye,
             Purpose::Info => Method::Info,
-            Purpose::Cancel | Purpose::Request => return false,
+            Purpose::Message => Method::Message,
+            Purpose::Refer => Method::Refer,
+            Purpose::Report => Method::Notify,
+            Purpose::Cancel | Purpose::Request | Purpose::Subscribe | Purpose::Notify => return false,
         };
         self.repeat_with_credentials(now, key, purpose, &method, response, request)
     }

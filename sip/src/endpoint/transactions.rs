@@ -27,11 +27,22 @@ pub(super) enum Purpose {
     Cancel,
     /// INFO.
     Info,
+    /// MESSAGE in a call.
+    Message,
+    /// REFER.
+    Refer,
+    /// NOTIFY in a call, on a referral.
+    Report,
     /// A request outside of calls.
     Request,
+    /// SUBSCRIBE.
+    Subscribe,
+    /// NOTIFY in a subscription.
+    Notify,
 }
 
-/// A transaction and whom it belongs to: by its purpose a call, or a request outside of calls.
+/// A transaction and whom it belongs to: by its purpose a call, a request outside of calls, or a
+/// subscription.
 #[derive(Debug)]
 pub(super) struct Txn {
     pub(super) machine: Transaction<Bytes>,
@@ -225,6 +236,7 @@ impl Endpoint {
         if let (Some(failure), Some((call, purpose)), true) = (failure, owner, is_client) {
             match purpose {
                 Purpose::Request => self.outgoing_failed(call, failure),
+                Purpose::Subscribe | Purpose::Notify => self.subscription_failed(now, call, purpose, failure),
                 _ => self.request_failed(now, call, purpose, failure),
             }
         }

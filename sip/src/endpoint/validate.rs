@@ -34,6 +34,10 @@ impl Refusal {
 pub(super) fn method(method: &Method, config: &EndpointConfig, allow: &str) -> Result<(), Refusal> {
     match method {
         Method::Invite | Method::Ack | Method::Bye | Method::Cancel | Method::Options | Method::Info => Ok(()),
+        Method::Notify => Ok(()),
+        Method::Refer if config.referrals => Ok(()),
+        // In a call it prolongs or ends the reports on a referral.
+        Method::Subscribe if config.referrals || !config.event_packages.is_empty() => Ok(()),
         method if config.user_methods.contains(method) => Ok(()),
         Method::Other(_) => Err(Refusal::with(501, "Allow", allow)),
         _ => Err(Refusal::with(405, "Allow", allow)),
@@ -57,9 +61,10 @@ pub(super) fn hops(request: &Message) -> Result<(), Refusal> {
     }
 }
 
-/// Section 8.2.2.3: extensions that the caller requires; we have none.
+/// Section 8.2.2.3: extensions that the caller requires and that we lack.
 pub(super) fn required(request: &Message) -> Result<(), Refusal> {
-    let tags: Vec<&str> = request.header_values(Name::Require).filter(|tag| !tag.is_empty()).collect();
+    let ours = |tag: &str| super::SUPPORTED.split(", ").any(|ours| tag.eq_ignore_ascii_case(ours));
+    let tags: Vec<&str> = request.header_values(Name::Require).filter(|tag| !tag.is_empty() && !ours(tag)).collect();
     if tags.is_empty() {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! What the rest of the program commands a stack with.
 
+mod outside;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::hub::StackStats;
 use super::resolve::{ResolveError, local_ip_towards, look_up, parts};
 use super::{Listen, ReplyTo};
-use crate::endpoint::{
-    CallId, CommandError, Destination, Endpoint, OutgoingCall, OutgoingRequest, RequestId, Target, Transport,
-};
+use crate::endpoint::{CallId, CommandError, Destination, Endpoint, OutgoingCall, Target, Transport};
 
 /// A step of the endpoint.
 type Step = Box<dyn FnOnce(&mut Endpoint, Instant) + Send>;
@@ -206,36 +206,6 @@ impl SipHandle {
         Ok(answer.await.map_err(|_| HandleError::Stopped)??)
     }
 
-    /// Sends a request outside of calls; see [`Endpoint::request`]. Its [`Event::Response`](crate::Event::Response) may
-    /// arrive before this returns.
-    ///
-    /// # Errors
-    /// [`InviteError`].
-    pub async fn request(&self, request: OutgoingRequest) -> Result<RequestId, InviteError> {
-        let (reply, answer) = oneshot::channel();
-        self.give(Command::Run(Box::new(move |endpoint, now| _ = reply.send(endpoint.request(now, request)))))?;
-        Ok(answer.await.map_err(|_| HandleError::Stopped)??)
-    }
-
-    /// See [`Endpoint::respond_request`].
-    ///
-    /// # Errors
-    /// [`HandleError`].
-    pub fn respond_request(
-        &self,
-        request: RequestId,
-        code: u16,
-        reason: &str,
-        headers: Vec<(String, String)>,
-        body: Option<(String, Bytes)>,
-    ) -> Result<(), HandleError> {
-        let reason = reason.to_owned();
-        self.run(move |endpoint, now| {
-            let body = body.as_ref().map(|(kind, body)| (kind.as_str(), body.clone()));
-            endpoint.respond_request(now, request, code, &reason, &headers, body)
-        })
-    }
-
     /// Places a call without waiting. `placed` is told on the SIP thread, before any event of the call.
     ///
     /// # Errors
@@ -275,7 +245,7 @@ impl SipHandle {
         }
     }
 
-    fn run(
+    pub(super) fn run(
         &self,
         command: impl FnOnce(&mut Endpoint, Instant) -> Result<(), CommandError> + Send + 'static,
     ) -> Result<(), HandleError> {
@@ -286,7 +256,7 @@ impl SipHandle {
         })))
     }
 
-    fn give(&self, command: Command) -> Result<(), HandleError> {
+    pub(super) fn give(&self, command: Command) -> Result<(), HandleError> {
         self.commands.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => HandleError::Full,
             mpsc::error::TrySendError::Closed(_) => HandleError::Stopped,

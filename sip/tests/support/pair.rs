@@ -276,7 +276,8 @@ impl Pair {
     pub fn assert_empty(&self) {
         for endpoint in [&self.caller.endpoint, &self.callee.endpoint] {
             let stats = endpoint.stats();
-            assert_eq!((stats.calls, stats.transactions, stats.requests), (0, 0, 0), "{stats:?}");
+            let held = [stats.calls, stats.transactions, stats.requests, stats.subscriptions];
+            assert_eq!(held, [0; 4], "{stats:?}");
         }
     }
 }
