@@ -236,7 +236,7 @@ fn converse_with_agent(
         };
         let end = match Session::new(agent, observer).run(&mut line).await {
             SessionEnd::HangUp { reason } => ConversationEnd::Done(reason),
-            SessionEnd::Transfer { uri } => ConversationEnd::Transfer(uri),
+            SessionEnd::Transfer(handover) => ConversationEnd::Transfer(handover.uri),
             SessionEnd::LineClosed => ConversationEnd::LineClosed,
             SessionEnd::Failed { what, fault } => {
                 ConversationEnd::Failed { what, upstream: fault == agent::session::Fault::Upstream }

@@ -77,7 +77,7 @@ pub async fn run(args: TalkArgs, config: Config) -> anyhow::Result<ExitCode> {
     match end {
         Some(SessionEnd::Failed { what, .. }) => anyhow::bail!("the conversation ended: {what}"),
         Some(SessionEnd::LineClosed) => anyhow::bail!("the sound device is gone"),
-        Some(SessionEnd::Transfer { uri }) => eprintln!("here the call would go on to {uri}"),
+        Some(SessionEnd::Transfer(handover)) => eprintln!("here the call would go on to {}", handover.uri),
         _ => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use serde::{Deserialize, Serialize};
 
 use crate::grammar::Grammar;
 use crate::history::History;
@@ -41,6 +42,43 @@ pub enum BrainInput {
     NoInput(u32),
     /// The caller was heard but not understood for the n-th time in a row (from 1).
     NoMatch(u32),
+    /// The person whom the caller was to be connected with is not to be had: why, as a clause ("the person is busy"). The
+    /// caller heard music meanwhile and is back.
+    TransferFailed(String),
+}
+
+/// Whom the caller is to be connected with, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Handover {
+    /// A SIP or tel URI, or a number. Whether it may be called is settled by the server's configuration.
+    pub uri: String,
+    /// How.
+    pub kind: TransferKind,
+    /// What the person hears first, of a warm transfer.
+    pub summary: String,
+    /// Whether the person has to press 1 to take the call.
+    pub must_accept: bool,
+}
+
+/// How a call is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferKind {
+    /// At once, whatever becomes of it.
+    #[default]
+    Blind,
+    /// The caller hears music until the person has answered.
+    Attended,
+    /// The person hears a summary first, and may have to accept; the caller hears music meanwhile, and is heard by nobody.
+    Warm,
+}
+
+impl Handover {
+    /// A blind transfer to this address.
+    #[must_use]
+    pub fn blind(uri: impl Into<String>) -> Self {
+        Self { uri: uri.into(), ..Self::default() }
+    }
 }
 
 /// What a brain wants done, in order.
@@ -51,8 +89,8 @@ pub enum BrainOutput {
     Say(String),
     /// Then listen, in this way. An answer that ends without it listens with [`Listen::default`].
     Listen(Listen),
-    /// Say what came before, then hand the call over to this address.
-    Transfer(String),
+    /// Say what came before, then connect the caller with somebody. Where that fails, [`BrainInput::TransferFailed`] follows.
+    Transfer(Handover),
     /// Say what came before, then hang up.
     HangUp {
         /// Why, for the record.

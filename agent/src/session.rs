@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 pub use event::{Fault, Means, Part, Remedy, SessionEnd, SessionEvent, Stages, TurnRecord, Waits};
 
-use crate::brain::BrainFactory;
+use crate::brain::{BrainFactory, BrainInput};
 use crate::ear::Recognizer;
 use crate::ear::silero::SileroModel;
 use crate::line::Line;
@@ -158,11 +158,20 @@ impl fmt::Debug for Agent {
     }
 }
 
-/// One conversation, not yet begun.
-#[derive(Debug)]
+/// One conversation.
 pub struct Session {
     agent: Agent,
     observer: mpsc::Sender<SessionEvent>,
+    run: Option<Box<run::Run>>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("agent", &self.agent)
+            .field("begun", &self.run.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -170,14 +179,24 @@ impl Session {
     /// [`OBSERVER_CAPACITY`].
     #[must_use]
     pub fn new(agent: Agent, observer: mpsc::Sender<SessionEvent>) -> Self {
-        Self { agent, observer }
+        Self { agent, observer, run: None }
     }
 
     /// Holds the conversation until it ends. The line is left open, with everything said played out.
-    pub async fn run<L: Line>(self, line: &mut L) -> SessionEnd {
-        match run::Run::new(self.agent, self.observer, line.rate()) {
-            Ok(run) => run.until_the_end(line).await,
-            Err(what) => SessionEnd::Failed { what, fault: Fault::Ours },
-        }
+    pub async fn run<L: Line>(mut self, line: &mut L) -> SessionEnd {
+        self.hold(BrainInput::Start, line).await
+    }
+
+    /// Like [`run`](Self::run), and can go on after it: the brain is told `input` ([`BrainInput::Start`] the first time;
+    /// [`BrainInput::TransferFailed`] where nobody could be connected) and remembers what was said before.
+    pub async fn hold<L: Line>(&mut self, input: BrainInput, line: &mut L) -> SessionEnd {
+        let run = match self.run.take() {
+            Some(run) => run,
+            None => match run::Run::new(self.agent.clone(), self.observer.clone(), line.rate()) {
+                Ok(run) => Box::new(run),
+                Err(what) => return SessionEnd::Failed { what, fault: Fault::Ours },
+            },
+        };
+        self.run.insert(run).until_the_end(input, line).await
     }
 }

@@ -8,7 +8,7 @@ mod chat_server;
 use std::time::{Duration, Instant};
 
 use agent::brain::openai::{OpenAiBrainConfig, OpenAiFactory};
-use agent::brain::{BrainError, BrainFactory, BrainInput, BrainOutput};
+use agent::brain::{BrainError, BrainFactory, BrainInput, BrainOutput, Handover};
 use agent::history::History;
 use chat_server::{ChatServer, Manner};
 use futures::StreamExt;
@@ -94,7 +94,7 @@ async fn a_transfer_goes_where_the_configuration_says_and_nowhere_else() {
     assert!(!without.iter().any(|output| matches!(output, Ok(BrainOutput::Transfer(_)))), "{without:?}");
     let config = OpenAiBrainConfig { transfer_to: "sip:desk@example.com".into(), ..config(&server) };
     let with = ask(config, &History::new()).await;
-    assert_eq!(with.last(), Some(&Ok(BrainOutput::Transfer("sip:desk@example.com".into()))));
+    assert_eq!(with.last(), Some(&Ok(BrainOutput::Transfer(Handover::blind("sip:desk@example.com")))));
 }
 
 #[tokio::test]

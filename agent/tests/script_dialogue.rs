@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use agent::brain::script::{Script, ScriptFactory};
-use agent::brain::{Brain, BrainFactory, BrainInput, BrainOutput};
+use agent::brain::{Brain, BrainFactory, BrainInput, BrainOutput, Handover, TransferKind};
 use agent::definition::AgentDefinition;
 use agent::history::History;
 use futures::StreamExt;
@@ -113,7 +113,7 @@ fn a_person_is_offered_where_one_is_configured() {
     let mut brain = open(agent::definition::FRONT_DESK, "sip:front@example.com");
     give(brain.as_mut(), BrainInput::Start);
     let outputs = give(brain.as_mut(), BrainInput::Digits("0".into()));
-    assert_eq!(outputs.last(), Some(&BrainOutput::Transfer("sip:front@example.com".into())));
+    assert_eq!(outputs.last(), Some(&BrainOutput::Transfer(Handover::blind("sip:front@example.com"))));
     assert!(text_of(&outputs).contains("connect you"));
 }
 
@@ -153,4 +153,37 @@ fn reachable(mut script: agent::brain::script::ScriptDefinition) -> agent::brain
         }
         script.states.retain(|name, _| !unreachable.contains(name));
     }
+}
+
+#[test]
+fn a_transfer_that_fails_goes_on_where_the_script_says() {
+    let text = r#"
+        [script]
+        start = "ask"
+        [script.states.ask]
+        say = "Hello."
+        transfer = "sip:front@example.com"
+        transfer_kind = "warm"
+        transfer_summary = "A caller for you."
+        transfer_accept = true
+        transfer_failed = "sorry"
+        [script.states.sorry]
+        say = "Nobody is there."
+        hang_up = "nobody"
+    "#;
+    let mut brain = open(text, "");
+    let first = give(brain.as_mut(), BrainInput::Start);
+    let Some(BrainOutput::Transfer(handover)) = first.last() else { panic!("{first:?}") };
+    assert_eq!((handover.kind, handover.must_accept), (TransferKind::Warm, true));
+    assert_eq!(handover.summary, "A caller for you.");
+    let then = give(brain.as_mut(), BrainInput::TransferFailed("the person is busy".into()));
+    assert_eq!(text_of(&then), "Nobody is there.");
+    assert_eq!(then.last(), Some(&BrainOutput::HangUp { reason: "nobody".into() }));
+}
+
+#[test]
+fn a_warm_transfer_without_a_summary_is_a_fault_of_the_definition() {
+    let text = "[script]\nstart = \"a\"\n[script.states.a]\ntransfer = \"sip:b@c\"\ntransfer_kind = \"warm\"\n";
+    let fault = AgentDefinition::parse(text, Path::new("test.toml")).unwrap_err().to_string();
+    assert!(fault.contains("transfer_summary"), "{fault}");
 }

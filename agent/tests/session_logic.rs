@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent::brain::script::{Script, ScriptFactory};
-use agent::brain::{BrainFactory, BrainInput, BrainOutput};
+use agent::brain::{BrainFactory, BrainInput, BrainOutput, Handover};
 use agent::definition::AgentDefinition;
 use agent::history::Speaker;
 use agent::session::{Agent, Fault, Part, Remedy, Session, SessionEnd, SessionEvent, TurnRecord};
@@ -380,7 +380,7 @@ say = "I will connect you."
 transfer = "sip:desk@example.com"
 "#;
     let outcome = hold(agent(scripted(toml), &[]), vec![]);
-    assert_eq!(outcome.end, SessionEnd::Transfer { uri: "sip:desk@example.com".into() });
+    assert_eq!(outcome.end, SessionEnd::Transfer(Handover::blind("sip:desk@example.com")));
     let sound = loud_spans(&outcome.line.agent_track, RATE, -40.0, 50.0);
     assert!((sound[0].1 - sound[0].0 - 1_140.0).abs() < 30.0, "{sound:?}");
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Brain, BrainError, BrainFactory, BrainInput, BrainOutput, BrainStream, Listen};
+use super::{Brain, BrainError, BrainFactory, BrainInput, BrainOutput, BrainStream, Listen, TransferKind};
 use crate::grammar::Grammar;
 use crate::history::{History, Speaker};
 use answer::Answer;
@@ -64,6 +64,10 @@ pub struct OpenAiBrainConfig {
     pub may_hang_up: bool,
     /// Said when the model hangs up without a word.
     pub goodbye: String,
+    /// How: `blind`, `attended` or `warm`. Before a warm one the person hears a summary that the model writes.
+    pub transfer_kind: TransferKind,
+    /// The person has to press 1 to take the call.
+    pub transfer_accept: bool,
     /// Where the model may transfer the caller to; empty: nowhere.
     pub transfer_to: String,
     /// When the model should do so.
@@ -92,6 +96,8 @@ impl Default for OpenAiBrainConfig {
             may_hang_up: true,
             goodbye: "Goodbye.".into(),
             transfer_to: String::new(),
+            transfer_kind: TransferKind::Blind,
+            transfer_accept: false,
             transfer_when: "the caller asks for a person".into(),
             no_input: vec!["Are you still there?".into(), "I cannot hear you. Please say something.".into()],
             no_match: vec!["Sorry, could you say that again?".into()],
@@ -235,6 +241,9 @@ fn messages(config: &OpenAiBrainConfig, input: &BrainInput, history: &History) -
     let last = match input {
         BrainInput::Heard { text, .. } => text.clone(),
         BrainInput::Digits(keys) => format!("(the caller pressed {keys} on the keypad)"),
+        BrainInput::TransferFailed(why) => {
+            format!("(the caller is back, since {why}: say so and ask what else you can do)")
+        }
         _ => "(the caller has just been connected: greet them)".to_owned(),
     };
     messages.push(json!({ "role": "user", "content": last }));
@@ -268,7 +277,13 @@ fn request(config: &OpenAiBrainConfig, messages: Vec<Value>) -> Value {
             "Connects the caller with a person. Announce it in the same message. Use it when {}.",
             config.transfer_when
         );
-        tools.push(tool(answer::TRANSFER, &description));
+        let mut transfer = tool(answer::TRANSFER, &description);
+        if config.transfer_kind == TransferKind::Warm {
+            let what = "what the person is to know before they take the call, in one or two spoken sentences";
+            transfer["function"]["parameters"]["properties"]["summary"] =
+                json!({ "type": "string", "description": what });
+        }
+        tools.push(transfer);
     }
     if !tools.is_empty() {
         body["tools"] = Value::Array(tools);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use definition::{Answer, Branch, Digits, Entry, Fault, ScriptDefinition, State, Texts};
 
-use super::{Brain, BrainFactory, BrainInput, BrainOutput, BrainStream, KeyAnswer, Listen};
+use super::{Brain, BrainFactory, BrainInput, BrainOutput, BrainStream, Handover, KeyAnswer, Listen};
 use crate::grammar::{Grammar, GrammarError};
 use crate::history::History;
 
@@ -187,6 +187,7 @@ impl ScriptBrain {
             BrainInput::Digits(keys) => self.keyed(&mut step, keys),
             BrainInput::NoInput(n) => step.silence(*n),
             BrainInput::NoMatch(n) => step.not_understood(*n),
+            BrainInput::TransferFailed(why) => step.transfer_failed(why),
         };
         (step.situation, outputs)
     }
@@ -318,7 +319,12 @@ impl<'a> Step<'a> {
             let uri = template::fill(target, &self.situation.variables);
             outputs.push(match uri.trim() {
                 "" => BrainOutput::HangUp { reason: "no transfer target".into() },
-                uri => BrainOutput::Transfer(uri.to_owned()),
+                uri => BrainOutput::Transfer(Handover {
+                    uri: uri.to_owned(),
+                    kind: state.transfer_kind,
+                    summary: template::fill(&state.transfer_summary, &self.situation.variables),
+                    must_accept: state.transfer_accept,
+                }),
             });
         } else {
             outputs.push(BrainOutput::Listen(listen(state)));
@@ -330,6 +336,17 @@ impl<'a> Step<'a> {
         let texts = std::mem::take(&mut self.texts);
         self.situation.last_said.clone_from(&texts);
         texts.into_iter().map(BrainOutput::Say).collect()
+    }
+
+    fn transfer_failed(&mut self, why: &str) -> Vec<BrainOutput> {
+        let state = self.script.states.get(&self.situation.state);
+        if let Some(next) = state.and_then(|state| state.transfer_failed.clone()) {
+            return self.enter(&next);
+        }
+        self.texts.push(format!("I am sorry, {why}. Please call again later. Goodbye."));
+        let mut outputs = self.said();
+        outputs.push(BrainOutput::HangUp { reason: "transfer failed".into() });
+        outputs
     }
 
     fn silence(&mut self, n: u32) -> Vec<BrainOutput> {

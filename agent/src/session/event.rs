@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::brain::Handover;
 use crate::history::Speaker;
 
 /// How a conversation ended.
@@ -15,10 +16,7 @@ pub enum SessionEnd {
         reason: String,
     },
     /// The caller is to be connected with this address; everything said has been played.
-    Transfer {
-        /// A SIP or tel URI.
-        uri: String,
-    },
+    Transfer(Handover),
     /// The line went away.
     LineClosed,
     /// A provider failed and nothing could stand in for it. The caller was told so where a voice was left.

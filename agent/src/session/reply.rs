@@ -7,7 +7,7 @@ use futures::StreamExt;
 
 use super::event::{Fault, Means, Stages};
 use super::speaking::{Speaking, Spoken};
-use crate::brain::{BrainError, BrainInput, BrainOutput, BrainStream, Listen};
+use crate::brain::{BrainError, BrainInput, BrainOutput, BrainStream, Handover, Listen};
 
 /// At most so many outputs of a brain make one answer; more are not taken.
 pub(super) const MAX_OUTPUTS: usize = 400;
@@ -17,7 +17,7 @@ pub(super) const MAX_OUTPUTS: usize = 400;
 pub(super) enum After {
     Listen(Listen),
     HangUp { reason: String },
-    Transfer { uri: String },
+    Transfer(Handover),
     Fail { what: String, fault: Fault },
 }
 

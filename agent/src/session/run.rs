@@ -150,9 +150,14 @@ impl Run {
         })
     }
 
-    pub(super) async fn until_the_end<L: Line>(mut self, line: &mut L) -> SessionEnd {
+    /// Holds the conversation, from here on where it was held before, until it ends or pauses.
+    pub(super) async fn until_the_end<L: Line>(&mut self, input: BrainInput, line: &mut L) -> SessionEnd {
         tracing::debug!(agent = %self.name, "the conversation with {} begins", self.name);
-        self.answer(BrainInput::Start, Means::Unprompted);
+        // What the caller did while nobody listened is nobody's turn.
+        self.machine = TurnMachine::new(self.turn_config.clone());
+        self.hearing.cancel();
+        (self.awaited, self.verdict_word) = (None, None);
+        self.answer(input, Means::Unprompted);
         loop {
             self.step(line);
             if let Some(end) = self.end.take() {

@@ -6,11 +6,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{MAX_REASON, OpenAiBrainConfig, name};
-use crate::brain::{BrainError, BrainOutput, Listen};
+use crate::brain::{BrainError, BrainOutput, Handover, Listen};
 use crate::voice::sentences::Splitter;
 
 /// The tool that hangs up.
 pub(super) const HANG_UP: &str = "hang_up";
+/// So many characters of a model's summary are read out to the person.
+const MAX_SUMMARY: usize = 600;
 /// The tool that transfers.
 pub(super) const TRANSFER: &str = "transfer_call";
 /// No more than this is said in one answer.
@@ -56,7 +58,7 @@ struct Function {
 /// An answer being received.
 pub(super) struct Answer {
     may_hang_up: bool,
-    transfer_to: String,
+    handover: Handover,
     goodbye: String,
     splitter: Splitter,
     text_bytes: usize,
@@ -73,7 +75,12 @@ impl Answer {
     pub(super) fn new(config: &OpenAiBrainConfig) -> Self {
         Self {
             may_hang_up: config.may_hang_up,
-            transfer_to: config.transfer_to.clone(),
+            handover: Handover {
+                uri: config.transfer_to.clone(),
+                kind: config.transfer_kind,
+                must_accept: config.transfer_accept,
+                summary: String::new(),
+            },
             goodbye: config.goodbye.clone(),
             splitter: Splitter::new(),
             text_bytes: 0,
@@ -179,8 +186,12 @@ impl Answer {
     /// The first tool called that was offered. The caller's wish to speak to a person goes before hanging up.
     fn action(&self) -> Option<BrainOutput> {
         let called = |tool: &str| self.tools.values().find(|(name, _)| name == tool);
-        if !self.transfer_to.is_empty() && called(TRANSFER).is_some() {
-            return Some(BrainOutput::Transfer(self.transfer_to.clone()));
+        if let Some((_, arguments)) = called(TRANSFER).filter(|_| !self.handover.uri.is_empty()) {
+            // Where to and how is settled by the configuration; the model has its say in the summary alone.
+            let said = serde_json::from_str::<Value>(arguments).ok();
+            let summary = said.as_ref().and_then(|value| value.get("summary")).and_then(Value::as_str).unwrap_or("");
+            let summary = summary.chars().take(MAX_SUMMARY).collect();
+            return Some(BrainOutput::Transfer(Handover { summary, ..self.handover.clone() }));
         }
         let (_, arguments) = called(HANG_UP).filter(|_| self.may_hang_up)?;
         // Broken arguments are no reason to stay on the line.

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::template;
+use crate::brain::TransferKind;
 use crate::grammar::{Grammar, ListItem, Rule};
 
 /// At most so many states.
@@ -119,6 +120,14 @@ pub struct State {
     pub next: Option<String>,
     /// The caller is connected with this address (a template) after `say`.
     pub transfer: Option<String>,
+    /// How: `blind`, `attended` or `warm`.
+    pub transfer_kind: TransferKind,
+    /// What the person hears first (a template), of a warm transfer.
+    pub transfer_summary: String,
+    /// The person has to press 1 to take the call.
+    pub transfer_accept: bool,
+    /// Where to go when the person is not to be had. Without it the caller hears so, and is hung up.
+    pub transfer_failed: Option<String>,
     /// The call is hung up after `say`, for this reason.
     pub hang_up: Option<String>,
     /// Said after silence, one after the other.
@@ -336,11 +345,16 @@ impl Check<'_> {
             ("next", &state.next),
             ("after_no_input", &state.after_no_input),
             ("after_no_match", &state.after_no_match),
+            ("transfer_failed", &state.transfer_failed),
         ] {
             self.target(&format!("{place}.{field}"), target.as_ref());
         }
         if let Some(transfer) = state.transfer.as_ref() {
             self.template(&format!("{place}.transfer"), transfer, known);
+        }
+        self.template(&format!("{place}.transfer_summary"), &state.transfer_summary, known);
+        if state.transfer_kind == TransferKind::Warm && state.transfer_summary.trim().is_empty() {
+            self.fault(format!("{place}.transfer_summary"), "is empty: say what the person is to hear first");
         }
         for (n, branch) in state.branch.iter().enumerate() {
             self.target(&format!("{place}.branch[{n}].next"), Some(&branch.next));
@@ -373,6 +387,7 @@ impl Check<'_> {
                     || state.digits.as_ref().is_some_and(|digits| digits.next == name)
                     || is(&state.after_no_input)
                     || is(&state.after_no_match)
+                    || is(&state.transfer_failed)
                     || (is(&state.next) && state.say.is_empty())
             })
     }
@@ -473,7 +488,7 @@ impl Check<'_> {
 
     fn leads_to<'b>(&'b self, state: &'b State) -> impl Iterator<Item = &'b String> {
         let answers = state.on.iter().filter_map(|answer| answer.next.as_ref());
-        let ends = [&state.next, &state.after_no_input, &state.after_no_match];
+        let ends = [&state.next, &state.after_no_input, &state.after_no_match, &state.transfer_failed];
         answers
             .chain(state.branch.iter().map(|branch| &branch.next))
             .chain(state.digits.iter().map(|digits| &digits.next))

@@ -73,7 +73,7 @@ impl Run {
                 }
             }
             BrainOutput::Listen(listen) => reply.after = After::Listen(listen),
-            BrainOutput::Transfer(uri) => reply.after = After::Transfer { uri },
+            BrainOutput::Transfer(handover) => reply.after = After::Transfer(handover),
             BrainOutput::HangUp { reason } => reply.after = After::HangUp { reason },
         }
         if reply.committed {
@@ -316,7 +316,7 @@ impl Run {
                 return;
             }
             After::HangUp { reason } => Some(SessionEnd::HangUp { reason }),
-            After::Transfer { uri } => Some(SessionEnd::Transfer { uri }),
+            After::Transfer(handover) => Some(SessionEnd::Transfer(handover)),
             After::Fail { what, fault } => Some(SessionEnd::Failed { what, fault }),
         };
     }
