@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::endpoint::{Endpoint, EndpointConfig, Event, Transport};
 use crate::parse::Limits;
+use crate::trace::Traced;
 
 pub use self::bind::BindError;
 pub use self::handle::{HandleError, InviteError, Route, SipHandle};
@@ -128,6 +129,20 @@ pub struct StackConfig {
     pub limits: IoLimits,
     /// Bounds on messages.
     pub parse: Limits,
+    /// Who is shown every message that comes or goes.
+    pub tap: Option<Arc<dyn Tap>>,
+}
+
+/// Is shown every whole message as it comes and goes, on the SIP thread: it must not block.
+pub trait Tap: Send + Sync {
+    /// A message came, or was given to a socket. One that waits for its connection is shown once that stands.
+    fn message(&self, message: Traced);
+}
+
+impl fmt::Debug for dyn Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tap")
+    }
 }
 
 /// The endpoint on its thread.

@@ -1,83 +1,19 @@
 //! The stack on real sockets, over loopback: calls by UDP and TCP, framing, keep-alives, limits, and errors of binding.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/stack.rs"]
+mod stack;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sip::endpoint::OutgoingCall;
 use sip::io::{IoLimits, Listen};
 use sip::{BindError, CallId, EndCause, Event, EventReceiver, SipHandle, SipStack, StackConfig, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longer than anything here takes; reached only by a failing test.
-const PATIENCE: Duration = Duration::from_secs(20);
-const SDP: &[u8] =
-    b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
-
-fn config(listen: &[&str]) -> StackConfig {
-    StackConfig { listen: listen.iter().map(|text| text.parse().unwrap()).collect(), ..StackConfig::default() }
-}
-
-fn both() -> StackConfig {
-    config(&["udp:127.0.0.1:0", "tcp:127.0.0.1:0"])
-}
-
-fn address(handle: &SipHandle, transport: Transport) -> SocketAddr {
-    handle.listening().iter().find(|listen| listen.transport == transport).unwrap().address
-}
-
-async fn next(events: &mut EventReceiver) -> Event {
-    tokio::time::timeout(PATIENCE, events.recv()).await.expect("an event in time").expect("a running stack")
-}
-
-/// Waits for the event that `pick` takes.
-async fn find<T>(events: &mut EventReceiver, pick: impl Fn(&Event) -> Option<T>) -> T {
-    loop {
-        let event = next(events).await;
-        if let Some(found) = pick(&event) {
-            return found;
-        }
-    }
-}
-
-async fn ended(events: &mut EventReceiver, call: CallId) -> EndCause {
-    find(events, |event| match event {
-        Event::Ended { call: ended, cause, .. } if *ended == call => Some(*cause),
-        _ => None,
-    })
-    .await
-}
-
-async fn call_to(handle: &SipHandle, uri: &str) -> CallId {
-    let route = handle.resolve(uri).await.unwrap();
-    let call = OutgoingCall {
-        uri: uri.into(),
-        from: "<sip:caller@127.0.0.1>".into(),
-        to: None,
-        destination: route.destination,
-        local: route.local,
-        headers: Vec::new(),
-        credentials: None,
-        offer: Bytes::from_static(SDP),
-    };
-    handle.invite(call).await.unwrap()
-}
-
-/// Waits until the stack holds nothing: no calls, no connections but `connections`.
-async fn settled(handle: &SipHandle, connections: usize) {
-    let wait = async {
-        loop {
-            let stats = handle.stats().await.unwrap();
-            if stats.endpoint.calls == 0 && stats.connections == connections {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.expect("settled in time");
-}
+use stack::{PATIENCE, SDP, address, both, call_to, config, ended, find, next, options, settled};
 
 async fn whole_call(uri_of: impl Fn(&SipHandle) -> String) {
     let (callee, mut callee_events) = SipStack::bind(both()).unwrap();
@@ -230,14 +166,6 @@ async fn a_command_to_a_stopped_stack_says_so() {
 }
 
 // TCP, by hand.
-
-fn options(branch: &str) -> String {
-    format!(
-        "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n\
-         From: <sip:t@127.0.0.1>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: {branch}\r\nCSeq: 1 OPTIONS\r\n\
-         Content-Length: 0\r\n\r\n"
-    )
-}
 
 async fn read_until(stream: &mut TcpStream, done: impl Fn(&str) -> bool) -> String {
     let mut text = String::new();

@@ -106,6 +106,23 @@ pub enum Target {
         /// The port.
         port: u16,
     },
+    /// This address, found by that name: certificates are checked against the name.
+    Named {
+        /// The host name.
+        name: Arc<str>,
+        /// Its address.
+        address: SocketAddr,
+    },
+}
+
+impl Target {
+    /// The address, where it is known.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Target::Address(address) | Target::Named { address, .. } => Some(*address),
+            Target::Host { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -113,6 +130,7 @@ impl fmt::Display for Target {
         match self {
             Target::Address(address) => address.fmt(f),
             Target::Host { name, port } => write!(f, "{name}:{port}"),
+            Target::Named { name, address } => write!(f, "{name} ({address})"),
         }
     }
 }
@@ -426,6 +444,12 @@ pub enum Event {
         /// Why.
         end: SubscriptionEnd,
     },
+    /// A connection is closed: what is reached by its flow alone (a registration behind a NAT, RFC 5626) is not reached
+    /// any more. Told for connections of ours, and for those of peers that sent at least one message.
+    FlowClosed {
+        /// Its number, as in [`Source::flow`].
+        flow: FlowId,
+    },
 }
 
 impl Event {
@@ -452,7 +476,8 @@ impl Event {
             | Event::Response { .. }
             | Event::Subscribed { .. }
             | Event::Notified { .. }
-            | Event::SubscriptionEnded { .. } => None,
+            | Event::SubscriptionEnded { .. }
+            | Event::FlowClosed { .. } => None,
         }
     }
 }

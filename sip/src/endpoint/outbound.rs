@@ -272,10 +272,7 @@ pub(super) fn next_hop(dialog: &Dialog, way: &Destination) -> Destination {
     }
     let port = uri.port().unwrap_or(transport.default_port());
     let same = transport == way.transport;
-    let seen = match way.target {
-        Target::Address(seen) => Some(seen.ip()),
-        Target::Host { .. } => None,
-    };
+    let seen = way.target.address().map(|seen| seen.ip());
     let Some(ip) = uri.host_ip() else {
         // A connection that the peer opened leads to it whatever its name; ".invalid" names lead nowhere (RFC 7118).
         if same && (transport.is_reliable() || uri.host().to_ascii_lowercase().ends_with(".invalid")) {

@@ -18,6 +18,8 @@ pub(super) struct Connection {
     queue: RefCell<VecDeque<(SendId, Bytes)>>,
     queued_bytes: Cell<usize>,
     limit_bytes: usize,
+    local: Cell<Option<SocketAddr>>,
+    known: Cell<bool>,
     /// Wakes the task: something is queued, or it is to end.
     pub(super) wake: Notify,
 }
@@ -31,6 +33,8 @@ impl Connection {
             queue: RefCell::new(VecDeque::new()),
             queued_bytes: Cell::new(0),
             limit_bytes,
+            local: Cell::new(None),
+            known: Cell::new(false),
             wake: Notify::new(),
         }
     }
@@ -45,8 +49,30 @@ impl Connection {
         self.queued_bytes.get() > 0
     }
 
+    /// Our end's address, once it is connected.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.local.get()
+    }
+
+    /// Notes that the user may have heard of its flow.
+    pub(super) fn set_known(&self) {
+        self.known.set(true);
+    }
+
+    /// Whether the user may have heard of its flow.
+    pub(super) fn is_known(&self) -> bool {
+        self.known.get()
+    }
+
+    /// What waits to be written.
+    pub(super) fn queued(&self) -> Vec<Bytes> {
+        self.queue.borrow().iter().map(|(_, bytes)| bytes.clone()).collect()
+    }
+
     /// Gives it the socket, once it is connected.
     pub(super) fn open(&self, stream: TcpStream) {
+        let local = stream.local_addr().ok();
+        self.local.set(local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port())));
         *self.stream.borrow_mut() = Some(stream);
     }
 

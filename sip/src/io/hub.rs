@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
@@ -15,9 +15,11 @@ use tokio::sync::{Notify, mpsc};
 use super::bind::Sockets;
 use super::connection::Connection;
 use super::handle::{Command, Shared};
-use super::{IoLimits, StackConfig, resolve, sys, tcp, udp};
-use crate::endpoint::{Destination, Endpoint, EndpointStats, Event, FlowId, Output, SendId, Target, Transport};
-use crate::parse::Limits;
+use super::{IoLimits, StackConfig, Tap, resolve, sys, tcp, udp};
+use crate::endpoint::{Destination, Endpoint, EndpointStats, Event, FlowId, Output, SendId, Source, Target, Transport};
+use crate::message::Message;
+use crate::parse::{Limits, ParseError};
+use crate::trace::{Direction, Traced};
 
 /// What a stack holds and has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,6 +63,7 @@ pub(super) struct Hub {
     pub(super) endpoint: Endpoint,
     pub(super) limits: IoLimits,
     pub(super) parse: Limits,
+    pub(super) tap: Option<Arc<dyn Tap>>,
     pub(super) udp: Vec<UdpPort>,
     /// Listeners' addresses.
     pub(super) tcp: Vec<SocketAddr>,
@@ -95,6 +98,7 @@ pub(super) async fn run(
         endpoint: Endpoint::with_key(config.endpoint, key),
         limits: config.limits,
         parse: config.parse,
+        tap: config.tap,
         udp: Vec::new(),
         tcp: sockets.tcp.iter().map(|(_, address)| *address).collect(),
         connections: HashMap::new(),
@@ -230,11 +234,11 @@ impl Hub {
 
     fn send(&mut self, shared: &SharedHub, now: Instant, id: SendId, to: Destination, bytes: Bytes) {
         let address = match &to.target {
-            Target::Address(address) => *address,
+            Target::Address(address) | Target::Named { address, .. } => *address,
             Target::Host { name, port } => {
                 // A connection that stands needs no address.
                 if let Some(connection) = to.flow.and_then(|flow| self.connections.get(&flow)) {
-                    return connection.send(id, bytes);
+                    return self.send_by(connection, id, bytes);
                 }
                 let (name, port) = (Arc::clone(name), *port);
                 tokio::task::spawn_local(send_to_host(Rc::clone(shared), id, to, (name, port), bytes));
@@ -262,14 +266,46 @@ impl Hub {
         let known =
             flow.filter(|flow| self.connections.contains_key(flow)).or_else(|| self.by_peer.get(&address).copied());
         if let Some(connection) = known.and_then(|flow| self.connections.get(&flow)) {
-            return connection.send(id, bytes);
+            return self.send_by(connection, id, bytes);
         }
         match self.add_connection(address) {
             Some(connection) => {
-                connection.send(id, bytes);
+                connection.set_known();
+                self.send_by(&connection, id, bytes);
                 tokio::task::spawn_local(tcp::connect(Rc::clone(shared), connection));
             }
             None => self.endpoint.send_failed(now, id),
+        }
+    }
+
+    fn send_by(&self, connection: &Connection, id: SendId, bytes: Bytes) {
+        if let Some(local) = connection.local() {
+            self.tap(Direction::Out, Transport::Tcp, (local, connection.peer), &bytes);
+        }
+        connection.send(id, bytes);
+    }
+
+    /// Shows a message to whoever wants to see them all.
+    pub(super) fn tap(
+        &self,
+        direction: Direction,
+        transport: Transport,
+        (local, remote): (SocketAddr, SocketAddr),
+        bytes: &Bytes,
+    ) {
+        if let Some(tap) = &self.tap {
+            tap.message(Traced { at: SystemTime::now(), direction, transport, local, remote, bytes: bytes.clone() });
+        }
+    }
+
+    /// Shows a message that came.
+    pub(super) fn tap_received(&self, source: &Source, message: &Result<Message, ParseError>) {
+        let message = match message {
+            Ok(message) => Some(message),
+            Err(error) => error.partial.as_deref(),
+        };
+        if let Some(message) = message {
+            self.tap(Direction::In, source.transport, (source.local, source.remote), &message.bytes());
         }
     }
 
@@ -290,6 +326,18 @@ impl Hub {
     fn flush_udp(&mut self, now: Instant) -> bool {
         let mut any_failed = false;
         for port in &mut self.udp {
+            if let Some(tap) = &self.tap {
+                for (_, to, bytes) in &port.outbox {
+                    tap.message(Traced {
+                        at: SystemTime::now(),
+                        direction: Direction::Out,
+                        transport: Transport::Udp,
+                        local: port.local,
+                        remote: *to,
+                        bytes: bytes.clone(),
+                    });
+                }
+            }
             let fd = port.socket.as_raw_fd();
             let is_ipv6 = port.local.is_ipv6();
             let mut rest = port.outbox.as_slice();
@@ -318,7 +366,7 @@ impl Hub {
         any_failed
     }
 
-    fn tell(&mut self, shared: &SharedHub, now: Instant, event: Event) {
+    pub(super) fn tell(&mut self, shared: &SharedHub, now: Instant, event: Event) {
         let events = match &mut self.sink {
             Sink::Handler(handler) => return handler(&mut self.endpoint, now, event),
             Sink::Channel(events) => events,
@@ -355,10 +403,10 @@ impl Hub {
         Some(connection)
     }
 
-    /// Forgets a connection. What it did not write fails.
-    pub(super) fn remove_connection(&mut self, now: Instant, connection: &Connection) {
+    /// Forgets a connection; whether it was known. What it did not write fails.
+    pub(super) fn remove_connection(&mut self, now: Instant, connection: &Connection) -> bool {
         if self.connections.remove(&connection.flow).is_none() {
-            return;
+            return false;
         }
         if self.by_peer.get(&connection.peer) == Some(&connection.flow) {
             self.by_peer.remove(&connection.peer);
@@ -372,6 +420,7 @@ impl Hub {
         for id in connection.close() {
             self.endpoint.send_failed(now, id);
         }
+        true
     }
 
     /// The address that a peer should know us by on a TCP connection: its own end's address, a listener's port.

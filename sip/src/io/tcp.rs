@@ -10,9 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::IoLimits;
 use super::connection::Connection;
-use super::hub::{SharedHub, flush};
-use crate::endpoint::{SendId, Source, Transport};
+use super::hub::{Hub, SharedHub, flush};
+use crate::endpoint::{Event, SendId, Source, Transport};
 use crate::stream::StreamFramer;
+use crate::trace::Direction;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -55,6 +56,7 @@ pub(super) async fn connect(hub: SharedHub, connection: Rc<Connection>) {
     match tokio::time::timeout(limit, TcpStream::connect(connection.peer)).await {
         Ok(Ok(stream)) => {
             connection.open(stream);
+            show_queued(&hub.borrow(), &connection);
             if connection.write().is_ok() {
                 return serve(hub, connection).await;
             }
@@ -82,8 +84,21 @@ pub(super) async fn finish(hub: &SharedHub) {
 
 fn end(hub: &SharedHub, connection: &Connection) {
     let now = Instant::now();
-    hub.borrow_mut().remove_connection(now, connection);
+    {
+        let hub_mut = &mut *hub.borrow_mut();
+        if hub_mut.remove_connection(now, connection) && connection.is_known() {
+            hub_mut.tell(hub, now, Event::FlowClosed { flow: connection.flow });
+        }
+    }
     flush(hub, now);
+}
+
+/// Shows what waited for the connection to whoever wants to see all messages.
+fn show_queued(hub: &Hub, connection: &Connection) {
+    let Some(local) = connection.local().filter(|_| hub.tap.is_some()) else { return };
+    for bytes in connection.queued() {
+        hub.tap(Direction::Out, Transport::Tcp, (local, connection.peer), &bytes);
+    }
 }
 
 /// Why a connection ends.
@@ -201,7 +216,12 @@ fn read(
         let now = Instant::now();
         let mut any = false;
         while let Some(message) = framer.next() {
-            hub.borrow_mut().endpoint.receive(now, source, message);
+            let hub = &mut *hub.borrow_mut();
+            if hub.tap.is_some() {
+                hub.tap_received(&source, &message);
+            }
+            connection.set_known();
+            hub.endpoint.receive(now, source, message);
             any = true;
         }
         for _ in 0..framer.take_pings() {

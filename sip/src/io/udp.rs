@@ -12,6 +12,7 @@ use super::hub::{SharedHub, flush};
 use super::sys::{BATCH, Inbox};
 use crate::endpoint::{Source, Transport};
 use crate::message::Message;
+use crate::trace::Direction;
 
 /// Serves one socket for as long as the thread lives.
 pub(super) async fn run(hub: SharedHub, index: usize) {
@@ -56,7 +57,9 @@ pub(super) async fn run(hub: SharedHub, index: usize) {
                     local.set_ip(to.to_canonical());
                 }
                 let source = Source { transport: Transport::Udp, remote: datagram.from, local, flow };
-                let message = Message::parse_datagram(Bytes::copy_from_slice(datagram.bytes), &limits);
+                let bytes = Bytes::copy_from_slice(datagram.bytes);
+                hub.tap(Direction::In, Transport::Udp, (local, datagram.from), &bytes);
+                let message = Message::parse_datagram(bytes, &limits);
                 hub.endpoint.receive(now, source, message);
             }
         }

@@ -33,10 +33,7 @@ impl Driver {
         }
         match next_hop {
             Some(NextHop::Flow { destination, local }) => {
-                let remote = match destination.target {
-                    sip::endpoint::Target::Address(remote) => remote,
-                    sip::endpoint::Target::Host { .. } => local,
-                };
+                let remote = destination.target.address().unwrap_or(local);
                 self.routed(no, Ok(Route { destination, remote, local }));
             }
             Some(NextHop::Resolve(uri)) => {
