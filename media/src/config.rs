@@ -12,6 +12,9 @@ use crate::latch::LatchPolicy;
 /// Legs that one worker takes at most; also the bound of every ring between a worker and the async side.
 pub const MAX_LEGS_PER_WORKER: usize = 8_192;
 
+/// Rooms on one worker at most: all its legs in pairs.
+pub const MAX_ROOMS_PER_WORKER: usize = MAX_LEGS_PER_WORKER / 2;
+
 /// How the engine is set up: how many threads, which address and ports.
 #[derive(Debug, Clone)]
 pub struct MediaConfig {

@@ -76,6 +76,9 @@ pub enum MediaError {
         /// Why not.
         why: &'static str,
     },
+    /// A room cannot be had, or cannot be joined.
+    #[error("room: {0}")]
+    Room(&'static str),
     /// The recording could not begin.
     #[error(transparent)]
     Record(#[from] crate::io::record::RecordError),

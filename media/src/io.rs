@@ -5,6 +5,7 @@
 pub(crate) mod link;
 mod ports;
 pub mod record;
+mod room;
 mod sys;
 mod wheel;
 #[doc(hidden)]
@@ -22,6 +23,8 @@ use self::link::{RecordingFate, WorkerLink};
 use self::ports::PortPool;
 pub use self::ports::ReservedPort;
 use self::record::{RecordEvent, RecordSink, Recorder};
+pub(crate) use self::room::Membership;
+pub use self::room::Room;
 use self::worker::{COMMAND_RING, EVENT_RING, Seat, Sockets, Worker};
 use crate::config::{LegConfig, MediaConfig, RecorderConfig};
 use crate::error::MediaError;
@@ -73,6 +76,8 @@ pub struct WorkerStats {
     pub workers: usize,
     /// Legs open now.
     pub legs: usize,
+    /// Rooms open now.
+    pub rooms: usize,
     /// Port pairs in use now, those of reserved ports that have no leg yet too.
     pub ports_in_use: usize,
     /// Workers that the system lets run before ordinary threads.
@@ -145,6 +150,29 @@ impl Media {
     /// # Errors
     /// A codec that cannot be set up, a configuration that contradicts itself, full workers, an engine shut down.
     pub fn open(&self, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {
+        let running = self.inner.links.iter().filter(|link| !link.is_stopped());
+        let link = running.min_by_key(|link| link.legs()).ok_or(MediaError::Closed)?;
+        self.open_on(link, port, config)
+    }
+
+    /// The same on the worker that has the leg `near`, so that both can be in one room.
+    ///
+    /// # Errors
+    /// As [`Media::open`].
+    pub fn open_near(&self, near: &LegPort, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {
+        self.open_on(near.handle().link(), port, config)
+    }
+
+    /// Opens a room of 2 to 32 places on the worker that has the leg `near`, mixed at `rate`: the highest of its
+    /// members' rates loses nothing.
+    ///
+    /// # Errors
+    /// [`MediaError::Room`] where the worker has no place for it or it could not be; [`MediaError::Closed`].
+    pub fn room(&self, near: &LegPort, rate: SampleRate, places: usize) -> Result<Room, MediaError> {
+        Room::open(near.handle().link(), rate, places)
+    }
+
+    fn open_on(&self, link: &Arc<WorkerLink>, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {
         let fate = Arc::new(RecordingFate::default());
         let record = match &config.record {
             Some(record) => Some(self.inner.record(record, config.codec.audio_rate, &fate)?),
@@ -153,14 +181,7 @@ impl Media {
         let (leg, ends, rate) = Leg::new(&config, Instant::now(), SystemTime::now(), record)?;
         port.drain();
         let ReservedPort { rtp, rtcp, lease } = port;
-        let seat = Box::new(Seat { leg, sockets: Sockets { rtp, rtcp, last_round: 0, _lease: lease } });
-        let link = self
-            .inner
-            .links
-            .iter()
-            .filter(|link| !link.is_stopped())
-            .min_by_key(|link| link.legs())
-            .ok_or(MediaError::Closed)?;
+        let seat = Box::new(Seat { leg, parted: None, sockets: Sockets { rtp, rtcp, last_round: 0, _lease: lease } });
         let shared = Arc::clone(&ends.shared);
         let handle = link.open(seat, shared, fate)?;
         Ok(LegPort::new(ends, handle, config, rate))
@@ -174,6 +195,7 @@ impl Media {
             let counters = &link.counters;
             stats.workers += 1;
             stats.legs += link.legs();
+            stats.rooms += link.rooms();
             stats.real_time += counters.real_time.load() as usize;
             stats.rounds += counters.rounds.load();
             stats.overruns += counters.overruns.load();

@@ -290,6 +290,16 @@ impl JitterBuffer {
         self.playout.next(&mut self.core, now, quiet)
     }
 
+    /// Lets playout begin where the ear is now: for a buffer made with room for both readers.
+    pub fn start_playout(&mut self) {
+        self.playout.start(self.ear.at());
+    }
+
+    /// Ends playout: packets are kept for the ear alone.
+    pub fn stop_playout(&mut self) {
+        self.playout.stop(&mut self.core);
+    }
+
     /// The delay that playout aims at now.
     pub fn playout_target(&self) -> Duration {
         Duration::from_micros(self.playout.target_us(&self.core).max(0) as u64)

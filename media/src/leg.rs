@@ -10,6 +10,8 @@
 
 mod ear;
 mod inbound;
+mod joined;
+mod music;
 mod outbound;
 mod retune;
 mod sending;
@@ -28,6 +30,8 @@ use ringbuf::traits::Producer;
 
 use self::ear::Ear;
 use self::inbound::{Inbound, Kind};
+pub(crate) use self::joined::Joined;
+pub(crate) use self::music::Music;
 use self::outbound::{Outbound, SendFormat};
 pub(crate) use self::retune::Retune;
 use self::sending::DtmfOut;
@@ -111,6 +115,10 @@ pub struct Leg {
     outbound: Outbound,
     voice: Option<Voice>,
     dtmf_out: Option<DtmfOut>,
+    joined: Option<Box<Joined>>,
+    music: Option<Box<Music>>,
+    /// What the peer says goes to the port.
+    tapped: bool,
     silent_frames: u32,
     /// Something was said already.
     spoken: bool,
@@ -138,7 +146,7 @@ impl Leg {
         let seam = config.codec.audio_rate;
         let (port_ends, ends) = port::ends(config.mode, seam);
         let listened = config.mode == LegMode::Talk || record.is_some();
-        let inbound = Box::new(Inbound::new(now, config, listened, seam)?);
+        let inbound = Box::new(Inbound::new(now, config, listened, config.mode == LegMode::Echo, seam)?);
         let outbound = Outbound::new(now, SendFormat::new(config, seam)?, config.seed);
         let since_1970 = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let rtcp = RtcpSession::new(
@@ -173,6 +181,9 @@ impl Leg {
             dtmf_out: DtmfOut::new(config, &outbound.format),
             outbound,
             voice: ends.voice.map(Voice::new),
+            joined: None,
+            music: None,
+            tapped: true,
             silent_frames: 0,
             spoken: false,
             rtcp,
@@ -291,6 +302,11 @@ impl Leg {
         }
     }
 
+    /// Whether what the peer says goes to the port. Where it does not, and nobody records, nothing is decoded for it.
+    pub(crate) fn set_tapped(&mut self, tapped: bool) {
+        self.tapped = tapped;
+    }
+
     /// Whether the port has to be woken: there is something for it, and no wake-up is under way.
     pub(crate) fn take_ready(&mut self) -> bool {
         std::mem::take(&mut self.ready) && !self.shared.ready.swap(true, Ordering::AcqRel)
@@ -351,7 +367,8 @@ impl Leg {
     fn hear(&mut self, now: Instant, scratch: &mut Scratch) {
         let (ear, record, stats, end) = (&mut self.ear, &mut self.record, &mut self.stats, &mut self.ear_end_samples);
         let (ready, seam) = (&mut self.ready, self.seam);
-        self.inbound.hear(now, &mut scratch.work, |piece| {
+        let tapped = self.tapped;
+        self.inbound.hear(now, &mut scratch.work, tapped || record.is_some(), |piece| {
             *end = piece.at_samples + piece.samples.len() as u64;
             if piece.concealed {
                 stats.concealed_ms += piece.samples.len() as u64 * 1_000 / u64::from(seam.hz().max(1));
@@ -359,7 +376,7 @@ impl Leg {
             if let Some(record) = record {
                 stats.record_ring_drops += record.push(recorder::Channel::Caller, piece.at_samples, piece.samples);
             }
-            if let Some(ear) = ear {
+            if let Some(ear) = ear.as_mut().filter(|_| tapped) {
                 ear.push(&piece, stats);
                 *ready = true;
             }

@@ -17,6 +17,7 @@ pub mod latch;
 pub mod leg;
 pub mod port;
 pub mod recorder;
+pub mod room;
 pub mod rtcp;
 pub mod rtp;
 pub mod stats;
@@ -26,7 +27,8 @@ pub use codecs::registry::{
 };
 pub use config::{Direction, DtmfFormat, LegConfig, LegMode, MediaConfig, RecorderConfig};
 pub use error::MediaError;
-pub use io::{Media, ReservedPort, WorkerStats};
+pub use io::{Media, ReservedPort, Room, WorkerStats};
 pub use latch::LatchPolicy;
 pub use port::{EarFrame, LegEvent, LegPort};
+pub use room::Members;
 pub use stats::LegStats;

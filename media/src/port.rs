@@ -21,7 +21,8 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 
 use crate::config::{LegConfig, LegMode};
 use crate::error::MediaError;
-use crate::io::LegHandle;
+use crate::io::{LegHandle, Membership};
+use crate::leg::{Joined, Music};
 use crate::stats::{LegStats, SharedStats};
 
 /// Frames in the ear's ring: 1.28 s of 20 ms frames.
@@ -106,6 +107,7 @@ pub struct LegPort {
     config: LegConfig,
     written: u64,
     epoch_start: u64,
+    membership: Option<Membership>,
 }
 
 impl LegPort {
@@ -120,6 +122,7 @@ impl LegPort {
             config,
             written: 0,
             epoch_start: 0,
+            membership: None,
         }
     }
 
@@ -222,10 +225,50 @@ impl LegPort {
     /// # Errors
     /// [`MediaError::Codec`] where the codec cannot be set up; the leg then goes on as before.
     pub fn update(&mut self, config: LegConfig) -> Result<(), MediaError> {
-        self.handle.update(&self.config, &config, self.rate)?;
+        self.handle.update(&self.config, &config, self.rate, self.membership.is_some())?;
         let (mode, seed, record) = (self.config.mode, self.config.seed, self.config.record.take());
         self.config = LegConfig { mode, seed, record, ..config };
         Ok(())
+    }
+
+    /// Its number in the room that it is in.
+    #[must_use]
+    pub fn member(&self) -> Option<u8> {
+        self.membership.as_ref().map(|membership| membership.member)
+    }
+
+    /// Takes the leg out of its [`Room`](crate::io::Room): what the port says goes to the peer alone.
+    pub fn leave(&mut self) {
+        if self.membership.is_some() {
+            self.handle.leave();
+            self.membership = None;
+        }
+    }
+
+    /// Plays this to the peer, over and over, wherever the port says nothing, and in the place of what its room says.
+    /// Samples are at [`audio_rate`](Self::audio_rate). Where there are none, nothing is played.
+    pub fn play_music(&mut self, pcm: Arc<[i16]>) {
+        self.handle.play(Music::new(pcm));
+    }
+
+    /// Ends the music.
+    pub fn stop_music(&mut self) {
+        self.handle.play(None);
+    }
+
+    /// Whether what the peer says comes as [`LegEvent::Ear`]; it does in the beginning. Where it does not, and nobody
+    /// records the leg, it is not decoded for the port either. Keys are told nevertheless.
+    pub fn set_tapped(&mut self, tapped: bool) {
+        self.handle.tap(tapped);
+    }
+
+    pub(crate) fn handle(&self) -> &LegHandle {
+        &self.handle
+    }
+
+    pub(crate) fn enter(&mut self, joined: Box<Joined>, membership: Membership) {
+        self.handle.join(joined);
+        self.membership = Some(membership);
     }
 
     /// Figures as they were 100 ms ago or less.

@@ -1,6 +1,6 @@
 //! A worker's rounds allocate nothing and free nothing: an allocator of this test's own counts what the worker's thread
 //! asks of it while legs of every mode come, talk, change and go.
-#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -161,13 +161,26 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
             calls.push(Call::open(&media, codec, mode, Some(RecorderConfig { path })));
         }
     }
+    let music: std::sync::Arc<[i16]> = (0..4_000).collect();
     for turn in 0..60_u32 {
+        if turn % 20 == 2 {
+            // A conference of all that talk, whatever their rates.
+            let room = media.room(&calls[0].port, codecs::SampleRate::HZ_16000, 10).unwrap();
+            for call in calls.iter_mut().filter(|call| call.port.config().mode == LegMode::Talk) {
+                room.join(&mut call.port, turn % 40 == 2).unwrap();
+            }
+            room.set_hears(1, media::Members::NONE.with(2));
+        }
         for (index, call) in calls.iter_mut().enumerate() {
             call.send();
             call.port.say(&[turn as i16 * 100; 320]);
             call.port.duck(if turn % 8 < 4 { 0.3 } else { 1.0 });
             match (turn as usize + index) % 20 {
                 4 => call.port.interrupt(),
+                6 => call.port.play_music(music.clone()),
+                8 => call.port.set_tapped(turn % 2 == 0),
+                11 => call.port.leave(),
+                12 => call.port.stop_music(),
                 9 => call.port.send_digit('5', 60).unwrap(),
                 14 => {
                     let held = LegConfig { direction: media::Direction::RecvOnly, ..call.port.config().clone() };

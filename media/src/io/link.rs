@@ -15,10 +15,10 @@ use ringbuf::{HeapCons, HeapProd};
 use tokio::io::unix::AsyncFd;
 
 use super::sys::EventFd;
-use super::worker::{Command, Event, Seat, WorkerCounters};
-use crate::config::{LegConfig, MAX_LEGS_PER_WORKER};
+use super::worker::{Command, Event, RoomCommand, Seat, Spent, WorkerCounters};
+use crate::config::{LegConfig, MAX_LEGS_PER_WORKER, MAX_ROOMS_PER_WORKER};
 use crate::error::MediaError;
-use crate::leg::Retune;
+use crate::leg::{Joined, Music, Retune};
 use crate::port::Shared;
 
 /// What the async side holds of one worker.
@@ -45,6 +45,8 @@ struct CommandQueue {
 struct Table {
     wakers: Vec<Option<Arc<LegCell>>>,
     free: Vec<u32>,
+    rooms: u32,
+    free_rooms: Vec<u32>,
 }
 
 /// The async side's part of a leg.
@@ -91,7 +93,7 @@ impl WorkerLink {
     pub(super) fn new(commands: HeapProd<Command>) -> std::io::Result<Self> {
         Ok(WorkerLink {
             commands: Mutex::new(CommandQueue { ring: commands, backlog: VecDeque::new() }),
-            table: Mutex::new(Table { wakers: Vec::new(), free: Vec::new() }),
+            table: Mutex::new(Table { wakers: Vec::new(), free: Vec::new(), rooms: 0, free_rooms: Vec::new() }),
             command_fd: EventFd::new()?,
             event_fd: EventFd::new()?,
             counters: WorkerCounters::default(),
@@ -140,6 +142,32 @@ impl WorkerLink {
         self.legs.fetch_add(1, Ordering::Relaxed);
         self.send(Command::Open { slot, seat });
         Ok(LegHandle { link: Arc::clone(self), cell, slot })
+    }
+
+    /// A place for a room.
+    pub(super) fn take_room(&self) -> Result<u32, MediaError> {
+        if self.is_stopped() {
+            return Err(MediaError::Closed);
+        }
+        let mut table = lock(&self.table);
+        if let Some(room) = table.free_rooms.pop() {
+            return Ok(room);
+        }
+        if table.rooms as usize >= MAX_ROOMS_PER_WORKER {
+            return Err(MediaError::Room("the media worker has as many rooms as it may"));
+        }
+        table.rooms += 1;
+        Ok(table.rooms - 1)
+    }
+
+    /// Rooms that are open.
+    pub(super) fn rooms(&self) -> usize {
+        let table = lock(&self.table);
+        table.rooms as usize - table.free_rooms.len()
+    }
+
+    pub(super) fn send_room(&self, command: RoomCommand) {
+        self.send(Command::Room(command));
     }
 
     /// Tells the worker to say goodbye for all its legs and to end.
@@ -217,11 +245,17 @@ impl LegHandle {
         }
     }
 
-    pub(crate) fn update(&self, old: &LegConfig, new: &LegConfig, rate: SampleRate) -> Result<(), MediaError> {
+    pub(crate) fn update(
+        &self,
+        old: &LegConfig,
+        new: &LegConfig,
+        rate: SampleRate,
+        plays: bool,
+    ) -> Result<(), MediaError> {
         if self.cell.shared.closed.load(Ordering::Acquire) {
             return Err(MediaError::Closed);
         }
-        let retune = Box::new(Retune::new(Instant::now(), old, new, rate)?);
+        let retune = Box::new(Retune::new(Instant::now(), old, new, rate, plays)?);
         self.link.send(Command::Retune { slot: self.slot, retune });
         Ok(())
     }
@@ -232,6 +266,31 @@ impl LegHandle {
         }
         self.link.send(Command::Digit { slot: self.slot, digit, duration_ms });
         Ok(())
+    }
+
+    /// Whether this worker has the leg.
+    pub(super) fn is_on(&self, link: &Arc<WorkerLink>) -> bool {
+        Arc::ptr_eq(&self.link, link)
+    }
+
+    pub(super) fn link(&self) -> &Arc<WorkerLink> {
+        &self.link
+    }
+
+    pub(crate) fn join(&self, joined: Box<Joined>) {
+        self.link.send_room(RoomCommand::Join { slot: self.slot, joined });
+    }
+
+    pub(crate) fn leave(&self) {
+        self.link.send_room(RoomCommand::Leave { slot: self.slot });
+    }
+
+    pub(crate) fn play(&self, music: Option<Box<Music>>) {
+        self.link.send_room(RoomCommand::Music { slot: self.slot, music });
+    }
+
+    pub(crate) fn tap(&self, tapped: bool) {
+        self.link.send_room(RoomCommand::Tap { slot: self.slot, tapped });
     }
 
     /// Why the recording broke off, once.
@@ -270,6 +329,12 @@ pub(super) async fn dispatch(link: Arc<WorkerLink>, mut events: HeapCons<Event>,
                     link.vacate(slot);
                 }
                 Event::Retuned { retune } => drop(retune),
+                Event::Spent(Spent::Room(room, mixer)) => {
+                    drop(mixer);
+                    lock(&link.table).free_rooms.push(room);
+                }
+                Event::Spent(Spent::Joined(place)) => drop(place),
+                Event::Spent(Spent::Music(music)) => drop(music),
                 Event::Stopped => {
                     link.stopped.store(true, Ordering::Release);
                     link.vacate_all();

@@ -8,6 +8,8 @@
 //! While it has more than a few legs, a worker starts its rounds on a fixed spacing, so that one round takes the
 //! packets of many legs; with few legs it answers each packet at once.
 
+mod rooms;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -17,12 +19,15 @@ use std::time::{Duration, Instant};
 use ringbuf::traits::{Consumer, Observer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 
+use self::rooms::FIRST_ID;
+pub(crate) use self::rooms::{RoomCommand, Spent};
 use super::link::WorkerLink;
 use super::ports::PortLease;
 use super::sys::{self, Poller};
 use super::wheel::Wheel;
-use crate::config::MAX_LEGS_PER_WORKER;
-use crate::leg::{Channel, Leg, Outbox, Retune, Scratch};
+use crate::config::{MAX_LEGS_PER_WORKER, MAX_ROOMS_PER_WORKER};
+use crate::leg::{Channel, Joined, Leg, Outbox, Retune, Scratch};
+use crate::room::Room;
 
 /// Commands that wait for the worker at most; more of them wait on the async side.
 pub(super) const COMMAND_RING: usize = 1_024;
@@ -47,6 +52,8 @@ pub(crate) enum Command {
     Retune { slot: u32, retune: Box<Retune> },
     /// Send a key press.
     Digit { slot: u32, digit: char, duration_ms: u16 },
+    /// About rooms and what a leg plays.
+    Room(RoomCommand),
     /// Say goodbye for this leg, and hand it back.
     Close { slot: u32 },
     /// The same for all, then end.
@@ -61,6 +68,8 @@ pub(crate) enum Event {
     Removed { slot: u32, seat: Box<Seat> },
     /// What a [`Command::Retune`] took the place of, to be dropped.
     Retuned { retune: Box<Retune> },
+    /// What a [`Command::Room`] left over, to be dropped.
+    Spent(Spent),
     /// The worker has ended.
     Stopped,
 }
@@ -68,6 +77,8 @@ pub(crate) enum Event {
 /// A leg with its sockets.
 pub(crate) struct Seat {
     pub(super) leg: Leg,
+    /// The place in a room that it had when it was closed.
+    pub(super) parted: Option<Box<Joined>>,
     pub(super) sockets: Sockets,
 }
 
@@ -137,6 +148,7 @@ pub struct Worker {
     poller: Poller,
     seats: Box<[Option<Box<Seat>>]>,
     legs: usize,
+    rooms: Box<[Option<Box<Room>>]>,
     wheel: Wheel,
     scratch: Box<Scratch>,
     datagram: Box<[u8; DATAGRAM_BYTES]>,
@@ -163,7 +175,8 @@ impl Worker {
             poller,
             seats: (0..MAX_LEGS_PER_WORKER).map(|_| None).collect(),
             legs: 0,
-            wheel: Wheel::new(Instant::now(), MAX_LEGS_PER_WORKER),
+            rooms: (0..MAX_ROOMS_PER_WORKER).map(|_| None).collect(),
+            wheel: Wheel::new(Instant::now(), MAX_LEGS_PER_WORKER + MAX_ROOMS_PER_WORKER),
             scratch: Box::default(),
             datagram: Box::new([0; DATAGRAM_BYTES]),
             spacing,
@@ -257,9 +270,13 @@ impl Worker {
         self.wake_async |= announce(seat, slot, &mut self.events, &self.link.counters);
     }
 
-    /// Lets the legs whose time has come send.
+    /// Lets the rooms whose time has come mix, and the legs send.
     fn run_legs(&mut self, now: Instant) {
         while let Some(slot) = self.wheel.pop(now) {
+            if let Some(room) = slot.checked_sub(FIRST_ID) {
+                self.run_room(now, room);
+                continue;
+            }
             let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { continue };
             seat.leg.tick(now, &mut self.scratch, &mut seat.sockets);
             self.wheel.schedule(slot, seat.leg.next_wake(now));
@@ -291,6 +308,7 @@ impl Worker {
                         seat.leg.send_digit(digit, duration_ms);
                     }
                 }
+                Command::Room(command) => self.take_room_command(now, command),
                 Command::Close { slot } => self.close(now, slot),
                 Command::Stop => {
                     for slot in 0..self.seats.len() as u32 {
@@ -317,12 +335,14 @@ impl Worker {
     }
 
     fn close(&mut self, now: Instant, slot: u32) {
+        let joined = self.part(slot);
         let Some(mut seat) = self.seats.get_mut(slot as usize).and_then(Option::take) else { return };
         self.legs -= 1;
         self.wheel.cancel(slot);
         self.poller.remove(seat.sockets.rtp.as_raw_fd());
         self.poller.remove(seat.sockets.rtcp.as_raw_fd());
         seat.leg.close(now, &mut self.scratch, &mut seat.sockets);
+        seat.parted = joined;
         self.hand_back(Event::Removed { slot, seat });
     }
 

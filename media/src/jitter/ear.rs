@@ -97,6 +97,11 @@ impl Ear {
         Some(core.clock.epoch + Duration::from_micros(due_us.max(0) as u64))
     }
 
+    /// The packet that it is at.
+    pub(super) fn at(&self) -> u32 {
+        self.next
+    }
+
     /// When the packet that is next, and missing, is given up. Of several missing in a row the earlier ones are given
     /// up earlier, by the time that lies between them.
     fn due_us(&self, core: &Core, now_us: u64) -> Option<i64> {

@@ -55,6 +55,20 @@ impl Playout {
         }
     }
 
+    /// Begins to read, from the packet of that index on.
+    pub(super) fn start(&mut self, index: u32) {
+        self.enabled = true;
+        self.playing = false;
+        self.held_ticks = 0;
+        self.next = index;
+    }
+
+    /// Reads no more.
+    pub(super) fn stop(&mut self, core: &mut Core) {
+        self.enabled = false;
+        core.store.release(PLAYOUT);
+    }
+
     pub(super) fn begin(&mut self, index: u32) {
         self.next = index;
     }

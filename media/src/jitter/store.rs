@@ -100,6 +100,13 @@ impl Store {
         Some(*slot)
     }
 
+    /// `reader` wants none of what is here.
+    pub(super) fn release(&mut self, reader: u8) {
+        for slot in &mut self.slots {
+            slot.wanted &= !reader;
+        }
+    }
+
     /// The packet's numbers, wanted or not, as long as no other took its slot.
     pub(super) fn any(&self, index: u32) -> Option<&Slot> {
         self.slots.get(self.at(index)).filter(|slot| slot.filled && slot.index == index)

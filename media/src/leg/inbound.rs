@@ -1,7 +1,7 @@
 //! The stream we receive: jitter buffer, and what its two readers hand over, decoded.
 //!
 //! The ear's reader always runs. Its packets are decoded where somebody listens: the port of a talking leg, a
-//! recorder. The playout reader runs where the leg plays: echo.
+//! recorder. The playout reader runs where the leg plays: echo, and rooms.
 
 use std::time::{Duration, Instant};
 
@@ -74,27 +74,38 @@ pub(super) struct Piece<'a> {
 }
 
 impl Inbound {
-    pub(super) fn new(now: Instant, config: &LegConfig, listened: bool, seam: SampleRate) -> Result<Self, MediaError> {
+    pub(super) fn new(
+        now: Instant,
+        config: &LegConfig,
+        listened: bool,
+        plays: bool,
+        seam: SampleRate,
+    ) -> Result<Self, MediaError> {
         let clock_hz = outbound::clock_hz(config);
         let ptime_ms = config.codec.ptime_ms;
         let mut jitter = JitterConfig::new(clock_hz, ptime_ms, payload_bytes(config));
-        jitter.playout = config.mode == LegMode::Echo;
+        // A leg that talks may join a room later: its buffer has the room.
+        jitter.playout = config.mode != LegMode::Sink;
         jitter.playout_max = Duration::from_millis(u64::from(config.max_playout_delay_ms)).max(jitter.playout_min);
         let decoding = || Decoding::new(config, clock_hz, seam);
         let ear = if listened { Some(decoding()?) } else { None };
-        let playout = if jitter.playout { Some(Playing::new(decoding()?, config.seed, seam)) } else { None };
+        let playout = if plays { Some(Playing::new(decoding()?, config.seed, seam)) } else { None };
         let measure = match config.codec.id {
             CodecId::Pcmu | CodecId::Pcma | CodecId::G722 => Measure::Bytes(1),
             CodecId::L16 => Measure::Bytes(2),
             _ => Measure::Decoder,
         };
+        let mut jitter = JitterBuffer::new(now, &jitter);
+        if !plays {
+            jitter.stop_playout();
+        }
         Ok(Inbound {
             payload_type: config.payload_type_recv,
             dtmf: config.dtmf,
             comfort_noise: config.comfort_noise_payload_type,
             clock_hz,
             seam,
-            jitter: JitterBuffer::new(now, &jitter),
+            jitter,
             ear,
             playout,
             measure,
@@ -104,6 +115,20 @@ impl Inbound {
 
     pub(super) fn clock_hz(&self) -> u32 {
         self.clock_hz
+    }
+
+    /// Lets the playout reader run from here on.
+    pub(super) fn start_playing(&mut self, playing: Playing) {
+        if self.playout.is_none() {
+            self.playout = Some(playing);
+            self.jitter.start_playout();
+        }
+    }
+
+    /// Ends that.
+    pub(super) fn stop_playing(&mut self) -> Option<Playing> {
+        self.jitter.stop_playout();
+        self.playout.take()
     }
 
     /// Continues a timeline that has come to `samples`.
@@ -132,10 +157,11 @@ impl Inbound {
         &self.jitter
     }
 
-    /// Hands what is next in order to `listen`, until there is nothing more to hand over now.
-    pub(super) fn hear(&mut self, now: Instant, work: &mut Work, mut listen: impl FnMut(Piece<'_>)) {
+    /// Hands what is next in order to `listen`, until there is nothing more to hand over now. Where nobody `listens`,
+    /// nothing is decoded.
+    pub(super) fn hear(&mut self, now: Instant, work: &mut Work, listens: bool, mut listen: impl FnMut(Piece<'_>)) {
         while let Some(heard) = self.jitter.ear(now) {
-            let Some(ear) = &mut self.ear else { continue };
+            let Some(ear) = self.ear.as_mut().filter(|_| listens) else { continue };
             let (made, position, concealed, arrived) = match heard {
                 Heard::Packet(frame) if frame.ticks == 0 => continue,
                 Heard::Packet(frame) => (ear.decode(frame.payload, work), frame.position, false, frame.arrived),
@@ -175,7 +201,7 @@ impl Inbound {
 }
 
 /// The playout reader's side: what it was asked for and has left over.
-struct Playing {
+pub(super) struct Playing {
     decoding: Decoding,
     noise: ComfortNoise,
     /// The last packet was comfort noise.
@@ -188,6 +214,11 @@ struct Playing {
 }
 
 impl Playing {
+    /// For a leg that begins to play.
+    pub(super) fn of(config: &LegConfig, seam: SampleRate) -> Result<Self, MediaError> {
+        Ok(Playing::new(Decoding::new(config, outbound::clock_hz(config), seam)?, config.seed, seam))
+    }
+
     fn new(decoding: Decoding, seed: u64, seam: SampleRate) -> Self {
         Playing {
             decoding,

@@ -200,6 +200,18 @@ impl Outbound {
         self.timestamp = self.timestamp.plus(self.format.ticks);
     }
 
+    /// Moves the next frame, by less than `every`, to a time that lies whole steps of `every` from `at`.
+    pub(super) fn align(&mut self, at: Instant, every: Duration) {
+        let every_us = every.as_micros().max(1);
+        let ahead_us = if at >= self.next_send {
+            at.saturating_duration_since(self.next_send).as_micros() % every_us
+        } else {
+            let behind_us = self.next_send.saturating_duration_since(at).as_micros() % every_us;
+            (every_us - behind_us) % every_us
+        };
+        self.next_send += Duration::from_micros(ahead_us as u64);
+    }
+
     /// Takes another codec: the time of the next frame stays, and timestamps go on from there.
     pub(super) fn exchange(&mut self, format: &mut SendFormat) {
         std::mem::swap(&mut self.format, format);

@@ -28,9 +28,17 @@ pub(crate) struct Retune {
 
 impl Retune {
     /// What it takes to go from `old` to `new`, on a leg that counts at `seam`.
-    pub(crate) fn new(now: Instant, old: &LegConfig, new: &LegConfig, seam: SampleRate) -> Result<Self, MediaError> {
+    /// `plays` says whether it is in a room.
+    pub(crate) fn new(
+        now: Instant,
+        old: &LegConfig,
+        new: &LegConfig,
+        seam: SampleRate,
+        plays: bool,
+    ) -> Result<Self, MediaError> {
         let new = &LegConfig { mode: old.mode, seed: old.seed, ..new.clone() };
         let listened = old.mode == LegMode::Talk || old.record.is_some();
+        let plays = plays || old.mode == LegMode::Echo;
         let recoded = old.codec != new.codec;
         let resumed = !old.direction.receives() && new.direction.receives();
         let received_otherwise = recoded
@@ -42,7 +50,8 @@ impl Retune {
             || old.payload_type_send != new.payload_type_send
             || old.comfort_noise_payload_type != new.comfort_noise_payload_type;
         let send = SendFormat::new(new, seam)?;
-        let inbound = if received_otherwise { Some(Box::new(Inbound::new(now, new, listened, seam)?)) } else { None };
+        let inbound =
+            if received_otherwise { Some(Box::new(Inbound::new(now, new, listened, plays, seam)?)) } else { None };
         Ok(Retune {
             dtmf_out: DtmfOut::new(new, &send),
             send: sent_otherwise.then_some(send),

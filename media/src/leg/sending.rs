@@ -55,17 +55,25 @@ impl Leg {
         }
         let samples = self.outbound.format.seam_samples();
         let Some(frame) = scratch.frame.get_mut(..samples) else { return };
-        let speech = match &mut self.voice {
-            Some(voice) => voice.take(&self.shared, frame) > 0,
-            None => {
+        let by_voice = self.joined.is_none() && self.voice.is_some();
+        let speech = match (&mut self.joined, &mut self.voice) {
+            (Some(joined), _) => Self::take_from_room(joined, frame),
+            (None, Some(voice)) => voice.take(&self.shared, frame) > 0,
+            (None, None) => {
                 self.inbound.play(now, frame, &mut scratch.work);
                 true
             }
         };
-        if speech && self.spoken && (1..UNDERRUN_FRAMES).contains(&self.silent_frames) {
+        let music = self.music.as_mut().filter(|_| by_voice && !speech);
+        let plays = music.is_some();
+        if let Some(music) = music {
+            music.fill(frame);
+        }
+        if by_voice && speech && self.spoken && (1..UNDERRUN_FRAMES).contains(&self.silent_frames) {
             self.stats.voice_ring_underruns += 1;
         }
-        self.spoken |= speech && self.voice.is_some();
+        self.spoken |= speech && by_voice;
+        let speech = speech || plays;
         self.silent_frames = if speech { 0 } else { self.silent_frames.saturating_add(1) };
         let at_samples = self.samples_at(self.outbound.next_send());
         if let (Some(record), true) = (&mut self.record, speech) {

@@ -83,7 +83,7 @@ impl Bench {
 
     fn retune(&mut self, config: LegConfig) {
         let seam = self.config.codec.audio_rate;
-        let mut retune = Retune::new(self.now, &self.config, &config, seam).unwrap();
+        let mut retune = Retune::new(self.now, &self.config, &config, seam, false).unwrap();
         self.leg.retune(self.now, &mut retune);
         self.config = config;
     }

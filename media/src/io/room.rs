@@ -1,0 +1,118 @@
+//! A room as the async side holds it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use codecs::pcm::SampleRate;
+
+use super::link::WorkerLink;
+use super::worker::RoomCommand;
+use crate::error::MediaError;
+use crate::leg::Joined;
+use crate::port::LegPort;
+use crate::room::{self, MAX_MEMBERS, Members};
+
+/// Legs that hear one another. Clones share it; it is closed when the last clone is gone and all legs have left.
+#[derive(Clone)]
+pub struct Room {
+    seat: Arc<RoomSeat>,
+}
+
+/// Held by the room's owner and by each member.
+pub(crate) struct RoomSeat {
+    link: Arc<WorkerLink>,
+    slot: u32,
+    rate: SampleRate,
+    places: u8,
+    taken: AtomicU32,
+}
+
+/// A leg's membership: its place is free again when this is dropped.
+pub(crate) struct Membership {
+    seat: Arc<RoomSeat>,
+    pub(crate) member: u8,
+}
+
+impl Room {
+    pub(super) fn open(link: &Arc<WorkerLink>, rate: SampleRate, places: usize) -> Result<Self, MediaError> {
+        if !(2..=MAX_MEMBERS).contains(&places) {
+            return Err(MediaError::Room("a room has 2 to 32 places"));
+        }
+        let slot = link.take_room()?;
+        let mixer = Box::new(room::Room::new(Instant::now(), rate, places));
+        link.send_room(RoomCommand::Open { room: slot, mixer });
+        let seat = RoomSeat { link: Arc::clone(link), slot, rate, places: places as u8, taken: AtomicU32::new(0) };
+        Ok(Room { seat: Arc::new(seat) })
+    }
+
+    /// Puts a leg into the room: its peer hears all others, and they hear its peer; with `shares_voice` also what the
+    /// port says. Returns its number. A leg that is in another room leaves that first.
+    ///
+    /// # Errors
+    /// [`MediaError::Room`] where the room is full, or the leg is on another worker or is none that talks.
+    pub fn join(&self, port: &mut LegPort, shares_voice: bool) -> Result<u8, MediaError> {
+        if port.config().mode != crate::config::LegMode::Talk {
+            return Err(MediaError::Room("only legs that talk can be in a room"));
+        }
+        if !port.handle().is_on(&self.seat.link) {
+            return Err(MediaError::Room("the leg is on another worker than the room"));
+        }
+        port.leave();
+        let membership = self.take_place()?;
+        let (room, member) = (self.seat.slot, membership.member);
+        let joined =
+            Joined::new(room, member, shares_voice, port.config(), port.audio_rate(), self.seat.rate).map(Box::new)?;
+        port.enter(joined, membership);
+        Ok(member)
+    }
+
+    /// Settles whom a member hears. In the beginning: all others.
+    pub fn set_hears(&self, member: u8, whom: Members) {
+        self.seat.link.send_room(RoomCommand::Hears { room: self.seat.slot, member, whom });
+    }
+
+    /// How many legs are in it.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.seat.taken.load(Ordering::Acquire).count_ones() as usize
+    }
+
+    /// Sample rate of its mixer.
+    #[must_use]
+    pub fn rate(&self) -> SampleRate {
+        self.seat.rate
+    }
+
+    fn take_place(&self) -> Result<Membership, MediaError> {
+        let mut member = 0;
+        let places = self.seat.places;
+        self.seat
+            .taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
+                member = taken.trailing_ones();
+                (member < u32::from(places)).then(|| taken | 1 << member)
+            })
+            .map_err(|_| MediaError::Room("all places of the room are taken"))?;
+        Ok(Membership { seat: Arc::clone(&self.seat), member: member as u8 })
+    }
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (slot, rate) = (self.seat.slot, self.seat.rate);
+        f.debug_struct("Room").field("slot", &slot).field("rate", &rate).field("members", &self.members()).finish()
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.seat.taken.fetch_and(!(1 << self.member), Ordering::AcqRel);
+    }
+}
+
+impl Drop for RoomSeat {
+    fn drop(&mut self) {
+        self.link.send_room(RoomCommand::Close { room: self.slot });
+    }
+}

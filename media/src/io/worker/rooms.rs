@@ -1,0 +1,135 @@
+//! Rooms on a worker: who is in which, and their frames.
+
+use std::time::Instant;
+
+use super::{Event, Worker};
+use crate::config::MAX_LEGS_PER_WORKER;
+use crate::leg::{Joined, Music};
+use crate::room::{MAX_FRAME, MAX_MEMBERS, Members, Room};
+
+/// A room's id in the timer wheel is its slot and this.
+pub(super) const FIRST_ID: u32 = MAX_LEGS_PER_WORKER as u32;
+
+/// Commands about rooms, and about what a leg gives to and takes from its port.
+pub(crate) enum RoomCommand {
+    /// Take this room.
+    Open { room: u32, mixer: Box<Room> },
+    /// Hand it back. Nobody is in it any more.
+    Close { room: u32 },
+    /// Put a leg into a room.
+    Join { slot: u32, joined: Box<Joined> },
+    /// Take it out.
+    Leave { slot: u32 },
+    /// Settle whom a member hears.
+    Hears { room: u32, member: u8, whom: Members },
+    /// Play this where nothing is said, or nothing any more.
+    Music { slot: u32, music: Option<Box<Music>> },
+    /// Whether what the peer says goes to the port.
+    Tap { slot: u32, tapped: bool },
+}
+
+/// What a room's command leaves over, to be dropped.
+pub(crate) enum Spent {
+    /// A place that was given up, or not got.
+    Joined(Box<Joined>),
+    /// A room that is closed.
+    Room(u32, Box<Room>),
+    /// Music that ended.
+    Music(Box<Music>),
+}
+
+impl Worker {
+    pub(super) fn take_room_command(&mut self, now: Instant, command: RoomCommand) {
+        let spent = match command {
+            RoomCommand::Open { room, mixer } => self.open_room(room, mixer),
+            RoomCommand::Close { room } => {
+                self.wheel.cancel(FIRST_ID + room);
+                let mixer = self.rooms.get_mut(room as usize).and_then(Option::take);
+                mixer.map(|mixer| Spent::Room(room, mixer))
+            }
+            RoomCommand::Join { slot, joined } => self.join(now, slot, joined),
+            RoomCommand::Leave { slot } => self.part(slot).map(Spent::Joined),
+            RoomCommand::Hears { room, member, whom } => {
+                if let Some(room) = self.room(room) {
+                    room.set_hears(member, whom);
+                }
+                None
+            }
+            RoomCommand::Music { slot, music } => match self.seat(slot) {
+                Some(seat) => seat.leg.exchange_music(music).map(Spent::Music),
+                None => music.map(Spent::Music),
+            },
+            RoomCommand::Tap { slot, tapped } => {
+                if let Some(seat) = self.seat(slot) {
+                    seat.leg.set_tapped(tapped);
+                }
+                None
+            }
+        };
+        if let Some(spent) = spent {
+            self.hand_back(Event::Spent(spent));
+        }
+    }
+
+    fn open_room(&mut self, room: u32, mixer: Box<Room>) -> Option<Spent> {
+        let at = mixer.next();
+        match self.rooms.get_mut(room as usize) {
+            Some(place @ None) => {
+                *place = Some(mixer);
+                self.wheel.schedule(FIRST_ID + room, at);
+                None
+            }
+            _ => Some(Spent::Room(room, mixer)),
+        }
+    }
+
+    fn join(&mut self, now: Instant, slot: u32, joined: Box<Joined>) -> Option<Spent> {
+        let former = self.part(slot).map(Spent::Joined);
+        let (room, member) = (joined.room, joined.member);
+        let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else {
+            return Some(Spent::Joined(joined));
+        };
+        let mixer = self.rooms.get_mut(room as usize).and_then(Option::as_deref_mut);
+        let Some(mixer) = mixer.filter(|_| former.is_none()) else { return Some(Spent::Joined(joined)) };
+        if !mixer.enter(member, slot) {
+            return Some(Spent::Joined(joined));
+        }
+        seat.leg.join(joined, mixer.next());
+        self.wheel.schedule(slot, seat.leg.next_wake(now));
+        former
+    }
+
+    /// Takes a leg out of the room it is in.
+    pub(super) fn part(&mut self, slot: u32) -> Option<Box<Joined>> {
+        let seat = self.seats.get_mut(slot as usize)?.as_deref_mut()?;
+        let joined = seat.leg.part()?;
+        if let Some(room) = self.rooms.get_mut(joined.room as usize).and_then(Option::as_deref_mut) {
+            room.leave(joined.member);
+        }
+        Some(joined)
+    }
+
+    /// Mixes the frames of a room that are due.
+    pub(super) fn run_room(&mut self, now: Instant, room: u32) {
+        let Some(mixer) = self.rooms.get_mut(room as usize).and_then(Option::as_deref_mut) else { return };
+        let mut mixed = [0; MAX_FRAME];
+        while mixer.is_due(now) {
+            for place in mixer.places_mut() {
+                let Some(slot) = place.slot else { continue };
+                let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { continue };
+                seat.leg.read_for_room(now, &mut place.heard, &mut place.said, &mut self.scratch);
+            }
+            for member in 0..MAX_MEMBERS as u8 {
+                let Some(slot) = mixer.slot_of(member) else { continue };
+                let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { continue };
+                seat.leg.send_from_room(mixer.mix(member, &mut mixed), &mut self.scratch);
+            }
+            mixer.advance();
+        }
+        self.wheel.schedule(FIRST_ID + room, mixer.next());
+    }
+
+    fn room(&mut self, room: u32) -> Option<&mut Room> {
+        self.rooms.get_mut(room as usize)?.as_deref_mut()
+    }
+}

@@ -1,0 +1,217 @@
+//! A leg's place in a room: what it gives to the others and what it gets from them, at the room's pace.
+//!
+//! The room asks for 20 ms of the peer's sound through the playout reader and for 20 ms of what the port says, and
+//! hands over 20 ms of what the others say. The leg sends that at its own packets' pace out of a bounded queue.
+
+use std::time::{Duration, Instant};
+
+use codecs::pcm::SampleRate;
+use codecs::resample::Resampler;
+
+use super::inbound::Playing;
+use super::{Leg, Scratch};
+use crate::config::LegConfig;
+use crate::error::MediaError;
+use crate::room::FRAME_MS;
+
+/// Sound on its way from the room to the leg's next packet: a packet of 60 ms and two frames of the room.
+const QUEUE_MS: u32 = 100;
+/// A leg sends this long after the room's frame is mixed.
+const SENDS_AFTER: Duration = Duration::from_millis(2);
+
+/// What it takes to be in a room. Made on the async side, and dropped there.
+pub(crate) struct Joined {
+    /// The room's place on the worker.
+    pub(crate) room: u32,
+    /// The member's number in it.
+    pub(crate) member: u8,
+    /// The others hear what the port says.
+    shares_voice: bool,
+    /// The playout reader's side, while the leg is not in the room.
+    playing: Option<Playing>,
+    heard_to_room: Option<Resampler>,
+    said_to_room: Option<Resampler>,
+    from_room: Option<Resampler>,
+    /// What the port said in this frame.
+    own: Box<[i16]>,
+    own_speaks: bool,
+    queue: Queue,
+}
+
+impl Joined {
+    pub(crate) fn new(
+        room: u32,
+        member: u8,
+        shares_voice: bool,
+        config: &LegConfig,
+        seam: SampleRate,
+        rate: SampleRate,
+    ) -> Result<Self, MediaError> {
+        let convert = |from, to| if from == to { Ok(None) } else { Resampler::new(from, to).map(Some) };
+        Ok(Joined {
+            room,
+            member,
+            shares_voice,
+            playing: Some(Playing::of(config, seam)?),
+            heard_to_room: convert(seam, rate)?,
+            said_to_room: convert(seam, rate)?,
+            from_room: convert(rate, seam)?,
+            own: vec![0; seam.samples_in_ms(FRAME_MS)].into_boxed_slice(),
+            own_speaks: false,
+            queue: Queue::new(seam.samples_in_ms(QUEUE_MS)),
+        })
+    }
+}
+
+impl Leg {
+    /// Takes its place in a room whose next frame is mixed at `room_at`; gives back what it was in before.
+    pub(crate) fn join(&mut self, mut joined: Box<Joined>, room_at: Instant) {
+        if let Some(playing) = joined.playing.take() {
+            self.inbound.start_playing(playing);
+        }
+        self.outbound.align(room_at + SENDS_AFTER, Duration::from_millis(u64::from(FRAME_MS)));
+        self.joined = Some(joined);
+    }
+
+    /// Gives up its place.
+    pub(crate) fn part(&mut self) -> Option<Box<Joined>> {
+        let mut joined = self.joined.take()?;
+        joined.playing = self.inbound.stop_playing();
+        Some(joined)
+    }
+
+    /// Fills `heard` with the peer's sound and `said` with what the port says to the room, both at the room's rate.
+    pub(crate) fn read_for_room(&mut self, now: Instant, heard: &mut [i16], said: &mut [i16], scratch: &mut Scratch) {
+        let Some(joined) = &mut self.joined else {
+            heard.fill(0);
+            said.fill(0);
+            return;
+        };
+        let Some(frame) = scratch.frame.get_mut(..joined.own.len()) else { return };
+        self.inbound.play(now, frame, &mut scratch.work);
+        convert(&mut joined.heard_to_room, frame, heard);
+        joined.own_speaks = false;
+        if let Some(voice) = self.voice.as_mut().filter(|_| self.direction.sends()) {
+            joined.own_speaks = voice.take(&self.shared, &mut joined.own) > 0;
+            voice.publish(&self.shared);
+        }
+        if joined.own_speaks && joined.shares_voice {
+            convert(&mut joined.said_to_room, &joined.own, said);
+        } else {
+            said.fill(0);
+        }
+    }
+
+    /// Takes what the others say, at the room's rate, to be sent with what the port says.
+    pub(crate) fn send_from_room(&mut self, mixed: &[i16], scratch: &mut Scratch) {
+        let Some(joined) = &mut self.joined else { return };
+        let Some(frame) = scratch.frame.get_mut(..joined.own.len()) else { return };
+        convert(&mut joined.from_room, mixed, frame);
+        if let Some(music) = &mut self.music {
+            music.fill(frame);
+        }
+        if joined.own_speaks {
+            for (place, own) in frame.iter_mut().zip(&joined.own) {
+                *place = place.saturating_add(*own);
+            }
+        }
+        let keep = self.outbound.format.seam_samples() + joined.own.len();
+        joined.queue.push(frame, keep);
+    }
+
+    /// Fills `frame` with what the room said; whether there was any sound.
+    pub(super) fn take_from_room(joined: &mut Joined, frame: &mut [i16]) -> bool {
+        joined.queue.pop(frame) && frame.iter().any(|sample| *sample != 0)
+    }
+}
+
+/// Changes the rate where there is a resampler; a sample short or over is made up for.
+fn convert(resampler: &mut Option<Resampler>, from: &[i16], to: &mut [i16]) {
+    let made = match resampler {
+        None => {
+            let common = from.len().min(to.len());
+            if let (Some(place), Some(sound)) = (to.get_mut(..common), from.get(..common)) {
+                place.copy_from_slice(sound);
+            }
+            common
+        }
+        Some(resampler) if resampler.max_output(from.len()) <= to.len() => resampler.process(from, to),
+        Some(resampler) => {
+            let mut wide = [0; super::MAX_FRAME_SAMPLES / 4];
+            let made = resampler.process(from, &mut wide).min(to.len());
+            if let (Some(place), Some(sound)) = (to.get_mut(..made), wide.get(..made)) {
+                place.copy_from_slice(sound);
+            }
+            made
+        }
+    };
+    let last = made.checked_sub(1).and_then(|at| to.get(at)).copied().unwrap_or(0);
+    if let Some(rest) = to.get_mut(made..) {
+        rest.fill(last);
+    }
+}
+
+/// A bounded queue of samples. What is too much leaves at the front.
+struct Queue {
+    samples: Box<[i16]>,
+    first: usize,
+    len: usize,
+}
+
+impl Queue {
+    fn new(capacity: usize) -> Self {
+        Queue { samples: vec![0; capacity.max(1)].into_boxed_slice(), first: 0, len: 0 }
+    }
+
+    /// Puts `sound` behind what is there; no more than `keep` samples stay.
+    fn push(&mut self, sound: &[i16], keep: usize) {
+        let capacity = self.samples.len();
+        let keep = keep.min(capacity);
+        let over = (self.len + sound.len()).saturating_sub(keep).min(self.len);
+        self.first = (self.first + over) % capacity;
+        self.len -= over;
+        for sample in sound.iter().take(capacity - self.len) {
+            let at = (self.first + self.len) % capacity;
+            if let Some(place) = self.samples.get_mut(at) {
+                *place = *sample;
+            }
+            self.len += 1;
+        }
+    }
+
+    /// Fills `frame` where there is enough for the whole of it, and with silence where there is not.
+    fn pop(&mut self, frame: &mut [i16]) -> bool {
+        if self.len < frame.len() {
+            frame.fill(0);
+            return false;
+        }
+        let capacity = self.samples.len();
+        for place in frame.iter_mut() {
+            *place = self.samples.get(self.first).copied().unwrap_or(0);
+            self.first = (self.first + 1) % capacity;
+        }
+        self.len -= frame.len();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_keeps_the_newest_and_gives_whole_frames_only() {
+        let mut queue = Queue::new(8);
+        let mut frame = [9; 4];
+        assert!(!queue.pop(&mut frame));
+        assert_eq!(frame, [0; 4]);
+        queue.push(&[1, 2, 3], 8);
+        assert!(!queue.pop(&mut frame), "three of four");
+        queue.push(&[4, 5, 6], 8);
+        assert!(queue.pop(&mut frame));
+        assert_eq!(frame, [1, 2, 3, 4]);
+        queue.push(&[7, 8, 9], 4);
+        assert!(queue.pop(&mut frame));
+        assert_eq!(frame, [6, 7, 8, 9], "the oldest left");
+    }
+}
