@@ -11,9 +11,11 @@
 //! | `Ringing`, `Answering` | [`inbound`] |
 //! | `Dialing` | [`dialing`], over a [`fork`] |
 //! | `Talking` | [`talking`] |
+//! | `Bridged` | [`bridge`] |
 //! | `Ending` | [`ending`] |
 
 pub mod app;
+pub mod bridge;
 pub mod dial;
 pub mod dialing;
 pub mod driver;
@@ -34,6 +36,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bridge::Bridge;
 use dial::{BranchResult, DialPlan};
 use dialing::Dialing;
 use end::End;
@@ -70,6 +73,8 @@ pub enum Phase {
     Dialing(Box<Dialing>),
     /// One leg is up, with an agent or an application.
     Talking,
+    /// Two legs are connected, or are about to be.
+    Bridged(Bridge),
     /// BYE, CANCEL or a refusal is on its way; what the end will be is settled.
     Ending(End),
     /// Nothing follows.
@@ -213,6 +218,10 @@ pub enum Action {
     Disarm(Timer),
     /// Hand a key to the leg's line.
     DeliverDigit(LegNo, char),
+    /// Connect these legs with one another.
+    Connect(LegNo, LegNo),
+    /// Send a key press to the leg's peer.
+    Press(LegNo, char),
     /// Send BYE (or CANCEL, where the leg is not up) with this Reason, and close its media.
     HangUp(LegNo, Option<&'static str>),
     /// Close the leg's media.

@@ -30,6 +30,7 @@ use crate::agents::Agents;
 use crate::call::Command;
 use crate::call::app::{ActiveCall, App};
 use crate::call::record::RecordSink;
+use crate::call::route::Directory;
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::http::{self, HttpState};
@@ -49,6 +50,7 @@ pub struct ServerBuilder {
     agents: HashMap<String, agent::session::Agent>,
     apps: HashMap<String, App>,
     observer: Option<Observer>,
+    directory: Option<Arc<dyn Directory + Send + Sync>>,
     metrics: Option<PrometheusHandle>,
     http: bool,
 }
@@ -86,6 +88,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Settles with code of its own which number stands for what. Asked on the SIP thread: it may not wait. It can fall
+    /// back on [`built_in`](crate::call::route::built_in).
+    #[must_use]
+    pub fn directory(mut self, directory: impl Directory + Send + Sync + 'static) -> Self {
+        self.directory = Some(Arc::new(directory));
+        self
+    }
+
     /// Serves health, readiness and metrics on `http.listen`.
     #[must_use]
     pub fn http(mut self, metrics: Option<PrometheusHandle>) -> Self {
@@ -119,7 +129,9 @@ impl ServerBuilder {
         // Bound last: once it is, signalling waits for the hub, so nothing after it may fail.
         let dispatcher = Dispatcher::default();
         let sip = dispatcher.bind(crate::call::sound::stack_config(&config))?;
-        let hub = Arc::new(Hub::new(Arc::clone(&config), sip, media, agents, self.apps, records, self.observer));
+        let mut hub = Hub::new(Arc::clone(&config), sip, media, agents, self.apps, records, self.observer);
+        hub.directory = self.directory;
+        let hub = Arc::new(hub);
         if let Some(listener) = listener {
             let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics };
             let stop = stop.clone();

@@ -19,6 +19,7 @@ use ringbuf::HeapRb;
 use ringbuf::traits::Split;
 
 pub(crate) use self::link::LegHandle;
+pub use self::link::WorkerId;
 use self::link::{RecordingFate, WorkerLink};
 use self::ports::PortPool;
 pub use self::ports::ReservedPort;
@@ -123,10 +124,10 @@ impl Media {
         // Two sockets a call; more than the usual soft limit of 1,024 files is normal for a server.
         sys::raise_file_limit(ports.pairs() as u64 * 2 + 1_024);
         let (mut links, mut workers) = (Vec::new(), Vec::new());
-        for _ in 0..config.workers.max(1) {
+        for id in 0..config.workers.max(1) {
             let (commands_in, commands_out) = HeapRb::new(COMMAND_RING).split();
             let (events_in, events_out) = HeapRb::new(EVENT_RING).split();
-            let link = Arc::new(WorkerLink::new(commands_in).map_err(system("cannot make an eventfd"))?);
+            let link = Arc::new(WorkerLink::new(WorkerId(id), commands_in).map_err(system("cannot make an eventfd"))?);
             let fd = link.event_fd.watch().map_err(system("cannot watch an eventfd"))?;
             let worker = Worker::new(Arc::clone(&link), commands_out, events_in, config.round_spacing)
                 .map_err(system("cannot set up epoll"))?;
@@ -155,21 +156,25 @@ impl Media {
         self.open_on(link, port, config)
     }
 
-    /// The same on the worker that has the leg `near`, so that both can be in one room.
+    /// The same on this worker: only legs of one worker can be in one room.
     ///
     /// # Errors
     /// As [`Media::open`].
-    pub fn open_near(&self, near: &LegPort, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {
-        self.open_on(near.handle().link(), port, config)
+    pub fn open_near(&self, worker: WorkerId, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {
+        self.open_on(self.link(worker)?, port, config)
     }
 
-    /// Opens a room of 2 to 32 places on the worker that has the leg `near`, mixed at `rate`: the highest of its
-    /// members' rates loses nothing.
+    /// Opens a room of 2 to 32 places on this worker, mixed at `rate`: the highest of its members' rates loses
+    /// nothing.
     ///
     /// # Errors
     /// [`MediaError::Room`] where the worker has no place for it or it could not be; [`MediaError::Closed`].
-    pub fn room(&self, near: &LegPort, rate: SampleRate, places: usize) -> Result<Room, MediaError> {
-        Room::open(near.handle().link(), rate, places)
+    pub fn room(&self, worker: WorkerId, rate: SampleRate, places: usize) -> Result<Room, MediaError> {
+        Room::open(self.link(worker)?, rate, places)
+    }
+
+    fn link(&self, worker: WorkerId) -> Result<&Arc<WorkerLink>, MediaError> {
+        self.inner.links.get(worker.0).filter(|link| !link.is_stopped()).ok_or(MediaError::Closed)
     }
 
     fn open_on(&self, link: &Arc<WorkerLink>, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {

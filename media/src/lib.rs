@@ -27,7 +27,7 @@ pub use codecs::registry::{
 };
 pub use config::{Direction, DtmfFormat, LegConfig, LegMode, MediaConfig, RecorderConfig};
 pub use error::MediaError;
-pub use io::{Media, ReservedPort, Room, WorkerStats};
+pub use io::{Media, ReservedPort, Room, WorkerId, WorkerStats};
 pub use latch::LatchPolicy;
 pub use port::{EarFrame, LegEvent, LegPort};
 pub use room::Members;

@@ -21,7 +21,7 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 
 use crate::config::{LegConfig, LegMode};
 use crate::error::MediaError;
-use crate::io::{LegHandle, Membership};
+use crate::io::{LegHandle, Membership, WorkerId};
 use crate::leg::{Joined, Music};
 use crate::stats::{LegStats, SharedStats};
 
@@ -229,6 +229,12 @@ impl LegPort {
         let (mode, seed, record) = (self.config.mode, self.config.seed, self.config.record.take());
         self.config = LegConfig { mode, seed, record, ..config };
         Ok(())
+    }
+
+    /// The worker that has the leg.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.handle.worker()
     }
 
     /// Its number in the room that it is in.

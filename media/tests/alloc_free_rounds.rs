@@ -165,7 +165,7 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
     for turn in 0..60_u32 {
         if turn % 20 == 2 {
             // A conference of all that talk, whatever their rates.
-            let room = media.room(&calls[0].port, codecs::SampleRate::HZ_16000, 10).unwrap();
+            let room = media.room(calls[0].port.worker(), codecs::SampleRate::HZ_16000, 10).unwrap();
             for call in calls.iter_mut().filter(|call| call.port.config().mode == LegMode::Talk) {
                 room.join(&mut call.port, turn % 40 == 2).unwrap();
             }

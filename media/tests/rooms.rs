@@ -29,7 +29,7 @@ struct Phone {
 }
 
 impl Phone {
-    fn open(media: &Media, near: Option<&LegPort>, codec: CodecId, tone_hz: f64) -> Phone {
+    fn open(media: &Media, near: Option<media::WorkerId>, codec: CodecId, tone_hz: f64) -> Phone {
         let socket = UdpSocket::bind((LOOPBACK, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let spec = registry::spec(codec).unwrap();
@@ -134,8 +134,8 @@ const SILENT: f64 = 0.03;
 async fn two_phones_of_different_codecs_hear_each_other_and_not_themselves() {
     let media = media();
     let mut phones = vec![Phone::open(&media, None, CodecId::Pcmu, 440.0)];
-    phones.push(Phone::open(&media, Some(&phones[0].port), CodecId::G722, 1_000.0));
-    let room = media.room(&phones[0].port, SampleRate::HZ_16000, 2).unwrap();
+    phones.push(Phone::open(&media, Some(phones[0].port.worker()), CodecId::G722, 1_000.0));
+    let room = media.room(phones[0].port.worker(), SampleRate::HZ_16000, 2).unwrap();
     for phone in &mut phones {
         room.join(&mut phone.port, false).unwrap();
     }
@@ -144,7 +144,7 @@ async fn two_phones_of_different_codecs_hear_each_other_and_not_themselves() {
         assert!(phone.hears(other, 400) > LOUD, "{} hears {}", own, phone.hears(other, 400));
         assert!(phone.hears(own, 400) < SILENT, "{} hears itself: {}", own, phone.hears(own, 400));
     }
-    let mut third = Phone::open(&media, Some(&phones[0].port), CodecId::Pcma, 700.0);
+    let mut third = Phone::open(&media, Some(phones[0].port.worker()), CodecId::Pcma, 700.0);
     assert!(matches!(room.join(&mut third.port, false), Err(MediaError::Room(_))), "the room has two places");
     phones[1].port.leave();
     assert_eq!((room.members(), phones[1].port.member()), (1, None));
@@ -160,9 +160,9 @@ async fn a_supervisor_listens_whispers_and_the_caller_waits_with_music() {
     let media = media();
     let mut phones = vec![Phone::open(&media, None, CodecId::Pcmu, 440.0)];
     for tone_hz in [1_000.0, 1_500.0] {
-        phones.push(Phone::open(&media, Some(&phones[0].port), CodecId::Pcmu, tone_hz));
+        phones.push(Phone::open(&media, Some(phones[0].port.worker()), CodecId::Pcmu, tone_hz));
     }
-    let room = media.room(&phones[0].port, SampleRate::HZ_8000, 3).unwrap();
+    let room = media.room(phones[0].port.worker(), SampleRate::HZ_8000, 3).unwrap();
     let members: Vec<u8> = phones.iter_mut().map(|phone| room.join(&mut phone.port, false).unwrap()).collect();
     // The supervisor hears both and is heard by the second alone.
     room.set_hears(members[0], Members::ALL.without(members[2]));
@@ -190,8 +190,8 @@ async fn a_supervisor_listens_whispers_and_the_caller_waits_with_music() {
 async fn what_the_port_says_is_heard_by_its_peer_and_by_the_room_where_it_is_shared() {
     let media = media();
     let mut phones = vec![Phone::open(&media, None, CodecId::Pcmu, 440.0)];
-    phones.push(Phone::open(&media, Some(&phones[0].port), CodecId::Pcmu, 1_000.0));
-    let room = media.room(&phones[0].port, SampleRate::HZ_8000, 2).unwrap();
+    phones.push(Phone::open(&media, Some(phones[0].port.worker()), CodecId::Pcmu, 1_000.0));
+    let room = media.room(phones[0].port.worker(), SampleRate::HZ_8000, 2).unwrap();
     room.join(&mut phones[0].port, true).unwrap();
     room.join(&mut phones[1].port, false).unwrap();
     let speech: Vec<i16> = (0..8_000)
@@ -220,8 +220,8 @@ async fn what_the_port_says_is_heard_by_its_peer_and_by_the_room_where_it_is_sha
 async fn a_room_survives_holds_new_codecs_and_members_that_vanish() {
     let media = media();
     let mut phones = vec![Phone::open(&media, None, CodecId::Pcmu, 440.0)];
-    phones.push(Phone::open(&media, Some(&phones[0].port), CodecId::Pcmu, 1_000.0));
-    let room = media.room(&phones[0].port, SampleRate::HZ_8000, 2).unwrap();
+    phones.push(Phone::open(&media, Some(phones[0].port.worker()), CodecId::Pcmu, 1_000.0));
+    let room = media.room(phones[0].port.worker(), SampleRate::HZ_8000, 2).unwrap();
     for phone in &mut phones {
         room.join(&mut phone.port, false).unwrap();
     }

@@ -2,28 +2,44 @@
 
 use std::sync::Arc;
 
+use super::bridge::Bridge;
 use super::dial::{BranchResult, DialPlan};
 use super::end::{End, EndReason};
-use super::fork::{Fate, Fork};
-use super::{Action, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending};
+use super::fork::{self, Fate, Fork};
+use super::{Action, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending};
 
 /// Somebody is being called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialing {
     fork: Fork,
+    /// Who waits for somebody to answer, and what they were told last.
+    caller: Option<(LegNo, u16)>,
 }
 
 /// The first step of a call that we place.
 #[must_use]
 pub fn place(plan: Arc<DialPlan>) -> Step {
     let (fork, actions, fate) = Fork::begin(plan, LegNo::FIRST);
-    settle(Dialing { fork }, actions, fate, None)
+    settle(Dialing { fork, caller: None }, actions, fate, None)
+}
+
+/// The first step of a call whose caller wants somebody else.
+#[must_use]
+pub fn for_caller(plan: Arc<DialPlan>) -> Step {
+    let (fork, actions, fate) = Fork::begin(plan, LegNo::FIRST.next());
+    settle(Dialing { fork, caller: Some((LegNo::FIRST, 100)) }, actions, fate, None)
 }
 
 /// Steps a call in which somebody is being called.
 #[must_use]
 pub fn step(mut dialing: Dialing, input: Input, view: &View<'_>) -> Step {
     match input {
+        Input::Leg(leg, LegInput::Ended(end)) if dialing.is_caller(leg) => {
+            let mut actions = dialing.fork.cancel(None);
+            let (phase, more) = ending::wait(ending::end_of(&end, view.role(leg)));
+            actions.extend(more);
+            (phase, actions)
+        }
         Input::Leg(leg, input) => {
             let (actions, fate) = dialing.fork.step(leg, &input);
             settle(dialing, actions, fate, Some((&input, view)))
@@ -34,6 +50,10 @@ pub fn step(mut dialing: Dialing, input: Input, view: &View<'_>) -> Step {
         }
         Input::Commanded(command) => {
             let mut actions = dialing.fork.cancel(None);
+            if let Some((caller, _)) = dialing.caller {
+                let code = if command == Command::ShutDown { 503 } else { 480 };
+                actions.push(Action::Reject(caller, code));
+            }
             let (phase, more) = ending::begin(ending::end_by(command), view);
             actions.extend(more);
             (phase, actions)
@@ -42,9 +62,30 @@ pub fn step(mut dialing: Dialing, input: Input, view: &View<'_>) -> Step {
     }
 }
 
-fn settle(dialing: Dialing, mut actions: Vec<Action>, fate: Fate, why: Option<(&LegInput, &View<'_>)>) -> Step {
+impl Dialing {
+    fn is_caller(&self, leg: LegNo) -> bool {
+        self.caller.is_some_and(|(caller, _)| caller == leg)
+    }
+}
+
+fn settle(mut dialing: Dialing, mut actions: Vec<Action>, fate: Fate, why: Option<(&LegInput, &View<'_>)>) -> Step {
     match fate {
-        Fate::Open | Fate::Progress(..) => (Phase::Dialing(Box::new(dialing)), actions),
+        Fate::Open => (Phase::Dialing(Box::new(dialing)), actions),
+        Fate::Progress(_, code, _) => {
+            // The caller is told that it rings, not more: 181 to 183 of one branch say nothing of the others.
+            if let Some((caller, told)) = &mut dialing.caller
+                && *told < 180
+                && code == 180
+            {
+                *told = code;
+                actions.push(Action::Ring(*caller, code));
+            }
+            (Phase::Dialing(Box::new(dialing)), actions)
+        }
+        Fate::Won(leg) if let Some((caller, _)) = dialing.caller => {
+            actions.push(Action::Answer(caller));
+            (Phase::Bridged(Bridge::new(caller, leg)), actions)
+        }
         Fate::Won(leg) => {
             let max_duration = why.map(|(_, view)| view.max_duration).unwrap_or_default();
             actions.push(Action::Arm(Timer::MaxDuration, max_duration));
@@ -53,6 +94,9 @@ fn settle(dialing: Dialing, mut actions: Vec<Action>, fate: Fate, why: Option<(&
         }
         Fate::Lost(result) => {
             let end = end_of(result, why.map(|(input, _)| input));
+            if let Some((caller, _)) = dialing.caller {
+                actions.push(Action::Reject(caller, fork::code_of(result)));
+            }
             let (phase, more) = ending::wait(end);
             actions.extend(more);
             (phase, actions)

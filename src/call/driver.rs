@@ -34,8 +34,8 @@ use super::route::Target;
 use super::sound::Sound;
 use super::switchboard::{Inbox, Mail};
 use super::{
-    Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, dialing, ending, note_refused,
-    talking,
+    Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, dialing, ending,
+    note_refused, talking,
 };
 use crate::hub::{CallSeat, Hub};
 use crate::telemetry::Masked;
@@ -221,6 +221,7 @@ impl Driver {
             phase @ (Phase::Ringing | Phase::Answering) => inbound::step(phase, input, &view),
             Phase::Dialing(dialing) => dialing::step(*dialing, input, &view),
             Phase::Talking => talking::step(input, &view),
+            Phase::Bridged(bridge) => bridge::step(bridge, input, &view),
             Phase::Ending(end) => ending::step(end, &input),
             over @ Phase::Over(_) => (over, vec![]),
         };
@@ -274,6 +275,7 @@ impl Driver {
                 self.log.failure(format!("recording: {why}"));
                 return;
             }
+            LineNote::JoinFailed(why) => LegInput::MediaFailed(why),
             LineNote::UpdateFailed(why) => {
                 tracing::warn!(call = %id, "call {id}: a change of the session could not be set up: {why}");
                 return;
@@ -302,7 +304,9 @@ impl Driver {
 
     fn refuse(&mut self, no: LegNo, code: u16) {
         metrics::counter!("omnivox_calls_refused_total", "code" => code.to_string()).increment(1);
-        let Some(sip) = self.leg(no).and_then(|leg| leg.sip) else { return };
+        let Some(leg) = self.leg(no) else { return };
+        leg.stage = if leg.sip.is_some() { Stage::Going } else { Stage::Over };
+        let Some(sip) = leg.sip else { return };
         note_refused(self.hub.sip.reject(sip, code, "", Vec::new()));
     }
 

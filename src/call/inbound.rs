@@ -1,8 +1,12 @@
 //! A call that came in, from its INVITE to its ACK.
 
+use std::sync::Arc;
+
 use super::end::{End, EndReason};
 use super::route::{self, Directory, RouteQuery, Target};
-use super::{Action, BYE_AFTER, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending};
+use super::{
+    Action, BYE_AFTER, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, dialing, ending,
+};
 use crate::config::Config;
 
 /// What is known when an INVITE arrives.
@@ -59,10 +63,7 @@ pub fn admit(config: &Config, facts: Facts<'_>, directory: &impl Directory) -> R
 pub fn begin(target: &Target) -> Step {
     match target {
         Target::Ring => (Phase::Ringing, vec![Action::Ring(LegNo::FIRST, 180)]),
-        Target::Dial(_) => {
-            let end = End::new(EndReason::Internal).with_detail("calls are not passed on yet");
-            (Phase::Over(end), vec![Action::Reject(LegNo::FIRST, 501)])
-        }
+        Target::Dial(plan) => dialing::for_caller(Arc::clone(plan)),
         Target::Agent(_) | Target::App(_) | Target::Program(..) | Target::Echo | Target::Bye => {
             (Phase::Answering, vec![Action::Answer(LegNo::FIRST)])
         }

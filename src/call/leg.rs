@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use media::{LegPort, LegStats};
+use codecs::pcm::SampleRate;
+use media::{LegPort, LegStats, WorkerId};
 use sip::endpoint::CallId;
 
 use super::app::{Conversation, Outcome};
@@ -37,6 +38,8 @@ pub struct Leg {
     pub sound: Option<Sound>,
     /// Where it is recorded.
     pub recording: Option<PathBuf>,
+    /// Where its sound is, once it is open: the worker, and the rate there.
+    pub place: Option<(WorkerId, SampleRate)>,
     /// Held for as long as the leg lives.
     pub lease: Option<Lease>,
     /// Why it was refused: what `Ended` does not say.
@@ -81,6 +84,7 @@ impl Leg {
             reason: None,
             sound: None,
             recording: None,
+            place: None,
             lease: None,
             refusal: None,
             branch: None,
@@ -113,6 +117,7 @@ impl Leg {
 
     /// Takes over an open leg of the media engine.
     pub fn adopt(&mut self, port: LegPort) {
+        self.place = Some((port.worker(), port.audio_rate()));
         let (line, control) = CallLine::new(port);
         self.control = Some(control);
         match self.next.take() {

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use agent::line::{HeardFrame, Line, LineEvent};
 use codecs::pcm::SampleRate;
-use media::{LegConfig, LegEvent, LegPort, LegStats, MediaError};
+use media::{LegConfig, LegEvent, LegPort, LegStats, MediaError, Room};
 use tokio::sync::mpsc;
 
 /// Orders and notes that may wait between a call and its line.
 pub const LINE_QUEUE: usize = 32;
 /// A key stroke sent on a caller's behalf lasts this long.
-const DIGIT_MS: u16 = 160;
+pub const DIGIT_MS: u16 = 160;
 
 /// What the call asks of its line.
 #[derive(Debug)]
@@ -23,6 +23,15 @@ pub enum LineOrder {
     Digit(char),
     /// Send a key press to the peer.
     SendDigit(char),
+    /// Put the leg into a room, out of the one it is in.
+    Join {
+        /// The room.
+        room: Room,
+        /// The others hear what the holder of the line says.
+        shares_voice: bool,
+        /// The holder of the line hears the peer.
+        tapped: bool,
+    },
     /// Let go of the line: whoever holds it is told that it closed, and it goes back to the call, open.
     Release,
     /// The call is over.
@@ -38,6 +47,8 @@ pub enum LineNote {
     RecordingFailed(String),
     /// What a re-INVITE settled could not be set up; the leg goes on as before.
     UpdateFailed(String),
+    /// The leg could not be put into a room.
+    JoinFailed(String),
     /// The engine was shut down.
     EngineGone,
     /// A key was pressed while nobody but the call attended the line.
@@ -52,6 +63,7 @@ pub struct CallLine {
     own_orders: mpsc::WeakSender<LineOrder>,
     notes: mpsc::Sender<LineNote>,
     last_stats: LegStats,
+    last_played_samples: u64,
     is_attended: bool,
 }
 
@@ -74,6 +86,7 @@ impl CallLine {
             own_orders: orders.downgrade(),
             notes: notes_out,
             last_stats: LegStats::default(),
+            last_played_samples: 0,
             is_attended: false,
         };
         (line, LineControl { orders, notes })
@@ -118,6 +131,7 @@ impl CallLine {
     /// Closes the leg and gives its last figures.
     pub fn close(&mut self) -> LegStats {
         if let Some(port) = self.port.take() {
+            self.last_played_samples = port.played_samples();
             self.last_stats = port.close();
         }
         self.last_stats
@@ -172,6 +186,15 @@ impl CallLine {
                 }
                 None
             }
+            Some(LineOrder::Join { room, shares_voice, tapped }) => {
+                if let Some(port) = self.port.as_mut() {
+                    port.set_tapped(tapped);
+                    if let Err(fault) = room.join(port, shares_voice) {
+                        self.note(LineNote::JoinFailed(fault.to_string()));
+                    }
+                }
+                None
+            }
             Some(LineOrder::Digit(digit)) => Some(LineEvent::Digit(digit)),
             Some(LineOrder::SendDigit(digit)) => {
                 let sent: Option<Result<(), MediaError>> =
@@ -218,7 +241,7 @@ impl Line for CallLine {
     }
 
     fn played_samples(&self) -> u64 {
-        self.port.as_ref().map_or(0, LegPort::played_samples)
+        self.port.as_ref().map_or(self.last_played_samples, LegPort::played_samples)
     }
 
     fn interrupt(&mut self) {

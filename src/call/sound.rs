@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codecs::registry;
-use media::{Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, RecorderConfig, ReservedPort};
+use media::{
+    Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, RecorderConfig, ReservedPort, WorkerId,
+};
 use sip::negotiate::{self, Capability, CodecOffer, LocalMedia, MediaChoice, Preference};
 use sip::sdp::Session;
 
@@ -28,6 +30,7 @@ pub struct Sound {
     offered: Option<Session>,
     ours: Option<Session>,
     waits_for_answer: bool,
+    near: Option<WorkerId>,
     reserved: Option<ReservedPort>,
     open_as: Option<OpenAs>,
     choice: Option<MediaChoice>,
@@ -70,10 +73,16 @@ impl Sound {
             offered: None,
             ours: None,
             waits_for_answer: false,
+            near: None,
             reserved: None,
             open_as: None,
             choice: None,
         }
+    }
+
+    /// The leg is to be on this worker, where the call's other legs are.
+    pub fn open_near(&mut self, worker: Option<WorkerId>) {
+        self.near = worker;
     }
 
     /// Offers these codecs alone, best first; names that we do not know are passed over.
@@ -203,6 +212,12 @@ impl Sound {
         Ok((sdp, Some(config)))
     }
 
+    /// Whether key presses were agreed to be events of RTP (RFC 4733).
+    #[must_use]
+    pub fn has_telephone_event(&self) -> bool {
+        self.choice.as_ref().is_some_and(|choice| choice.telephone_event.is_some())
+    }
+
     /// The codec in use; empty before one is settled.
     #[must_use]
     pub fn codec_name(&self) -> &str {
@@ -227,7 +242,11 @@ impl Sound {
         let mut config = self.leg_config(choice, open_as.mode)?;
         config.record = open_as.record.map(|path| RecorderConfig { path });
         config.seed = open_as.seed;
-        media.open(reserved, config).map_err(|fault| fault.to_string())
+        match self.near {
+            Some(worker) => media.open_near(worker, reserved, config),
+            None => media.open(reserved, config),
+        }
+        .map_err(|fault| fault.to_string())
     }
 
     fn leg_config(&self, choice: &MediaChoice, mode: LegMode) -> Result<LegConfig, String> {

@@ -21,6 +21,10 @@ use crate::error::MediaError;
 use crate::leg::{Joined, Music, Retune};
 use crate::port::Shared;
 
+/// One of an engine's workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WorkerId(pub(super) usize);
+
 /// What the async side holds of one worker.
 pub(crate) struct WorkerLink {
     commands: Mutex<CommandQueue>,
@@ -30,6 +34,7 @@ pub(crate) struct WorkerLink {
     /// Signalled by the worker: there are events.
     pub(super) event_fd: EventFd,
     pub(super) counters: WorkerCounters,
+    id: WorkerId,
     legs: AtomicUsize,
     stopped: AtomicBool,
 }
@@ -90,13 +95,14 @@ impl LegCell {
 }
 
 impl WorkerLink {
-    pub(super) fn new(commands: HeapProd<Command>) -> std::io::Result<Self> {
+    pub(super) fn new(id: WorkerId, commands: HeapProd<Command>) -> std::io::Result<Self> {
         Ok(WorkerLink {
             commands: Mutex::new(CommandQueue { ring: commands, backlog: VecDeque::new() }),
             table: Mutex::new(Table { wakers: Vec::new(), free: Vec::new(), rooms: 0, free_rooms: Vec::new() }),
             command_fd: EventFd::new()?,
             event_fd: EventFd::new()?,
             counters: WorkerCounters::default(),
+            id,
             legs: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         })
@@ -273,8 +279,8 @@ impl LegHandle {
         Arc::ptr_eq(&self.link, link)
     }
 
-    pub(super) fn link(&self) -> &Arc<WorkerLink> {
-        &self.link
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.link.id
     }
 
     pub(crate) fn join(&self, joined: Box<Joined>) {

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::Driver;
 use crate::call::app;
-use crate::call::line::LineOrder;
-use crate::call::sound;
-use crate::call::{Action, LegNo, Phase, Stage, Timer, note_refused};
+use crate::call::line::{DIGIT_MS, LineOrder};
+use crate::call::sound::{self, Sound};
+use crate::call::{Action, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
@@ -31,6 +31,8 @@ impl Driver {
             Action::DeliverDigit(no, digit) => {
                 self.order(no, LineOrder::Digit(digit));
             }
+            Action::Connect(a, b) => self.connect(a, b),
+            Action::Press(no, digit) => self.press(no, digit),
             Action::HangUp(no, reason) => self.hang_up(no, reason),
             Action::CloseMedia(no) => {
                 if let Some(leg) = self.leg(no) {
@@ -59,7 +61,9 @@ impl Driver {
         let mode = sound::mode_of(&self.target);
         let recording = if no == LegNo::FIRST { self.recording.clone() } else { None };
         let media = self.hub.media.clone();
+        let near = self.worker();
         let Some((sip, sound)) = self.leg(no).and_then(|leg| Some((leg.sip?, leg.sound.as_mut()?))) else { return };
+        sound.open_near(near);
         match sound.answer(&media, mode, recording.clone()) {
             Ok((sdp, port)) => {
                 let codec = sound.codec_name().to_owned();
@@ -73,7 +77,12 @@ impl Driver {
             }
             Err(refusal) => {
                 self.refuse(no, refusal.code);
-                self.phase = Phase::Over(refusal.end);
+                if let Phase::Bridged(_) = self.phase {
+                    // Whoever answered is to be told.
+                    self.queue.push(Input::Leg(no, LegInput::MediaFailed(refusal.end.detail)));
+                } else {
+                    self.phase = Phase::Over(refusal.end);
+                }
             }
         }
     }
@@ -84,6 +93,40 @@ impl Driver {
         leg.adopt(port);
         if is_held_by_nobody {
             leg.occupy(Box::new(app::idle));
+        }
+    }
+
+    /// The worker that has the call's legs, once one is open: a room's members are all on one.
+    pub(super) fn worker(&self) -> Option<media::WorkerId> {
+        self.legs.iter().find_map(|leg| leg.place).map(|(worker, _)| worker)
+    }
+
+    /// Puts both legs into one room, mixed at the higher of their rates.
+    fn connect(&mut self, a: LegNo, b: LegNo) {
+        let places = [a, b].map(|no| self.leg(no).and_then(|leg| leg.place));
+        let [Some((worker, one)), Some((_, other))] = places else {
+            self.queue.push(Input::Leg(a, LegInput::MediaFailed("a leg has no sound".to_owned())));
+            return;
+        };
+        let rate = if one.hz() >= other.hz() { one } else { other };
+        match self.hub.media.room(worker, rate, 2) {
+            Ok(room) => {
+                for no in [a, b] {
+                    self.order(no, LineOrder::Join { room: room.clone(), shares_voice: false, tapped: false });
+                }
+            }
+            Err(fault) => self.queue.push(Input::Leg(a, LegInput::MediaFailed(fault.to_string()))),
+        }
+    }
+
+    /// A key press to the peer: as an event of RTP (RFC 4733) where that was agreed, by INFO otherwise.
+    fn press(&mut self, no: LegNo, digit: char) {
+        let Some(leg) = self.leg(no) else { return };
+        if leg.sound.as_ref().is_some_and(Sound::has_telephone_event) {
+            leg.order(LineOrder::SendDigit(digit));
+        } else if let Some(sip) = leg.sip {
+            let body = format!("Signal={digit}\r\nDuration={DIGIT_MS}\r\n");
+            note_refused(self.hub.sip.send_info(sip, "application/dtmf-relay", body.into()));
         }
     }
 

@@ -68,6 +68,7 @@ impl Driver {
 
     fn invite(&mut self, no: LegNo, route: Route) -> Result<(), String> {
         let hub = Arc::clone(&self.hub);
+        let near = self.worker();
         let recording = if self.legs.len() == 1 { self.recording.clone() } else { None };
         let peer = (route.remote.to_string(), route.destination.transport.uri_name());
         let Some(leg) = self.leg(no) else { return Ok(()) };
@@ -76,6 +77,7 @@ impl Driver {
         if let Some(codecs) = &branch.codecs {
             sound.offer_only(codecs);
         }
+        sound.open_near(near);
         let offer = sound.offer(&hub.media, media::LegMode::Talk, recording.clone())?;
         leg.sound = Some(sound);
         leg.recording.clone_from(&recording);

@@ -1,0 +1,123 @@
+//! Two legs connected with one another: whoever called, and whoever answered for them.
+
+use super::end::{End, EndReason};
+use super::{Action, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending};
+
+/// Two legs, connected or about to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bridge {
+    caller: LegNo,
+    callee: LegNo,
+    /// The caller has acknowledged our answer: sound flows.
+    connected: bool,
+}
+
+impl Bridge {
+    /// The caller is being answered, since `callee` has.
+    #[must_use]
+    pub fn new(caller: LegNo, callee: LegNo) -> Self {
+        Self { caller, callee, connected: false }
+    }
+
+    /// The leg at the other end.
+    fn other(&self, leg: LegNo) -> Option<LegNo> {
+        match leg {
+            leg if leg == self.caller => Some(self.callee),
+            leg if leg == self.callee => Some(self.caller),
+            _ => None,
+        }
+    }
+}
+
+/// Steps a call whose legs are connected.
+#[must_use]
+pub fn step(mut bridge: Bridge, input: Input, view: &View<'_>) -> Step {
+    match input {
+        Input::Leg(leg, input) => match bridge.other(leg) {
+            Some(other) => on_leg(&mut bridge, leg, other, input, view),
+            // A branch that lost and is only now gone.
+            None => (Phase::Bridged(bridge), vec![]),
+        },
+        Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
+        Input::Fired(_) => (Phase::Bridged(bridge), vec![]),
+        Input::Commanded(command) => ending::begin(ending::end_by(command), view),
+    }
+}
+
+fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: &View<'_>) -> Step {
+    let failed = |reason, why: &str| ending::begin(End::new(reason).with_detail(why), view);
+    match input {
+        LegInput::Acked if leg == bridge.caller && !bridge.connected => {
+            bridge.connected = true;
+            let actions =
+                vec![Action::Arm(Timer::MaxDuration, view.max_duration), Action::Connect(bridge.caller, bridge.callee)];
+            (Phase::Bridged(*bridge), actions)
+        }
+        LegInput::Digit(digit) => (Phase::Bridged(*bridge), vec![Action::Press(other, digit)]),
+        LegInput::Ended(SignallingEnd::TimedOut) if !bridge.connected => failed(EndReason::NoAck, ""),
+        LegInput::Ended(end) => ending::begin(ending::end_of(&end, view.role(leg)), view),
+        LegInput::MediaTimedOut => failed(EndReason::MediaTimeout, ""),
+        LegInput::MediaGone => failed(EndReason::Internal, "the media engine is gone"),
+        LegInput::MediaFailed(why) => failed(EndReason::NotAcceptable, &why),
+        LegInput::Progress { .. } | LegInput::Answered | LegInput::Acked | LegInput::Conversed(_) => {
+            (Phase::Bridged(*bridge), vec![])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::call::dial::DialPlan;
+    use crate::call::route::Target;
+    use crate::call::{LegView, Role, Stage};
+
+    const CALLER: LegNo = LegNo(0);
+    const CALLEE: LegNo = LegNo(1);
+
+    fn stepped(bridge: Bridge, leg: LegNo, input: LegInput) -> Step {
+        let target = Target::Dial(Arc::new(DialPlan::default()));
+        let legs = [(CALLER, Role::Caller), (CALLEE, Role::Callee)].map(|(no, role)| LegView {
+            no,
+            role,
+            stage: if matches!(input, LegInput::Ended(_)) && no == leg { Stage::Over } else { Stage::Here },
+        });
+        let view = View { target: &target, max_duration: Duration::from_secs(60), legs: &legs };
+        step(bridge, Input::Leg(leg, input), &view)
+    }
+
+    #[test]
+    fn sound_flows_once_the_caller_has_acknowledged_and_keys_go_to_the_other_side() {
+        let (phase, actions) = stepped(Bridge::new(CALLER, CALLEE), CALLER, LegInput::Acked);
+        assert!(actions.contains(&Action::Connect(CALLER, CALLEE)));
+        let Phase::Bridged(bridge) = phase else { panic!("{phase:?}") };
+        assert_eq!(stepped(bridge, CALLER, LegInput::Acked).1, vec![], "a repeated ACK connects nothing anew");
+        assert_eq!(stepped(bridge, CALLER, LegInput::Digit('5')).1, vec![Action::Press(CALLEE, '5')]);
+        assert_eq!(stepped(bridge, CALLEE, LegInput::Digit('#')).1, vec![Action::Press(CALLER, '#')]);
+        assert_eq!(stepped(bridge, LegNo(7), LegInput::Digit('#')).1, vec![], "a branch that lost presses nothing");
+    }
+
+    #[test]
+    fn whoever_hangs_up_ends_the_call_of_both_and_is_named() {
+        let bridge = Bridge::new(CALLER, CALLEE);
+        for (leg, other, reason) in
+            [(CALLER, CALLEE, EndReason::CallerHungUp), (CALLEE, CALLER, EndReason::FarSideHungUp)]
+        {
+            let (phase, actions) = stepped(bridge, leg, LegInput::Ended(SignallingEnd::Remote));
+            assert_eq!(phase, Phase::Ending(End::new(reason)));
+            assert!(actions.contains(&Action::HangUp(other, None)), "{actions:?}");
+        }
+        let (phase, _) = stepped(bridge, CALLEE, LegInput::Ended(SignallingEnd::Remote));
+        assert!(matches!(phase, Phase::Ending(_)));
+    }
+
+    #[test]
+    fn a_caller_whose_sound_cannot_be_settled_ends_the_leg_that_answered() {
+        let (phase, actions) = stepped(Bridge::new(CALLER, CALLEE), CALLER, LegInput::MediaFailed("no codec".into()));
+        assert_eq!(phase, Phase::Ending(End::new(EndReason::NotAcceptable).with_detail("no codec")));
+        assert!(actions.contains(&Action::HangUp(CALLEE, None)));
+    }
+}

@@ -1,0 +1,162 @@
+//! Calls that are passed on: a caller, a server between, and whoever is called on their behalf.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Server, omnivox, speech, told};
+use omnivox::call::dial::{DialBranch, DialGroup, DialPlan};
+use omnivox::call::end::EndReason;
+use omnivox::call::inbound::Refusal;
+use omnivox::call::route::{Directory, RouteQuery, Target};
+use omnivox::config::{Config, SipListen, SipTransport};
+
+/// Numbers of a server between: each a list of groups of URIs.
+struct Numbers(Vec<(&'static str, Vec<Vec<String>>)>);
+
+impl Directory for Numbers {
+    fn route(&self, query: &RouteQuery<'_>) -> Result<Target, Refusal> {
+        let (_, groups) = self
+            .0
+            .iter()
+            .find(|(name, _)| *name == query.user)
+            .ok_or_else(|| Refusal::new(404, EndReason::UnknownNumber))?;
+        let branch = |uri: &String| DialBranch::new("far side", uri, query.from_uri);
+        let group = |uris: &Vec<String>| DialGroup {
+            branches: uris.iter().map(branch).collect(),
+            ring_for: Duration::from_secs(3),
+        };
+        Ok(Target::Dial(Arc::new(DialPlan { groups: groups.iter().map(group).collect(), also_after: vec![] })))
+    }
+}
+
+/// A server between, in this process.
+struct Between {
+    server: omnivox::Server,
+    sip: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Between {
+    async fn start(numbers: Vec<(&'static str, Vec<Vec<String>>)>, codecs: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.sip.listen = vec![SipListen::new(SipTransport::Udp, "127.0.0.1:0".parse().unwrap())];
+        config.data.dir = folder.path().to_owned();
+        config.rtp.bind = [127, 0, 0, 1].into();
+        config.rtp.ports = common::rtp_ports().parse().unwrap();
+        config.rtp.codecs = codecs.iter().map(|&name| name.to_owned()).collect();
+        let server = omnivox::Server::builder(config).directory(Numbers(numbers)).start().await.unwrap();
+        let sip = server.sip_addrs().first().unwrap().1;
+        Self { server, sip, folder }
+    }
+
+    async fn call(&self, user: &str, arguments: &[&str]) -> (bool, serde_json::Value) {
+        let uri = format!("sip:{user}@{}", self.sip);
+        let arguments: Vec<String> =
+            ["call", &uri, "--json"].iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
+        let folder = self.folder.path().to_owned();
+        let output = tokio::task::spawn_blocking(move || {
+            omnivox(&folder, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        })
+        .await
+        .unwrap();
+        let said = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(&output)));
+        (output.status.success(), said)
+    }
+
+    /// Stops the server and gives the records it wrote.
+    async fn stop(self) -> Vec<serde_json::Value> {
+        self.server.shut_down().await.unwrap();
+        let text = std::fs::read_to_string(self.folder.path().join("calls.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// Energy of both channels of a recording.
+fn energies(path: &std::path::Path) -> [f64; 2] {
+    let mut reader = hound::WavReader::open(path).unwrap();
+    let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+    [0, 1].map(|channel| samples.iter().skip(channel).step_by(2).map(|&s| f64::from(s).powi(2)).sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_is_connected_with_whom_they_want_and_hears_them_also_in_another_codec() {
+    let far = Server::start(&["rtp.codecs=[\"PCMA\"]"]);
+    let between = Between::start(vec![("friend", vec![vec![far.uri("echo")]])], &["PCMU", "PCMA"]).await;
+    let question = speech(between.folder.path(), "slt", "The quick brown fox jumps over the lazy dog.");
+    let heard = between.folder.path().join("heard.wav");
+    let (ok, said) =
+        between.call("friend", &["--play", question.to_str().unwrap(), "--record", heard.to_str().unwrap()]).await;
+    assert!(ok, "{said}");
+    assert_eq!(said["end"]["class"], "ok");
+    let [spoken, came_back] = energies(&heard);
+    let ratio_db = 10.0 * (spoken / came_back).log10();
+    assert!(ratio_db.abs() < 2.0, "the far echo is as loud as what was said, not {ratio_db:.1} dB off");
+    let record = &between.stop().await[0];
+    assert_eq!((&record["target"], &record["end"]["reason"]), (&"dial".into(), &"caller_hung_up".into()), "{record}");
+    let legs: Vec<_> = record["legs"].as_array().unwrap().iter().map(|leg| leg["codec"].as_str().unwrap()).collect();
+    assert!(legs.contains(&"PCMA"), "{record}");
+    assert_eq!(far.wait_for_records(1)[0]["end"]["reason"], "caller_hung_up");
+    far.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_far_sides_end_and_the_far_sides_refusal_reach_the_caller() {
+    let far = Server::start(&[]);
+    let dead = format!("sip:nobody@127.0.0.1:{}", common::free_port());
+    let numbers = vec![
+        ("leaves", vec![vec![far.uri("bye")]]),
+        ("unknown", vec![vec![far.uri("no-such-number")]]),
+        ("silent", vec![vec![far.uri("ring")]]),
+        ("second", vec![vec![far.uri("ring")], vec![far.uri("bye")]]),
+        ("forked", vec![vec![far.uri("ring"), far.uri("bye"), dead.clone()]]),
+    ];
+    let between = Between::start(numbers, &["PCMU"]).await;
+    let reason = |said: &serde_json::Value| said["end"]["reason"].as_str().unwrap().to_owned();
+    let detail = |said: &serde_json::Value| said["end"]["detail"].as_str().unwrap_or_default().to_owned();
+    let (ok, said) = between.call("leaves", &[]).await;
+    assert!(ok && reason(&said) == "far_side_hung_up", "{said}");
+    let (ok, said) = between.call("unknown", &[]).await;
+    assert!(!ok && detail(&said).starts_with("404"), "{said}");
+    let (ok, said) = between.call("silent", &[]).await;
+    assert!(!ok && detail(&said).starts_with("480"), "{said}");
+    let (ok, said) = between.call("second", &[]).await;
+    assert!(ok && reason(&said) == "far_side_hung_up", "{said}");
+    let (ok, said) = between.call("forked", &[]).await;
+    assert!(ok && reason(&said) == "far_side_hung_up", "{said}");
+    let records = between.stop().await;
+    let reasons: Vec<_> = records.iter().map(|record| record["end"]["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["far_side_hung_up", "refused", "no_answer", "far_side_hung_up", "far_side_hung_up"]);
+    // The branch that rang while another answered was cancelled, not left ringing.
+    let far_ends: Vec<String> =
+        far.wait_for_records(7).iter().map(|record| record["end"]["reason"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(far_ends.iter().filter(|reason| *reason == "caller_cancelled").count(), 3, "{far_ends:?}");
+    far.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_gives_up_stops_the_ringing_and_keys_pass_through() {
+    let far = Server::start(&[]);
+    far.wait_until_ready();
+    let numbers = vec![("silent", vec![vec![far.uri("ring")]]), ("desk", vec![vec![far.uri("agent")]])];
+    let between = Between::start(numbers, &["PCMU"]).await;
+    let (ok, said) = between.call("silent", &["--answer-within", "1"]).await;
+    assert!(!ok && said["end"]["reason"] == "no_answer", "{said}");
+    assert_eq!(far.wait_for_records(1)[0]["end"]["reason"], "caller_cancelled");
+    let (ok, said) = between.call("desk", &["--dtmf", "1", "--duration", "6"]).await;
+    assert!(ok, "{said}");
+    let record = far.wait_for_records(2).remove(1);
+    let turns = record["agent"]["turns"].as_array().unwrap();
+    assert!(turns.iter().any(|turn| turn["by"] == "keys" && turn["text"] == "1"), "{record}");
+    let last = turns.last().unwrap();
+    assert!(
+        last["who"] == "agent" && !last["text"].as_str().unwrap().is_empty(),
+        "what was said when it ended: {record}"
+    );
+    between.stop().await;
+    far.stop();
+}
