@@ -11,6 +11,7 @@
 //! | `Ringing`, `Answering` | [`inbound`] |
 //! | `Dialing` | [`dialing`], over a [`fork`] |
 //! | `Talking` | [`talking`] |
+//! | `Transferring` | [`transfer`], over a [`fork`] |
 //! | `Bridged` | [`bridge`] |
 //! | `Ending` | [`ending`] |
 
@@ -26,20 +27,24 @@ pub mod inbound;
 pub mod leg;
 pub mod line;
 pub mod log;
+pub mod music;
 pub mod record;
 pub mod route;
 pub mod sound;
 pub mod switchboard;
 pub mod talking;
+pub mod transfer;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::brain::Handover;
 use bridge::Bridge;
 use dial::{BranchResult, DialPlan};
 use dialing::Dialing;
 use end::End;
+use transfer::Transfer;
 
 /// A leg's number within its call. The first is the one that the call began with; numbers are not used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +78,8 @@ pub enum Phase {
     Dialing(Box<Dialing>),
     /// One leg is up, with an agent or an application.
     Talking,
+    /// The agent passes the call on: the caller waits, somebody is being called.
+    Transferring(Box<Transfer>),
     /// Two legs are connected, or are about to be.
     Bridged(Bridge),
     /// BYE, CANCEL or a refusal is on its way; what the end will be is settled.
@@ -88,6 +95,8 @@ pub enum Input {
     Leg(LegNo, LegInput),
     /// A timer fired.
     Fired(Timer),
+    /// How somebody is reached, or why they are not.
+    Found(Result<Arc<DialPlan>, String>),
     /// Somebody with the right to it asks for something.
     Commanded(Command),
 }
@@ -153,8 +162,8 @@ pub enum SignallingEnd {
 pub enum ConversationEnd {
     /// The agent is done.
     Done(String),
-    /// The agent wants the caller connected with this address.
-    Transfer(String),
+    /// The agent wants the caller connected with somebody.
+    Transfer(Handover),
     /// The line closed under it.
     LineClosed,
     /// A provider failed and nothing could stand in.
@@ -218,6 +227,12 @@ pub enum Action {
     Disarm(Timer),
     /// Hand a key to the leg's line.
     DeliverDigit(LegNo, char),
+    /// Find out how this address is reached; [`Input::Found`] follows.
+    Find(String),
+    /// Play music to this leg's peer, or no more.
+    Music(LegNo, bool),
+    /// Give the caller on this leg back to the agent that passed the call on, and tell it why.
+    ReturnToAgent(LegNo, String),
     /// Connect these legs with one another.
     Connect(LegNo, LegNo),
     /// Send a key press to the leg's peer.
@@ -275,6 +290,12 @@ impl View<'_> {
     #[must_use]
     pub fn role(&self, no: LegNo) -> Role {
         self.legs.iter().find(|leg| leg.no == no).map_or(Role::Caller, |leg| leg.role)
+    }
+
+    /// The number that the next leg may have.
+    #[must_use]
+    pub fn next_leg(&self) -> LegNo {
+        self.legs.iter().map(|leg| leg.no.next()).max().unwrap_or(LegNo::FIRST)
     }
 
     /// The legs that were not told to end, and have not.

@@ -173,6 +173,8 @@ pub struct CallsConfig {
     pub max_duration_s: u64,
     /// Record calls with an agent as stereo WAV under `data.dir/recordings`.
     pub record: bool,
+    /// A WAV file (16 bit) that those hear who wait; empty takes music of our own.
+    pub music: PathBuf,
     /// How long a stop waits for running calls, in seconds.
     pub drain_s: u64,
 }
@@ -247,7 +249,7 @@ impl Default for AgentsConfig {
 
 impl Default for CallsConfig {
     fn default() -> Self {
-        Self { max: 1_000, max_duration_s: 3_600, record: true, drain_s: 10 }
+        Self { max: 1_000, max_duration_s: 3_600, record: true, music: PathBuf::new(), drain_s: 10 }
     }
 }
 

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use agent::brain::BrainInput;
 use agent::session::{OBSERVER_CAPACITY, Session, SessionEnd, SessionEvent};
 use sip::endpoint::CallId;
 use tokio::sync::mpsc;
 
 use crate::agents::Agents;
-use crate::call::app::{self, App, Conversation, Outcome};
-use crate::call::dial::Dialer;
+use crate::call::app::{self, App, Conversation, Outcome, Resume};
+use crate::call::dial::{Dialer, Direct};
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
 use crate::call::leg::Occupation;
 use crate::call::line::CallLine;
 use crate::call::log::{Providers, new_id};
+use crate::call::music::HoldMusic;
 use crate::call::record::RecordSink;
 use crate::call::route::{self, Directory, Names, RouteQuery, Target};
 use crate::call::switchboard::{Inbox, Switchboard};
@@ -49,8 +51,10 @@ pub struct Hub {
     pub switchboard: Switchboard,
     /// Asked which number stands for what; `None`: the built-in numbers, agents and applications alone.
     pub directory: Option<Arc<dyn Directory + Send + Sync>>,
-    /// Asked how somebody is reached; `None`: nobody is.
-    pub dialer: Option<Arc<dyn Dialer>>,
+    /// Asked how somebody is reached.
+    pub dialer: Arc<dyn Dialer>,
+    /// What those hear who wait.
+    pub music: HoldMusic,
     running: AtomicUsize,
 }
 
@@ -83,7 +87,8 @@ impl Hub {
             stopping: AtomicBool::new(false),
             switchboard: Switchboard::default(),
             directory: None,
-            dialer: None,
+            dialer: Arc::new(Direct),
+            music: HoldMusic::default(),
             running: AtomicUsize::new(0),
         }
     }
@@ -218,7 +223,7 @@ impl Drop for CallGuard {
 fn converse_with_agent(
     agents: Agents,
     name: String,
-    mut line: CallLine,
+    line: CallLine,
     observer: mpsc::Sender<SessionEvent>,
 ) -> Conversation {
     Box::pin(async move {
@@ -226,7 +231,7 @@ fn converse_with_agent(
             Ok(agent) => agent,
             Err(what) => {
                 let end = ConversationEnd::Failed { what, upstream: false };
-                return Outcome { end, line, providers: None };
+                return Outcome { end, line, providers: None, resume: None };
             }
         };
         let providers = Providers {
@@ -234,15 +239,27 @@ fn converse_with_agent(
             brain: agent.brain.name().to_owned(),
             voice: agents.voice_name(&name),
         };
-        let end = match Session::new(agent, observer).run(&mut line).await {
+        hold(Session::new(agent, observer), BrainInput::Start, line, providers).await
+    })
+}
+
+/// Holds a conversation until it ends, or passes its call on.
+fn hold(mut session: Session, input: BrainInput, mut line: CallLine, providers: Providers) -> Conversation {
+    Box::pin(async move {
+        let end = match session.hold(input, &mut line).await {
             SessionEnd::HangUp { reason } => ConversationEnd::Done(reason),
-            SessionEnd::Transfer(handover) => ConversationEnd::Transfer(handover.uri),
+            SessionEnd::Transfer(handover) => {
+                let (names, end) = (providers.clone(), ConversationEnd::Transfer(handover));
+                let resume: Box<dyn FnOnce(String, CallLine) -> Conversation + Send> =
+                    Box::new(move |why, line| hold(session, BrainInput::TransferFailed(why), line, names));
+                return Outcome { end, line, providers: Some(providers), resume: Some(Resume(resume)) };
+            }
             SessionEnd::LineClosed => ConversationEnd::LineClosed,
             SessionEnd::Failed { what, fault } => {
                 ConversationEnd::Failed { what, upstream: fault == agent::session::Fault::Upstream }
             }
             other => ConversationEnd::Done(format!("{other:?}")),
         };
-        Outcome { end, line, providers: Some(providers) }
+        Outcome { end, line, providers: Some(providers), resume: None }
     })
 }

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agents::Agents;
 use crate::call::Command;
 use crate::call::app::{ActiveCall, App};
+use crate::call::music::HoldMusic;
 use crate::call::record::RecordSink;
 use crate::call::route::Directory;
 use crate::config::Config;
@@ -120,6 +121,7 @@ impl ServerBuilder {
                 )
             })?;
         }
+        let music = HoldMusic::open(&config.calls.music)?;
         let agents = Agents::load(&config, self.registry, self.agents)?;
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
         let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
@@ -131,6 +133,7 @@ impl ServerBuilder {
         let sip = dispatcher.bind(crate::call::sound::stack_config(&config))?;
         let mut hub = Hub::new(Arc::clone(&config), sip, media, agents, self.apps, records, self.observer);
         hub.directory = self.directory;
+        hub.music = music;
         let hub = Arc::new(hub);
         if let Some(listener) = listener {
             let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics };

@@ -160,3 +160,83 @@ async fn a_caller_who_gives_up_stops_the_ringing_and_keys_pass_through() {
     between.stop().await;
     far.stop();
 }
+
+/// A server whose front desk knows a person, and the front desk's number.
+fn desk_with(person: &str) -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let desk = include_str!("../agent/agents/desk.toml")
+        .replace("name = \"desk\"", "name = \"front\"")
+        .replace("operator = \"\"\nday", &format!("operator = \"{person}\"\nday"));
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    std::fs::write(folder.path().join("agents/front.toml"), desk).unwrap();
+    let server = Server::start_in(folder, &["agents.dir=agents"]);
+    server.wait_until_ready();
+    server
+}
+
+#[test]
+fn the_agent_connects_a_caller_with_a_person() {
+    let far = Server::start(&[]);
+    let server = desk_with(&far.uri("echo"));
+    let folder = tempfile::tempdir().unwrap();
+    let words = speech(folder.path(), "slt", "The quick brown fox jumps over the lazy dog.");
+    let script = folder.path().join("script.txt");
+    let lines = format!("wait 500\npress 0\nwait 5000\nplay {}\nwait 1500\nhangup\n", words.display());
+    std::fs::write(&script, lines).unwrap();
+    let heard = folder.path().join("heard.wav");
+    let output = omnivox(
+        folder.path(),
+        &[
+            "call",
+            &server.uri("front"),
+            "--json",
+            "--record",
+            heard.to_str().unwrap(),
+            "--script",
+            script.to_str().unwrap(),
+        ],
+    );
+    assert!(output.status.success(), "{}", told(&output));
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(record["end"]["reason"], "caller_hung_up", "{record}");
+    let person = far.wait_for_records(1).remove(0);
+    assert_eq!(person["target"], "echo");
+    assert_eq!(person["end"]["reason"], "caller_hung_up", "{person}");
+    // What was said after the transfer came back from the far echo.
+    let mut reader = hound::WavReader::open(&heard).unwrap();
+    let rate = reader.spec().sample_rate as usize;
+    let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+    let after = |channel: usize| {
+        samples.iter().skip(channel + 2 * 5 * rate).step_by(2).map(|&s| f64::from(s).powi(2)).sum::<f64>()
+    };
+    let ratio_db = 10.0 * (after(0) / after(1)).log10();
+    assert!(ratio_db.abs() < 3.0, "the person's line returns what was said, {ratio_db:.1} dB off");
+    server.stop();
+    far.stop();
+}
+
+#[test]
+fn the_agent_gets_a_caller_back_whom_nobody_wants() {
+    let far = Server::start(&[]);
+    let server = desk_with(&far.uri("no-such-person"));
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script.txt");
+    std::fs::write(&script, "wait 500\npress 0\nwait 9000\nhangup\n").unwrap();
+    let output =
+        omnivox(folder.path(), &["call", &server.uri("front"), "--json", "--script", script.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", told(&output));
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(record["end"]["class"], "ok", "{record}");
+    let said: Vec<&str> = record["agent"]["turns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|turn| turn["who"] == "agent")
+        .map(|turn| turn["text"].as_str().unwrap())
+        .collect();
+    assert!(said.iter().any(|text| text.contains("connect you")), "{said:?}");
+    assert!(said.iter().any(|text| text.contains("nobody is free")), "the desk goes on: {said:?}");
+    assert_eq!(far.wait_for_records(1)[0]["end"]["reason"], "unknown_number");
+    server.stop();
+    far.stop();
+}

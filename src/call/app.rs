@@ -31,6 +31,17 @@ pub struct Outcome {
     pub line: CallLine,
     /// Who recognised, thought and spoke, where an agent did.
     pub providers: Option<Providers>,
+    /// Goes on with the conversation where it was left, for one that passed its call on.
+    pub resume: Option<Resume>,
+}
+
+/// A conversation that was left: told why it has its line back, it goes on.
+pub struct Resume(pub Box<dyn FnOnce(String, CallLine) -> Conversation + Send>);
+
+impl std::fmt::Debug for Resume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resume")
+    }
 }
 
 /// A conversation under way; it owns the call's line.
@@ -75,7 +86,7 @@ impl App {
             let mut call = handler(ActiveCall::new(line)).await;
             call.drain().await;
             let end = if call.is_closed { ConversationEnd::LineClosed } else { ConversationEnd::Done(call.farewell) };
-            Outcome { end, line: call.line, providers: None }
+            Outcome { end, line: call.line, providers: None, resume: None }
         })
     }
 }
@@ -85,7 +96,7 @@ impl App {
 pub fn idle(mut line: CallLine) -> Conversation {
     Box::pin(async move {
         line.idle().await;
-        Outcome { end: ConversationEnd::LineClosed, line, providers: None }
+        Outcome { end: ConversationEnd::LineClosed, line, providers: None, resume: None }
     })
 }
 

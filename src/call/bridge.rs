@@ -19,6 +19,12 @@ impl Bridge {
         Self { caller, callee, connected: false }
     }
 
+    /// Both are up already.
+    #[must_use]
+    pub fn connected(caller: LegNo, callee: LegNo) -> Self {
+        Self { caller, callee, connected: true }
+    }
+
     /// The leg at the other end.
     fn other(&self, leg: LegNo) -> Option<LegNo> {
         match leg {
@@ -39,7 +45,7 @@ pub fn step(mut bridge: Bridge, input: Input, view: &View<'_>) -> Step {
             None => (Phase::Bridged(bridge), vec![]),
         },
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
-        Input::Fired(_) => (Phase::Bridged(bridge), vec![]),
+        Input::Fired(_) | Input::Found(_) => (Phase::Bridged(bridge), vec![]),
         Input::Commanded(command) => ending::begin(ending::end_by(command), view),
     }
 }

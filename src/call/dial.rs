@@ -12,6 +12,7 @@ use std::time::Duration;
 use sip::auth::Credentials;
 use sip::endpoint::{Destination, Source};
 
+use super::end::EndReason;
 use super::inbound::Refusal;
 
 /// Branches in one group at most; a plan with more is cut there.
@@ -121,6 +122,29 @@ pub trait Dialer: Send + Sync {
     /// # Errors
     /// Nobody is called that, or `on_behalf` may not call them: the status to answer with, and why.
     fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal>;
+}
+
+/// Reaches SIP addresses directly, for the server's own agents alone: what their definitions name. Callers reach nobody by it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Direct;
+
+/// How long somebody rings who is called directly.
+pub const DIRECT_RINGS: Duration = Duration::from_secs(30);
+
+impl Dialer for Direct {
+    fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal> {
+        if on_behalf.source.is_some() {
+            return Err(Refusal::new(403, EndReason::NotAllowed));
+        }
+        if !(target.starts_with("sip:") || target.starts_with("sips:")) {
+            let mut refusal = Refusal::new(404, EndReason::UnknownNumber);
+            refusal.end.detail = format!("`{target}` is no SIP address, and there is no trunk that takes numbers");
+            return Err(refusal);
+        }
+        let from = if on_behalf.uri.is_empty() { "sip:omnivox@localhost" } else { &on_behalf.uri };
+        let branches = vec![DialBranch::new(target, target, from)];
+        Ok(DialPlan { groups: vec![DialGroup { branches, ring_for: DIRECT_RINGS }], also_after: vec![] })
+    }
 }
 
 impl DialPlan {

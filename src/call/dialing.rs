@@ -58,7 +58,7 @@ pub fn step(mut dialing: Dialing, input: Input, view: &View<'_>) -> Step {
             actions.extend(more);
             (phase, actions)
         }
-        Input::Fired(_) => (Phase::Dialing(Box::new(dialing)), vec![]),
+        Input::Fired(_) | Input::Found(_) => (Phase::Dialing(Box::new(dialing)), vec![]),
     }
 }
 

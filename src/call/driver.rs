@@ -35,7 +35,7 @@ use super::sound::Sound;
 use super::switchboard::{Inbox, Mail};
 use super::{
     Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, dialing, ending,
-    note_refused, talking,
+    note_refused, talking, transfer,
 };
 use crate::hub::{CallSeat, Hub};
 use crate::telemetry::Masked;
@@ -221,6 +221,7 @@ impl Driver {
             phase @ (Phase::Ringing | Phase::Answering) => inbound::step(phase, input, &view),
             Phase::Dialing(dialing) => dialing::step(*dialing, input, &view),
             Phase::Talking => talking::step(input, &view),
+            Phase::Transferring(transfer) => transfer::step(*transfer, input, &view),
             Phase::Bridged(bridge) => bridge::step(bridge, input, &view),
             Phase::Ending(end) => ending::step(end, &input),
             over @ Phase::Over(_) => (over, vec![]),
@@ -298,6 +299,10 @@ impl Driver {
         self.log.set_providers(outcome.providers);
         if let Some(leg) = self.leg(no) {
             leg.take_back(outcome.line);
+            leg.resume = outcome.resume;
+            if let super::ConversationEnd::Transfer(_) = outcome.end {
+                leg.attend();
+            }
         }
         outcome.end
     }

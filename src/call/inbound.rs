@@ -83,7 +83,7 @@ pub fn step(phase: Phase, input: Input, view: &View<'_>) -> Step {
             (Phase::Over(End::new(reason)), vec![Action::Reject(LegNo::FIRST, code)])
         }
         (_, Input::Commanded(command)) => ending::begin(ending::end_by(command), view),
-        (phase, Input::Fired(_)) => (phase, vec![]),
+        (phase, Input::Fired(_) | Input::Found(_)) => (phase, vec![]),
     }
 }
 

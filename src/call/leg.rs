@@ -11,7 +11,7 @@ use codecs::pcm::SampleRate;
 use media::{LegPort, LegStats, WorkerId};
 use sip::endpoint::CallId;
 
-use super::app::{Conversation, Outcome};
+use super::app::{self, Conversation, Outcome, Resume};
 use super::dial::{BranchResult, DialBranch, DialPlan, Lease};
 use super::line::{CallLine, LineControl, LineNote, LineOrder};
 use super::sound::Sound;
@@ -46,6 +46,8 @@ pub struct Leg {
     pub refusal: Option<SignallingEnd>,
     /// Whom it called by which branch.
     branch: Option<(Arc<DialPlan>, usize, usize)>,
+    /// The agent's conversation while the call is passed on.
+    pub resume: Option<Resume>,
     control: Option<LineControl>,
     line: Option<CallLine>,
     conversation: Option<Conversation>,
@@ -88,6 +90,7 @@ impl Leg {
             lease: None,
             refusal: None,
             branch: None,
+            resume: None,
             control: None,
             line: None,
             conversation: None,
@@ -123,6 +126,13 @@ impl Leg {
         match self.next.take() {
             Some(occupation) => self.conversation = Some(occupation(line)),
             None => self.line = Some(line),
+        }
+    }
+
+    /// Sees to it that somebody obeys orders: nobody in particular, where the line is free.
+    pub fn attend(&mut self) {
+        if self.line.is_some() {
+            self.occupy(Box::new(app::idle));
         }
     }
 

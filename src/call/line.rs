@@ -1,6 +1,7 @@
 //! A phone call as a line of the agent: the leg's sound and keys go to the session; everything else the leg
 //! tells, and everything the call wants of the leg, passes by on two channels.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ pub enum LineOrder {
         /// The holder of the line hears the peer.
         tapped: bool,
     },
+    /// Take the leg out of its room: the holder of the line hears the peer again.
+    Leave,
+    /// Play this to the peer where nothing is said, or nothing any more.
+    Music(Option<Arc<[i16]>>),
     /// Let go of the line: whoever holds it is told that it closed, and it goes back to the call, open.
     Release,
     /// The call is over.
@@ -191,6 +196,22 @@ impl CallLine {
                     port.set_tapped(tapped);
                     if let Err(fault) = room.join(port, shares_voice) {
                         self.note(LineNote::JoinFailed(fault.to_string()));
+                    }
+                }
+                None
+            }
+            Some(LineOrder::Leave) => {
+                if let Some(port) = self.port.as_mut() {
+                    port.leave();
+                    port.set_tapped(true);
+                }
+                None
+            }
+            Some(LineOrder::Music(music)) => {
+                if let Some(port) = self.port.as_mut() {
+                    match music {
+                        Some(pcm) => port.play_music(pcm),
+                        None => port.stop_music(),
                     }
                 }
                 None

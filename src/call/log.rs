@@ -95,6 +95,12 @@ impl CallLog {
         &self.record.call
     }
 
+    /// Who is called.
+    #[must_use]
+    pub fn to(&self) -> &str {
+        &self.record.to
+    }
+
     /// Who calls.
     #[must_use]
     pub fn from(&self) -> &str {

@@ -2,7 +2,7 @@
 
 use super::LegNo;
 use super::end::{End, EndReason};
-use super::{Action, ConversationEnd, Input, LegInput, Phase, Step, Timer, View, ending};
+use super::{Action, ConversationEnd, Input, LegInput, Phase, Step, Timer, View, ending, transfer};
 
 /// Steps a call that is up.
 #[must_use]
@@ -14,7 +14,9 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
         Input::Fired(Timer::Bye) => ending::begin(End::new(EndReason::AgentHungUp), view),
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
         Input::Commanded(command) => ending::begin(ending::end_by(command), view),
-        Input::Leg(..) | Input::Fired(Timer::NoAnswer | Timer::EndUnconfirmed) => (Phase::Talking, vec![]),
+        Input::Leg(..) | Input::Found(_) | Input::Fired(Timer::NoAnswer | Timer::EndUnconfirmed) => {
+            (Phase::Talking, vec![])
+        }
     }
 }
 
@@ -33,6 +35,7 @@ fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
             ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone"), view)
         }
         LegInput::MediaFailed(why) => ending::begin(End::new(EndReason::NotAcceptable).with_detail(why), view),
+        LegInput::Conversed(ConversationEnd::Transfer(handover)) => transfer::begin(leg, handover),
         LegInput::Conversed(end) => conversed(end, view),
         LegInput::Progress { .. } | LegInput::Answered | LegInput::Acked => (Phase::Talking, vec![]),
     }
@@ -41,13 +44,10 @@ fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
 fn conversed(end: ConversationEnd, view: &View<'_>) -> Step {
     let end = match end {
         ConversationEnd::Done(why) => End::new(EndReason::AgentHungUp).with_detail(why),
-        ConversationEnd::Transfer(uri) => {
-            End::new(EndReason::TransferFailed).with_detail(format!("no way to reach {uri} is configured"))
-        }
         ConversationEnd::Failed { what, upstream: true } => End::new(EndReason::ProviderFailed).with_detail(what),
         ConversationEnd::Failed { what, upstream: false } => End::new(EndReason::AgentUnavailable).with_detail(what),
-        // The line closes when the call ends; whoever closed it says how.
-        ConversationEnd::LineClosed => return (Phase::Talking, vec![]),
+        // The line closes when the call ends, and whoever closed it says how; a transfer was begun before this.
+        ConversationEnd::LineClosed | ConversationEnd::Transfer(_) => return (Phase::Talking, vec![]),
     };
     ending::begin(end, view)
 }

@@ -1,14 +1,16 @@
 //! What reducers want done, done.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::call::app;
+use crate::call::app::{self, Resume};
+use crate::call::dial::Party;
 use crate::call::line::{DIGIT_MS, LineOrder};
 use crate::call::sound::{self, Sound};
-use crate::call::{Action, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
+use crate::call::{Action, ConversationEnd, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
@@ -31,6 +33,9 @@ impl Driver {
             Action::DeliverDigit(no, digit) => {
                 self.order(no, LineOrder::Digit(digit));
             }
+            Action::Find(uri) => self.find(&uri),
+            Action::Music(no, on) => self.music(no, on),
+            Action::ReturnToAgent(no, why) => self.return_to_agent(no, why),
             Action::Connect(a, b) => self.connect(a, b),
             Action::Press(no, digit) => self.press(no, digit),
             Action::HangUp(no, reason) => self.hang_up(no, reason),
@@ -112,10 +117,46 @@ impl Driver {
         match self.hub.media.room(worker, rate, 2) {
             Ok(room) => {
                 for no in [a, b] {
+                    if let Some(leg) = self.leg(no) {
+                        leg.attend();
+                    }
                     self.order(no, LineOrder::Join { room: room.clone(), shares_voice: false, tapped: false });
                 }
             }
             Err(fault) => self.queue.push(Input::Leg(a, LegInput::MediaFailed(fault.to_string()))),
+        }
+    }
+
+    /// Asks how somebody is reached, on behalf of the server: what an agent may ask for, its definition says.
+    fn find(&mut self, uri: &str) {
+        let party =
+            Party { uri: self.log.to().to_owned(), display: String::new(), source: None, trunk: None, device: None };
+        let found = self.hub.dialer.plan(uri, &party).map(Arc::new).map_err(|refusal| {
+            tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {}", self.log.id(), refusal.end.detail);
+            "nobody is to be reached there".to_owned()
+        });
+        self.queue.push(Input::Found(found));
+    }
+
+    fn music(&mut self, no: LegNo, on: bool) {
+        let hub = Arc::clone(&self.hub);
+        let Some(leg) = self.leg(no) else { return };
+        let music = leg.place.filter(|_| on).map(|(_, rate)| hub.music.at(rate));
+        leg.order(LineOrder::Music(music));
+    }
+
+    fn return_to_agent(&mut self, no: LegNo, why: String) {
+        let Some(leg) = self.leg(no) else { return };
+        match leg.resume.take() {
+            Some(Resume(resume)) => {
+                leg.order(LineOrder::Leave);
+                leg.occupy(Box::new(move |line| resume(why, line)));
+            }
+            None => {
+                let what = format!("nobody to return the caller to: {why}");
+                let end = ConversationEnd::Failed { what, upstream: false };
+                self.queue.push(Input::Leg(no, LegInput::Conversed(end)));
+            }
         }
     }
 

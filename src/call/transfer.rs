@@ -1,0 +1,195 @@
+//! The agent passes the call on: somebody is called while the caller hears music, and both are connected; or the agent gets the
+//! caller back, and is told why.
+
+use std::sync::Arc;
+
+use agent::brain::Handover;
+
+use super::bridge::Bridge;
+use super::dial::{BranchResult, DialPlan};
+use super::fork::{Fate, Fork};
+use super::{Action, Input, LegNo, Phase, Step, Timer, View, ending};
+
+/// A call that is being passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    caller: LegNo,
+    handover: Handover,
+    /// `None` while the way to the person is looked for.
+    fork: Option<Fork>,
+}
+
+/// The agent on this leg wants its caller connected.
+#[must_use]
+pub fn begin(caller: LegNo, handover: Handover) -> Step {
+    let find = Action::Find(handover.uri.clone());
+    (Phase::Transferring(Box::new(Transfer { caller, handover, fork: None })), vec![find])
+}
+
+/// Steps a call that is being passed on.
+#[must_use]
+pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
+    match input {
+        Input::Leg(leg, input) if leg == transfer.caller => on_caller(transfer, input, view),
+        Input::Leg(leg, input) => match &mut transfer.fork {
+            Some(fork) => {
+                let (actions, fate) = fork.step(leg, &input);
+                settle(transfer, actions, fate)
+            }
+            None => stay(transfer),
+        },
+        Input::Found(Ok(plan)) => called(transfer, plan, view),
+        Input::Found(Err(why)) => back(&transfer, vec![], why),
+        Input::Fired(Timer::NoAnswer) => match &mut transfer.fork {
+            Some(fork) => {
+                let (actions, fate) = fork.rang_out();
+                settle(transfer, actions, fate)
+            }
+            None => stay(transfer),
+        },
+        Input::Fired(Timer::MaxDuration) => {
+            let end = super::end::End::new(super::end::EndReason::MaxDuration);
+            ended(transfer, |view| ending::begin(end, view), view)
+        }
+        Input::Fired(_) => stay(transfer),
+        Input::Commanded(command) => ended(transfer, |view| ending::begin(ending::end_by(command), view), view),
+    }
+}
+
+fn stay(transfer: Transfer) -> Step {
+    (Phase::Transferring(Box::new(transfer)), vec![])
+}
+
+fn called(mut transfer: Transfer, plan: Arc<DialPlan>, view: &View<'_>) -> Step {
+    let (fork, more, fate) = Fork::begin(plan, view.next_leg());
+    transfer.fork = Some(fork);
+    let mut actions = vec![Action::Music(transfer.caller, true)];
+    actions.extend(more);
+    settle(transfer, actions, fate)
+}
+
+fn on_caller(transfer: Transfer, input: super::LegInput, view: &View<'_>) -> Step {
+    use super::LegInput;
+    match input {
+        LegInput::Ended(end) => {
+            let role = view.role(transfer.caller);
+            ended(transfer, |view| ending::begin(ending::end_of(&end, role), view), view)
+        }
+        LegInput::MediaTimedOut => {
+            let end = super::end::End::new(super::end::EndReason::MediaTimeout);
+            ended(transfer, |view| ending::begin(end, view), view)
+        }
+        LegInput::MediaGone | LegInput::MediaFailed(_) => {
+            let end = super::end::End::new(super::end::EndReason::Internal).with_detail("the caller's sound is gone");
+            ended(transfer, |view| ending::begin(end, view), view)
+        }
+        // Keys pressed while music plays are for nobody.
+        _ => stay(transfer),
+    }
+}
+
+/// The call ends: whoever is being called is let go.
+fn ended(mut transfer: Transfer, how: impl FnOnce(&View<'_>) -> Step, view: &View<'_>) -> Step {
+    let mut actions = transfer.fork.as_mut().map(|fork| fork.cancel(None)).unwrap_or_default();
+    let (phase, more) = how(view);
+    actions.extend(more);
+    (phase, actions)
+}
+
+fn settle(transfer: Transfer, mut actions: Vec<Action>, fate: Fate) -> Step {
+    match fate {
+        Fate::Open | Fate::Progress(..) => (Phase::Transferring(Box::new(transfer)), actions),
+        Fate::Won(leg) => {
+            actions.push(Action::Music(transfer.caller, false));
+            actions.push(Action::Connect(transfer.caller, leg));
+            (Phase::Bridged(Bridge::connected(transfer.caller, leg)), actions)
+        }
+        Fate::Lost(result) => back(&transfer, actions, why_not(result).to_owned()),
+    }
+}
+
+/// The agent gets the caller back.
+fn back(transfer: &Transfer, mut actions: Vec<Action>, why: String) -> Step {
+    actions.push(Action::Music(transfer.caller, false));
+    actions.push(Action::ReturnToAgent(transfer.caller, why));
+    (Phase::Talking, actions)
+}
+
+/// Why somebody is not to be had, as a clause.
+fn why_not(result: BranchResult) -> &'static str {
+    match result {
+        BranchResult::Refused(486 | 600) => "the person is busy",
+        BranchResult::Refused(603) => "the person declined",
+        BranchResult::Refused(404 | 604 | 410) => "nobody is there of that name",
+        BranchResult::Refused(480 | 408) | BranchResult::NoAnswer => "the person does not answer",
+        BranchResult::Refused(_) | BranchResult::Unreachable => "the person cannot be reached",
+        BranchResult::Answered | BranchResult::Cancelled => "the call was taken back",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::call::dial::{DialBranch, DialGroup};
+    use crate::call::end::{End, EndReason};
+    use crate::call::route::Target;
+    use crate::call::{LegInput, LegView, Role, SignallingEnd, Stage};
+
+    const CALLER: LegNo = LegNo(0);
+    const PERSON: LegNo = LegNo(1);
+    const UP: LegView = LegView { no: CALLER, role: Role::Caller, stage: Stage::Here };
+
+    fn plan() -> Arc<DialPlan> {
+        let branches = vec![DialBranch::new("person", "sip:person@b", "sip:desk@a")];
+        let group = DialGroup { branches, ring_for: Duration::from_secs(20) };
+        Arc::new(DialPlan { groups: vec![group], also_after: vec![] })
+    }
+
+    fn stepped(phase: Phase, input: Input, legs: &[LegView]) -> Step {
+        let Phase::Transferring(transfer) = phase else { panic!("{phase:?}") };
+        let target = Target::Agent("desk".into());
+        step(*transfer, input, &View { target: &target, max_duration: Duration::from_secs(60), legs })
+    }
+
+    fn ringing() -> Phase {
+        let (phase, actions) = begin(CALLER, Handover { uri: "sip:person@b".into(), ..Handover::default() });
+        assert_eq!(actions, vec![Action::Find("sip:person@b".into())]);
+        let (phase, actions) = stepped(phase, Input::Found(Ok(plan())), &[UP]);
+        assert_eq!(actions.first(), Some(&Action::Music(CALLER, true)), "the caller hears music");
+        assert!(actions.iter().any(|action| matches!(action, Action::Dial { leg: PERSON, .. })));
+        phase
+    }
+
+    #[test]
+    fn whoever_answers_is_connected_and_the_music_ends() {
+        let (phase, actions) = stepped(ringing(), Input::Leg(PERSON, LegInput::Answered), &[UP]);
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(CALLER, PERSON)));
+        assert!(actions.ends_with(&[Action::Music(CALLER, false), Action::Connect(CALLER, PERSON)]), "{actions:?}");
+    }
+
+    #[test]
+    fn the_agent_gets_the_caller_back_and_is_told_why() {
+        let busy = LegInput::Ended(SignallingEnd::Rejected { code: 486, reason: "Busy Here".into() });
+        let (phase, actions) = stepped(ringing(), Input::Leg(PERSON, busy), &[UP]);
+        assert_eq!(phase, Phase::Talking);
+        assert_eq!(actions.last(), Some(&Action::ReturnToAgent(CALLER, "the person is busy".into())));
+        let (phase, _) = begin(CALLER, Handover::default());
+        let (phase, actions) = stepped(phase, Input::Found(Err("nobody is called that".into())), &[UP]);
+        assert_eq!(phase, Phase::Talking);
+        assert_eq!(actions.last(), Some(&Action::ReturnToAgent(CALLER, "nobody is called that".into())));
+        let (phase, actions) = stepped(ringing(), Input::Fired(Timer::NoAnswer), &[UP]);
+        assert_eq!(phase, Phase::Talking);
+        assert!(actions.contains(&Action::HangUp(PERSON, None)), "{actions:?}");
+    }
+
+    #[test]
+    fn a_caller_who_hangs_up_lets_go_of_whoever_was_called() {
+        let gone = LegView { stage: Stage::Over, ..UP };
+        let (phase, actions) = stepped(ringing(), Input::Leg(CALLER, LegInput::Ended(SignallingEnd::Remote)), &[gone]);
+        assert_eq!(phase, Phase::Ending(End::new(EndReason::CallerHungUp)));
+        assert!(actions.contains(&Action::HangUp(PERSON, None)), "{actions:?}");
+    }
+}
