@@ -15,6 +15,7 @@
 //! | `Bridged` | [`bridge`] |
 //! | `Ending` | [`ending`] |
 
+pub mod announce;
 pub mod app;
 pub mod bridge;
 pub mod dial;
@@ -164,6 +165,11 @@ pub enum ConversationEnd {
     Done(String),
     /// The agent wants the caller connected with somebody.
     Transfer(Handover),
+    /// A person heard who is put through to them, and takes the call or does not.
+    Announced {
+        /// They take it.
+        accepted: bool,
+    },
     /// The line closed under it.
     LineClosed,
     /// A provider failed and nothing could stand in.
@@ -233,6 +239,15 @@ pub enum Action {
     Music(LegNo, bool),
     /// Give the caller on this leg back to the agent that passed the call on, and tell it why.
     ReturnToAgent(LegNo, String),
+    /// Say this on the leg, in the voice of the call's agent; [`ConversationEnd::Announced`] follows.
+    Announce {
+        /// Whose leg.
+        leg: LegNo,
+        /// What they are told.
+        summary: String,
+        /// They are asked whether they take the call.
+        must_accept: bool,
+    },
     /// Connect these legs with one another.
     Connect(LegNo, LegNo),
     /// Send a key press to the leg's peer.

@@ -215,6 +215,104 @@ fn the_agent_connects_a_caller_with_a_person() {
     far.stop();
 }
 
+/// A person's phone in this process: notes what it hears, presses a key once it is silent, then talks to whoever is put through.
+async fn person(
+    key: &'static str,
+) -> (omnivox::Server, SocketAddr, Arc<std::sync::atomic::AtomicU64>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.sip.listen = vec![SipListen::new(SipTransport::Udp, "127.0.0.1:0".parse().unwrap())];
+    config.data.dir = folder.path().to_owned();
+    config.rtp.bind = [127, 0, 0, 1].into();
+    config.rtp.ports = common::rtp_ports().parse().unwrap();
+    let told_ms = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let noted = Arc::clone(&told_ms);
+    let server = omnivox::Server::builder(config)
+        .number("person", move |mut call| {
+            let noted = Arc::clone(&noted);
+            async move {
+                let (mut silent_ms, mut heard_ms) = (0.0, 0.0);
+                while silent_ms < 1_500.0 {
+                    let Some(frame) = call.hear().await else { return call };
+                    if frame.pcm.iter().any(|sample| sample.unsigned_abs() > 400) {
+                        heard_ms += frame.length_ms();
+                        silent_ms = 0.0;
+                    } else if heard_ms > 500.0 {
+                        silent_ms += frame.length_ms();
+                    }
+                }
+                noted.store(heard_ms as u64, std::sync::atomic::Ordering::Relaxed);
+                call.line().presser()(key.chars().next().unwrap());
+                // Whoever is put through hears a tone.
+                let tone: Vec<i16> = (0..24_000)
+                    .map(|n| ((f64::from(n) * 1_000.0 / 8_000.0 * std::f64::consts::TAU).sin() * 9_000.0) as i16)
+                    .collect();
+                call.play(&tone, omnivox::SampleRate::HZ_8000, false).await;
+                while call.hear().await.is_some() {}
+                call
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let sip = server.sip_addrs().first().unwrap().1;
+    (server, sip, told_ms, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_hears_a_summary_and_takes_the_call_or_does_not() {
+    for (key, taken) in [("1", true), ("2", false)] {
+        let (phone, sip, told_ms, _folder) = person(key).await;
+        let folder = tempfile::tempdir().unwrap();
+        let desk = include_str!("../agent/agents/desk.toml")
+            .replace("name = \"desk\"", "name = \"front\"")
+            .replace("operator = \"\"\nday", &format!("operator = \"sip:person@{sip}\"\nday"))
+            .replace(
+                "transfer_failed = \"nobody\"",
+                "transfer_failed = \"nobody\"\ntransfer_kind = \"warm\"\ntransfer_accept = true\n\
+                 transfer_summary = \"A caller wants to talk to you.\"",
+            );
+        std::fs::create_dir(folder.path().join("agents")).unwrap();
+        std::fs::write(folder.path().join("agents/front.toml"), desk).unwrap();
+        let server = Server::start_in(folder, &["agents.dir=agents"]);
+        server.wait_until_ready();
+        let own = tempfile::tempdir().unwrap();
+        let script = own.path().join("script.txt");
+        std::fs::write(&script, "wait 500\npress 0\nwait 17000\nhangup\n").unwrap();
+        let heard = own.path().join("heard.wav");
+        let (uri, path) = (server.uri("front"), own.path().to_owned());
+        let (script, recording) = (script.display().to_string(), heard.display().to_string());
+        let output = tokio::task::spawn_blocking(move || {
+            omnivox(&path, &["call", &uri, "--json", "--script", &script, "--record", &recording])
+        })
+        .await
+        .unwrap();
+        assert!(output.status.success(), "{}", told(&output));
+        let record = server.wait_for_records(1).remove(0);
+        assert!(told_ms.load(std::sync::atomic::Ordering::Relaxed) > 2_000, "the person was told: {record}");
+        let said = record["agent"]["turns"].to_string();
+        assert_eq!(said.contains("nobody is free"), !taken, "{said}");
+        let mut reader = hound::WavReader::open(&heard).unwrap();
+        let hz = f64::from(reader.spec().sample_rate);
+        let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+        let step = 1_000.0 * std::f64::consts::TAU / hz;
+        let loudest = samples
+            .chunks(hz as usize)
+            .map(|second| {
+                let (mut re, mut im) = (0.0, 0.0);
+                for (n, sample) in second.iter().step_by(2).enumerate() {
+                    re += f64::from(*sample) * (step * n as f64).cos();
+                    im += f64::from(*sample) * (step * n as f64).sin();
+                }
+                (re * re + im * im).sqrt() * 4.0 / hz
+            })
+            .fold(0.0, f64::max);
+        assert_eq!(loudest > 4_000.0, taken, "the person's tone reaches the caller if the call is taken: {loudest}");
+        server.stop();
+        phone.shut_down().await.unwrap();
+    }
+}
+
 #[test]
 fn the_agent_gets_a_caller_back_whom_nobody_wants() {
     let far = Server::start(&[]);

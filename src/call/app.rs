@@ -131,6 +131,10 @@ impl ActiveCall {
         self.farewell = reason.into();
     }
 
+    pub(crate) fn into_line(self) -> CallLine {
+        self.line
+    }
+
     pub(crate) fn closed(&mut self) {
         self.is_closed = true;
     }

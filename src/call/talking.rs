@@ -47,7 +47,9 @@ fn conversed(end: ConversationEnd, view: &View<'_>) -> Step {
         ConversationEnd::Failed { what, upstream: true } => End::new(EndReason::ProviderFailed).with_detail(what),
         ConversationEnd::Failed { what, upstream: false } => End::new(EndReason::AgentUnavailable).with_detail(what),
         // The line closes when the call ends, and whoever closed it says how; a transfer was begun before this.
-        ConversationEnd::LineClosed | ConversationEnd::Transfer(_) => return (Phase::Talking, vec![]),
+        ConversationEnd::LineClosed | ConversationEnd::Transfer(_) | ConversationEnd::Announced { .. } => {
+            return (Phase::Talking, vec![]);
+        }
     };
     ending::begin(end, view)
 }

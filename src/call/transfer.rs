@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use agent::brain::Handover;
+use agent::brain::{Handover, TransferKind};
 
 use super::bridge::Bridge;
 use super::dial::{BranchResult, DialPlan};
 use super::fork::{Fate, Fork};
-use super::{Action, Input, LegNo, Phase, Step, Timer, View, ending};
+use super::{Action, ConversationEnd, Input, LegInput, LegNo, Phase, Step, Timer, View, ending};
 
 /// A call that is being passed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +17,15 @@ pub struct Transfer {
     handover: Handover,
     /// `None` while the way to the person is looked for.
     fork: Option<Fork>,
+    /// The person has answered, and hears who is put through to them.
+    announcing: Option<LegNo>,
 }
 
 /// The agent on this leg wants its caller connected.
 #[must_use]
 pub fn begin(caller: LegNo, handover: Handover) -> Step {
     let find = Action::Find(handover.uri.clone());
-    (Phase::Transferring(Box::new(Transfer { caller, handover, fork: None })), vec![find])
+    (Phase::Transferring(Box::new(Transfer { caller, handover, fork: None, announcing: None })), vec![find])
 }
 
 /// Steps a call that is being passed on.
@@ -31,6 +33,7 @@ pub fn begin(caller: LegNo, handover: Handover) -> Step {
 pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
     match input {
         Input::Leg(leg, input) if leg == transfer.caller => on_caller(transfer, input, view),
+        Input::Leg(leg, input) if transfer.announcing == Some(leg) => on_person(transfer, leg, &input),
         Input::Leg(leg, input) => match &mut transfer.fork {
             Some(fork) => {
                 let (actions, fate) = fork.step(leg, &input);
@@ -68,8 +71,7 @@ fn called(mut transfer: Transfer, plan: Arc<DialPlan>, view: &View<'_>) -> Step 
     settle(transfer, actions, fate)
 }
 
-fn on_caller(transfer: Transfer, input: super::LegInput, view: &View<'_>) -> Step {
-    use super::LegInput;
+fn on_caller(transfer: Transfer, input: LegInput, view: &View<'_>) -> Step {
     match input {
         LegInput::Ended(end) => {
             let role = view.role(transfer.caller);
@@ -96,16 +98,48 @@ fn ended(mut transfer: Transfer, how: impl FnOnce(&View<'_>) -> Step, view: &Vie
     (phase, actions)
 }
 
-fn settle(transfer: Transfer, mut actions: Vec<Action>, fate: Fate) -> Step {
+fn settle(mut transfer: Transfer, mut actions: Vec<Action>, fate: Fate) -> Step {
     match fate {
         Fate::Open | Fate::Progress(..) => (Phase::Transferring(Box::new(transfer)), actions),
-        Fate::Won(leg) => {
-            actions.push(Action::Music(transfer.caller, false));
-            actions.push(Action::Connect(transfer.caller, leg));
-            (Phase::Bridged(Bridge::connected(transfer.caller, leg)), actions)
+        Fate::Won(leg) if transfer.is_announced() => {
+            let Handover { summary, must_accept, .. } = &transfer.handover;
+            actions.push(Action::Announce { leg, summary: summary.clone(), must_accept: *must_accept });
+            transfer.announcing = Some(leg);
+            (Phase::Transferring(Box::new(transfer)), actions)
         }
+        Fate::Won(leg) => connect(&transfer, leg, actions),
         Fate::Lost(result) => back(&transfer, actions, why_not(result).to_owned()),
     }
+}
+
+impl Transfer {
+    /// Whether the person is told first who is put through.
+    fn is_announced(&self) -> bool {
+        let Handover { kind, summary, must_accept, .. } = &self.handover;
+        *kind == TransferKind::Warm && (*must_accept || !summary.is_empty())
+    }
+}
+
+/// Steps while the person hears who is put through to them.
+fn on_person(transfer: Transfer, leg: LegNo, input: &LegInput) -> Step {
+    let let_go = || vec![Action::HangUp(leg, None)];
+    match input {
+        LegInput::Conversed(ConversationEnd::Announced { accepted: true }) => connect(&transfer, leg, vec![]),
+        LegInput::Conversed(ConversationEnd::Announced { accepted: false }) => {
+            back(&transfer, let_go(), "the person does not take the call".to_owned())
+        }
+        LegInput::Ended(_) => back(&transfer, vec![], "the person hung up".to_owned()),
+        LegInput::MediaTimedOut | LegInput::MediaGone | LegInput::MediaFailed(_) => {
+            back(&transfer, let_go(), "the person cannot be heard".to_owned())
+        }
+        _ => stay(transfer),
+    }
+}
+
+fn connect(transfer: &Transfer, leg: LegNo, mut actions: Vec<Action>) -> Step {
+    actions.push(Action::Music(transfer.caller, false));
+    actions.push(Action::Connect(transfer.caller, leg));
+    (Phase::Bridged(Bridge::connected(transfer.caller, leg)), actions)
 }
 
 /// The agent gets the caller back.
@@ -136,7 +170,7 @@ mod tests {
     use crate::call::dial::{DialBranch, DialGroup};
     use crate::call::end::{End, EndReason};
     use crate::call::route::Target;
-    use crate::call::{LegInput, LegView, Role, SignallingEnd, Stage};
+    use crate::call::{LegView, Role, SignallingEnd, Stage};
 
     const CALLER: LegNo = LegNo(0);
     const PERSON: LegNo = LegNo(1);
@@ -168,6 +202,35 @@ mod tests {
         let (phase, actions) = stepped(ringing(), Input::Leg(PERSON, LegInput::Answered), &[UP]);
         assert_eq!(phase, Phase::Bridged(Bridge::connected(CALLER, PERSON)));
         assert!(actions.ends_with(&[Action::Music(CALLER, false), Action::Connect(CALLER, PERSON)]), "{actions:?}");
+    }
+
+    #[test]
+    fn a_person_who_must_accept_decides_and_the_caller_hears_music_until_then() {
+        let handover = Handover {
+            uri: "sip:person@b".into(),
+            kind: TransferKind::Warm,
+            summary: "A caller for you.".into(),
+            must_accept: true,
+        };
+        let answered = || {
+            let (phase, _) = begin(CALLER, handover.clone());
+            let (phase, _) = stepped(phase, Input::Found(Ok(plan())), &[UP]);
+            let (phase, actions) = stepped(phase, Input::Leg(PERSON, LegInput::Answered), &[UP]);
+            assert!(
+                actions.iter().any(|action| matches!(action, Action::Announce { leg: PERSON, must_accept: true, .. }))
+            );
+            assert!(!actions.contains(&Action::Music(CALLER, false)), "{actions:?}");
+            phase
+        };
+        let decided = |accepted| Input::Leg(PERSON, LegInput::Conversed(ConversationEnd::Announced { accepted }));
+        let (phase, actions) = stepped(answered(), decided(true), &[UP]);
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(CALLER, PERSON)));
+        assert_eq!(actions, vec![Action::Music(CALLER, false), Action::Connect(CALLER, PERSON)]);
+        let (phase, actions) = stepped(answered(), decided(false), &[UP]);
+        assert_eq!((phase, actions.first()), (Phase::Talking, Some(&Action::HangUp(PERSON, None))));
+        let (phase, actions) = stepped(answered(), Input::Leg(PERSON, LegInput::Ended(SignallingEnd::Remote)), &[UP]);
+        assert_eq!(phase, Phase::Talking);
+        assert!(matches!(actions.last(), Some(Action::ReturnToAgent(CALLER, _))), "{actions:?}");
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use super::Driver;
+use crate::call::announce;
 use crate::call::app::{self, Resume};
 use crate::call::dial::Party;
 use crate::call::line::{DIGIT_MS, LineOrder};
+use crate::call::route::Target;
 use crate::call::sound::{self, Sound};
 use crate::call::{Action, ConversationEnd, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
 
@@ -36,6 +38,7 @@ impl Driver {
             Action::Find(uri) => self.find(&uri),
             Action::Music(no, on) => self.music(no, on),
             Action::ReturnToAgent(no, why) => self.return_to_agent(no, why),
+            Action::Announce { leg, summary, must_accept } => self.announce(leg, summary, must_accept),
             Action::Connect(a, b) => self.connect(a, b),
             Action::Press(no, digit) => self.press(no, digit),
             Action::HangUp(no, reason) => self.hang_up(no, reason),
@@ -143,6 +146,14 @@ impl Driver {
         let Some(leg) = self.leg(no) else { return };
         let music = leg.place.filter(|_| on).map(|(_, rate)| hub.music.at(rate));
         leg.order(LineOrder::Music(music));
+    }
+
+    fn announce(&mut self, no: LegNo, summary: String, must_accept: bool) {
+        let agents = self.hub.agents.clone();
+        let agent = if let Target::Agent(name) = &self.target { name.clone() } else { String::new() };
+        if let Some(leg) = self.leg(no) {
+            leg.occupy(announce::occupation(agents, agent, summary, must_accept));
+        }
     }
 
     fn return_to_agent(&mut self, no: LegNo, why: String) {
