@@ -95,6 +95,88 @@ fn a_recording_that_finds_no_room_breaks_off_and_the_call_goes_on() {
     server.stop();
 }
 
+#[test]
+fn a_recording_that_meets_a_full_disk_breaks_off_and_the_call_goes_on() {
+    // A file system of its own for the recordings, of three seconds, that nobody else sees.
+    let folder = tempfile::tempdir().unwrap();
+    let recordings = folder.path().join("data/recordings");
+    std::fs::create_dir_all(&recordings).unwrap();
+    let mut command = Command::new("unshare");
+    let mount = format!("mount -t tmpfs -o size=100k,mode=755 tmpfs '{}' && exec \"$@\"", recordings.display());
+    command.args(["--map-root-user", "--mount", "sh", "-c", &mount, "sh", OMNIVOX]);
+    let server = Server::start_by(command, folder, &[]);
+    server.wait_until_ready();
+    let folder = tempfile::tempdir().unwrap();
+    let steps = ["say What are your opening hours?", "say No thank you. Goodbye.", "wait 20000"];
+    let heard = perform(folder.path(), &server.uri("agent"), &steps, &[]);
+    assert_eq!(heard["end"]["reason"], "far_side_hung_up", "{heard}\n{}", server.process.stderr());
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(
+        (&record["end"]["class"], &record["end"]["reason"]),
+        (&"ok".into(), &"agent_hung_up".into()),
+        "{record}"
+    );
+    assert!(failures(&record).contains("recording") && failures(&record).contains("os error 28"), "{record}");
+    assert_eq!(turns(&record, "caller")[0]["matched"], "menu/0", "{record}");
+    let path = format!("/proc/{}/root{}", server.process.id(), record["recording"].as_str().unwrap());
+    let kept = hound::WavReader::open(path).unwrap();
+    assert!(kept.duration() > 0, "what was recorded before can be read");
+    the_process_goes_on(&server);
+    server.stop();
+}
+
+/// A server with a front desk that has what callers say recognised at `url`.
+fn server_hearing_at(url: &str) -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    let ear = format!("recognizer = \"openai\"\nbase_url = \"{url}\"\n");
+    let desk = include_str!("../agent/agents/desk.toml")
+        .replace("name = \"desk\"", "name = \"helper\"")
+        .replace("recognizer = \"auto\"\n", &ear);
+    std::fs::write(folder.path().join("agents/helper.toml"), desk).unwrap();
+    let server = Server::start_in(folder, &[]);
+    server.wait_until_ready();
+    server
+}
+
+#[test]
+fn a_recogniser_that_fails_is_told_the_caller_and_keys_still_work() {
+    let dead = format!("http://127.0.0.1:{}/v1", free_port());
+    let liar = MisbehavingModel::start(Manner::Html);
+    for url in [dead, liar.url()] {
+        let server = server_hearing_at(&url);
+        let folder = tempfile::tempdir().unwrap();
+        let steps = ["say What are your opening hours?", "press 1", "hangup"];
+        let heard = perform(folder.path(), &server.uri("helper"), &steps, &[]);
+        assert_eq!(heard["end"]["class"], "ok", "{heard}\n{}", server.process.stderr());
+        let record = server.wait_for_records(1).remove(0);
+        assert!(failures(&record).contains("recogni"), "{record}");
+        let said: Vec<&str> = turns(&record, "agent").iter().map(|turn| turn["text"].as_str().unwrap()).collect();
+        assert!(said.iter().any(|text| text.contains("trouble hearing you")), "{said:?}");
+        assert!(turns(&record, "caller").iter().any(|turn| turn["by"] == "keys"), "{record}");
+        the_process_goes_on(&server);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_recogniser_that_stays_silent_ends_the_call_by_its_own_fault() {
+    let silent = MisbehavingModel::start(Manner::NeverAnswers);
+    let server = server_hearing_at(&silent.url());
+    let folder = tempfile::tempdir().unwrap();
+    let again = "say What are your opening hours?";
+    let heard = perform(folder.path(), &server.uri("helper"), &[again, again, again, "wait 60000"], &[]);
+    assert_eq!(heard["end"]["reason"], "far_side_hung_up", "{heard}");
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(record["end"]["class"], "upstream_fault", "{record}");
+    assert_eq!(record["end"]["reason"], "provider_failed", "{record}");
+    let last = turns(&record, "agent").last().unwrap()["text"].as_str().unwrap();
+    assert!(last.contains("call again later"), "the caller is told before the call ends, not {last:?}: {record}");
+    assert!(silent.requests() >= 3);
+    the_process_goes_on(&server);
+    server.stop();
+}
+
 /// A server with one agent that thinks at `url`, and by keys only.
 fn server_thinking_at(url: &str) -> Server {
     let folder = tempfile::tempdir().unwrap();

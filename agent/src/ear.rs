@@ -43,6 +43,11 @@ pub trait Recognizer: Send + Sync {
     /// The provider's name, as the agent's definition writes it.
     fn name(&self) -> &str;
 
+    /// Whether a server elsewhere does the work: when it is silent, that is its fault and not this program's.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Begins one utterance.
     ///
     /// # Errors

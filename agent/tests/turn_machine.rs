@@ -63,6 +63,15 @@ impl Bench {
         self.frames(ms, 0.02, -65.0);
     }
 
+    /// To the millisecond, as packets of other sizes bring it.
+    fn quiet_exactly(&mut self, ms: u64) {
+        self.quiet(ms);
+        let length = Duration::from_millis(ms % 20);
+        self.now += length;
+        let view = FrameView { end: self.now, length, speech: 0.02, level_db: -65.0, deciding: None };
+        self.tell(TurnInput::Frame(view));
+    }
+
     fn hypothesis(&mut self, progress: Progress, words: usize) {
         self.tell(TurnInput::Hypothesis { progress, words, all_words: words });
     }
@@ -112,6 +121,23 @@ fn a_pause_ends_a_turn_after_what_the_hypothesis_asks_for() {
         bench.quiet(2_000);
         let after = bench.when(ended).unwrap() - last_sound;
         assert!(after.as_millis().abs_diff(u128::from(expected_ms)) <= 20, "{progress:?}: {after:?}");
+    }
+}
+
+#[test]
+fn a_pause_of_399_ms_inside_a_sentence_is_never_taken_for_its_end() {
+    // Whatever was understood so far, as long as the sentence may go on.
+    for progress in [Progress::Nothing, Progress::Unknown, Progress::Partial, Progress::Open, Progress::Settled] {
+        let mut bench = Bench::listening();
+        bench.speech(600);
+        bench.hypothesis(progress, 2);
+        bench.quiet_exactly(399);
+        bench.speech(600);
+        assert!(!bench.has(ended), "{progress:?}: {:?}", bench.outputs);
+        bench.hypothesis(Progress::Complete, 5);
+        bench.quiet(1_000);
+        let ends = bench.outputs.iter().filter(|(_, output)| ended(output)).count();
+        assert_eq!(ends, 1, "{progress:?}: {:?}", bench.outputs);
     }
 }
 

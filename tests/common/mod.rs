@@ -132,8 +132,12 @@ impl Server {
 
     /// The same with a folder that has something in it already (agents, say).
     pub fn start_in(folder: tempfile::TempDir, settings: &[&str]) -> Self {
+        Self::start_by(Command::new(OMNIVOX), folder, settings)
+    }
+
+    /// The same by a command that ends in running omnivox with the arguments that follow.
+    pub fn start_by(mut command: Command, folder: tempfile::TempDir, settings: &[&str]) -> Self {
         let port = free_port();
-        let mut command = Command::new(OMNIVOX);
         command.current_dir(folder.path()).arg("serve");
         let ports = rtp_ports();
         let own = [

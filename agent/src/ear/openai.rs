@@ -102,6 +102,10 @@ impl Recognizer for OpenAiEar {
         PROVIDER
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn open(&self, config: StreamConfig) -> Result<Box<dyn RecognizerStream>, EarError> {
         let hz = config.rate.hz();
         if !(8_000..=48_000).contains(&hz) {

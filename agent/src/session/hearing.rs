@@ -183,7 +183,8 @@ impl Hearing {
             utterance.finishing = Some(now);
             utterance.stream = None;
             let reason = format!("no last word within {} ms", limit.as_millis());
-            self.failed(&reason, Fault::Ours, false);
+            let is_remote = self.recognizers.get(self.preferred).is_some_and(|recognizer| recognizer.is_remote());
+            self.failed(&reason, if is_remote { Fault::Upstream } else { Fault::Ours }, false);
         }
     }
 
