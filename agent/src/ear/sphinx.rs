@@ -265,7 +265,7 @@ impl Listener {
     /// Hands on what is ready to both decoders.
     fn decode(&mut self) -> Result<(), String> {
         if self.narrow.is_none() {
-            self.narrow = Some(band::is_narrow(&self.level.speech()));
+            self.narrow = Some(band::is_narrow(self.level.speech()));
         }
         let mut cepstra = Vec::new();
         for mut mels in self.level.take() {

@@ -17,53 +17,76 @@ const MOST: f32 = 9.2;
 /// Frames that may wait: what comes after is let through as it is.
 const MOST_HELD: usize = 1_500;
 
-/// The frames held back, and what is known of their level.
+/// The frames held back, and what is known of their level. What comes out does not depend on how the audio was cut: the
+/// level is settled by the same frame, whatever came with it.
 #[derive(Default)]
 pub(super) struct Level {
     held: Vec<Mels>,
-    offset: Option<f32>,
+    /// The loudness of each frame held, in order of loudness.
+    sorted: Vec<f32>,
+    settled: Option<Settled>,
+}
+
+/// What was found out from the first of the speech.
+struct Settled {
+    offset: f32,
+    speech: Vec<Mels>,
 }
 
 impl Level {
     /// Takes frames; with enough speech among them, the level is settled.
     pub(super) fn push(&mut self, frames: &mut Vec<Mels>) {
-        self.held.append(frames);
-        if self.offset.is_none() {
-            let speech = self.speech();
-            if speech.len() >= ENOUGH || self.held.len() > MOST_HELD {
-                self.offset = Some(offset_of(&speech));
+        for frame in frames.drain(..) {
+            self.held.push(frame);
+            if self.settled.is_some() {
+                continue;
+            }
+            let level = mean(&frame);
+            let place = self.sorted.partition_point(|&other| other < level);
+            self.sorted.insert(place, level);
+            let speech = self.sorted.len() - self.sorted.partition_point(|&level| level <= self.least());
+            if speech >= ENOUGH || self.held.len() > MOST_HELD {
+                self.settled = Some(self.judge());
             }
         }
     }
 
     /// Whether the level is known.
     pub(super) fn is_settled(&self) -> bool {
-        self.offset.is_some()
+        self.settled.is_some()
     }
 
     /// Settles the level with what is there; false where nothing of it is speech.
     pub(super) fn settle(&mut self) -> bool {
-        if self.offset.is_none() {
-            let speech = self.speech();
-            if speech.is_empty() {
+        if self.settled.is_none() {
+            let found = self.judge();
+            if found.speech.is_empty() {
                 return false;
             }
-            self.offset = Some(offset_of(&speech));
+            self.settled = Some(found);
         }
         true
     }
 
-    /// The frames that are speech, so far.
-    pub(super) fn speech(&self) -> Vec<Mels> {
-        let mut levels: Vec<f32> = self.held.iter().map(mean).collect();
-        levels.sort_by(f32::total_cmp);
-        let Some(&floor) = levels.get(levels.len() / 10) else { return Vec::new() };
-        self.held.iter().filter(|frame| mean(frame) > floor + OVER_FLOOR).copied().collect()
+    /// The speech that settled the level; none before it is settled.
+    pub(super) fn speech(&self) -> &[Mels] {
+        self.settled.as_ref().map_or(&[], |settled| &settled.speech)
+    }
+
+    /// What a frame must be louder than to count as speech.
+    fn least(&self) -> f32 {
+        self.sorted.get(self.sorted.len() / 10).map_or(f32::MAX, |floor| floor + OVER_FLOOR)
+    }
+
+    fn judge(&self) -> Settled {
+        let least = self.least();
+        let speech: Vec<Mels> = self.held.iter().filter(|frame| mean(frame) > least).copied().collect();
+        Settled { offset: offset_of(&speech), speech }
     }
 
     /// The frames that may go on, at the model's level; none before it is settled.
     pub(super) fn take(&mut self) -> Vec<Mels> {
-        let Some(offset) = self.offset else { return Vec::new() };
+        let Some(offset) = self.settled.as_ref().map(|settled| settled.offset) else { return Vec::new() };
         let mut frames = std::mem::take(&mut self.held);
         frames.iter_mut().flatten().for_each(|energy| *energy += offset);
         frames
@@ -117,6 +140,20 @@ mod tests {
         level.take();
         level.push(&mut frames(9.0, 10));
         assert!((level.take()[0][0] - (MODEL + 1.0)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn how_the_audio_was_cut_does_not_matter() {
+        let all: Vec<Mels> = (0..300).flat_map(|n| frames(2.0 + (n * 37 % 101) as f32 / 10.0, 1)).collect();
+        let mut at_once = Level::default();
+        at_once.push(&mut all.clone());
+        let expected = at_once.take();
+        for size in [1, 2, 7, 64] {
+            let mut level = Level::default();
+            all.chunks(size).for_each(|chunk| level.push(&mut chunk.to_vec()));
+            assert_eq!(level.take(), expected, "in pieces of {size}");
+            assert_eq!(level.speech(), at_once.speech(), "in pieces of {size}");
+        }
     }
 
     #[test]
