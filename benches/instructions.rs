@@ -13,6 +13,8 @@ mod case;
 mod codecs;
 #[path = "workloads/jitter.rs"]
 mod jitter;
+#[path = "workloads/leg.rs"]
+mod leg;
 #[path = "workloads/ring.rs"]
 mod ring;
 #[path = "workloads/rtp.rs"]
@@ -32,7 +34,7 @@ const WARM_UP_STEPS: usize = 60;
 const COUNTED_STEPS: usize = 20;
 
 fn cases() -> Vec<Case> {
-    [codecs::cases(), speech::cases(), rtp::cases(), jitter::cases(), ring::cases(), sip::cases()]
+    [codecs::cases(), speech::cases(), rtp::cases(), jitter::cases(), ring::cases(), leg::cases(), sip::cases()]
         .into_iter()
         .flatten()
         .collect()

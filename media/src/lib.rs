@@ -6,6 +6,8 @@
 //! Everything but [`io`] is a state machine that reads no clock, no entropy and no socket. A worker thread never locks,
 //! allocates, logs or awaits once a leg is set up; it meets the async side through bounded rings and atomics alone.
 
+#[doc(hidden)]
+pub mod bench;
 pub mod config;
 pub mod dtmf;
 pub mod error;
