@@ -13,6 +13,7 @@ mod load;
 mod pattern;
 mod routes;
 mod secret;
+mod trace;
 mod trunks;
 
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +31,7 @@ pub use network::{Network, PortRange, SipListen, SipTransport};
 pub use pattern::{Pattern, Rewrite};
 pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo};
 pub use secret::{Ha1, Secret};
+pub use trace::TraceConfig;
 pub use trunks::{HeaderPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
 
 /// Everything `omnivox serve` can be told.
@@ -54,6 +56,8 @@ pub struct Config {
     pub calls: CallsConfig,
     /// Downloaded models.
     pub models: ModelsConfig,
+    /// Signalling kept to be looked at.
+    pub trace: TraceConfig,
     /// How phones register here.
     pub registrar: RegistrarConfig,
     /// Phones' accounts.
@@ -340,6 +344,7 @@ impl Config {
         if self.calls.max_duration_s == 0 {
             return bad("calls.max_duration_s", "0".into(), "write a number of seconds from 1");
         }
+        self.trace.validate()?;
         self.registrar.validate()?;
         self.devices.iter().try_for_each(DeviceConfig::validate)?;
         self.trunks.iter().try_for_each(TrunkConfig::validate)?;

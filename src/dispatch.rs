@@ -95,7 +95,7 @@ fn begin(
         }
         Err(refusal) => {
             reject(endpoint, now, incoming.call, refusal.code);
-            record_refusal(&hub.records, &incoming, &refusal);
+            record_refusal(hub, &incoming, &refusal);
         }
     }
 }

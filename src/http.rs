@@ -1,19 +1,25 @@
-//! The HTTP listener: `/healthz` (the process lives), `/readyz` (it takes calls, or why not), `/metrics`.
+//! The HTTP listener: `/healthz` (the process lives), `/readyz` (it takes calls, or why not), `/metrics`; and, for askers on
+//! this machine alone, `/calls/ID/trace` (a call's signalling as text; `latest` stands for the call that began last) and
+//! `/calls/ID/trace.pcap` (as a capture).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
+use sip::trace::CallMessages;
+use sip::trace::ladder::draw;
+use sip::trace::pcap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::readiness::Readiness;
+use crate::trace::Tracer;
 
 /// What the routes need to know.
 #[derive(Clone)]
@@ -22,6 +28,8 @@ pub struct HttpState {
     pub readiness: Arc<Readiness>,
     /// Renders the metrics; none where another recorder collects them.
     pub metrics: Option<PrometheusHandle>,
+    /// Keeps the signalling of calls.
+    pub tracer: Arc<Tracer>,
 }
 
 /// Binds the listener.
@@ -45,7 +53,10 @@ pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationTo
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
-        .with_state(state);
+        .route("/calls/{id}/trace", get(ladder))
+        .route("/calls/{id}/trace.pcap", get(capture))
+        .with_state(state)
+        .into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
 }
@@ -69,4 +80,37 @@ async fn readyz(State(state): State<HttpState>) -> Response {
 async fn render_metrics(State(state): State<HttpState>) -> Response {
     let Some(metrics) = state.metrics else { return StatusCode::NOT_FOUND.into_response() };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
+}
+
+async fn ladder(
+    State(state): State<HttpState>,
+    ConnectInfo(asker): ConnectInfo<SocketAddr>,
+    Path(id): Path<String>,
+) -> Response {
+    show(&state, asker, &id, |messages| draw(messages).into_response())
+}
+
+async fn capture(
+    State(state): State<HttpState>,
+    ConnectInfo(asker): ConnectInfo<SocketAddr>,
+    Path(id): Path<String>,
+) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap")];
+    show(&state, asker, &id, |messages| (kind, pcap::file(messages)).into_response())
+}
+
+/// Signalling names people and who calls whom: it is shown on this machine alone.
+fn show(state: &HttpState, asker: SocketAddr, id: &str, as_what: impl Fn(&CallMessages) -> Response) -> Response {
+    if !asker.ip().to_canonical().is_loopback() {
+        let why = "the signalling of calls is shown on the server's own machine alone: ask there\n";
+        return (StatusCode::FORBIDDEN, why).into_response();
+    }
+    let latest = if id == "latest" { state.tracer.latest() } else { None };
+    match state.tracer.messages(latest.as_deref().unwrap_or(id)) {
+        Some(messages) => as_what(&messages),
+        None => {
+            let why = format!("nothing is kept of a call {id}: see trace.calls and trace.mb\n");
+            (StatusCode::NOT_FOUND, why).into_response()
+        }
+    }
 }

@@ -25,6 +25,7 @@ use crate::call::switchboard::{Inbox, Switchboard};
 use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
 use crate::telemetry::Masked;
+use crate::trace::Tracer;
 
 /// Told of everything that happens in conversations: the call's id and the event.
 pub type Observer = Arc<dyn Fn(&str, &SessionEvent) + Send + Sync>;
@@ -55,6 +56,8 @@ pub struct Hub {
     pub dialer: Arc<dyn Dialer>,
     /// What those hear who wait.
     pub music: HoldMusic,
+    /// Keeps signalling to be looked at.
+    pub tracer: Arc<Tracer>,
     running: AtomicUsize,
 }
 
@@ -89,6 +92,7 @@ impl Hub {
             directory: None,
             dialer: Arc::new(Direct),
             music: HoldMusic::default(),
+            tracer: Arc::default(),
             running: AtomicUsize::new(0),
         }
     }

@@ -20,6 +20,7 @@ pub mod server;
 pub mod softphone;
 pub mod talk;
 pub mod telemetry;
+pub mod trace;
 pub mod wav;
 
 pub use codecs::SampleRate;

@@ -40,6 +40,8 @@ enum Command {
     Check(omnivox::check::CheckArgs),
     /// Speaks text into a WAV file.
     Say(omnivox::say::SayArgs),
+    /// Shows the signalling of a call of a running server, as a ladder of text or as a capture for Wireshark.
+    Trace(omnivox::trace::show::TraceArgs),
     /// Makes an HTML report of a recorded call.
     Report(omnivox::report::ReportArgs),
 }
@@ -68,6 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Talk(args) => block_on(omnivox::talk::run(args, config)),
         Command::Models(args) => block_on(omnivox::models::run(args, config)),
         Command::Say(args) => block_on(omnivox::say::run(args)),
+        Command::Trace(args) => block_on(omnivox::trace::show::run(args, config)),
         Command::Report(args) => omnivox::report::run(&args),
         Command::Check(_) => Ok(ExitCode::SUCCESS),
     }

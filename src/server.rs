@@ -37,6 +37,7 @@ use crate::dispatch::Dispatcher;
 use crate::http::{self, HttpState};
 use crate::hub::{Hub, Observer};
 use crate::readiness::Readiness;
+use crate::trace::Tracer;
 
 /// How often gauges of the media workers are refreshed.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
@@ -130,13 +131,17 @@ impl ServerBuilder {
         let http_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         // Bound last: once it is, signalling waits for the hub, so nothing after it may fail.
         let dispatcher = Dispatcher::default();
-        let sip = dispatcher.bind(crate::call::sound::stack_config(&config))?;
+        let tracer = Arc::new(Tracer::start(&config.trace)?);
+        let mut stack = crate::call::sound::stack_config(&config);
+        stack.tap = tracer.is_on().then(|| Arc::clone(&tracer) as Arc<dyn sip::io::Tap>);
+        let sip = dispatcher.bind(stack)?;
         let mut hub = Hub::new(Arc::clone(&config), sip, media, agents, self.apps, records, self.observer);
         hub.directory = self.directory;
         hub.music = music;
+        hub.tracer = Arc::clone(&tracer);
         let hub = Arc::new(hub);
         if let Some(listener) = listener {
-            let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics };
+            let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics, tracer };
             let stop = stop.clone();
             tokio::spawn(async move {
                 if let Err(fault) = http::serve(listener, state, stop).await {

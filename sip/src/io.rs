@@ -33,7 +33,7 @@ use crate::parse::Limits;
 use crate::trace::Traced;
 
 pub use self::bind::BindError;
-pub use self::handle::{HandleError, InviteError, Route, SipHandle};
+pub use self::handle::{HandleError, InviteError, Placed, Route, SipHandle};
 pub use self::hub::StackStats;
 pub use self::resolve::{ResolveError, local_ip_towards};
 

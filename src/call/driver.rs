@@ -108,6 +108,7 @@ impl Driver {
     /// Runs a call that came in and was admitted; writes its record.
     pub async fn answer(hub: Arc<Hub>, seat: CallSeat, mut incoming: Incoming, target: Target) {
         let log = CallLog::inbound(seat.id(), &incoming, &target, SystemTime::now());
+        hub.tracer.link(seat.id(), incoming.request.call_id());
         let source = &incoming.source;
         let mut sound = Sound::new(&hub.config, source.local.ip(), source.remote.ip());
         let offered = sound.take_offer(incoming.offer.take());
@@ -371,11 +372,12 @@ fn write_record(records: &RecordSink, record: CallRecord) {
 }
 
 /// The record of a call that was refused before it had a driver.
-pub fn record_refusal(records: &RecordSink, incoming: &Incoming, refusal: &Refusal) {
+pub fn record_refusal(hub: &Hub, incoming: &Incoming, refusal: &Refusal) {
     metrics::counter!("omnivox_calls_refused_total", "code" => refusal.code.to_string()).increment(1);
     let now = SystemTime::now();
     let log = CallLog::inbound(&super::log::new_id(now), incoming, &Target::App("none".into()), now);
-    write_record(records, log.close(refusal.end.clone(), now));
+    hub.tracer.link(log.id(), incoming.request.call_id());
+    write_record(&hub.records, log.close(refusal.end.clone(), now));
 }
 
 fn poll_legs(legs: &mut [Leg], cx: &mut Context<'_>) -> Poll<(LegNo, Happening)> {

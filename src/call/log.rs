@@ -127,6 +127,16 @@ impl CallLog {
         }
     }
 
+    /// A leg's INVITE is on its way.
+    pub fn placed(&mut self, no: LegNo, sip_call_id: &str) {
+        if let Some(leg) = self.leg(no) {
+            sip_call_id.clone_into(&mut leg.sip_call_id);
+        }
+        if self.record.sip_call_id.is_empty() {
+            sip_call_id.clone_into(&mut self.record.sip_call_id);
+        }
+    }
+
     /// A leg was answered.
     pub fn answered(&mut self, no: LegNo, now: SystemTime) {
         if let Some(leg) = self.leg(no) {

@@ -79,6 +79,9 @@ pub struct LegRecord {
     pub leg: u16,
     /// Which trunk or device: `trunk carrier-a`, `device alice/2`.
     pub label: String,
+    /// The SIP Call-ID; empty where no INVITE was sent.
+    #[serde(default)]
+    pub sip_call_id: String,
     /// The request URI.
     pub uri: String,
     /// The signalling peer; empty where none was found.

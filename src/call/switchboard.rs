@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sip::endpoint::{CallId, Event};
+use sip::io::Placed;
 use tokio::sync::mpsc;
 
 use super::{Command, LegNo};
@@ -24,7 +25,7 @@ pub enum Mail {
     /// The way to somebody who is to be called is known, or there is none.
     Routed(LegNo, Result<sip::io::Route, String>),
     /// An INVITE was sent, or could not be.
-    Placed(LegNo, Result<CallId, String>),
+    Placed(LegNo, Result<Placed, String>),
 }
 
 /// Where a call's mail goes.

@@ -75,6 +75,15 @@ pub struct Route {
     pub local: SocketAddr,
 }
 
+/// A call that was placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// By which it is commanded.
+    pub call: CallId,
+    /// Its Call-ID on the wire.
+    pub sip_call_id: String,
+}
+
 /// Commands to a stack. Cheap to clone; when the last one is gone, the stack stops.
 ///
 /// Commands on calls are carried out in order and answer nothing: one that comes too late (for a call that ended
@@ -213,9 +222,15 @@ impl SipHandle {
     pub fn place(
         &self,
         call: OutgoingCall,
-        placed: impl FnOnce(Result<CallId, CommandError>) + Send + 'static,
+        placed: impl FnOnce(Result<Placed, CommandError>) + Send + 'static,
     ) -> Result<(), HandleError> {
-        self.give(Command::Run(Box::new(move |endpoint, now| placed(endpoint.invite(now, call)))))
+        self.give(Command::Run(Box::new(move |endpoint, now| {
+            let invited = endpoint.invite(now, call);
+            placed(invited.map(|call| Placed {
+                call,
+                sip_call_id: endpoint.dialog_identity(call).map(|dialog| dialog.call_id).unwrap_or_default(),
+            }));
+        })))
     }
 
     /// What the stack holds and has done.

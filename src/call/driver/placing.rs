@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sip::endpoint::{CallId, OutgoingCall};
-use sip::io::Route;
+use sip::endpoint::OutgoingCall;
+use sip::io::{Placed, Route};
 
 use super::Driver;
 use crate::call::dial::{DialPlan, NextHop};
@@ -96,9 +96,11 @@ impl Driver {
         };
         let address = self.inbox.address.clone();
         let board = Arc::clone(&hub);
-        let placed = move |placed: Result<CallId, String>| {
+        let id = self.log.id().to_owned();
+        let placed = move |placed: Result<Placed, String>| {
             if let Ok(leg) = &placed {
-                board.switchboard.connect(*leg, &address);
+                board.switchboard.connect(leg.call, &address);
+                board.tracer.link(&id, &leg.sip_call_id);
             }
             // The queue holds more than a call's legs can fill before it reads.
             let _ = address.mail.try_send(Mail::Placed(no, placed));
@@ -108,11 +110,14 @@ impl Driver {
             .map_err(|f| f.to_string())
     }
 
-    pub(super) fn placed(&mut self, no: LegNo, placed: Result<CallId, String>) {
+    pub(super) fn placed(&mut self, no: LegNo, placed: Result<Placed, String>) {
+        if let Ok(placed) = &placed {
+            self.log.placed(no, &placed.sip_call_id);
+        }
         let Some(leg) = self.leg(no) else { return };
         leg.is_placing = false;
         match placed {
-            Ok(sip) => {
+            Ok(Placed { call: sip, .. }) => {
                 leg.sip = Some(sip);
                 let (stage, reason) = (leg.stage, leg.reason);
                 if stage == Stage::Going {
