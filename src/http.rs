@@ -100,7 +100,7 @@ async fn capture(
 }
 
 /// Signalling names people and who calls whom: it is shown on this machine alone.
-fn show(state: &HttpState, asker: SocketAddr, id: &str, as_what: impl Fn(&CallMessages) -> Response) -> Response {
+fn show(state: &HttpState, asker: SocketAddr, id: &str, as_what: impl FnOnce(&CallMessages) -> Response) -> Response {
     if !asker.ip().to_canonical().is_loopback() {
         let why = "the signalling of calls is shown on the server's own machine alone: ask there\n";
         return (StatusCode::FORBIDDEN, why).into_response();

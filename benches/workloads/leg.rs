@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use codecs::registry::{self, CodecId};
 use media::bench::LegBench;
@@ -40,7 +41,7 @@ fn leg(codec: CodecId, mode: LegMode) -> Step {
             packet[..size].to_vec()
         })
         .collect();
-    let mut leg = LegBench::new(&LegConfig::new(params, PAYLOAD_TYPE, mode)).unwrap();
+    let mut leg = LegBench::new(&LegConfig::new(params, PAYLOAD_TYPE, mode), Instant::now()).unwrap();
     let mut n = 0u32;
     Box::new(move || {
         let header = RtpHeader {

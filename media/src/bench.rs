@@ -34,13 +34,12 @@ impl Outbox for Counted {
 }
 
 impl LegBench {
-    /// A leg as configured.
+    /// A leg as configured, that begins at `now`.
     ///
     /// # Errors
     ///
     /// The codec cannot be had.
-    pub fn new(config: &LegConfig) -> Result<Self, MediaError> {
-        let now = Instant::now();
+    pub fn new(config: &LegConfig, now: Instant) -> Result<Self, MediaError> {
         let (leg, ends, _) = Leg::new(config, now, SystemTime::UNIX_EPOCH, None)?;
         Ok(LegBench { leg, ends, scratch: Box::default(), now, sent: Counted::default() })
     }
