@@ -18,7 +18,9 @@ mod hub;
 mod resolve;
 mod sys;
 mod tcp;
+mod tls;
 mod udp;
+mod wire;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -36,15 +38,17 @@ pub use self::bind::BindError;
 pub use self::handle::{HandleError, InviteError, Placed, Route, SipHandle};
 pub use self::hub::StackStats;
 pub use self::resolve::{ResolveError, local_ip_towards};
+pub use self::tls::{Identity, TlsConfig, TlsError};
 
 use self::bind::Sockets;
 use self::handle::Shared;
 use self::hub::Sink;
+use self::tls::Tls;
 
 /// What to listen on: `udp:0.0.0.0:5060`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listen {
-    /// By which transport: UDP or TCP as yet.
+    /// By which transport.
     pub transport: Transport,
     /// At which address; port 0 takes a free one.
     pub address: SocketAddr,
@@ -129,6 +133,10 @@ pub struct StackConfig {
     pub limits: IoLimits,
     /// Bounds on messages.
     pub parse: Limits,
+    /// For TLS and secure WebSocket.
+    pub tls: TlsConfig,
+    /// Web pages (their `Origin`, such as `https://example.net`) that may connect by WebSocket; empty lets all.
+    pub origins: Vec<String>,
     /// Who is shown every message that comes or goes.
     pub tap: Option<Arc<dyn Tap>>,
 }
@@ -174,6 +182,8 @@ impl SipStack {
     }
 
     fn start(config: StackConfig, sink: Sink) -> Result<SipHandle, BindError> {
+        let listens = config.listen.iter().any(|listen| matches!(listen.transport, Transport::Tls | Transport::Wss));
+        let tls = Tls::load(&config.tls, listens)?;
         let sockets = Sockets::bind(&config)?;
         let key = sys::random_key().map_err(BindError::Entropy)?;
         let shared = Arc::new(Shared::new(sockets.local()));
@@ -188,7 +198,7 @@ impl SipStack {
             .name("sip".into())
             .spawn(move || {
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, hub::run(config, key, sockets, commands_out, sink, for_thread));
+                local.block_on(&runtime, hub::run(config, key, (sockets, tls), commands_out, sink, for_thread));
             })
             .map_err(BindError::Thread)?;
         Ok(SipHandle::new(commands_in, shared))
@@ -236,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_listener_is_read_and_printed_alike() {
-        for text in ["udp:0.0.0.0:5060", "tcp:127.0.0.1:0", "udp:[::]:5060"] {
+        for text in ["udp:0.0.0.0:5060", "tcp:127.0.0.1:0", "udp:[::]:5060", "tls:0.0.0.0:5061", "wss:[::1]:443"] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
         }
     }

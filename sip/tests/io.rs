@@ -106,7 +106,8 @@ async fn an_address_that_leads_nowhere_is_named_in_the_error() {
     let (caller, _events) = SipStack::bind(both()).unwrap();
     for (uri, part) in [
         ("mailto:a@b", "sip:user@host"),
-        ("sips:a@127.0.0.1", "tls"),
+        ("sips:a@127.0.0.1;transport=udp", "udp"),
+        ("sip:a@127.0.0.1;transport=wss", "wss"),
         ("sip:a@127.0.0.1;transport=sctp", "sctp"),
         ("sip:a@no-such-host.invalid", "no-such-host.invalid"),
     ] {
@@ -132,11 +133,11 @@ fn a_port_in_use_is_named_with_its_holder_and_what_to_do() {
 }
 
 #[test]
-fn an_address_of_another_machine_and_a_transport_that_does_not_exist_are_explained() {
+fn an_address_of_another_machine_and_tls_without_a_certificate_are_explained() {
     let error = SipStack::bind(config(&["udp:192.0.2.1:0"])).unwrap_err().to_string();
     assert!(error.contains("192.0.2.1") && error.contains("0.0.0.0"), "{error}");
     let error = SipStack::bind(config(&["tls:127.0.0.1:0"])).unwrap_err().to_string();
-    assert!(error.contains("tls:127.0.0.1:0") && error.contains("udp and tcp"), "{error}");
+    assert!(error.contains("tls.certificates"), "{error}");
 }
 
 #[tokio::test]

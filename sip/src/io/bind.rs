@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 
 use thiserror::Error;
 
+use super::tls::TlsError;
 use super::{Listen, StackConfig, sys};
 use crate::endpoint::Transport;
 
@@ -33,12 +34,9 @@ pub enum BindError {
         /// What was asked for.
         listen: Listen,
     },
-    /// TLS and WebSocket do not exist yet.
-    #[error("cannot listen on {listen}: sip.listen takes udp and tcp")]
-    Unsupported {
-        /// What was asked for.
-        listen: Listen,
-    },
+    /// TLS cannot be had.
+    #[error("cannot use TLS: {0}")]
+    Tls(#[from] TlsError),
     /// Anything else.
     #[error("cannot listen on {listen}: {source}")]
     Other {
@@ -59,7 +57,8 @@ pub enum BindError {
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     pub(super) udp: Vec<(UdpSocket, SocketAddr)>,
-    pub(super) tcp: Vec<(TcpListener, SocketAddr)>,
+    /// All that takes connections.
+    pub(super) tcp: Vec<(TcpListener, Listen)>,
 }
 
 impl Sockets {
@@ -74,8 +73,8 @@ impl Sockets {
     /// What is listened on, with the ports that port 0 became.
     pub(super) fn local(&self) -> Vec<Listen> {
         let udp = self.udp.iter().map(|(_, address)| (Transport::Udp, *address));
-        let tcp = self.tcp.iter().map(|(_, address)| (Transport::Tcp, *address));
-        udp.chain(tcp).map(|(transport, address)| Listen { transport, address }).collect()
+        let udp = udp.map(|(transport, address)| Listen { transport, address });
+        udp.chain(self.tcp.iter().map(|(_, listen)| *listen)).collect()
     }
 
     fn bind_one(&mut self, listen: Listen, receive_bytes: usize) -> io::Result<()> {
@@ -91,13 +90,12 @@ impl Sockets {
                 let address = socket.local_addr()?;
                 self.udp.push((socket, address));
             }
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 let listener = TcpListener::bind(listen.address)?;
                 listener.set_nonblocking(true)?;
                 let address = listener.local_addr()?;
-                self.tcp.push((listener, address));
+                self.tcp.push((listener, Listen { address, ..listen }));
             }
-            _ => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(())
     }
@@ -108,7 +106,6 @@ fn explain(listen: Listen, source: io::Error) -> BindError {
         io::ErrorKind::AddrInUse => BindError::InUse { listen, holder: holder(listen) },
         io::ErrorKind::AddrNotAvailable => BindError::NotOurs { listen },
         io::ErrorKind::PermissionDenied => BindError::NotAllowed { listen },
-        io::ErrorKind::Unsupported => BindError::Unsupported { listen },
         _ => BindError::Other { listen, source },
     }
 }

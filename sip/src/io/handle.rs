@@ -2,9 +2,10 @@
 
 mod outside;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::hub::StackStats;
 use super::resolve::{ResolveError, local_ip_towards, look_up, parts};
 use super::{Listen, ReplyTo};
-use crate::endpoint::{CallId, CommandError, Destination, Endpoint, OutgoingCall, Target, Transport};
+use crate::endpoint::{CallId, CommandError, Destination, Endpoint, FlowId, OutgoingCall, Target, Transport};
 
 /// A step of the endpoint.
 type Step = Box<dyn FnOnce(&mut Endpoint, Instant) + Send>;
@@ -32,11 +33,21 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Shared {
     local: Vec<Listen>,
+    /// What the certificates of peers prove, by connection.
+    names: Mutex<HashMap<FlowId, Arc<[String]>>>,
 }
 
 impl Shared {
     pub(super) fn new(local: Vec<Listen>) -> Self {
-        Self { local }
+        Self { local, names: Mutex::default() }
+    }
+
+    pub(super) fn keep_names(&self, flow: FlowId, names: Vec<String>) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(flow, names.into());
+    }
+
+    pub(super) fn forget_names(&self, flow: FlowId) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow);
     }
 }
 
@@ -108,6 +119,11 @@ impl SipHandle {
     /// What is listened on, with the ports that port 0 became.
     pub fn listening(&self) -> &[Listen] {
         &self.shared.local
+    }
+
+    /// The names that the certificate of a peer proves, of a connection by TLS that it showed one on.
+    pub fn certified_names(&self, flow: FlowId) -> Option<Arc<[String]>> {
+        self.shared.names.lock().unwrap_or_else(PoisonError::into_inner).get(&flow).cloned()
     }
 
     /// See [`Endpoint::ring`].
@@ -198,7 +214,10 @@ impl SipHandle {
         let (transport, host, port) = parts(uri)?;
         for remote in look_up(&host, port).await? {
             if let Some(local) = self.local_towards(transport, remote) {
-                let target = Target::Address(remote);
+                let target = match host.parse::<std::net::IpAddr>() {
+                    Ok(_) => Target::Address(remote),
+                    Err(_) => Target::Named { name: host.into(), address: remote },
+                };
                 return Ok(Route { destination: Destination { transport, flow: None, target }, remote, local });
             }
         }

@@ -15,7 +15,8 @@ use tokio::sync::{Notify, mpsc};
 use super::bind::Sockets;
 use super::connection::Connection;
 use super::handle::{Command, Shared};
-use super::{IoLimits, StackConfig, Tap, resolve, sys, tcp, udp};
+use super::tls::{self, Tls};
+use super::{IoLimits, Listen, StackConfig, Tap, resolve, sys, tcp, udp};
 use crate::endpoint::{Destination, Endpoint, EndpointStats, Event, FlowId, Output, SendId, Source, Target, Transport};
 use crate::message::Message;
 use crate::parse::{Limits, ParseError};
@@ -26,9 +27,9 @@ use crate::trace::{Direction, Traced};
 pub struct StackStats {
     /// The endpoint's.
     pub endpoint: EndpointStats,
-    /// TCP connections now.
+    /// Connections now: TCP, TLS and WebSocket.
     pub connections: usize,
-    /// TCP connections that were closed for a limit: too many, too slow, idle, or their queue too long.
+    /// Connections that were closed for a limit: too many, too slow, idle, or their queue too long.
     pub connections_refused: u64,
     /// Datagrams received.
     pub datagrams_received: u64,
@@ -65,10 +66,13 @@ pub(super) struct Hub {
     pub(super) parse: Limits,
     pub(super) tap: Option<Arc<dyn Tap>>,
     pub(super) udp: Vec<UdpPort>,
-    /// Listeners' addresses.
-    pub(super) tcp: Vec<SocketAddr>,
+    /// What takes connections.
+    pub(super) listeners: Vec<Listen>,
+    pub(super) tls: Tls,
+    pub(super) origins: Arc<[String]>,
+    pub(super) shared: Arc<Shared>,
     pub(super) connections: HashMap<FlowId, Rc<Connection>>,
-    by_peer: HashMap<SocketAddr, FlowId>,
+    by_peer: HashMap<(Transport, SocketAddr), FlowId>,
     per_peer: HashMap<IpAddr, usize>,
     next_flow: u64,
     sink: Sink,
@@ -88,7 +92,7 @@ pub(super) type SharedHub = Rc<RefCell<Hub>>;
 pub(super) async fn run(
     config: StackConfig,
     key: [u64; 2],
-    sockets: Sockets,
+    (sockets, tls): (Sockets, Tls),
     mut commands: mpsc::Receiver<Command>,
     sink: Sink,
     shared: Arc<Shared>,
@@ -100,7 +104,10 @@ pub(super) async fn run(
         parse: config.parse,
         tap: config.tap,
         udp: Vec::new(),
-        tcp: sockets.tcp.iter().map(|(_, address)| *address).collect(),
+        listeners: sockets.tcp.iter().map(|(_, listen)| *listen).collect(),
+        tls,
+        origins: config.origins.into(),
+        shared: Arc::clone(&shared),
         connections: HashMap::new(),
         by_peer: HashMap::new(),
         per_peer: HashMap::new(),
@@ -122,8 +129,11 @@ pub(super) async fn run(
             Err(error) => tracing::error!(%local, %error, "cannot serve UDP"),
         }
     }
-    for (listener, local) in sockets.tcp {
-        tokio::task::spawn_local(tcp::listen(Rc::clone(&hub), listener, local));
+    for (listener, listen) in sockets.tcp {
+        tokio::task::spawn_local(tcp::listen(Rc::clone(&hub), listener, listen));
+    }
+    if !config.tls.identities.is_empty() {
+        tokio::task::spawn_local(reload_certificates(Arc::clone(&hub.borrow().tls.certificates)));
     }
     tokio::task::spawn_local(run_timers(Rc::clone(&hub), timer));
     let mut batch = Vec::with_capacity(64);
@@ -145,6 +155,14 @@ pub(super) async fn run(
     drop((shared, commands));
     if let Some(reply) = stopping {
         let _ = reply.send(());
+    }
+}
+
+/// Files are read on the thread itself: they are small, and change rarely.
+async fn reload_certificates(certificates: Arc<tls::Certificates>) {
+    loop {
+        tokio::time::sleep(tls::RELOAD_EVERY).await;
+        certificates.reload();
     }
 }
 
@@ -250,25 +268,33 @@ impl Hub {
                 Some(port) => port.outbox.push((id, address, bytes)),
                 None => self.endpoint.send_failed(now, id),
             },
-            Transport::Tcp => self.send_tcp(shared, now, id, (to.flow, address), bytes),
-            _ => self.endpoint.send_failed(now, id),
+            _ => self.send_connected(shared, now, id, (&to, address), bytes),
         }
     }
 
-    fn send_tcp(
+    /// Sends by the flow, else by a connection that stands already (RFC 5923), else by a new one. One to a browser cannot be
+    /// made from here.
+    fn send_connected(
         &mut self,
         shared: &SharedHub,
         now: Instant,
         id: SendId,
-        (flow, address): (Option<FlowId>, SocketAddr),
+        (to, address): (&Destination, SocketAddr),
         bytes: Bytes,
     ) {
-        let known =
-            flow.filter(|flow| self.connections.contains_key(flow)).or_else(|| self.by_peer.get(&address).copied());
+        let name = match &to.target {
+            Target::Named { name, .. } => Some(name),
+            _ => None,
+        };
+        let known = to.flow.filter(|flow| self.connections.contains_key(flow));
+        let known = known.or_else(|| self.connection_to(to.transport, address, name));
         if let Some(connection) = known.and_then(|flow| self.connections.get(&flow)) {
             return self.send_by(connection, id, bytes);
         }
-        match self.add_connection(address) {
+        if !matches!(to.transport, Transport::Tcp | Transport::Tls) {
+            return self.endpoint.send_failed(now, id);
+        }
+        match self.add_connection(to.transport, address, name.cloned()) {
             Some(connection) => {
                 connection.set_known();
                 self.send_by(&connection, id, bytes);
@@ -278,9 +304,16 @@ impl Hub {
         }
     }
 
+    /// A connection to the address; over TLS one that was checked for the same name.
+    fn connection_to(&self, transport: Transport, address: SocketAddr, name: Option<&Arc<str>>) -> Option<FlowId> {
+        let flow = self.by_peer.get(&(transport, address)).copied()?;
+        let is_checked = || self.connections.get(&flow).is_some_and(|one| one.name.as_ref() == name);
+        (transport != Transport::Tls || is_checked()).then_some(flow)
+    }
+
     fn send_by(&self, connection: &Connection, id: SendId, bytes: Bytes) {
         if let Some(local) = connection.local() {
-            self.tap(Direction::Out, Transport::Tcp, (local, connection.peer), &bytes);
+            self.tap(Direction::Out, connection.transport, (local, connection.peer), &bytes);
         }
         connection.send(id, bytes);
     }
@@ -300,6 +333,9 @@ impl Hub {
 
     /// Shows a message that came.
     pub(super) fn tap_received(&self, source: &Source, message: &Result<Message, ParseError>) {
+        if self.tap.is_none() {
+            return;
+        }
         let message = match message {
             Ok(message) => Some(message),
             Err(error) => error.partial.as_deref(),
@@ -389,16 +425,21 @@ impl Hub {
     }
 
     /// A place for one more connection, unless there are too many.
-    pub(super) fn add_connection(&mut self, peer: SocketAddr) -> Option<Rc<Connection>> {
+    pub(super) fn add_connection(
+        &mut self,
+        transport: Transport,
+        peer: SocketAddr,
+        name: Option<Arc<str>>,
+    ) -> Option<Rc<Connection>> {
         let of_peer = self.per_peer.get(&peer.ip()).copied().unwrap_or(0);
         if self.connections.len() >= self.limits.connections || of_peer >= self.limits.connections_per_peer {
             self.stats.connections_refused += 1;
             return None;
         }
         let flow = self.new_flow();
-        let connection = Rc::new(Connection::new(flow, peer, self.limits.write_queue_bytes));
+        let connection = Rc::new(Connection::new(flow, (transport, peer), name, self.limits.write_queue_bytes));
         self.connections.insert(flow, Rc::clone(&connection));
-        self.by_peer.insert(peer, flow);
+        self.by_peer.insert((transport, peer), flow);
         self.per_peer.insert(peer.ip(), of_peer + 1);
         Some(connection)
     }
@@ -408,9 +449,11 @@ impl Hub {
         if self.connections.remove(&connection.flow).is_none() {
             return false;
         }
-        if self.by_peer.get(&connection.peer) == Some(&connection.flow) {
-            self.by_peer.remove(&connection.peer);
+        let peer = (connection.transport, connection.peer);
+        if self.by_peer.get(&peer) == Some(&connection.flow) {
+            self.by_peer.remove(&peer);
         }
+        self.shared.forget_names(connection.flow);
         if let Some(count) = self.per_peer.get_mut(&connection.peer.ip()) {
             *count -= 1;
             if *count == 0 {
@@ -423,10 +466,12 @@ impl Hub {
         true
     }
 
-    /// The address that a peer should know us by on a TCP connection: its own end's address, a listener's port.
-    pub(super) fn advertised(&self, local: SocketAddr) -> SocketAddr {
-        let port = self.tcp.iter().find(|listener| listener.is_ipv4() == local.is_ipv4()).or(self.tcp.first());
-        SocketAddr::new(local.ip().to_canonical(), port.map_or(local.port(), SocketAddr::port))
+    /// The address that a peer should know us by on a connection: its own end's address, the port of a listener of its kind.
+    pub(super) fn advertised(&self, transport: Transport, local: SocketAddr) -> SocketAddr {
+        let of_kind = |listen: &&Listen| listen.transport == transport;
+        let of_family = |listen: &&Listen| of_kind(listen) && listen.address.is_ipv4() == local.is_ipv4();
+        let listen = self.listeners.iter().find(of_family).or_else(|| self.listeners.iter().find(of_kind));
+        SocketAddr::new(local.ip().to_canonical(), listen.map_or(local.port(), |listen| listen.address.port()))
     }
 }
 
@@ -436,14 +481,15 @@ async fn send_to_host(shared: SharedHub, id: SendId, to: Destination, (name, por
     let address = found.ok().and_then(|found| {
         let hub = shared.borrow();
         let listens = |ipv4| {
-            let mut locals = hub.udp.iter().map(|port| &port.local).chain(&hub.tcp);
-            locals.any(|local| local.is_ipv4() == ipv4)
+            let listeners = hub.listeners.iter().map(|listen| listen.address);
+            hub.udp.iter().map(|port| port.local).chain(listeners).any(|local| local.is_ipv4() == ipv4)
         };
         found.into_iter().find(|address| listens(address.is_ipv4()))
     });
     match address {
         Some(address) => {
-            let to = Destination { target: Target::Address(address), ..to };
+            // Certificates are checked against the name.
+            let to = Destination { target: Target::Named { name, address }, ..to };
             shared.borrow_mut().send(&shared, now, id, to, bytes);
         }
         None => {

@@ -19,7 +19,9 @@ pub enum ResolveError {
         uri: String,
     },
     /// It asks for a transport that does not exist here.
-    #[error("`{uri}` asks for the transport {transport}, which this server does not have")]
+    #[error(
+        "`{uri}` asks for the transport {transport}, by which nobody can be called from here: udp, tcp and tls can"
+    )]
     Transport {
         /// The URI.
         uri: String,
@@ -51,11 +53,13 @@ pub(super) fn parts(uri: &str) -> Result<(Transport, String, u16), ResolveError>
     }
     let unsupported = |name: &str| ResolveError::Transport { uri: uri.to_owned(), transport: name.to_owned() };
     let transport = match (parsed.scheme(), parsed.transport()) {
-        (Scheme::Sips, _) => return Err(unsupported("tls")),
+        (Scheme::Sips, None | Some("tcp" | "tls")) => Transport::Tls,
+        (Scheme::Sips, Some(name)) => return Err(unsupported(name)),
         (_, None) => Transport::Udp,
         (_, Some(name)) => Transport::parse(name).ok_or_else(|| unsupported(name))?,
     };
-    if !matches!(transport, Transport::Udp | Transport::Tcp) {
+    // Browsers connect to servers, never the other way (RFC 7118 section 5).
+    if matches!(transport, Transport::Ws | Transport::Wss) {
         return Err(unsupported(transport.uri_name()));
     }
     let port = parsed.port().unwrap_or(transport.default_port());

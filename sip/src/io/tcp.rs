@@ -1,22 +1,25 @@
-//! TCP: listeners and connections (RFC 3261 section 18.3; keep-alives by RFC 5626 section 4.4.1).
+//! Connections, by TCP, TLS and WebSocket: listeners, and the task of each connection (RFC 3261 section 18.3; keep-alives by RFC
+//! 5626 section 4.4.1; RFC 7118).
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::IoLimits;
 use super::connection::Connection;
 use super::hub::{Hub, SharedHub, flush};
+use super::tls;
+use super::wire::{ByteStream, Received, Socket, Wire};
+use super::{IoLimits, Listen};
 use crate::endpoint::{Event, SendId, Source, Transport};
+use crate::message::Message;
+use crate::parse::ParseError;
 use crate::stream::StreamFramer;
 use crate::trace::Direction;
-
-/// Bytes read at a time.
-const READ_BYTES: usize = 16 * 1024;
 
 /// Reads of one connection before the others have their turn.
 const READS_IN_A_ROW: usize = 8;
@@ -25,19 +28,24 @@ const READS_IN_A_ROW: usize = 8;
 const FINISH: Duration = Duration::from_millis(500);
 
 /// Takes connections for as long as the thread lives.
-pub(super) async fn listen(hub: SharedHub, listener: std::net::TcpListener, local: SocketAddr) {
+pub(super) async fn listen(hub: SharedHub, listener: std::net::TcpListener, listen: Listen) {
+    let (transport, local) = (listen.transport, listen.address);
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%local, %error, "cannot serve TCP"),
+        Err(error) => return tracing::error!(%listen, %error, "cannot take connections"),
     };
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                let connection = hub.borrow_mut().add_connection(peer);
+                let connection = hub.borrow_mut().add_connection(transport, peer, None);
                 // Without a place for it the stream is dropped, which closes it.
                 if let Some(connection) = connection {
-                    connection.open(stream);
+                    let stream = Rc::new(stream);
+                    match accepted(&hub.borrow(), transport, Rc::clone(&stream)) {
+                        Ok(wire) => connection.open(stream, wire),
+                        Err(error) => tracing::warn!(%listen, %peer, %error, "cannot serve a connection"),
+                    }
                     tokio::task::spawn_local(serve(Rc::clone(&hub), connection));
                 }
             }
@@ -55,7 +63,11 @@ pub(super) async fn connect(hub: SharedHub, connection: Rc<Connection>) {
     let limit = hub.borrow().limits.connect_time;
     match tokio::time::timeout(limit, TcpStream::connect(connection.peer)).await {
         Ok(Ok(stream)) => {
-            connection.open(stream);
+            let stream = Rc::new(stream);
+            match connected(&hub.borrow(), &connection, Rc::clone(&stream)) {
+                Ok(wire) => connection.open(stream, wire),
+                Err(error) => tracing::info!(peer = %connection.peer, %error, "cannot connect"),
+            }
             show_queued(&hub.borrow(), &connection);
             if connection.write().is_ok() {
                 return serve(hub, connection).await;
@@ -65,6 +77,35 @@ pub(super) async fn connect(hub: SharedHub, connection: Rc<Connection>) {
         Err(_) => tracing::debug!(peer = %connection.peer, "cannot connect in time"),
     }
     end(&hub, &connection);
+}
+
+/// How messages travel on a connection that somebody made to us.
+fn accepted(hub: &Hub, transport: Transport, stream: Rc<TcpStream>) -> io::Result<Wire> {
+    let socket = Socket(stream);
+    let bytes = match transport {
+        Transport::Tls | Transport::Wss => {
+            let config = hub.tls.server.clone().ok_or(io::ErrorKind::Unsupported)?;
+            ByteStream::server(socket, config)?
+        }
+        _ => ByteStream::Plain(socket),
+    };
+    Ok(match transport {
+        Transport::Ws | Transport::Wss => {
+            Wire::web_socket(bytes, Arc::clone(&hub.origins), hub.parse.max_message_bytes)
+        }
+        _ => Wire::stream(bytes),
+    })
+}
+
+/// How messages travel on a connection of ours.
+fn connected(hub: &Hub, connection: &Connection, stream: Rc<TcpStream>) -> io::Result<Wire> {
+    let socket = Socket(stream);
+    if connection.transport != Transport::Tls {
+        return Ok(Wire::stream(ByteStream::Plain(socket)));
+    }
+    let name = connection.name.as_deref().map_or_else(|| connection.peer.ip().to_string(), str::to_owned);
+    let name = tls::server_name(&name).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(Wire::stream(ByteStream::client(socket, Arc::clone(&hub.tls.client), name)?))
 }
 
 /// Waits for what is queued to be written.
@@ -97,7 +138,7 @@ fn end(hub: &SharedHub, connection: &Connection) {
 fn show_queued(hub: &Hub, connection: &Connection) {
     let Some(local) = connection.local().filter(|_| hub.tap.is_some()) else { return };
     for bytes in connection.queued() {
-        hub.tap(Direction::Out, Transport::Tcp, (local, connection.peer), &bytes);
+        hub.tap(Direction::Out, connection.transport, (local, connection.peer), &bytes);
     }
 }
 
@@ -125,13 +166,11 @@ async fn serve(hub: SharedHub, connection: Rc<Connection>) {
 async fn exchange(hub: &SharedHub, connection: &Connection) -> End {
     let (mut framer, limits, source) = {
         let hub = hub.borrow();
-        let local = connection.with_stream(TcpStream::local_addr).and_then(Result::ok);
-        let Some(local) = local else { return End::ByPeer };
-        connection.with_stream(|stream| _ = stream.set_nodelay(true));
+        let Some(local) = connection.local() else { return End::ByPeer };
         let source = Source {
-            transport: Transport::Tcp,
+            transport: connection.transport,
             remote: connection.peer,
-            local: hub.advertised(local),
+            local: hub.advertised(connection.transport, local),
             flow: connection.flow,
         };
         (StreamFramer::new(hub.parse), hub.limits, source)
@@ -142,9 +181,12 @@ async fn exchange(hub: &SharedHub, connection: &Connection) -> End {
     // The alarm may ring early, for what it waits for moves on; it is set again then.
     let alarm = tokio::time::sleep_until(deadline(last, unfinished_since, &limits).into());
     tokio::pin!(alarm);
+    // The socket may be empty and yet something be left to take: decrypted, or cut into frames.
+    let mut more = false;
     loop {
         tokio::select! {
             biased;
+            () = tokio::task::yield_now(), if more => {}
             ready = connection.ready(connection.has_queue()) => {
                 if let Err(error) = ready {
                     return End::Failed(error);
@@ -171,7 +213,10 @@ async fn exchange(hub: &SharedHub, connection: &Connection) -> End {
         }
         last = Instant::now();
         let any_whole = match read(hub, connection, &mut framer, source) {
-            Ok(Some(any_whole)) => any_whole,
+            Ok(Some(taken)) => {
+                more = taken.more;
+                taken.any_whole
+            }
             Ok(None) => return End::ByPeer,
             Err(error) => return End::Failed(error),
         };
@@ -196,37 +241,60 @@ fn deadline(last: Instant, unfinished_since: Option<Instant>, limits: &IoLimits)
     unfinished_since.map_or(idle, |since| idle.min(since + limits.message_time))
 }
 
-/// Takes in what has come: whether that made any message or keep-alive whole; `None` at the stream's end.
+/// What a turn of reading brought.
+struct Taken {
+    /// A message or keep-alive became whole.
+    any_whole: bool,
+    /// There may be more.
+    more: bool,
+}
+
+/// Takes in what has come; `None` at the stream's end.
 fn read(
     hub: &SharedHub,
     connection: &Connection,
     framer: &mut StreamFramer,
     source: Source,
-) -> io::Result<Option<bool>> {
+) -> io::Result<Option<Taken>> {
     let mut any_whole = false;
+    let mut more = true;
     for _ in 0..READS_IN_A_ROW {
-        framer.read_buffer().reserve(READ_BYTES);
-        let got = connection.with_stream(|stream| stream.try_read_buf(framer.read_buffer()));
-        match got {
-            None | Some(Ok(0)) => return Ok(None),
-            Some(Ok(_)) => {}
-            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+        let received = match connection.read(framer.read_buffer()) {
+            None | Some(Ok(Received::End)) => return Ok(None),
+            Some(Ok(received)) => received,
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                more = false;
+                break;
+            }
             Some(Err(error)) => return Err(error),
-        }
+        };
         let now = Instant::now();
         let mut any = false;
-        while let Some(message) = framer.next() {
-            let hub = &mut *hub.borrow_mut();
-            if hub.tap.is_some() {
-                hub.tap_received(&source, &message);
+        match received {
+            Received::Bytes => {
+                while let Some(message) = framer.next() {
+                    take(hub, connection, now, &source, message);
+                    any = true;
+                }
+                for _ in 0..framer.take_pings() {
+                    connection.send(SendId::NONE, Bytes::from_static(b"\r\n"));
+                    any_whole = true;
+                }
             }
-            connection.set_known();
-            hub.endpoint.receive(now, source, message);
-            any = true;
-        }
-        for _ in 0..framer.take_pings() {
-            connection.send(SendId::NONE, Bytes::from_static(b"\r\n"));
-            any_whole = true;
+            // RFC 7118 section 6: a message that is nothing but line ends is a keep-alive.
+            Received::Message(bytes) if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n')) => {
+                if bytes.len() > 2 {
+                    connection.send(SendId::NONE, Bytes::from_static(b"\r\n"));
+                }
+                any_whole = true;
+            }
+            Received::Message(bytes) => {
+                let limits = hub.borrow().parse;
+                take(hub, connection, now, &source, Message::parse_datagram(bytes, &limits));
+                any = true;
+            }
+            Received::Nothing => any_whole |= connection.has_queue(),
+            Received::End => {}
         }
         if any {
             any_whole = true;
@@ -236,5 +304,23 @@ fn read(
             break;
         }
     }
-    Ok(Some(any_whole))
+    connection.write()?;
+    Ok(Some(Taken { any_whole, more }))
+}
+
+/// Hands a message to the endpoint.
+fn take(hub: &SharedHub, connection: &Connection, now: Instant, source: &Source, message: Result<Message, ParseError>) {
+    let hub = &mut *hub.borrow_mut();
+    hub.tap_received(source, &message);
+    connection.set_heard();
+    if !connection.is_known() {
+        connection.set_known();
+        if matches!(source.transport, Transport::Tls | Transport::Wss) {
+            let names = connection.certified_names();
+            if !names.is_empty() {
+                hub.shared.keep_names(connection.flow, names);
+            }
+        }
+    }
+    hub.endpoint.receive(now, *source, message);
 }
