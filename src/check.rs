@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use agent::registry::Registry;
 use clap::Args;
 use serde::Serialize;
+use sip::endpoint::Transport;
 
 use crate::agents::Agents;
-use crate::config::{Config, SipTransport, Sources};
+use crate::config::{Config, Sources};
 
 /// Arguments of `omnivox check`.
 #[derive(Debug, Clone, Args)]
@@ -106,8 +107,8 @@ fn check_folder(config: &Config) -> std::io::Result<()> {
 fn check_ports(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
     for listen in &config.sip.listen {
         let bound = match listen.transport {
-            SipTransport::Udp => UdpSocket::bind(listen.addr).map(drop),
-            SipTransport::Tcp => TcpListener::bind(listen.addr).map(drop),
+            Transport::Udp => UdpSocket::bind(listen.addr).map(drop),
+            _ => TcpListener::bind(listen.addr).map(drop),
         };
         match bound {
             Ok(()) => tell("sip.listen", Verdict::Ok, format!("{listen} is free")),

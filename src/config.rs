@@ -13,6 +13,7 @@ mod load;
 mod pattern;
 mod routes;
 mod secret;
+mod tls;
 mod trace;
 mod trunks;
 
@@ -21,16 +22,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sip::endpoint::Transport;
 
 use checks::Checks;
 
 pub use checks::ENTRIES_LIMIT;
 pub use devices::{DeviceConfig, RegistrarConfig};
 pub use load::{ConfigError, Sources};
-pub use network::{Network, PortRange, SipListen, SipTransport};
+pub use network::{Network, PortRange, SipListen};
 pub use pattern::{Pattern, Rewrite};
 pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo};
 pub use secret::{Ha1, Secret};
+pub use tls::TlsConfig;
 pub use trace::TraceConfig;
 pub use trunks::{HeaderPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
 
@@ -40,6 +43,8 @@ pub use trunks::{HeaderPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHos
 pub struct Config {
     /// Signalling: listeners and who may call.
     pub sip: SipConfig,
+    /// Certificates, and whom we believe.
+    pub tls: TlsConfig,
     /// Sound: ports and worker threads.
     pub rtp: RtpConfig,
     /// The HTTP listener: health, readiness, metrics.
@@ -75,7 +80,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SipConfig {
-    /// Listeners, `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`.
+    /// Listeners, `TRANSPORT:ADDRESS:PORT`, with udp, tcp, tls, ws (WebSocket) and wss (WebSocket over TLS).
     pub listen: Vec<SipListen>,
     /// The address put into Contact, Via and SDP. Empty: the address the caller reached us at.
     pub advertise: String,
@@ -83,8 +88,10 @@ pub struct SipConfig {
     pub allow: Vec<Network>,
     /// Transactions held at once; beyond it a new call gets 503 with Retry-After.
     pub max_transactions: usize,
-    /// TCP connections held at once.
+    /// Connections held at once: TCP, TLS and WebSocket.
     pub max_connections: usize,
+    /// Web pages that may connect by WebSocket, as browsers name them: `https://phone.example.net`. Empty lets all.
+    pub origins: Vec<String>,
 }
 
 /// `[rtp]`
@@ -197,13 +204,14 @@ impl Default for SipConfig {
     fn default() -> Self {
         Self {
             listen: vec![
-                SipListen::new(SipTransport::Udp, SocketAddr::from(([0, 0, 0, 0], 5060))),
-                SipListen::new(SipTransport::Tcp, SocketAddr::from(([0, 0, 0, 0], 5060))),
+                SipListen::new(Transport::Udp, SocketAddr::from(([0, 0, 0, 0], 5060))),
+                SipListen::new(Transport::Tcp, SocketAddr::from(([0, 0, 0, 0], 5060))),
             ],
             advertise: String::new(),
             allow: vec![Network::Loopback, Network::Private],
             max_transactions: 20_000,
             max_connections: 2_000,
+            origins: Vec::new(),
         }
     }
 }
@@ -344,6 +352,7 @@ impl Config {
         if self.calls.max_duration_s == 0 {
             return bad("calls.max_duration_s", "0".into(), "write a number of seconds from 1");
         }
+        self.tls.validate(&self.sip.listen)?;
         self.trace.validate()?;
         self.registrar.validate()?;
         self.devices.iter().try_for_each(DeviceConfig::validate)?;

@@ -12,7 +12,8 @@ use omnivox::call::dial::{DialBranch, DialGroup, DialPlan};
 use omnivox::call::end::EndReason;
 use omnivox::call::inbound::Refusal;
 use omnivox::call::route::{Directory, RouteQuery, Target};
-use omnivox::config::{Config, SipListen, SipTransport};
+use omnivox::config::{Config, SipListen};
+use sip::endpoint::Transport;
 
 /// Numbers of a server between: each a list of groups of URIs.
 struct Numbers(Vec<(&'static str, Vec<Vec<String>>)>);
@@ -44,7 +45,7 @@ impl Between {
     async fn start(numbers: Vec<(&'static str, Vec<Vec<String>>)>, codecs: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
-        config.sip.listen = vec![SipListen::new(SipTransport::Udp, "127.0.0.1:0".parse().unwrap())];
+        config.sip.listen = vec![SipListen::new(Transport::Udp, "127.0.0.1:0".parse().unwrap())];
         config.data.dir = folder.path().to_owned();
         config.rtp.bind = [127, 0, 0, 1].into();
         config.rtp.ports = common::rtp_ports().parse().unwrap();
@@ -221,7 +222,7 @@ async fn person(
 ) -> (omnivox::Server, SocketAddr, Arc<std::sync::atomic::AtomicU64>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::default();
-    config.sip.listen = vec![SipListen::new(SipTransport::Udp, "127.0.0.1:0".parse().unwrap())];
+    config.sip.listen = vec![SipListen::new(Transport::Udp, "127.0.0.1:0".parse().unwrap())];
     config.data.dir = folder.path().to_owned();
     config.rtp.bind = [127, 0, 0, 1].into();
     config.rtp.ports = common::rtp_ports().parse().unwrap();

@@ -16,7 +16,7 @@ use sip::sdp::Session;
 use super::end::EndReason;
 use super::inbound::Refusal;
 use super::route::Target;
-use crate::config::{Config, SipTransport};
+use crate::config::Config;
 
 /// People hear no more delay than this from the playout buffer.
 const MAX_PLAYOUT_DELAY_MS: u16 = 200;
@@ -298,14 +298,11 @@ pub fn media_config(config: &Config) -> MediaConfig {
 /// The signalling stack's configuration.
 #[must_use]
 pub fn stack_config(config: &Config) -> sip::io::StackConfig {
-    let listen = config.sip.listen.iter().map(|listen| sip::io::Listen {
-        transport: match listen.transport {
-            SipTransport::Udp => sip::endpoint::Transport::Udp,
-            SipTransport::Tcp => sip::endpoint::Transport::Tcp,
-        },
-        address: listen.addr,
-    });
+    let listen =
+        config.sip.listen.iter().map(|listen| sip::io::Listen { transport: listen.transport, address: listen.addr });
     let mut stack = sip::io::StackConfig { listen: listen.collect(), ..sip::io::StackConfig::default() };
+    stack.tls = config.tls.for_sip();
+    stack.origins.clone_from(&config.sip.origins);
     stack.endpoint.public_host = Some(config.sip.advertise.clone()).filter(|host| !host.is_empty());
     stack.endpoint.limits.transactions = config.sip.max_transactions;
     stack.limits.connections = config.sip.max_connections;

@@ -4,20 +4,13 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// How SIP messages travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SipTransport {
-    /// Datagrams.
-    Udp,
-    /// Streams.
-    Tcp,
-}
+use sip::endpoint::Transport;
 
 /// One SIP listener: `udp:0.0.0.0:5060`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SipListen {
     /// The transport.
-    pub transport: SipTransport,
+    pub transport: Transport,
     /// The address bound.
     pub addr: SocketAddr,
 }
@@ -25,17 +18,14 @@ pub struct SipListen {
 impl SipListen {
     /// A listener on `addr`.
     #[must_use]
-    pub fn new(transport: SipTransport, addr: SocketAddr) -> Self {
+    pub fn new(transport: Transport, addr: SocketAddr) -> Self {
         Self { transport, addr }
     }
 }
 
 impl fmt::Display for SipListen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let transport = match self.transport {
-            SipTransport::Udp => "udp",
-            SipTransport::Tcp => "tcp",
-        };
+        let transport = self.transport;
         write!(f, "{transport}:{}", self.addr)
     }
 }
@@ -46,11 +36,8 @@ impl FromStr for SipListen {
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = "write TRANSPORT:ADDRESS:PORT, such as udp:0.0.0.0:5060";
         let (transport, addr) = text.split_once(':').ok_or_else(|| format!("`{text}` is no listener: {expected}"))?;
-        let transport = match transport.to_ascii_lowercase().as_str() {
-            "udp" => SipTransport::Udp,
-            "tcp" => SipTransport::Tcp,
-            other => return Err(format!("`{other}` is no transport this version listens on: write udp or tcp")),
-        };
+        let transport = Transport::parse(transport)
+            .ok_or_else(|| format!("`{transport}` is no transport: write udp, tcp, tls, ws or wss"))?;
         let addr = addr.parse().map_err(|_| format!("`{addr}` is no ADDRESS:PORT: {expected}"))?;
         Ok(Self { transport, addr })
     }

@@ -23,7 +23,7 @@ use crate::call::inbound::Refusal;
 use crate::call::record::{CallRecord, RecordSink};
 use crate::call::route::{Directory, RouteQuery, Target};
 use crate::call::sound;
-use crate::config::{Config, PortRange, SipListen, SipTransport};
+use crate::config::{Config, PortRange, SipListen};
 use crate::dispatch::Dispatcher;
 use crate::hub::Hub;
 
@@ -100,7 +100,8 @@ impl Phone {
             Some(addr) => addr,
             None => SocketAddr::new(local_ip_towards(remote).with_context(|| format!("no way leads to {remote}"))?, 0),
         };
-        let own_transport = if transport == Transport::Tcp { SipTransport::Tcp } else { SipTransport::Udp };
+        // By TLS we call without listening by it: that would take a certificate.
+        let own_transport = if transport.is_reliable() { Transport::Tcp } else { Transport::Udp };
         config.sip.listen = vec![SipListen::new(own_transport, local)];
         config.rtp.bind = local.ip();
         config.rtp.ports = PortRange { first: 30_000, last: 39_999 };
