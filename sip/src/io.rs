@@ -37,7 +37,7 @@ use crate::trace::Traced;
 pub use self::bind::BindError;
 pub use self::handle::{HandleError, InviteError, Placed, Route, SipHandle};
 pub use self::hub::StackStats;
-pub use self::resolve::{ResolveError, local_ip_towards};
+pub use self::resolve::{DnsConfig, ResolveError, Resolver, Way, local_ip_towards};
 pub use self::tls::{Identity, TlsConfig, TlsError};
 
 use self::bind::Sockets;
@@ -133,6 +133,8 @@ pub struct StackConfig {
     pub limits: IoLimits,
     /// Bounds on messages.
     pub parse: Limits,
+    /// How names are looked up.
+    pub dns: DnsConfig,
     /// For TLS and secure WebSocket.
     pub tls: TlsConfig,
     /// Web pages (their `Origin`, such as `https://example.net`) that may connect by WebSocket; empty lets all.
@@ -186,7 +188,8 @@ impl SipStack {
         let tls = Tls::load(&config.tls, listens)?;
         let sockets = Sockets::bind(&config)?;
         let key = sys::random_key().map_err(BindError::Entropy)?;
-        let shared = Arc::new(Shared::new(sockets.local()));
+        let resolver = Resolver::new(&config.dns).map_err(BindError::Resolver)?;
+        let shared = Arc::new(Shared::new(sockets.local(), resolver));
         let (commands_in, commands_out) = mpsc::channel(config.limits.commands.max(1));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()

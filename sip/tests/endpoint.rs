@@ -406,7 +406,7 @@ fn the_2xx_repeats_record_route_and_bye_follows_it() {
     assert_eq!(bye.request_uri(), "sip:peer@192.0.2.1:5062");
     let routes: Vec<_> = bye.header_values(Name::Route).collect();
     assert_eq!(routes, ["<sip:p2.example;lr>", "<sip:192.0.2.50:5070;lr>"]);
-    assert_eq!(to.target, Target::Host { name: "p2.example".into(), port: 5060 });
+    assert_eq!(to.target, Target::Host { name: "p2.example".into(), port: None });
     assert_eq!(bye.to().unwrap().tag(), Some("p1"));
     assert_eq!(bye.from_().unwrap().tag(), Some(tag.as_str()));
 }

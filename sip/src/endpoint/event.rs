@@ -103,8 +103,8 @@ pub enum Target {
     Host {
         /// Its name.
         name: Arc<str>,
-        /// The port.
-        port: u16,
+        /// The port; without one the domain's records say which.
+        port: Option<u16>,
     },
     /// This address, found by that name: certificates are checked against the name.
     Named {
@@ -129,7 +129,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Address(address) => address.fmt(f),
-            Target::Host { name, port } => write!(f, "{name}:{port}"),
+            Target::Host { name, port: Some(port) } => write!(f, "{name}:{port}"),
+            Target::Host { name, port: None } => f.write_str(name),
             Target::Named { name, address } => write!(f, "{name} ({address})"),
         }
     }

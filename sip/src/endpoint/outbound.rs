@@ -281,7 +281,7 @@ pub(super) fn next_hop(dialog: &Dialog, way: &Destination) -> Destination {
         return Destination {
             transport,
             flow: way.flow.filter(|_| same),
-            target: Target::Host { name: uri.host().into(), port },
+            target: Target::Host { name: uri.host().into(), port: uri.port() },
         };
     };
     let behind_nat = addressing.routes.is_empty() && is_unreachable(ip) && seen.is_some_and(|seen| seen != ip);

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 
 use thiserror::Error;
 
+use super::resolve::ResolveError;
 use super::tls::TlsError;
 use super::{Listen, StackConfig, sys};
 use crate::endpoint::Transport;
@@ -34,6 +35,9 @@ pub enum BindError {
         /// What was asked for.
         listen: Listen,
     },
+    /// Names cannot be looked up.
+    #[error(transparent)]
+    Resolver(ResolveError),
     /// TLS cannot be had.
     #[error("cannot use TLS: {0}")]
     Tls(#[from] TlsError),

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::hub::StackStats;
-use super::resolve::{ResolveError, local_ip_towards, look_up, parts};
+use super::resolve::{ResolveError, Resolver, local_ip_towards};
 use super::{Listen, ReplyTo};
 use crate::endpoint::{CallId, CommandError, Destination, Endpoint, FlowId, OutgoingCall, Target, Transport};
 
@@ -33,13 +33,14 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Shared {
     local: Vec<Listen>,
+    pub(super) resolver: Resolver,
     /// What the certificates of peers prove, by connection.
     names: Mutex<HashMap<FlowId, Arc<[String]>>>,
 }
 
 impl Shared {
-    pub(super) fn new(local: Vec<Listen>) -> Self {
-        Self { local, names: Mutex::default() }
+    pub(super) fn new(local: Vec<Listen>, resolver: Resolver) -> Self {
+        Self { local, resolver, names: Mutex::default() }
     }
 
     pub(super) fn keep_names(&self, flow: FlowId, names: Vec<String>) {
@@ -206,22 +207,42 @@ impl SipHandle {
         self.run(move |endpoint, now| endpoint.send_info(now, call, &content_type, body))
     }
 
-    /// Finds the way to a SIP URI: looks its host up and picks the listener to call from.
+    /// Finds the ways to a SIP URI (RFC 3263), best first, and the listener to call from by each. At least one.
+    ///
+    /// # Errors
+    /// [`ResolveError`].
+    pub async fn routes(&self, uri: &str) -> Result<Vec<Route>, ResolveError> {
+        let ways = self.shared.resolver.resolve(uri).await?;
+        let host =
+            ways.first().map(|way| way.name.as_deref().map_or_else(|| way.address.ip().to_string(), str::to_owned));
+        let routes = ways.into_iter().filter_map(|way| {
+            let local = self.local_towards(way.transport, way.address)?;
+            let target = match way.name {
+                Some(name) => Target::Named { name, address: way.address },
+                None => Target::Address(way.address),
+            };
+            let destination = Destination { transport: way.transport, flow: None, target };
+            Some(Route { destination, remote: way.address, local })
+        });
+        let routes: Vec<Route> = routes.collect();
+        match routes.is_empty() {
+            true => Err(ResolveError::NoAddress { host: host.unwrap_or_default() }),
+            false => Ok(routes),
+        }
+    }
+
+    /// The best of [`routes`](Self::routes).
     ///
     /// # Errors
     /// [`ResolveError`].
     pub async fn resolve(&self, uri: &str) -> Result<Route, ResolveError> {
-        let (transport, host, port) = parts(uri)?;
-        for remote in look_up(&host, port).await? {
-            if let Some(local) = self.local_towards(transport, remote) {
-                let target = match host.parse::<std::net::IpAddr>() {
-                    Ok(_) => Target::Address(remote),
-                    Err(_) => Target::Named { name: host.into(), address: remote },
-                };
-                return Ok(Route { destination: Destination { transport, flow: None, target }, remote, local });
-            }
-        }
-        Err(ResolveError::NoAddress { host })
+        let routes = self.routes(uri).await?;
+        routes.into_iter().next().ok_or_else(|| ResolveError::NoAddress { host: uri.to_owned() })
+    }
+
+    /// Notes that nothing answers there: for a minute other ways to the same peer are tried first.
+    pub fn note_dead(&self, route: &Route) {
+        self.shared.resolver.note_dead(route.destination.transport, route.remote);
     }
 
     /// Places a call. Its events may arrive before this returns.

@@ -16,7 +16,7 @@ use super::bind::Sockets;
 use super::connection::Connection;
 use super::handle::{Command, Shared};
 use super::tls::{self, Tls};
-use super::{IoLimits, Listen, StackConfig, Tap, resolve, sys, tcp, udp};
+use super::{IoLimits, Listen, StackConfig, Tap, sys, tcp, udp};
 use crate::endpoint::{Destination, Endpoint, EndpointStats, Event, FlowId, Output, SendId, Source, Target, Transport};
 use crate::message::Message;
 use crate::parse::{Limits, ParseError};
@@ -475,29 +475,36 @@ impl Hub {
     }
 }
 
-async fn send_to_host(shared: SharedHub, id: SendId, to: Destination, (name, port): (Arc<str>, u16), bytes: Bytes) {
-    let found = resolve::look_up(&name, port).await;
+async fn send_to_host(
+    hub: SharedHub,
+    id: SendId,
+    to: Destination,
+    (name, port): (Arc<str>, Option<u16>),
+    bytes: Bytes,
+) {
+    let shared = Arc::clone(&hub.borrow().shared);
+    let found = shared.resolver.host(&name, port, to.transport).await;
     let now = Instant::now();
     let address = found.ok().and_then(|found| {
-        let hub = shared.borrow();
+        let hub = hub.borrow();
         let listens = |ipv4| {
             let listeners = hub.listeners.iter().map(|listen| listen.address);
             hub.udp.iter().map(|port| port.local).chain(listeners).any(|local| local.is_ipv4() == ipv4)
         };
-        found.into_iter().find(|address| listens(address.is_ipv4()))
+        found.into_iter().map(|way| way.address).find(|address| listens(address.is_ipv4()))
     });
     match address {
         Some(address) => {
             // Certificates are checked against the name.
             let to = Destination { target: Target::Named { name, address }, ..to };
-            shared.borrow_mut().send(&shared, now, id, to, bytes);
+            hub.borrow_mut().send(&hub, now, id, to, bytes);
         }
         None => {
             tracing::debug!(%name, "cannot find a host");
-            shared.borrow_mut().endpoint.send_failed(now, id);
+            hub.borrow_mut().endpoint.send_failed(now, id);
         }
     }
-    flush(&shared, now);
+    flush(&hub, now);
 }
 
 async fn move_backlog(shared: SharedHub, events: mpsc::Sender<Event>) {

@@ -76,6 +76,7 @@ pub(super) async fn connect(hub: SharedHub, connection: Rc<Connection>) {
         Ok(Err(error)) => tracing::debug!(peer = %connection.peer, %error, "cannot connect"),
         Err(_) => tracing::debug!(peer = %connection.peer, "cannot connect in time"),
     }
+    hub.borrow().shared.resolver.note_dead(connection.transport, connection.peer);
     end(&hub, &connection);
 }
 
