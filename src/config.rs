@@ -90,6 +90,8 @@ pub struct SipConfig {
     pub max_transactions: usize,
     /// Connections held at once: TCP, TLS and WebSocket.
     pub max_connections: usize,
+    /// Name servers, `ADDRESS:PORT`. Empty: those of the operating system.
+    pub dns: Vec<SocketAddr>,
     /// Web pages that may connect by WebSocket, as browsers name them: `https://phone.example.net`. Empty lets all.
     pub origins: Vec<String>,
 }
@@ -211,6 +213,7 @@ impl Default for SipConfig {
             allow: vec![Network::Loopback, Network::Private],
             max_transactions: 20_000,
             max_connections: 2_000,
+            dns: Vec::new(),
             origins: Vec::new(),
         }
     }

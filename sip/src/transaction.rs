@@ -287,6 +287,14 @@ impl<M> Transaction<M> {
         effects
     }
 
+    /// Ends a client transaction that has had no response within this long, instead of 64 times T1.
+    pub fn limit(&mut self, now: Instant, within: Duration) {
+        let role = Role::Timeout as usize;
+        if matches!(self.armed.get(role), Some(Some(Timer::B | Timer::F))) {
+            self.timers.set(role, now + within);
+        }
+    }
+
     /// The timer that is due at `now`, disarmed: its firing is the next input. Asked until `None`.
     pub fn take_due(&mut self, now: Instant) -> Option<Timer> {
         let role = self.timers.take_due(now)?;

@@ -510,6 +510,7 @@ fn a_message_that_cannot_be_sent_fails_the_call_at_once() {
         headers: Vec::new(),
         credentials: None,
         offer: Bytes::from_static(OFFER),
+        patience: None,
     };
     let call = pair.caller.endpoint.invite(now, call).unwrap();
     let Some(sip::endpoint::Output::Send { id, .. }) = pair.caller.endpoint.poll() else { panic!("an INVITE") };
@@ -556,6 +557,7 @@ fn calls_of_our_own_stop_at_the_limit() {
         headers: Vec::new(),
         credentials: None,
         offer: Bytes::from_static(OFFER),
+        patience: None,
     };
     let error = pair.caller.endpoint.invite(now, call).unwrap_err();
     assert_eq!(error.to_string(), "the limit of 1 calls is reached");

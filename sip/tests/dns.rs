@@ -147,3 +147,21 @@ async fn a_name_that_does_not_exist_and_a_dead_name_server_are_told_apart() {
     assert!(error.contains("cannot find the host example.test"), "{error}");
     assert!(!error.contains("no such host"), "{error}");
 }
+
+#[tokio::test]
+async fn literal_addresses_ask_nobody() {
+    let unused = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let resolver = Resolver::new(&DnsConfig { servers: vec![unused.local_addr().unwrap()] }).unwrap();
+    for (uri, expected) in [
+        ("sip:echo@127.0.0.1:5070", "udp 127.0.0.1:5070"),
+        ("sip:127.0.0.1;transport=tcp", "tcp 127.0.0.1:5060"),
+        ("sip:a@[::1]:5062", "udp [::1]:5062"),
+        ("sip:a@[::1];transport=TLS", "tls [::1]:5061"),
+        ("sips:a@127.0.0.1", "tls 127.0.0.1:5061"),
+    ] {
+        let ways = resolver.resolve(uri).await.unwrap();
+        let way = ways.first().unwrap();
+        assert_eq!(format!("{} {}", way.transport, way.address), expected, "{uri}");
+        assert!(way.name.is_none());
+    }
+}

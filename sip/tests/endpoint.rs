@@ -54,6 +54,7 @@ fn outgoing() -> OutgoingCall {
         headers: Vec::new(),
         credentials: None,
         offer: Bytes::from_static(b"v=0\r\n"),
+        patience: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A leg's line is held by one occupant at a time: an agent, an application, or nobody in particular ([`app::idle`]). Who
 //! is to have it next gets it as soon as the present one has let go.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 use codecs::pcm::SampleRate;
 use media::{LegPort, LegStats, WorkerId};
 use sip::endpoint::CallId;
+use sip::io::Route;
 
 use super::app::{self, Conversation, Outcome, Resume};
 use super::dial::{BranchResult, DialBranch, DialPlan, Lease};
@@ -44,6 +46,12 @@ pub struct Leg {
     pub lease: Option<Lease>,
     /// Why it was refused: what `Ended` does not say.
     pub refusal: Option<SignallingEnd>,
+    /// The way it is being called by, and those left to try after it.
+    pub way: Option<Route>,
+    /// See there.
+    pub ways: VecDeque<Route>,
+    /// Somebody there has said something: it is no longer called by another way.
+    pub has_rung: bool,
     /// Whom it called by which branch.
     branch: Option<(Arc<DialPlan>, usize, usize)>,
     /// The agent's conversation while the call is passed on.
@@ -89,6 +97,9 @@ impl Leg {
             place: None,
             lease: None,
             refusal: None,
+            way: None,
+            ways: VecDeque::new(),
+            has_rung: false,
             branch: None,
             resume: None,
             control: None,

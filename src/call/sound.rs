@@ -301,6 +301,7 @@ pub fn stack_config(config: &Config) -> sip::io::StackConfig {
     let listen =
         config.sip.listen.iter().map(|listen| sip::io::Listen { transport: listen.transport, address: listen.addr });
     let mut stack = sip::io::StackConfig { listen: listen.collect(), ..sip::io::StackConfig::default() };
+    stack.dns.servers.clone_from(&config.sip.dns);
     stack.tls = config.tls.for_sip();
     stack.origins.clone_from(&config.sip.origins);
     stack.endpoint.public_host = Some(config.sip.advertise.clone()).filter(|host| !host.is_empty());

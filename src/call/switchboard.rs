@@ -22,8 +22,8 @@ pub const COMMAND_QUEUE: usize = 8;
 pub enum Mail {
     /// Something happened to one of its legs.
     Event(Event),
-    /// The way to somebody who is to be called is known, or there is none.
-    Routed(LegNo, Result<sip::io::Route, String>),
+    /// The ways to somebody who is to be called are known, best first, or there is none.
+    Routed(LegNo, Result<Vec<sip::io::Route>, String>),
     /// An INVITE was sent, or could not be.
     Placed(LegNo, Result<Placed, String>),
 }

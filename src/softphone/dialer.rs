@@ -16,7 +16,7 @@ use super::script::{Sound as Speech, Step};
 use crate::agents::Agents;
 use crate::call::Command;
 use crate::call::app::{ActiveCall, App, resampled};
-use crate::call::dial::{DialBranch, DialGroup, DialPlan, NextHop};
+use crate::call::dial::{DialBranch, DialGroup, DialPlan};
 use crate::call::driver::{Driver, Outgoing};
 use crate::call::end::{End, EndReason};
 use crate::call::inbound::Refusal;
@@ -59,7 +59,6 @@ pub struct Phone {
     hub: Arc<Hub>,
     records: mpsc::Receiver<CallRecord>,
     uri: String,
-    route: sip::io::Route,
     local: IpAddr,
 }
 
@@ -95,7 +94,11 @@ impl Phone {
     /// # Errors
     /// A URI that cannot be called, a host that cannot be found, an address that cannot be bound.
     pub async fn open(mut config: Config, uri: &str, listen: Option<SocketAddr>) -> anyhow::Result<Self> {
-        let (transport, remote) = resolve(uri).await?;
+        let dns = sip::io::DnsConfig { servers: config.sip.dns.clone() };
+        let ways = sip::io::Resolver::new(&dns)?.resolve(uri).await?;
+        // Which listener to open is settled by the first way; others of its kind may follow.
+        let way = ways.into_iter().min_by_key(|way| way.address.is_ipv6()).context("no way leads there")?;
+        let (transport, remote) = (way.transport, way.address);
         let local = match listen {
             Some(addr) => addr,
             None => SocketAddr::new(local_ip_towards(remote).with_context(|| format!("no way leads to {remote}"))?, 0),
@@ -110,13 +113,12 @@ impl Phone {
         let media = media::Media::start(sound::media_config(&config))?;
         let dispatcher = Dispatcher::default();
         let sip = dispatcher.bind(sound::stack_config(&config))?;
-        let route = sip.resolve(uri).await?;
         let (sink, records) = RecordSink::collecting();
         let mut hub = Hub::new(Arc::new(config), sip, media, Agents::none(), HashMap::new(), sink, None);
         hub.directory = Some(Arc::new(Engaged));
         let hub = Arc::new(hub);
         dispatcher.begin(&hub);
-        Ok(Self { hub, records, uri: uri.to_owned(), route, local: local.ip() })
+        Ok(Self { hub, records, uri: uri.to_owned(), local: local.ip() })
     }
 
     /// Places the call and runs it to its end.
@@ -128,7 +130,6 @@ impl Phone {
         let stays = request.duration.is_some() || acts.is_empty();
         let from = format!("sip:{}@{}", request.from_user, host_of(self.local));
         let mut branch = DialBranch::new("softphone", self.uri.clone(), from);
-        branch.next_hop = NextHop::Flow { destination: self.route.destination.clone(), local: self.route.local };
         branch.credentials.clone_from(&request.credentials);
         let group = DialGroup { branches: vec![branch], ring_for: request.answer_within };
         let outgoing = Outgoing {
@@ -229,56 +230,9 @@ async fn prepare(steps: &[Step], voice: &str) -> anyhow::Result<Vec<PreparedAct>
     Ok(acts)
 }
 
-/// Where a URI leads.
-async fn resolve(uri: &str) -> anyhow::Result<(Transport, SocketAddr)> {
-    let fix = "write sip:USER@HOST[:PORT][;transport=udp|tcp]";
-    let rest = uri.strip_prefix("sip:").ok_or_else(|| anyhow::anyhow!("`{uri}` cannot be called: {fix}"))?;
-    let rest = rest.split_once('@').map_or(rest, |(_, host)| host);
-    let (host, parameters) = rest.split_once(';').map_or((rest, ""), |(host, parameters)| (host, parameters));
-    let host = host.split('?').next().unwrap_or_default();
-    anyhow::ensure!(!host.is_empty(), "`{uri}` names no host: {fix}");
-    let transport = match parameters.split(';').find_map(|parameter| parameter.strip_prefix("transport=")) {
-        None => Transport::Udp,
-        Some(name) => Transport::parse(name)
-            .filter(|transport| matches!(transport, Transport::Udp | Transport::Tcp))
-            .ok_or_else(|| anyhow::anyhow!("`{uri}`: {name} is no transport this version calls by: {fix}"))?,
-    };
-    let has_port = host
-        .rsplit_once(':')
-        .is_some_and(|(before, port)| port.parse::<u16>().is_ok() && (!before.contains(':') || before.ends_with(']')));
-    let address = if has_port { host.to_owned() } else { format!("{host}:{}", transport.default_port()) };
-    let found = tokio::net::lookup_host(&address)
-        .await
-        .map_err(|fault| anyhow::anyhow!("`{uri}`: {address} is not found: {fault}"))?;
-    let addr = found
-        .into_iter()
-        .min_by_key(SocketAddr::is_ipv6)
-        .ok_or_else(|| anyhow::anyhow!("`{uri}`: {address} has no address"))?;
-    Ok((transport, addr))
-}
-
 fn host_of(addr: IpAddr) -> String {
     match addr {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_uri_leads_to_its_host_port_and_transport() {
-        let (transport, addr) = resolve("sip:echo@127.0.0.1:5070").await.unwrap();
-        assert_eq!((transport, addr.to_string()), (Transport::Udp, "127.0.0.1:5070".to_owned()));
-        let (transport, addr) = resolve("sip:127.0.0.1;transport=tcp").await.unwrap();
-        assert_eq!((transport, addr.to_string()), (Transport::Tcp, "127.0.0.1:5060".to_owned()));
-        assert_eq!(resolve("sip:a@[::1]:5062").await.unwrap().1.to_string(), "[::1]:5062");
-        assert_eq!(resolve("sip:a@[::1]").await.unwrap().1.to_string(), "[::1]:5060");
-        for bad in ["echo@127.0.0.1", "sip:", "sip:a@;transport=tcp", "sip:a@127.0.0.1;transport=carrier-pigeon"] {
-            assert!(resolve(bad).await.unwrap_err().to_string().contains("write sip:USER@HOST"), "{bad}");
-        }
     }
 }

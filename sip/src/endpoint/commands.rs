@@ -1,7 +1,7 @@
 //! What the endpoint's user can have done.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -18,6 +18,7 @@ use crate::dialog::session::{Input, Phase};
 use crate::dialog::{Dialog, reoffer};
 use crate::headers::{Name, NameAddr};
 use crate::method::Method;
+use crate::transaction::Effects;
 use crate::uri::Uri;
 
 /// A call to be placed.
@@ -39,6 +40,9 @@ pub struct OutgoingCall {
     pub credentials: Option<Credentials>,
     /// SDP.
     pub offer: Bytes,
+    /// Without any response for so long, not even 100, the call fails: for those who have another way to try (RFC 3263 section
+    /// 4.3). `None`: 64 times T1.
+    pub patience: Option<Duration>,
 }
 
 /// Why a command was not carried out.
@@ -294,6 +298,12 @@ impl Endpoint {
         let bytes = builder.body("application/sdp", outgoing.offer.clone()).finish().bytes();
         let way = (outgoing.destination.clone(), outgoing.local);
         let txn = self.add_client(now, Some((key, Purpose::Invite)), (&branch, "INVITE"), way, bytes);
+        if let Some(within) = outgoing.patience
+            && let Some(txn) = self.transactions.get_mut(txn)
+        {
+            txn.machine.limit(now, within);
+        }
+        self.settle(now, txn, Effects::default());
         if let Some(call) = self.calls.get_mut(key) {
             call.asking = Some(txn);
         }

@@ -116,6 +116,7 @@ impl Pair {
             headers: Vec::new(),
             credentials: None,
             offer: Bytes::from_static(OFFER),
+            patience: None,
         };
         let id = self.caller.endpoint.invite(now, call).unwrap();
         self.pump();

@@ -58,6 +58,7 @@ pub async fn call_to(handle: &SipHandle, uri: &str) -> CallId {
         headers: Vec::new(),
         credentials: None,
         offer: Bytes::from_static(SDP),
+        patience: None,
     };
     handle.invite(call).await.unwrap()
 }

@@ -1,8 +1,10 @@
 //! Legs that we place: the way is found, the offer made, the INVITE sent. None of it is waited for: what comes of it
 //! arrives as mail.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use sip::endpoint::OutgoingCall;
 use sip::io::{Placed, Route};
@@ -13,6 +15,9 @@ use crate::call::leg::Leg;
 use crate::call::sound::Sound;
 use crate::call::switchboard::Mail;
 use crate::call::{LegNo, SignallingEnd, Stage, note_refused};
+
+/// Without any response for so long, another way to the same peer is tried, where there is one.
+const NEXT_WAY_AFTER: Duration = Duration::from_secs(4);
 
 impl Driver {
     pub(super) fn dial(&mut self, no: LegNo, plan: Arc<DialPlan>, group: usize, branch: usize) {
@@ -34,14 +39,14 @@ impl Driver {
         match next_hop {
             Some(NextHop::Flow { destination, local }) => {
                 let remote = destination.target.address().unwrap_or(local);
-                self.routed(no, Ok(Route { destination, remote, local }));
+                self.routed(no, Ok(vec![Route { destination, remote, local }]));
             }
             Some(NextHop::Resolve(uri)) => {
                 let (sip, mail) = (self.hub.sip.clone(), self.inbox.address.mail.clone());
                 tokio::spawn(async move {
-                    let route = sip.resolve(&uri).await.map_err(|fault| fault.to_string());
+                    let routes = sip.routes(&uri).await.map_err(|fault| fault.to_string());
                     // A call that has ended meanwhile wants no way.
-                    let _ = mail.send(Mail::Routed(no, route)).await;
+                    let _ = mail.send(Mail::Routed(no, routes)).await;
                 });
             }
             None => self.ended(no, SignallingEnd::NotPlaced("the plan has no such branch".into())),
@@ -56,13 +61,50 @@ impl Driver {
         Ok(())
     }
 
-    /// The way is known: makes the offer and sends the INVITE.
-    pub(super) fn routed(&mut self, no: LegNo, route: Result<Route, String>) {
+    /// The ways are known: makes the offer and sends the INVITE by the first of them.
+    pub(super) fn routed(&mut self, no: LegNo, routes: Result<Vec<Route>, String>) {
         if self.leg(no).is_none_or(|leg| leg.stage != Stage::Here) {
             return;
         }
-        if let Err(why) = route.and_then(|route| self.invite(no, route)) {
+        let sent = routes.and_then(|routes| {
+            let mut ways = VecDeque::from(routes);
+            let first = ways.pop_front().ok_or("no way leads there")?;
+            if let Some(leg) = self.leg(no) {
+                leg.ways = ways;
+            }
+            self.invite(no, first)
+        });
+        if let Err(why) = sent {
             self.ended(no, SignallingEnd::NotPlaced(why));
+        }
+    }
+
+    /// Where nobody answered by one way, or it does not work, and there is another (RFC 3263 section 4.3): calls by that. Whether
+    /// it did.
+    pub(super) fn goes_another_way(&mut self, no: LegNo, end: &SignallingEnd) -> bool {
+        let is_dead = match end {
+            SignallingEnd::TimedOut | SignallingEnd::TransportFailed(_) => true,
+            SignallingEnd::Rejected { code, .. } => *code == 503,
+            _ => false,
+        };
+        let hub = Arc::clone(&self.hub);
+        let Some(leg) = self.leg(no).filter(|leg| is_dead && !leg.has_rung && leg.stage == Stage::Here) else {
+            return false;
+        };
+        if let Some(way) = leg.way.take() {
+            hub.sip.note_dead(&way);
+        }
+        let Some(next) = leg.ways.pop_front() else { return false };
+        if let Some(sip) = leg.sip.take() {
+            hub.switchboard.disconnect(sip);
+        }
+        (leg.sound, leg.refusal) = (None, None);
+        match self.invite(no, next) {
+            Ok(()) => true,
+            Err(why) => {
+                tracing::debug!("cannot call by another way: {why}");
+                false
+            }
         }
     }
 
@@ -70,6 +112,7 @@ impl Driver {
         let hub = Arc::clone(&self.hub);
         let near = self.worker();
         let recording = if self.legs.len() == 1 { self.recording.clone() } else { None };
+        let patience = self.leg(no).filter(|leg| !leg.ways.is_empty()).map(|_| NEXT_WAY_AFTER);
         let peer = (route.remote.to_string(), route.destination.transport.uri_name());
         let Some(leg) = self.leg(no) else { return Ok(()) };
         let Some(branch) = leg.branch().cloned() else { return Ok(()) };
@@ -82,6 +125,7 @@ impl Driver {
         leg.sound = Some(sound);
         leg.recording.clone_from(&recording);
         leg.is_placing = true;
+        leg.way = Some(route.clone());
         self.log.reached(no, &peer.0, peer.1);
         self.log.set_recording(recording);
         let outgoing = OutgoingCall {
@@ -93,6 +137,7 @@ impl Driver {
             headers: branch.headers,
             credentials: branch.credentials,
             offer,
+            patience,
         };
         let address = self.inbox.address.clone();
         let board = Arc::clone(&hub);

@@ -20,7 +20,7 @@ impl Driver {
                     self.event(no, call, event);
                 }
             }
-            Mail::Routed(no, route) => self.routed(no, route),
+            Mail::Routed(no, routes) => self.routed(no, routes),
             Mail::Placed(no, placed) => self.placed(no, placed),
         }
     }
@@ -33,7 +33,12 @@ impl Driver {
                 self.reoffered(no, call, offer);
                 None
             }
-            Event::Progress { code, answer, .. } => Some(LegInput::Progress { code, early_media: answer.is_some() }),
+            Event::Progress { code, answer, .. } => {
+                if let Some(leg) = self.leg(no) {
+                    leg.has_rung = true;
+                }
+                Some(LegInput::Progress { code, early_media: answer.is_some() })
+            }
             Event::Answered { answer, .. } => Some(self.answered(no, answer)),
             Event::Rejected { code, reason, .. } => {
                 if let Some(leg) = self.leg(no) {
@@ -59,6 +64,9 @@ impl Driver {
     }
 
     pub(super) fn ended(&mut self, no: LegNo, end: SignallingEnd) {
+        if self.goes_another_way(no, &end) {
+            return;
+        }
         if let Some(leg) = self.leg(no) {
             leg.stage = Stage::Over;
             leg.sip = None;

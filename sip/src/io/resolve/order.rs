@@ -93,7 +93,7 @@ mod tests {
         for _ in 0..4_000 {
             let ordered = by_weight(records.clone(), |below| {
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (u64::from(seed) * u64::from(below) >> 32) as u32
+                ((u64::from(seed) * u64::from(below)) >> 32) as u32
             });
             heavy_first += usize::from(ordered.first().is_some_and(|first| first.target.to_ascii() == "heavy."));
         }
