@@ -9,6 +9,7 @@ mod network;
 
 mod checks;
 mod devices;
+mod guard;
 mod load;
 mod pattern;
 mod routes;
@@ -28,6 +29,7 @@ use checks::Checks;
 
 pub use checks::ENTRIES_LIMIT;
 pub use devices::{DeviceConfig, RegistrarConfig};
+pub use guard::GuardConfig;
 pub use load::{ConfigError, Sources};
 pub use network::{Network, PortRange, SipListen};
 pub use pattern::{Pattern, Rewrite};
@@ -45,6 +47,8 @@ pub struct Config {
     pub sip: SipConfig,
     /// Certificates, and whom we believe.
     pub tls: TlsConfig,
+    /// What strangers may ask of us.
+    pub guard: GuardConfig,
     /// Sound: ports and worker threads.
     pub rtp: RtpConfig,
     /// The HTTP listener: health, readiness, metrics.
@@ -82,7 +86,8 @@ pub struct Config {
 pub struct SipConfig {
     /// Listeners, `TRANSPORT:ADDRESS:PORT`, with udp, tcp, tls, ws (WebSocket) and wss (WebSocket over TLS).
     pub listen: Vec<SipListen>,
-    /// The address put into Contact, Via and SDP. Empty: the address the caller reached us at.
+    /// Our address as those see it who are outside of our network: an IP address, or `stun:HOST[:PORT]`, a server that tells us.
+    /// Empty: the address the caller reached us at.
     pub advertise: String,
     /// Networks calls are taken from: `loopback`, `private`, `any`, an address or `ADDRESS/BITS`.
     pub allow: Vec<Network>,
@@ -308,6 +313,14 @@ impl Config {
         }
     }
 
+    /// The STUN server that tells us our public address, `HOST:PORT`.
+    #[must_use]
+    pub fn stun_server(&self) -> Option<String> {
+        let server = self.sip.advertise.strip_prefix("stun:").filter(|server| !server.is_empty())?;
+        let has_port = server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        Some(if has_port { server.to_owned() } else { format!("{server}:3478") })
+    }
+
     /// After this long without a packet from the peer its call is ended.
     #[must_use]
     pub fn media_timeout(&self) -> Duration {
@@ -319,8 +332,12 @@ impl Config {
         if self.sip.listen.is_empty() {
             return bad("sip.listen", "[]".into(), "name at least one listener, such as [\"udp:0.0.0.0:5060\"]");
         }
-        if !self.sip.advertise.is_empty() && self.sip.advertise.parse::<IpAddr>().is_err() {
-            return bad("sip.advertise", self.sip.advertise.clone(), "write an IP address, or leave it empty");
+        if !self.sip.advertise.is_empty()
+            && self.sip.advertise.parse::<IpAddr>().is_err()
+            && self.stun_server().is_none()
+        {
+            let fix = "write an IP address or stun:HOST[:PORT], or leave it empty";
+            return bad("sip.advertise", self.sip.advertise.clone(), fix);
         }
         if self.sip.max_transactions == 0 {
             return bad("sip.max_transactions", "0".into(), "write a number from 1");
@@ -355,6 +372,7 @@ impl Config {
         if self.calls.max_duration_s == 0 {
             return bad("calls.max_duration_s", "0".into(), "write a number of seconds from 1");
         }
+        self.guard.validate()?;
         self.tls.validate(&self.sip.listen)?;
         self.trace.validate()?;
         self.registrar.validate()?;

@@ -6,13 +6,18 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
-use sip::endpoint::{CallId, Endpoint, Event};
+use sip::endpoint::{CallId, Endpoint, Event, Source, Transport};
+use sip::guard::Failure;
 
+use crate::accounts::Reply;
+use crate::call::dial::Lease;
 use crate::call::driver::{Driver, Incoming, record_refusal};
-use crate::call::inbound::{self, Facts};
-use crate::call::route::RouteQuery;
+use crate::call::end::EndReason;
+use crate::call::inbound::{self, Facts, Refusal};
+use crate::call::route::{RouteQuery, Target};
 use crate::call::switchboard::Delivery;
 use crate::hub::Hub;
+use crate::trunks::Trunk;
 
 /// Signalling's way to the calls. The hub comes right after the sockets are bound: an INVITE in between waits for it.
 #[derive(Debug, Default)]
@@ -41,12 +46,9 @@ impl Dispatcher {
 }
 
 fn dispatch(hub: &Arc<Hub>, own_threads: &tokio::runtime::Handle, endpoint: &mut Endpoint, now: Instant, event: Event) {
-    let Some(call) = event.call() else {
-        tracing::debug!("signalling outside of calls that nobody waits for");
-        return;
-    };
+    let Some(call) = event.call() else { return outside_of_calls(hub, endpoint, now, event) };
     if let Event::Incoming { request, from_uri, request_uri, source, offer, .. } = event {
-        let incoming = Incoming { call, request, from_uri, request_uri, source, offer };
+        let incoming = Incoming { call, request, from_uri, request_uri, source, offer, lease: None };
         begin(hub, own_threads, endpoint, now, incoming);
         return;
     }
@@ -58,31 +60,94 @@ fn dispatch(hub: &Arc<Hub>, own_threads: &tokio::runtime::Handle, endpoint: &mut
     }
 }
 
+/// Registrations, answers to requests of ours, and connections that are gone.
+fn outside_of_calls(hub: &Arc<Hub>, endpoint: &mut Endpoint, now: Instant, event: Event) {
+    match (event, &hub.accounts) {
+        (Event::Request { request, message, source }, Some(accounts)) => {
+            let reply = accounts.register(&message, &source);
+            note_credentials(hub, &source, reply.has_failed, reply.code == 200);
+            let answered = endpoint.respond_request(now, request, reply.code, reply.reason, &reply.headers, None);
+            if let Err(fault) = answered {
+                tracing::debug!("a registration was answered too late: {fault}");
+            }
+        }
+        (Event::Response { request, code, response }, _) => hub.asker.answered(request, code, response),
+        (Event::FlowClosed { flow }, Some(accounts)) => accounts.flow_closed(flow),
+        _ => tracing::debug!("signalling outside of calls that nobody waits for"),
+    }
+}
+
+fn note_credentials(hub: &Hub, source: &Source, were_wrong: bool, were_right: bool) {
+    let Some(door) = &hub.door else { return };
+    if were_wrong {
+        door.failed(source.remote.ip(), Failure::Credentials);
+    } else if were_right {
+        door.succeeded(source.remote.ip());
+    }
+}
+
+/// Whose call it is.
+#[derive(Default)]
+struct Origin {
+    trunk: Option<Arc<Trunk>>,
+    device: Option<String>,
+}
+
+/// Finds out whose call it is, as far as that can be known.
+///
+/// # Errors
+/// The challenge to answer with, or a refusal.
+fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
+    let source = &incoming.source;
+    let certified = match source.transport {
+        Transport::Tls | Transport::Wss => hub.sip.certified_names(source.flow),
+        _ => None,
+    };
+    if let Some(trunk) = hub.trunks.of_source(source.remote.ip(), certified.as_deref()) {
+        return Ok(Origin { trunk: Some(Arc::clone(trunk)), device: None });
+    }
+    let Some(accounts) = hub.accounts.as_ref().filter(|accounts| accounts.ask_for_names()) else {
+        return Ok(Origin::default());
+    };
+    let Some(user) = accounts.identify(&incoming.request)? else {
+        // Nobody calls in a device's name who cannot prove it.
+        let claimed = crate::call::sound::user_of(&incoming.from_uri);
+        return match accounts.named(&claimed) {
+            Some(_) => Err(accounts.challenge()),
+            None => Ok(Origin::default()),
+        };
+    };
+    note_credentials(hub, source, false, true);
+    if let Some(trunk) = hub.trunks.of_user(&user) {
+        return Ok(Origin { trunk: Some(Arc::clone(trunk)), device: None });
+    }
+    let device = accounts
+        .named(&user)
+        .filter(|device| device.networks.iter().any(|network| network.contains(source.remote.ip())));
+    match device {
+        Some(device) => Ok(Origin { trunk: None, device: Some(device.user.clone()) }),
+        None => Err(Reply::refusal(403)),
+    }
+}
+
 /// Admits or refuses a call that came in.
 fn begin(
     hub: &Arc<Hub>,
     own_threads: &tokio::runtime::Handle,
     endpoint: &mut Endpoint,
     now: Instant,
-    incoming: Incoming,
+    mut incoming: Incoming,
 ) {
-    let user = crate::call::sound::user_of(&incoming.request_uri);
-    let facts = Facts {
-        query: RouteQuery {
-            user: &user,
-            request_uri: &incoming.request_uri,
-            from_uri: &incoming.from_uri,
-            source: incoming.source,
-            trunk: None,
-            device: None,
-            request: Some(&incoming.request),
-            at: SystemTime::now(),
-        },
-        running: hub.running(),
-        stopping: hub.stopping.load(Ordering::Relaxed),
+    let origin = match identify(hub, &incoming) {
+        Ok(origin) => origin,
+        Err(reply) => {
+            note_credentials(hub, &incoming.source, reply.has_failed, false);
+            return reject(endpoint, now, incoming.call, reply.code, &reply.headers);
+        }
     };
-    match inbound::admit(&hub.config, facts, hub.as_ref()) {
-        Ok(target) => {
+    match admit(hub, &origin, &incoming) {
+        Ok((target, lease)) => {
+            incoming.lease = lease;
             let seat = hub.enter();
             seat.connect(incoming.call);
             let needs_own_thread = target.converses();
@@ -94,14 +159,55 @@ fn begin(
             }
         }
         Err(refusal) => {
-            reject(endpoint, now, incoming.call, refusal.code);
+            let is_unknown = origin.trunk.is_none() && origin.device.is_none();
+            let accounts = hub.accounts.as_ref().filter(|accounts| accounts.ask_for_names());
+            if let Some(accounts) = accounts.filter(|_| is_unknown && matches!(refusal.code, 403 | 404)) {
+                // Whether somebody is called that here, strangers are not told.
+                let reply = accounts.challenge();
+                return reject(endpoint, now, incoming.call, reply.code, &reply.headers);
+            }
+            if let (404, Some(door)) = (refusal.code, &hub.door) {
+                door.failed(incoming.source.remote.ip(), Failure::Number);
+            }
+            let later = [("Retry-After".to_owned(), "10".to_owned())];
+            let headers = if refusal.code == 503 { later.as_slice() } else { &[] };
+            reject(endpoint, now, incoming.call, refusal.code, headers);
             record_refusal(hub, &incoming, &refusal);
         }
     }
 }
 
-fn reject(endpoint: &mut Endpoint, now: Instant, call: CallId, code: u16) {
-    if let Err(fault) = endpoint.reject(now, call, code, "", &[]) {
+/// What answers the call, and its place within the limits of its trunk.
+fn admit(hub: &Hub, origin: &Origin, incoming: &Incoming) -> Result<(Target, Option<Lease>), Refusal> {
+    let mut user = crate::call::sound::user_of(&incoming.request_uri);
+    let is_account = |trunk: &Arc<Trunk>| trunk.config.username.eq_ignore_ascii_case(&user);
+    if origin.trunk.as_ref().is_some_and(is_account) {
+        // A carrier that we are registered with calls our account; whom it is for, the To says.
+        user = incoming.request.to().map(|to| crate::call::sound::user_of(to.uri_text)).unwrap_or(user);
+    }
+    let facts = Facts {
+        query: RouteQuery {
+            user: &user,
+            request_uri: &incoming.request_uri,
+            from_uri: &incoming.from_uri,
+            source: incoming.source,
+            trunk: origin.trunk.as_ref().map(|trunk| trunk.config.name.as_str()),
+            device: origin.device.as_deref(),
+            request: Some(&incoming.request),
+            at: SystemTime::now(),
+        },
+        running: hub.running(),
+        stopping: hub.stopping.load(Ordering::Relaxed),
+    };
+    let lease = match &origin.trunk {
+        Some(trunk) => Some(trunk.admit().map_err(|code| Refusal::new(code, EndReason::TooManyCalls))?),
+        None => None,
+    };
+    Ok((inbound::admit(&hub.config, facts, hub)?, lease))
+}
+
+fn reject(endpoint: &mut Endpoint, now: Instant, call: CallId, code: u16, headers: &[(String, String)]) {
+    if let Err(fault) = endpoint.reject(now, call, code, "", headers) {
         tracing::debug!("a call that was to be refused with {code} had ended already: {fault}");
     }
 }

@@ -10,6 +10,7 @@ use agent::session::{OBSERVER_CAPACITY, Session, SessionEnd, SessionEvent};
 use sip::endpoint::CallId;
 use tokio::sync::mpsc;
 
+use crate::accounts::Accounts;
 use crate::agents::Agents;
 use crate::call::app::{self, App, Conversation, Outcome, Resume};
 use crate::call::dial::{Dialer, Direct};
@@ -24,8 +25,12 @@ use crate::call::route::{self, Directory, Names, RouteQuery, Target};
 use crate::call::switchboard::{Inbox, Switchboard};
 use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
+use crate::guard::Door;
+use crate::routing::Router;
 use crate::telemetry::Masked;
 use crate::trace::Tracer;
+use crate::trunks::Trunks;
+use crate::trunks::ask::Asker;
 
 /// Told of everything that happens in conversations: the call's id and the event.
 pub type Observer = Arc<dyn Fn(&str, &SessionEvent) + Send + Sync>;
@@ -56,6 +61,16 @@ pub struct Hub {
     pub dialer: Arc<dyn Dialer>,
     /// What those hear who wait.
     pub music: HoldMusic,
+    /// Devices and their registrations.
+    pub(crate) accounts: Option<Arc<Accounts>>,
+    /// Carriers.
+    pub(crate) trunks: Arc<Trunks>,
+    /// Requests of ours outside of calls.
+    pub(crate) asker: Arc<Asker>,
+    /// Routes by the configuration.
+    pub(crate) router: Option<Arc<Router>>,
+    /// Told who failed; `None` where everybody is listened to.
+    pub(crate) door: Option<Arc<Door>>,
     /// Keeps signalling to be looked at.
     pub tracer: Arc<Tracer>,
     running: AtomicUsize,
@@ -79,6 +94,7 @@ impl Hub {
         records: RecordSink,
         observer: Option<Observer>,
     ) -> Self {
+        let asker = Arc::new(Asker::new(sip.clone()));
         Self {
             config,
             sip,
@@ -92,6 +108,11 @@ impl Hub {
             directory: None,
             dialer: Arc::new(Direct),
             music: HoldMusic::default(),
+            accounts: None,
+            trunks: Arc::default(),
+            asker,
+            router: None,
+            door: None,
             tracer: Arc::default(),
             running: AtomicUsize::new(0),
         }
@@ -173,7 +194,14 @@ impl Directory for Hub {
         if let Some(directory) = &self.directory {
             return directory.route(query);
         }
-        route::built_in(&self.config, query.user, self).ok_or_else(|| Refusal::new(404, EndReason::UnknownNumber))
+        if let Some(target) = self.router.as_ref().and_then(|router| router.by_rule(query)) {
+            return target;
+        }
+        if let Some(target) = route::built_in(&self.config, query.user, self) {
+            return Ok(target);
+        }
+        let device = self.router.as_ref().and_then(|router| router.to_device(query));
+        device.unwrap_or_else(|| Err(Refusal::new(404, EndReason::UnknownNumber)))
     }
 }
 

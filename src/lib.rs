@@ -3,14 +3,17 @@
 //! This package joins the five parts (see ARCHITECTURE.md): configuration, start and stop, and the call. [`Server`] is
 //! the way in for programs that embed it, [`softphone`] for those that place calls.
 
+mod accounts;
 pub mod agents;
 pub mod call;
 pub mod check;
 pub mod config;
 mod dispatch;
+mod guard;
 pub mod http;
 pub mod hub;
 pub mod models;
+mod public;
 pub mod readiness;
 pub mod report;
 pub mod routing;
@@ -21,6 +24,7 @@ pub mod softphone;
 pub mod talk;
 pub mod telemetry;
 pub mod trace;
+mod trunks;
 pub mod wav;
 
 pub use codecs::SampleRate;

@@ -1,4 +1,341 @@
-//! Routing, pure: who called what from where, and when, goes to whom; how numbers and identities are written on the way.
-//! Nothing here reads a clock or a socket: the time is an argument.
+//! Routing: who called what from where, and when, goes to whom; how numbers and identities are written on the way.
+//!
+//! [`rules`], [`numbers`] and [`identity`] are pure; [`Router`] asks them, and knows devices' registrations and trunks' health.
 
+pub mod identity;
 pub mod numbers;
+pub mod rules;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sip::Message;
+use sip::endpoint::{Destination, Target as Peer};
+use sip::registrar::Binding;
+
+use self::identity::Caller;
+use self::rules::{Asked, Origin};
+use crate::accounts::Accounts;
+use crate::call::dial::{DialBranch, DialGroup, DialPlan, Dialer, Direct, NextHop, Party};
+use crate::call::end::EndReason;
+use crate::call::inbound::Refusal;
+use crate::call::route::{RouteQuery, Target};
+use crate::call::sound::user_of;
+use crate::config::{Config, DeviceConfig, IdentityPolicy, NumberForm, QueueOrder, Rewrite, RouteConfig, RouteTo};
+use crate::trunks::{Trunk, Trunks};
+
+/// Refusals of one of a queue's users after which the next one is called: busy, not there, declined.
+const QUEUE_GOES_ON_AFTER: [u16; 4] = [480, 486, 600, 603];
+
+/// Routes by the configuration.
+#[derive(Debug)]
+pub(crate) struct Router {
+    config: Arc<Config>,
+    accounts: Arc<Accounts>,
+    trunks: Arc<Trunks>,
+}
+
+/// A call on its way to somebody.
+struct Way<'a> {
+    /// As the rule or the caller names them.
+    called: &'a str,
+    /// Who is shown to phones, and who to carriers.
+    inside: Caller,
+    outside: Caller,
+    /// What the caller sent.
+    invite: Option<&'a Message>,
+}
+
+impl Router {
+    pub(crate) fn new(config: Arc<Config>, accounts: Arc<Accounts>, trunks: Arc<Trunks>) -> Self {
+        Self { config, accounts, trunks }
+    }
+
+    /// What the first rule that fits makes of a call; `None` where none does.
+    pub(crate) fn by_rule(&self, query: &RouteQuery<'_>) -> Option<Result<Target, Refusal>> {
+        if self.config.routes.is_empty() {
+            return None;
+        }
+        let (inside, outside) = self.callers(query);
+        let called = self.called(query);
+        let asked = Asked {
+            origin: origin(query),
+            source: Some(query.source.remote.ip()),
+            caller: &outside.number,
+            called: &called,
+            at: query.at,
+        };
+        let (rule, number) = rules::first(&self.config.routes, &asked)?;
+        let way = Way { called: &number, inside, outside, invite: query.request };
+        Some(self.follow(rule, &way))
+    }
+
+    /// The device that is called, for those who may call one.
+    pub(crate) fn to_device(&self, query: &RouteQuery<'_>) -> Option<Result<Target, Refusal>> {
+        if origin(query) == Origin::Unknown {
+            return None;
+        }
+        let called = self.called(query);
+        let device = self.accounts.named(query.user).or_else(|| self.accounts.named(&called))?;
+        let (inside, outside) = self.callers(query);
+        let way = Way { called: &called, inside, outside, invite: query.request };
+        Some(self.devices(&[device], QueueOrder::AtOnce, None, &way).map(|plan| Target::Dial(Arc::new(plan))))
+    }
+
+    fn follow(&self, rule: &RouteConfig, way: &Way<'_>) -> Result<Target, Refusal> {
+        let dial = |plan: Result<DialPlan, Refusal>| plan.map(|plan| Target::Dial(Arc::new(plan)));
+        match &rule.to {
+            RouteTo::Agent(name) => Ok(Target::Agent(name.clone())),
+            RouteTo::Echo => Ok(Target::Echo),
+            RouteTo::Reject(code) => Err(Refusal::new(*code, EndReason::NotAllowed)),
+            _ => dial(self.plan_of(rule, way)),
+        }
+    }
+
+    /// How those are called whom a rule names.
+    fn plan_of(&self, rule: &RouteConfig, way: &Way<'_>) -> Result<DialPlan, Refusal> {
+        match &rule.to {
+            RouteTo::User(name) => self.users(std::slice::from_ref(name), rule, way),
+            RouteTo::Queue(names) => self.users(names, rule, way),
+            RouteTo::Trunk(groups) => self.carriers(groups, way),
+            RouteTo::Agent(_) | RouteTo::Echo | RouteTo::Reject(_) => Err(Refusal::new(404, EndReason::UnknownNumber)),
+        }
+    }
+
+    fn users(&self, names: &[String], rule: &RouteConfig, way: &Way<'_>) -> Result<DialPlan, Refusal> {
+        let devices: Vec<&DeviceConfig> = names.iter().filter_map(|name| self.accounts.named(name)).collect();
+        self.devices(&devices, rule.ring, rule.ring_for(), way)
+    }
+
+    fn devices(
+        &self,
+        devices: &[&DeviceConfig],
+        order: QueueOrder,
+        ring_for: Option<std::time::Duration>,
+        way: &Way<'_>,
+    ) -> Result<DialPlan, Refusal> {
+        let ring_for = ring_for.unwrap_or(self.config.registrar.ring_for());
+        let of_each = devices.iter().map(|device| self.branches(device, way)).filter(|branches| !branches.is_empty());
+        let groups: Vec<DialGroup> = match order {
+            QueueOrder::InTurn => of_each.map(|branches| DialGroup { branches, ring_for }).collect(),
+            QueueOrder::AtOnce => {
+                let branches: Vec<DialBranch> = of_each.flatten().collect();
+                if branches.is_empty() { Vec::new() } else { vec![DialGroup { branches, ring_for }] }
+            }
+        };
+        if groups.is_empty() {
+            let mut refusal = Refusal::new(480, EndReason::Unreachable);
+            refusal.end.detail = "no phone is registered there".to_owned();
+            return Err(refusal);
+        }
+        let also_after = if devices.len() > 1 { QUEUE_GOES_ON_AFTER.to_vec() } else { Vec::new() };
+        Ok(DialPlan { groups, also_after })
+    }
+
+    /// One branch for each phone of a device's account.
+    fn branches(&self, device: &DeviceConfig, way: &Way<'_>) -> Vec<DialBranch> {
+        let from = identity::for_device(&way.inside, &self.config.registrar.realm);
+        let branch = |(at, binding): (usize, Binding)| {
+            let label = format!("device {}/{}", device.user, at + 1);
+            let mut branch = DialBranch::new(label, binding.uri.clone(), from.clone());
+            branch.to = Some(format!("<sip:{}@{}>", device.user, self.config.registrar.realm));
+            branch.headers = passed_to_device(way.invite);
+            branch.codecs = Some(device.codecs.clone()).filter(|codecs| !codecs.is_empty());
+            branch.next_hop = next_hop(&binding);
+            if !binding.path.is_empty() {
+                branch.headers.push(("Route".to_owned(), binding.path.join(", ")));
+            }
+            branch
+        };
+        self.accounts.bindings(&device.user).into_iter().enumerate().map(branch).collect()
+    }
+
+    /// Every host of every trunk in order: groups as the rule has them, trunks within one by weight, hosts of one by priority and
+    /// weight; those that do not answer at present last.
+    fn carriers(&self, groups: &[Vec<(String, u32)>], way: &Way<'_>) -> Result<DialPlan, Refusal> {
+        let mut plan = DialPlan::default();
+        for group in groups {
+            for name in by_weight(group.iter().map(|(name, weight)| (name, 0, *weight)).collect()) {
+                let Some(trunk) = self.trunks.named(name) else { continue };
+                let hosts = trunk.config.hosts.iter().enumerate();
+                let hosts = hosts.map(|(at, host)| {
+                    let is_down = u32::from(!trunk.is_up(at)) << 16;
+                    (at, is_down | u32::from(host.priority), u32::from(host.weight))
+                });
+                for host in by_weight(hosts.collect()) {
+                    let branches = vec![carrier_branch(trunk, host, way)];
+                    plan.groups.push(DialGroup { branches, ring_for: trunk.config.ring_for() });
+                }
+                plan.also_after.extend(&trunk.config.failover_codes);
+            }
+        }
+        if plan.groups.is_empty() {
+            return Err(Refusal::new(503, EndReason::Unreachable));
+        }
+        Ok(plan)
+    }
+
+    /// The number that was called, as we write numbers.
+    fn called(&self, query: &RouteQuery<'_>) -> String {
+        if let Some(trunk) = query.trunk.and_then(|name| self.trunks.named(name)) {
+            let rewritten = Rewrite::first(&trunk.config.called_in, query.user);
+            return incoming(&rewritten, trunk);
+        }
+        let country = query.device.and_then(|name| self.accounts.named(name)).map(|device| device.country.as_str());
+        numbers::to_e164(query.user, country.and_then(numbers::country))
+    }
+
+    /// Who calls, as phones are shown it and as carriers are.
+    fn callers(&self, query: &RouteQuery<'_>) -> (Caller, Caller) {
+        let sent = |trusted| query.request.map(|invite| identity::caller(invite, trusted)).unwrap_or_default();
+        if let Some(device) = query.device.and_then(|name| self.accounts.named(name)) {
+            let is_private = sent(true).is_private;
+            let shown =
+                |number: &str| Caller { number: number.to_owned(), display: device.display_name.clone(), is_private };
+            return (shown(&device.user), shown(device.shown_number().unwrap_or(&device.user)));
+        }
+        if let Some(trunk) = query.trunk.and_then(|name| self.trunks.named(name)) {
+            let mut caller = sent(trunk.config.identity == IdentityPolicy::Trusted);
+            caller.number = incoming(&Rewrite::first(&trunk.config.caller_in, &caller.number), trunk);
+            caller.is_private |= caller.number == "anonymous";
+            return (caller.clone(), caller);
+        }
+        let caller = sent(false);
+        (caller.clone(), caller)
+    }
+}
+
+impl Dialer for Router {
+    fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal> {
+        let name = self.name_in(target);
+        let Some(name) = name else { return Direct.plan(target, on_behalf) };
+        let origin = match (&on_behalf.source, &on_behalf.device, &on_behalf.trunk) {
+            (None, ..) => Origin::Agent,
+            (_, Some(device), _) => Origin::Device(device),
+            (_, _, Some(trunk)) => Origin::Trunk(trunk),
+            _ => Origin::Unknown,
+        };
+        let caller = Caller { number: user_of(&on_behalf.uri), display: on_behalf.display.clone(), is_private: false };
+        let country = on_behalf.device.as_deref().and_then(|name| self.accounts.named(name));
+        let called = numbers::to_e164(&name, country.and_then(|device| numbers::country(&device.country)));
+        let asked = Asked {
+            origin,
+            source: on_behalf.source.map(|source| source.remote.ip()),
+            caller: &caller.number,
+            called: &called,
+            at: SystemTime::now(),
+        };
+        let found = rules::first(&self.config.routes, &asked);
+        let number = found.as_ref().map_or(called.as_str(), |(_, number)| number);
+        let way = Way { called: number, inside: caller.clone(), outside: caller.clone(), invite: None };
+        if let Some((rule, _)) = &found {
+            return self.plan_of(rule, &way);
+        }
+        match self.accounts.named(&name).or_else(|| self.accounts.named(&called)).filter(|_| origin != Origin::Unknown)
+        {
+            Some(device) => self.devices(&[device], QueueOrder::AtOnce, None, &way),
+            None => Err(Refusal::new(404, EndReason::UnknownNumber)),
+        }
+    }
+}
+
+impl Router {
+    /// The name or number in a target that is ours to find: a bare one, a tel URI's, one of our own domain.
+    fn name_in(&self, target: &str) -> Option<String> {
+        if !target.starts_with("sip:") && !target.starts_with("sips:") {
+            let number = target.strip_prefix("tel:").unwrap_or(target);
+            return Some(number.split(';').next().unwrap_or_default().to_lowercase());
+        }
+        let uri = sip::Uri::parse(target).ok()?;
+        uri.host().eq_ignore_ascii_case(&self.config.registrar.realm).then(|| user_of(target))
+    }
+}
+
+fn origin<'a>(query: &RouteQuery<'a>) -> Origin<'a> {
+    match (query.device, query.trunk) {
+        (Some(device), _) => Origin::Device(device),
+        (None, Some(trunk)) => Origin::Trunk(trunk),
+        (None, None) => Origin::Unknown,
+    }
+}
+
+/// A number that came by a trunk, as we write numbers.
+fn incoming(number: &str, trunk: &Trunk) -> String {
+    match trunk.config.numbers_in {
+        NumberForm::E164 => numbers::to_e164(number, numbers::country(&trunk.config.country)),
+        _ => number.to_owned(),
+    }
+}
+
+/// Where a binding leads: by its proxies, by the way that it came, or to its Contact.
+fn next_hop(binding: &Binding) -> NextHop {
+    let first = binding.path.first().and_then(|path| sip::NameAddr::parse(path).ok());
+    if let Some(path) = first {
+        return NextHop::Resolve(path.uri_text.to_owned());
+    }
+    match binding.source.filter(|_| binding.is_direct) {
+        Some(source) => NextHop::Flow {
+            destination: Destination {
+                transport: source.transport,
+                flow: Some(source.flow),
+                target: Peer::Address(source.remote),
+            },
+            local: source.local,
+        },
+        None => NextHop::Resolve(binding.uri.clone()),
+    }
+}
+
+/// What a phone of ours is told of the caller's headers.
+fn passed_to_device(invite: Option<&Message>) -> Vec<(String, String)> {
+    let Some(invite) = invite else { return Vec::new() };
+    let wanted = ["User-to-User", "Diversion", "History-Info", "Subject", "Alert-Info"];
+    let is_wanted = |name: &str| wanted.iter().any(|own| own.eq_ignore_ascii_case(name));
+    let hops = invite.max_forwards().unwrap_or(70).saturating_sub(1);
+    let passed = invite.all_headers().filter(|(name, _)| is_wanted(name));
+    let passed = passed.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    passed.chain([("Max-Forwards".to_owned(), hops.to_string())]).collect()
+}
+
+fn carrier_branch(trunk: &Arc<Trunk>, host: usize, way: &Way<'_>) -> DialBranch {
+    let config = &trunk.config;
+    let number = numbers::write(way.called, config.numbers_out, numbers::country(&config.country));
+    let number = Rewrite::first(&config.called_out, &number);
+    let uri = config.hosts.get(host).map(|host| host.uri.clone()).unwrap_or_default();
+    let at = uri.split_once(':').map_or(uri.as_str(), |(_, rest)| rest);
+    let (from, mut headers) = identity::for_trunk(&way.outside, config);
+    headers.extend(identity::passed_on(way.invite, config));
+    let mut branch = DialBranch::new(format!("trunk {}", config.name), format!("sip:{number}@{at}"), from);
+    branch.headers = headers;
+    branch.next_hop = NextHop::Resolve(uri);
+    branch.codecs = Some(config.codecs.clone()).filter(|codecs| !codecs.is_empty());
+    if !config.username.is_empty() {
+        branch.credentials = Some(sip::auth::Credentials {
+            username: config.username.clone(),
+            password: config.password.reveal().to_owned(),
+        });
+    }
+    let (admitting, noting) = (Arc::clone(trunk), Arc::clone(trunk));
+    branch.admit = Some(Arc::new(move || admitting.admit().map(Some)));
+    branch.on_result = Some(Arc::new(move |result| noting.note(host, result)));
+    branch
+}
+
+/// Things in the order of their priorities; within one, by chance in proportion to their weights.
+fn by_weight<T>(mut things: Vec<(T, u32, u32)>) -> Vec<T> {
+    things.sort_by_key(|(_, priority, _)| *priority);
+    let mut ordered = Vec::with_capacity(things.len());
+    while let Some(priority) = things.first().map(|(_, priority, _)| *priority) {
+        let same = things.iter().take_while(|(_, other, _)| *other == priority).count();
+        let total: u64 = things.iter().take(same).map(|(.., weight)| u64::from(*weight)).sum();
+        let picked = RandomState::new().build_hasher().finish() % total.max(1);
+        let mut sum = 0;
+        let at = things.iter().take(same).position(|(.., weight)| {
+            sum += u64::from(*weight);
+            sum > picked
+        });
+        ordered.push(things.remove(at.unwrap_or(0)).0);
+    }
+    ordered
+}

@@ -26,18 +26,24 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Accounts;
 use crate::agents::Agents;
 use crate::call::Command;
 use crate::call::app::{ActiveCall, App};
+use crate::call::dial::Dialer;
 use crate::call::music::HoldMusic;
 use crate::call::record::RecordSink;
 use crate::call::route::Directory;
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
+use crate::guard::Door;
 use crate::http::{self, HttpState};
 use crate::hub::{Hub, Observer};
+use crate::public;
 use crate::readiness::Readiness;
+use crate::routing::Router;
 use crate::trace::Tracer;
+use crate::trunks::Trunks;
 
 /// How often gauges of the media workers are refreshed.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
@@ -133,12 +139,27 @@ impl ServerBuilder {
         let dispatcher = Dispatcher::default();
         let tracer = Arc::new(Tracer::start(&config.trace)?);
         let mut stack = crate::call::sound::stack_config(&config);
+        stack.public = public::find(&config).await?;
+        let door = Arc::new(Door::new(&config, std::time::Instant::now()));
+        stack.gate = Some(Arc::clone(&door) as Arc<dyn sip::io::Gate>);
         stack.tap = tracer.is_on().then(|| Arc::clone(&tracer) as Arc<dyn sip::io::Tap>);
         let sip = dispatcher.bind(stack)?;
         let mut hub = Hub::new(Arc::clone(&config), sip, media, agents, self.apps, records, self.observer);
         hub.directory = self.directory;
         hub.music = music;
         hub.tracer = Arc::clone(&tracer);
+        hub.door = Some(door);
+        let [a, b] = sip::io::random_key()?;
+        let mut key = [0; 16];
+        key.iter_mut().zip(a.to_ne_bytes().into_iter().chain(b.to_ne_bytes())).for_each(|(to, from)| *to = from);
+        let accounts = Arc::new(Accounts::open(&config, key, &hub.sip.udp_flows()));
+        hub.trunks = Arc::new(Trunks::new(&config, std::time::Instant::now()));
+        let router = Arc::new(Router::new(Arc::clone(&config), Arc::clone(&accounts), Arc::clone(&hub.trunks)));
+        if hub.directory.is_none() {
+            hub.dialer = Arc::clone(&router) as Arc<dyn Dialer>;
+        }
+        hub.router = Some(router);
+        hub.accounts = Some(Arc::clone(&accounts));
         let hub = Arc::new(hub);
         if let Some(listener) = listener {
             let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics, tracer };
@@ -151,6 +172,11 @@ impl ServerBuilder {
         }
         hub.agents.warm_up(&readiness);
         dispatcher.begin(&hub);
+        hub.trunks.run(&hub.asker, &stop);
+        if accounts.are_there() {
+            tokio::spawn(accounts.keep(stop.clone()));
+        }
+        tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
         Ok(Server { hub, readiness, stop, records_task, http_addr })
     }
@@ -264,6 +290,18 @@ async fn refresh_gauges(hub: Arc<Hub>, stop: CancellationToken) {
             _ = ticks.tick() => {
                 let stats = hub.media.stats();
                 metrics::gauge!("omnivox_media_legs").set(stats.legs as f64);
+                metrics::gauge!("omnivox_media_rooms").set(stats.rooms as f64);
+                if let Some(door) = &hub.door {
+                    door.measure();
+                }
+                if let Ok(stack) = hub.sip.stats().await {
+                    metrics::gauge!("omnivox_sip_dialogs").set(stack.endpoint.calls as f64);
+                    metrics::gauge!("omnivox_sip_transactions").set(stack.endpoint.transactions as f64);
+                    metrics::gauge!("omnivox_sip_connections").set(stack.connections as f64);
+                    metrics::counter!("omnivox_sip_repeats_total", "direction" => "in").absolute(stack.endpoint.repeats_received);
+                    metrics::counter!("omnivox_sip_repeats_total", "direction" => "out").absolute(stack.endpoint.repeats_sent);
+                    metrics::counter!("omnivox_sip_unreadable_total").absolute(stack.endpoint.unreadable);
+                }
                 metrics::counter!("omnivox_media_rounds_total").absolute(stats.rounds);
             }
             () = stop.cancelled() => return,

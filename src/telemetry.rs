@@ -84,6 +84,24 @@ fn describe() {
     describe_counter!("omnivox_interruptions_total", "Times a caller interrupted the agent");
     describe_counter!("omnivox_provider_failures_total", "Failures of recognisers, brains and voices, by stage");
     describe_gauge!("omnivox_media_legs", "Legs the media workers own");
+    describe_gauge!("omnivox_media_rooms", "Rooms the media workers own");
+    describe_gauge!("omnivox_sip_dialogs", "SIP dialogs held");
+    describe_gauge!("omnivox_sip_transactions", "SIP transactions held");
+    describe_gauge!("omnivox_sip_connections", "TCP, TLS and WebSocket connections held");
+    describe_counter!("omnivox_sip_repeats_total", "SIP messages repeated, by direction");
+    describe_counter!("omnivox_sip_unreadable_total", "SIP messages that could not be read");
+    describe_gauge!("omnivox_registrations", "Registrations held");
+    describe_counter!("omnivox_registrations_total", "REGISTER requests of known devices, by result");
+    describe_gauge!("omnivox_trunk_calls", "Calls by a trunk");
+    describe_gauge!("omnivox_trunk_registered", "Whether we are registered with a trunk");
+    describe_gauge!("omnivox_trunk_host_up", "Whether a trunk's host answers");
+    describe_counter!("omnivox_trunk_refused_total", "Calls refused for a limit of their trunk, by limit");
+    describe_gauge!("omnivox_guard_sources", "Sources of signalling remembered");
+    describe_gauge!("omnivox_guard_silenced", "Sources that are not answered");
+    describe_counter!(
+        "omnivox_guard_refused_total",
+        "Requests dropped or refused before they were looked at, by reason"
+    );
     describe_counter!("omnivox_media_rounds_total", "Rounds the media workers ran");
     describe_counter!("omnivox_media_packets_total", "RTP packets of ended calls, by direction");
     describe_counter!("omnivox_media_lost_packets_total", "RTP packets callers sent that never came, of ended calls");

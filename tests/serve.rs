@@ -122,7 +122,7 @@ fn a_wrong_configuration_is_told_before_anything_starts() {
         (vec!["serve", "--set", "agents.default=nobody"], "agents.default"),
         (vec!["serve", "--set", "log.level=loud=x=y"], "log.level"),
         (vec!["serve", "--set", "data.dir=/proc/nowhere"], "data.dir"),
-        (vec!["call", "nobody"], "write sip:USER@HOST"),
+        (vec!["call", "nobody"], "write sip:user@host"),
         (vec!["call", "sip:echo@127.0.0.1", "--play", "absent.wav"], "absent.wav"),
     ] {
         let output = omnivox(folder.path(), &arguments);

@@ -5,6 +5,7 @@
 
 mod digest;
 mod fields;
+pub mod server;
 
 use std::fmt;
 

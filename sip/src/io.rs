@@ -15,6 +15,7 @@ mod bind;
 mod connection;
 mod handle;
 mod hub;
+mod public;
 mod resolve;
 mod sys;
 mod tcp;
@@ -23,21 +24,25 @@ mod udp;
 mod wire;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::endpoint::{Endpoint, EndpointConfig, Event, Transport};
+use crate::endpoint::{Endpoint, EndpointConfig, Event, Source, Transport};
+use crate::guard::Admit;
+use crate::message::Message;
 use crate::parse::Limits;
 use crate::trace::Traced;
 
 pub use self::bind::BindError;
 pub use self::handle::{HandleError, InviteError, Placed, Route, SipHandle};
 pub use self::hub::StackStats;
+pub use self::public::public_ip;
 pub use self::resolve::{DnsConfig, ResolveError, Resolver, Way, local_ip_towards};
+pub use self::sys::random_key;
 pub use self::tls::{Identity, TlsConfig, TlsError};
 
 use self::bind::Sockets;
@@ -91,6 +96,8 @@ pub struct IoLimits {
     pub idle: Duration,
     /// A message that is not whole after so long, or a new connection without a first one: closed.
     pub message_time: Duration,
+    /// A connection of ours on which nothing went for so long is kept alive by a ping (RFC 5626 section 4.4.1).
+    pub keep_alive: Duration,
     /// How long to wait for a connection of ours to stand.
     pub connect_time: Duration,
     /// Bytes that wait for a slow reader. Beyond: the connection is closed.
@@ -112,6 +119,7 @@ impl Default for IoLimits {
             connections_per_peer: 256,
             idle: Duration::from_secs(900),
             message_time: Duration::from_secs(20),
+            keep_alive: Duration::from_secs(30),
             connect_time: Duration::from_secs(5),
             write_queue_bytes: 1 << 20,
             events: 1_024,
@@ -133,6 +141,10 @@ pub struct StackConfig {
     pub limits: IoLimits,
     /// Bounds on messages.
     pub parse: Limits,
+    /// Our address as those see it who are outside (see [`as_seen`](crate::address::as_seen)); `None`: as the socket has it.
+    pub public: Option<IpAddr>,
+    /// Who decides what is listened to.
+    pub gate: Option<Arc<dyn Gate>>,
     /// How names are looked up.
     pub dns: DnsConfig,
     /// For TLS and secure WebSocket.
@@ -147,6 +159,20 @@ pub struct StackConfig {
 pub trait Tap: Send + Sync {
     /// A message came, or was given to a socket. One that waits for its connection is shown once that stands.
     fn message(&self, message: Traced);
+}
+
+/// Decides which requests are taken in, on the SIP thread: it must not block. See [`guard`](crate::guard).
+pub trait Gate: Send + Sync {
+    /// Whether anything from this address is to be read at all; asked before a datagram is parsed.
+    fn listens_to(&self, now: Instant, source: IpAddr, has_calls: bool) -> bool;
+    /// Whether this request is taken in.
+    fn admit(&self, now: Instant, source: &Source, request: &Message) -> Admit;
+}
+
+impl fmt::Debug for dyn Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
 }
 
 impl fmt::Debug for dyn Tap {
@@ -189,7 +215,7 @@ impl SipStack {
         let sockets = Sockets::bind(&config)?;
         let key = sys::random_key().map_err(BindError::Entropy)?;
         let resolver = Resolver::new(&config.dns).map_err(BindError::Resolver)?;
-        let shared = Arc::new(Shared::new(sockets.local(), resolver));
+        let shared = Arc::new(Shared::new(sockets.local(), resolver, config.public));
         let (commands_in, commands_out) = mpsc::channel(config.limits.commands.max(1));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()

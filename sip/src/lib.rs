@@ -7,6 +7,7 @@
 //! - Nothing outside `io` reads a clock, a socket or entropy: time and seeds are arguments.
 //! - A [`Message`] is immutable bytes with an index; what is sent is built once by [`build::Builder`].
 
+pub mod address;
 pub mod auth;
 pub mod build;
 pub mod dialog;
@@ -21,8 +22,10 @@ pub mod message;
 pub mod method;
 pub mod negotiate;
 pub mod parse;
+pub mod registrar;
 pub mod sdp;
 pub mod stream;
+pub mod stun;
 pub mod timer;
 pub mod trace;
 pub mod transaction;

@@ -60,6 +60,8 @@ pub struct Incoming {
     pub source: sip::endpoint::Source,
     /// The caller's SDP.
     pub offer: Option<bytes::Bytes>,
+    /// Held for as long as the caller is there: a place within a trunk's limits.
+    pub lease: Option<super::dial::Lease>,
 }
 
 /// A call that we place.
@@ -110,14 +112,16 @@ impl Driver {
         let log = CallLog::inbound(seat.id(), &incoming, &target, SystemTime::now());
         hub.tracer.link(seat.id(), incoming.request.call_id());
         let source = &incoming.source;
-        let mut sound = Sound::new(&hub.config, source.local.ip(), source.remote.ip());
+        let mut sound = Sound::new(&hub.config, hub.sip.public(), source.local.ip(), source.remote.ip());
         let offered = sound.take_offer(incoming.offer.take());
         let max_duration = Duration::from_secs(hub.config.calls.max_duration_s);
         let is_recorded = hub.config.calls.record && target.converses();
         let recording = is_recorded.then(|| hub.config.recordings_dir().join(format!("{}.wav", log.id())));
         let (inbox, _guard) = seat.take();
         let mut driver = Self::new(hub, inbox, target, log, max_duration, recording);
-        driver.legs.push(Leg::caller(LegNo::FIRST, incoming.call, sound));
+        let mut caller = Leg::caller(LegNo::FIRST, incoming.call, sound);
+        caller.lease = incoming.lease.take();
+        driver.legs.push(caller);
         let begin = match offered {
             Ok(()) => inbound::begin(&driver.target),
             Err(refusal) => {

@@ -53,10 +53,11 @@ pub enum Accepted {
 }
 
 impl Sound {
-    /// The sound of a call between these two addresses.
+    /// The sound of a call between these two addresses, ours as the peer sees it. `public`: ours as those see it who are outside.
     #[must_use]
-    pub fn new(config: &Config, local: IpAddr, remote: IpAddr) -> Self {
-        let advertised = config.sip.advertise.parse().ok();
+    pub fn new(config: &Config, public: Option<IpAddr>, local: IpAddr, remote: IpAddr) -> Self {
+        // Signalling has found out already how that peer sees us.
+        let advertised = Some(local).filter(|local| public == Some(*local));
         let bound = Some(config.rtp.bind).filter(|bind| !bind.is_unspecified());
         let addr = advertised.or(bound).unwrap_or(if local.is_unspecified() { fallback(remote) } else { local });
         let session_id = random();
@@ -304,7 +305,10 @@ pub fn stack_config(config: &Config) -> sip::io::StackConfig {
     stack.dns.servers.clone_from(&config.sip.dns);
     stack.tls = config.tls.for_sip();
     stack.origins.clone_from(&config.sip.origins);
-    stack.endpoint.public_host = Some(config.sip.advertise.clone()).filter(|host| !host.is_empty());
+    if !config.devices.is_empty() {
+        stack.endpoint.user_methods = vec![sip::Method::Register];
+    }
+    stack.public = config.sip.advertise.parse().ok();
     stack.endpoint.limits.transactions = config.sip.max_transactions;
     stack.limits.connections = config.sip.max_connections;
     stack

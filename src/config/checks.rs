@@ -58,6 +58,17 @@ pub(super) fn references(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::entry(key, count, format!("at most {ENTRIES_LIMIT} stand in a configuration")));
         }
     }
+    let asked = config.registrar.digests();
+    for device in config.devices.iter().filter(|device| !device.ha1.is_empty()) {
+        if !device.ha1.iter().any(|hash| asked.contains(&hash.algorithm)) {
+            let at = format!("devices.{}.ha1", device.user);
+            return Err(ConfigError::entry(
+                at,
+                "(hidden)",
+                "give it for one of registrar.algorithms, or name its algorithm there",
+            ));
+        }
+    }
     let mut names = HashSet::new();
     for device in &config.devices {
         for name in std::iter::once(&device.user).chain(&device.numbers) {

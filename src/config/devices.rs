@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sip::auth::Algorithm;
 
 use super::secret::{SecretSource, resolve};
 use super::{Checks, ConfigError, Ha1, Network, Secret};
@@ -14,6 +15,9 @@ use super::{Checks, ConfigError, Ha1, Network, Secret};
 pub struct RegistrarConfig {
     /// The realm of challenges: part of every ha1.
     pub realm: String,
+    /// What passwords are asked for with, best first: MD5, SHA-256, SHA-512-256 (RFC 8760). Phones of before 2020 may fail where they
+    /// are offered any but MD5.
+    pub algorithms: Vec<String>,
     /// Registrations for less get 423, in seconds.
     pub min_expires_s: u32,
     /// Registrations for more are shortened to this, in seconds.
@@ -60,6 +64,7 @@ impl Default for RegistrarConfig {
     fn default() -> Self {
         Self {
             realm: "omnivox".to_owned(),
+            algorithms: vec!["MD5".to_owned()],
             min_expires_s: 60,
             max_expires_s: 3_600,
             default_expires_s: 600,
@@ -89,6 +94,12 @@ impl Default for DeviceConfig {
 }
 
 impl RegistrarConfig {
+    /// The algorithms, best first.
+    #[must_use]
+    pub fn digests(&self) -> Vec<Algorithm> {
+        self.algorithms.iter().filter_map(|name| algorithm(name)).collect()
+    }
+
     /// How long a device rings.
     #[must_use]
     pub fn ring_for(&self) -> Duration {
@@ -102,6 +113,15 @@ impl RegistrarConfig {
                 "registrar.realm",
                 &self.realm,
                 "write a name such as your domain, without quotes",
+            ));
+        }
+        let unknown = |name: &&String| algorithm(name).is_none();
+        if self.algorithms.is_empty() || self.algorithms.iter().any(|name| unknown(&name)) {
+            let value = self.algorithms.iter().find(unknown).map_or("[]", String::as_str);
+            return Err(ConfigError::entry(
+                "registrar.algorithms",
+                value,
+                "write MD5, SHA-256 or SHA-512-256, at least one",
             ));
         }
         if self.min_expires_s == 0 || self.min_expires_s > self.max_expires_s {
@@ -179,6 +199,10 @@ impl DeviceConfig {
         }
         Ok(())
     }
+}
+
+fn algorithm(name: &str) -> Option<Algorithm> {
+    Algorithm::parse(Some(name)).filter(|algorithm| !algorithm.is_session())
 }
 
 /// Whether it can be the name of a device or trunk.

@@ -18,7 +18,6 @@ use crate::dialog::session::{Input, Phase};
 use crate::dialog::{Dialog, reoffer};
 use crate::headers::{Name, NameAddr};
 use crate::method::Method;
-use crate::transaction::Effects;
 use crate::uri::Uri;
 
 /// A call to be placed.
@@ -298,12 +297,7 @@ impl Endpoint {
         let bytes = builder.body("application/sdp", outgoing.offer.clone()).finish().bytes();
         let way = (outgoing.destination.clone(), outgoing.local);
         let txn = self.add_client(now, Some((key, Purpose::Invite)), (&branch, "INVITE"), way, bytes);
-        if let Some(within) = outgoing.patience
-            && let Some(txn) = self.transactions.get_mut(txn)
-        {
-            txn.machine.limit(now, within);
-        }
-        self.settle(now, txn, Effects::default());
+        self.limit(now, txn, outgoing.patience);
         if let Some(call) = self.calls.get_mut(key) {
             call.asking = Some(txn);
         }

@@ -10,8 +10,9 @@ use crate::timer::Timings;
 pub struct EndpointConfig {
     /// For the Server and User-Agent headers; empty leaves them out.
     pub user_agent: String,
-    /// The host to write into Via and Contact instead of the local address (a public address behind a NAT).
-    pub public_host: Option<String>,
+    /// A request of ours that would be longer goes by TCP instead of UDP, and by UDP all the same where there is no TCP (RFC 3261
+    /// section 18.1.1). Peers that are called by the socket that they registered from always get UDP.
+    pub largest_datagram: usize,
     /// The timers' base spans.
     pub timings: Timings,
     /// The bounds on everything that peers can make grow.
@@ -40,7 +41,7 @@ impl Default for EndpointConfig {
     fn default() -> Self {
         Self {
             user_agent: format!("Omnivox/{}", env!("CARGO_PKG_VERSION")),
-            public_host: None,
+            largest_datagram: 1_300,
             timings: Timings::default(),
             limits: EndpointLimits::default(),
             ring_limit: Duration::from_secs(180),

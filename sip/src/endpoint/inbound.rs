@@ -374,6 +374,15 @@ impl Endpoint {
         self.reply_stateless(arrival, bytes);
     }
 
+    /// Refuses a request with 503 before anything of it is looked at, and forgets it: for whoever admits requests. Nothing but a
+    /// request outside of calls may be refused so.
+    pub fn turn_away(&mut self, source: &Source, request: Message) {
+        let request = Arc::new(request);
+        if let Ok(via) = request.top_via() {
+            self.refuse_busy(Arrival { source, request: &request, via: &via });
+        }
+    }
+
     pub(super) fn refuse_busy(&mut self, arrival: Arrival<'_>) {
         self.stats.refused_busy += 1;
         let seconds = self.config.limits.retry_after_s.to_string();
@@ -453,10 +462,7 @@ impl Endpoint {
             contact.push_str(user);
             contact.push('@');
         }
-        let _ = match &self.config.public_host {
-            Some(host) => write!(contact, "{host}:{}", local.port()),
-            None => write!(contact, "{}:{}", Host(local.ip()), local.port()),
-        };
+        let _ = write!(contact, "{}:{}", Host(local.ip()), local.port());
         if transport != super::Transport::Udp {
             let _ = write!(contact, ";transport={}", transport.uri_name());
         }

@@ -1,6 +1,6 @@
 //! Requests that go out: composed, addressed, and repeated with credentials (RFC 3261 sections 8.1, 12.2.1 and 22).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use super::event::{Destination, SendId, Target, Transport};
 use super::transactions::Purpose;
 use super::write::{Host, clean};
 use super::{Endpoint, own};
+use crate::address::is_inside;
 use crate::auth::{self, Credentials, Signed};
 use crate::build::Builder;
 use crate::dialog::Dialog;
@@ -79,10 +80,7 @@ impl Endpoint {
     /// Our Via value.
     pub(super) fn via(&self, transport: Transport, local: SocketAddr, branch: &str) -> String {
         let name = transport.via_name();
-        match &self.config.public_host {
-            Some(host) => format!("SIP/2.0/{name} {host}:{};branch={branch};rport", local.port()),
-            None => format!("SIP/2.0/{name} {}:{};branch={branch};rport", Host(local.ip()), local.port()),
-        }
+        format!("SIP/2.0/{name} {}:{};branch={branch};rport", Host(local.ip()), local.port())
     }
 
     /// The head of a request inside a call: everything but what the method adds.
@@ -284,28 +282,10 @@ pub(super) fn next_hop(dialog: &Dialog, way: &Destination) -> Destination {
             target: Target::Host { name: uri.host().into(), port: uri.port() },
         };
     };
-    let behind_nat = addressing.routes.is_empty() && is_unreachable(ip) && seen.is_some_and(|seen| seen != ip);
+    let behind_nat = addressing.routes.is_empty() && is_inside(ip) && seen.is_some_and(|seen| seen != ip);
     if behind_nat && same {
         return way.clone();
     }
     let by_flow = same && (transport == Transport::Udp || seen == Some(ip));
     Destination { transport, flow: way.flow.filter(|_| by_flow), target: Target::Address(SocketAddr::new(ip, port)) }
-}
-
-/// Addresses that mean nothing outside of their own network.
-fn is_unreachable(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || {
-                let [a, b, ..] = ip.octets();
-                a == 100 && (64..128).contains(&b)
-            }
-        }
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_unspecified()
-                || (ip.segments()[0] & 0xfe00) == 0xfc00
-                || (ip.segments()[0] & 0xffc0) == 0xfe80
-        }
-    }
 }

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -59,6 +59,8 @@ pub struct OutgoingRequest {
     pub body: Option<(String, Bytes)>,
     /// For 401 and 407.
     pub credentials: Option<Credentials>,
+    /// Without any response for so long it fails; `None`: 64 times T1.
+    pub patience: Option<Duration>,
 }
 
 impl OutgoingRequest {
@@ -78,6 +80,7 @@ impl OutgoingRequest {
             headers: Vec::new(),
             body: None,
             credentials: None,
+            patience: None,
         }
     }
 }
@@ -132,13 +135,14 @@ impl Endpoint {
         }
         let branch = self.branch();
         let bytes = self.compose(&outgoing, &branch)?;
-        let OutgoingRequest { method, destination, local, sequence, credentials, .. } = outgoing;
+        let OutgoingRequest { method, destination, local, sequence, credentials, patience, .. } = outgoing;
         let challenge = credentials.map(|credentials| Box::new(Challenge::new(credentials)));
         let name = method.clone();
         let pending = Pending::Asking { method, sequence: sequence.unwrap_or(1), challenge };
         let key = self.requests.insert(pending);
         let purpose = Some((key, Purpose::Request));
-        self.add_client(now, purpose, (&branch, name.as_str()), (destination, local), bytes);
+        let txn = self.add_client(now, purpose, (&branch, name.as_str()), (destination, local), bytes);
+        self.limit(now, txn, patience);
         Ok(id(key))
     }
 

@@ -1,12 +1,12 @@
 //! The endpoint's transactions: storage, matching and timers.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::arena::Key;
-use super::event::{Destination, SendId};
+use super::event::{Destination, SendId, Transport};
 use super::secret::Fingerprint;
 use super::write::tag_of;
 use super::{Endpoint, own};
@@ -52,6 +52,8 @@ pub(super) struct Txn {
     pub(super) owner: Option<(Key, Purpose)>,
     fingerprint: Fingerprint,
     merge: Option<Fingerprint>,
+    /// The request as it would have gone by UDP, had it not been too long.
+    by_udp: Option<Bytes>,
 }
 
 /// How a transaction failed without a response.
@@ -119,6 +121,7 @@ impl Endpoint {
             owner: None,
             fingerprint,
             merge,
+            by_udp: None,
         };
         let key = self.transactions.insert(txn);
         self.servers.insert(fingerprint, key);
@@ -134,9 +137,15 @@ impl Endpoint {
         now: Instant,
         purpose: Option<(Key, Purpose)>,
         (branch, method): (&str, &str),
-        (to, local): (Destination, SocketAddr),
-        bytes: Bytes,
+        (mut to, local): (Destination, SocketAddr),
+        mut bytes: Bytes,
     ) -> Key {
+        let mut by_udp = None;
+        if to.transport == Transport::Udp && to.flow.is_none() && bytes.len() > self.config.largest_datagram {
+            let by_tcp = over_tcp(&bytes);
+            by_udp = Some(std::mem::replace(&mut bytes, by_tcp));
+            to.transport = Transport::Tcp;
+        }
         let kind = if method == "INVITE" { Kind::ClientInvite } else { Kind::Client };
         let fingerprint = self.client_fingerprint(branch, method);
         let txn = Txn {
@@ -146,12 +155,22 @@ impl Endpoint {
             owner: purpose,
             fingerprint,
             merge: None,
+            by_udp,
         };
         let key = self.transactions.insert(txn);
         self.clients.insert(fingerprint, key);
         let effects = self.step(now, key, Input::Start, Some(bytes));
         self.settle(now, key, effects);
         key
+    }
+
+    /// Ends a client transaction that has had no response within this long.
+    pub(super) fn limit(&mut self, now: Instant, key: Key, patience: Option<Duration>) {
+        let Some(within) = patience else { return };
+        if let Some(txn) = self.transactions.get_mut(key) {
+            txn.machine.limit(now, within);
+        }
+        self.settle(now, key, Effects::default());
     }
 
     /// Walks one step of a transaction and sends what it says. [`settle`](Self::settle) is to follow, once the effects
@@ -217,7 +236,24 @@ impl Endpoint {
     }
 
     pub(super) fn transaction_unreachable(&mut self, now: Instant, key: Key) {
+        if self.falls_back(now, key) {
+            return;
+        }
         self.transaction_event(now, key, Input::Unreachable);
+    }
+
+    /// Sends by UDP what went by TCP only because it is long (section 18.1.1); whether it did.
+    fn falls_back(&mut self, now: Instant, key: Key) -> bool {
+        let Some(txn) = self.transactions.get_mut(key) else { return false };
+        if !matches!(txn.machine.state(), State::Calling | State::Trying) {
+            return false;
+        }
+        let Some(bytes) = txn.by_udp.take() else { return false };
+        txn.to.transport = Transport::Udp;
+        txn.machine = Transaction::new(txn.machine.kind(), false);
+        let effects = self.step(now, key, Input::Start, Some(bytes));
+        self.settle(now, key, effects);
+        true
     }
 
     fn transaction_event(&mut self, now: Instant, key: Key, input: Input) {
@@ -261,4 +297,15 @@ impl Endpoint {
     pub(super) fn state(&self, key: Key) -> Option<State> {
         self.transactions.get(key).map(|txn| txn.machine.state())
     }
+}
+
+/// The same request with TCP in its first Via, which is the first header of all that we write.
+fn over_tcp(bytes: &[u8]) -> Bytes {
+    const UDP: &[u8] = b"SIP/2.0/UDP";
+    let mut out = bytes.to_vec();
+    let at = bytes.windows(UDP.len()).position(|window| window == UDP);
+    if let Some(place) = at.and_then(|at| out.get_mut(at..at + UDP.len())) {
+        place.copy_from_slice(b"SIP/2.0/TCP");
+    }
+    out.into()
 }

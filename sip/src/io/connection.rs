@@ -22,6 +22,8 @@ pub(super) struct Connection {
     pub(super) flow: FlowId,
     pub(super) peer: SocketAddr,
     pub(super) transport: Transport,
+    /// We made it.
+    pub(super) is_ours: bool,
     /// The name that a connection of ours was made to.
     pub(super) name: Option<Arc<str>>,
     socket: RefCell<Option<Rc<TcpStream>>>,
@@ -42,13 +44,14 @@ impl Connection {
     pub(super) fn new(
         flow: FlowId,
         (transport, peer): (Transport, SocketAddr),
-        name: Option<Arc<str>>,
+        (is_ours, name): (bool, Option<Arc<str>>),
         limit_bytes: usize,
     ) -> Self {
         Self {
             flow,
             peer,
             transport,
+            is_ours,
             name,
             socket: RefCell::new(None),
             wire: RefCell::new(None),

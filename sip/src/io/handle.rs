@@ -4,7 +4,7 @@ mod outside;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -12,9 +12,10 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::hub::StackStats;
+use super::hub::{FIRST_FLOW, StackStats};
 use super::resolve::{ResolveError, Resolver, local_ip_towards};
 use super::{Listen, ReplyTo};
+use crate::address::as_seen;
 use crate::endpoint::{CallId, CommandError, Destination, Endpoint, FlowId, OutgoingCall, Target, Transport};
 
 /// A step of the endpoint.
@@ -34,13 +35,18 @@ pub(super) enum Command {
 pub(super) struct Shared {
     local: Vec<Listen>,
     pub(super) resolver: Resolver,
+    public: Mutex<Option<IpAddr>>,
     /// What the certificates of peers prove, by connection.
     names: Mutex<HashMap<FlowId, Arc<[String]>>>,
 }
 
 impl Shared {
-    pub(super) fn new(local: Vec<Listen>, resolver: Resolver) -> Self {
-        Self { local, resolver, names: Mutex::default() }
+    pub(super) fn new(local: Vec<Listen>, resolver: Resolver, public: Option<IpAddr>) -> Self {
+        Self { local, resolver, public: Mutex::new(public), names: Mutex::default() }
+    }
+
+    pub(super) fn public(&self) -> Option<IpAddr> {
+        *self.public.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn keep_names(&self, flow: FlowId, names: Vec<String>) {
@@ -120,6 +126,22 @@ impl SipHandle {
     /// What is listened on, with the ports that port 0 became.
     pub fn listening(&self) -> &[Listen] {
         &self.shared.local
+    }
+
+    /// The UDP sockets' addresses and flows, for bindings that are kept over a restart.
+    pub fn udp_flows(&self) -> Vec<(SocketAddr, FlowId)> {
+        let udp = self.shared.local.iter().filter(|listen| listen.transport == Transport::Udp);
+        udp.zip(FIRST_FLOW..).map(|(listen, flow)| (listen.address, FlowId(flow))).collect()
+    }
+
+    /// Our address as those see it who are outside.
+    pub fn public(&self) -> Option<IpAddr> {
+        self.shared.public()
+    }
+
+    /// Our public address has changed: what is sent from now on names the new one.
+    pub fn set_public(&self, public: Option<IpAddr>) {
+        *self.shared.public.lock().unwrap_or_else(PoisonError::into_inner) = public;
     }
 
     /// The names that the certificate of a peer proves, of a connection by TLS that it showed one on.
@@ -331,8 +353,8 @@ impl SipHandle {
         let listen = of_transport.or_else(any)?;
         if listen.address.ip().is_unspecified() {
             let ip = local_ip_towards(remote).ok()?;
-            return Some(SocketAddr::new(ip, listen.address.port()));
+            return Some(as_seen(self.public(), SocketAddr::new(ip, listen.address.port()), remote.ip()));
         }
-        Some(listen.address)
+        Some(as_seen(self.public(), listen.address, remote.ip()))
     }
 }

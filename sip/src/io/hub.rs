@@ -16,10 +16,13 @@ use super::bind::Sockets;
 use super::connection::Connection;
 use super::handle::{Command, Shared};
 use super::tls::{self, Tls};
-use super::{IoLimits, Listen, StackConfig, Tap, sys, tcp, udp};
+use super::{Gate, IoLimits, Listen, StackConfig, Tap, sys, tcp, udp};
+use crate::address::as_seen;
 use crate::endpoint::{Destination, Endpoint, EndpointStats, Event, FlowId, Output, SendId, Source, Target, Transport};
+use crate::guard::Admit;
 use crate::message::Message;
 use crate::parse::{Limits, ParseError};
+use crate::stun;
 use crate::trace::{Direction, Traced};
 
 /// What a stack holds and has done.
@@ -38,6 +41,9 @@ pub struct StackStats {
     /// Events that wait because the user is behind.
     pub backlog: usize,
 }
+
+/// The number of the first flow: UDP sockets come first, in the order that they are listened on.
+pub(super) const FIRST_FLOW: u64 = 1;
 
 /// A UDP socket.
 pub(super) struct UdpPort {
@@ -70,6 +76,7 @@ pub(super) struct Hub {
     pub(super) listeners: Vec<Listen>,
     pub(super) tls: Tls,
     pub(super) origins: Arc<[String]>,
+    pub(super) gate: Option<Arc<dyn Gate>>,
     pub(super) shared: Arc<Shared>,
     pub(super) connections: HashMap<FlowId, Rc<Connection>>,
     by_peer: HashMap<(Transport, SocketAddr), FlowId>,
@@ -107,11 +114,12 @@ pub(super) async fn run(
         listeners: sockets.tcp.iter().map(|(_, listen)| *listen).collect(),
         tls,
         origins: config.origins.into(),
+        gate: config.gate,
         shared: Arc::clone(&shared),
         connections: HashMap::new(),
         by_peer: HashMap::new(),
         per_peer: HashMap::new(),
-        next_flow: 1,
+        next_flow: FIRST_FLOW,
         sink,
         backlog: VecDeque::new(),
         backlog_moves: false,
@@ -294,7 +302,7 @@ impl Hub {
         if !matches!(to.transport, Transport::Tcp | Transport::Tls) {
             return self.endpoint.send_failed(now, id);
         }
-        match self.add_connection(to.transport, address, name.cloned()) {
+        match self.add_connection(to.transport, address, (true, name.cloned())) {
             Some(connection) => {
                 connection.set_known();
                 self.send_by(&connection, id, bytes);
@@ -318,6 +326,31 @@ impl Hub {
         connection.send(id, bytes);
     }
 
+    /// Takes a message in, where the gate lets it.
+    pub(super) fn receive(&mut self, now: Instant, source: Source, message: Result<Message, ParseError>) {
+        if let (Some(gate), Ok(request)) = (&self.gate, &message)
+            && request.is_request()
+        {
+            match gate.admit(now, &source, request) {
+                Admit::Take => {}
+                Admit::Drop(_) => return,
+                Admit::Busy { .. } => {
+                    if let Ok(request) = message {
+                        self.endpoint.turn_away(&source, request);
+                    }
+                    return;
+                }
+            }
+        }
+        self.endpoint.receive(now, source, message);
+    }
+
+    /// Whether anything from there is to be read.
+    pub(super) fn listens_to(&self, now: Instant, remote: SocketAddr) -> bool {
+        let has_calls = || self.endpoint.stats().calls > 0;
+        self.gate.as_ref().is_none_or(|gate| gate.listens_to(now, remote.ip(), has_calls()))
+    }
+
     /// Shows a message to whoever wants to see them all.
     pub(super) fn tap(
         &self,
@@ -328,6 +361,13 @@ impl Hub {
     ) {
         if let Some(tap) = &self.tap {
             tap.message(Traced { at: SystemTime::now(), direction, transport, local, remote, bytes: bytes.clone() });
+        }
+    }
+
+    /// Sends a datagram that is no message by this socket.
+    pub(super) fn reply(&mut self, port: usize, to: SocketAddr, bytes: Bytes) {
+        if let Some(port) = self.udp.get_mut(port) {
+            port.outbox.push((SendId::NONE, to, bytes));
         }
     }
 
@@ -363,7 +403,7 @@ impl Hub {
         let mut any_failed = false;
         for port in &mut self.udp {
             if let Some(tap) = &self.tap {
-                for (_, to, bytes) in &port.outbox {
+                for (_, to, bytes) in port.outbox.iter().filter(|(.., bytes)| !stun::is_stun(bytes)) {
                     tap.message(Traced {
                         at: SystemTime::now(),
                         direction: Direction::Out,
@@ -429,7 +469,7 @@ impl Hub {
         &mut self,
         transport: Transport,
         peer: SocketAddr,
-        name: Option<Arc<str>>,
+        (is_ours, name): (bool, Option<Arc<str>>),
     ) -> Option<Rc<Connection>> {
         let of_peer = self.per_peer.get(&peer.ip()).copied().unwrap_or(0);
         if self.connections.len() >= self.limits.connections || of_peer >= self.limits.connections_per_peer {
@@ -437,7 +477,8 @@ impl Hub {
             return None;
         }
         let flow = self.new_flow();
-        let connection = Rc::new(Connection::new(flow, (transport, peer), name, self.limits.write_queue_bytes));
+        let connection =
+            Rc::new(Connection::new(flow, (transport, peer), (is_ours, name), self.limits.write_queue_bytes));
         self.connections.insert(flow, Rc::clone(&connection));
         self.by_peer.insert((transport, peer), flow);
         self.per_peer.insert(peer.ip(), of_peer + 1);
@@ -467,11 +508,12 @@ impl Hub {
     }
 
     /// The address that a peer should know us by on a connection: its own end's address, the port of a listener of its kind.
-    pub(super) fn advertised(&self, transport: Transport, local: SocketAddr) -> SocketAddr {
+    pub(super) fn advertised(&self, transport: Transport, local: SocketAddr, remote: SocketAddr) -> SocketAddr {
         let of_kind = |listen: &&Listen| listen.transport == transport;
         let of_family = |listen: &&Listen| of_kind(listen) && listen.address.is_ipv4() == local.is_ipv4();
         let listen = self.listeners.iter().find(of_family).or_else(|| self.listeners.iter().find(of_kind));
-        SocketAddr::new(local.ip().to_canonical(), listen.map_or(local.port(), |listen| listen.address.port()))
+        let port = listen.map_or(local.port(), |listen| listen.address.port());
+        as_seen(self.shared.public(), SocketAddr::new(local.ip().to_canonical(), port), remote.ip())
     }
 }
 

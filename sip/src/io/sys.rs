@@ -17,7 +17,7 @@ const DATAGRAM_BYTES: usize = 65_535;
 const CONTROL_WORDS: usize = 8;
 
 /// 128 bits from the operating system.
-pub(super) fn random_key() -> io::Result<[u64; 2]> {
+pub fn random_key() -> io::Result<[u64; 2]> {
     let mut key = [0u64; 2];
     let want = size_of::<[u64; 2]>();
     // SAFETY: the pointer and length describe `key`, which outlives the call.

@@ -38,7 +38,10 @@ pub(super) async fn listen(hub: SharedHub, listener: std::net::TcpListener, list
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                let connection = hub.borrow_mut().add_connection(transport, peer, None);
+                if !hub.borrow().listens_to(Instant::now(), peer) {
+                    continue;
+                }
+                let connection = hub.borrow_mut().add_connection(transport, peer, (false, None));
                 // Without a place for it the stream is dropped, which closes it.
                 if let Some(connection) = connection {
                     let stream = Rc::new(stream);
@@ -171,16 +174,21 @@ async fn exchange(hub: &SharedHub, connection: &Connection) -> End {
         let source = Source {
             transport: connection.transport,
             remote: connection.peer,
-            local: hub.advertised(connection.transport, local),
+            local: hub.advertised(connection.transport, local, connection.peer),
             flow: connection.flow,
         };
         (StreamFramer::new(hub.parse), hub.limits, source)
     };
     let mut last = Instant::now();
-    // Since when a message is expected to become whole.
-    let mut unfinished_since = Some(last);
+    // Since when a message is expected to become whole: of whoever connects to us, from the beginning.
+    let mut unfinished_since = Some(last).filter(|_| !connection.is_ours);
     // The alarm may ring early, for what it waits for moves on; it is set again then.
-    let alarm = tokio::time::sleep_until(deadline(last, unfinished_since, &limits).into());
+    let mut pinged = last;
+    let next = |last: Instant, pinged: Instant, unfinished_since| {
+        let end = deadline(last, unfinished_since, &limits);
+        if connection.is_ours { end.min(pinged.max(last) + limits.keep_alive) } else { end }
+    };
+    let alarm = tokio::time::sleep_until(next(last, pinged, unfinished_since).into());
     tokio::pin!(alarm);
     // The socket may be empty and yet something be left to take: decrypted, or cut into frames.
     let mut more = false;
@@ -202,7 +210,11 @@ async fn exchange(hub: &SharedHub, connection: &Connection) -> End {
                 if now >= last + limits.idle {
                     return End::ForLimit("it was idle");
                 }
-                alarm.as_mut().reset(deadline(last, unfinished_since, &limits).into());
+                if connection.is_ours && now >= pinged.max(last) + limits.keep_alive {
+                    connection.send(SendId::NONE, Bytes::from_static(b"\r\n\r\n"));
+                    pinged = now;
+                }
+                alarm.as_mut().reset(next(last, pinged, unfinished_since).into());
                 continue;
             }
         }
@@ -228,7 +240,7 @@ async fn exchange(hub: &SharedHub, connection: &Connection) -> End {
         let waiting = framer.pending_bytes() > 0;
         if any_whole || (waiting && unfinished_since.is_none()) {
             unfinished_since = waiting.then_some(last);
-            let at = deadline(last, unfinished_since, &limits).into();
+            let at = next(last, pinged, unfinished_since).into();
             if at < alarm.deadline() {
                 alarm.as_mut().reset(at);
             }
@@ -323,5 +335,5 @@ fn take(hub: &SharedHub, connection: &Connection, now: Instant, source: &Source,
             }
         }
     }
-    hub.endpoint.receive(now, *source, message);
+    hub.receive(now, *source, message);
 }

@@ -10,8 +10,10 @@ use tokio::io::Interest;
 
 use super::hub::{SharedHub, flush};
 use super::sys::{BATCH, Inbox};
+use crate::address::as_seen;
 use crate::endpoint::{Source, Transport};
 use crate::message::Message;
+use crate::stun;
 use crate::trace::Direction;
 
 /// Serves one socket for as long as the thread lives.
@@ -52,15 +54,23 @@ pub(super) async fn run(hub: SharedHub, index: usize) {
                 if datagram.bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
                     continue;
                 }
+                if !hub.listens_to(now, datagram.from) {
+                    continue;
+                }
+                if let Some(answer) = stun::answer(datagram.bytes, datagram.from) {
+                    hub.reply(index, datagram.from, answer.into());
+                    continue;
+                }
                 let mut local = bound;
                 if let Some(to) = datagram.to {
                     local.set_ip(to.to_canonical());
                 }
-                let source = Source { transport: Transport::Udp, remote: datagram.from, local, flow };
+                let seen = as_seen(hub.shared.public(), local, datagram.from.ip());
+                let source = Source { transport: Transport::Udp, remote: datagram.from, local: seen, flow };
                 let bytes = Bytes::copy_from_slice(datagram.bytes);
                 hub.tap(Direction::In, Transport::Udp, (local, datagram.from), &bytes);
                 let message = Message::parse_datagram(bytes, &limits);
-                hub.endpoint.receive(now, source, message);
+                hub.receive(now, source, message);
             }
         }
         flush(&hub, now);

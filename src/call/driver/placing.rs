@@ -116,7 +116,7 @@ impl Driver {
         let peer = (route.remote.to_string(), route.destination.transport.uri_name());
         let Some(leg) = self.leg(no) else { return Ok(()) };
         let Some(branch) = leg.branch().cloned() else { return Ok(()) };
-        let mut sound = Sound::new(&hub.config, route.local.ip(), route.remote.ip());
+        let mut sound = Sound::new(&hub.config, hub.sip.public(), route.local.ip(), route.remote.ip());
         if let Some(codecs) = &branch.codecs {
             sound.offer_only(codecs);
         }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{Command, HandleError, InviteError, SipHandle};
-use crate::endpoint::{CallId, DialogIdentity, OutgoingRequest, OutgoingSubscription, RequestId, SubscriptionId};
+use crate::endpoint::{
+    CallId, CommandError, DialogIdentity, OutgoingRequest, OutgoingSubscription, RequestId, SubscriptionId,
+};
 use crate::headers::TerminatedReason;
 
 impl SipHandle {
@@ -19,6 +21,18 @@ impl SipHandle {
         let (reply, answer) = oneshot::channel();
         self.give(Command::Run(Box::new(move |endpoint, now| _ = reply.send(endpoint.request(now, request)))))?;
         Ok(answer.await.map_err(|_| HandleError::Stopped)??)
+    }
+
+    /// Sends a request outside of calls without waiting. `sent` is told on the SIP thread, before any event of the request.
+    ///
+    /// # Errors
+    /// [`HandleError`]; `sent` is then not told.
+    pub fn send_request(
+        &self,
+        request: OutgoingRequest,
+        sent: impl FnOnce(Result<RequestId, CommandError>) + Send + 'static,
+    ) -> Result<(), HandleError> {
+        self.give(Command::Run(Box::new(move |endpoint, now| sent(endpoint.request(now, request)))))
     }
 
     /// See [`Endpoint::respond_request`](crate::Endpoint::respond_request).

@@ -1,0 +1,255 @@
+//! Carriers' trunks while the server runs: which calls are theirs, how many there are, which of their hosts answer, and whether we are
+//! registered with them.
+
+pub(crate) mod ask;
+mod health;
+mod register;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use self::ask::Asker;
+use crate::call::dial::{BranchResult, Lease};
+use crate::config::{Config, TrunkConfig, TrunkKind};
+
+/// A host that did not answer is passed over for so long, where nobody asks it meanwhile whether it is back.
+const DOWN_FOR: Duration = Duration::from_secs(30);
+
+/// All trunks.
+#[derive(Debug, Default)]
+pub(crate) struct Trunks {
+    trunks: Vec<Arc<Trunk>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Trunk {
+    pub(crate) config: TrunkConfig,
+    calls: AtomicUsize,
+    rate: Mutex<Allowance>,
+    hosts: Vec<Host>,
+    epoch: Instant,
+}
+
+/// One of a trunk's hosts.
+#[derive(Debug)]
+struct Host {
+    /// Milliseconds since the epoch until which it is passed over; `u64::MAX` until it answers again.
+    down_until_ms: AtomicU64,
+}
+
+/// New calls that may begin now.
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+/// A call's place within a trunk's limits, given back when it is dropped.
+#[derive(Debug)]
+struct Place(Arc<Trunk>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.count(-1);
+    }
+}
+
+impl Trunks {
+    /// The trunks of the configuration, with no calls yet.
+    pub(crate) fn new(config: &Config, now: Instant) -> Self {
+        let trunk = |config: &TrunkConfig| {
+            Arc::new(Trunk {
+                calls: AtomicUsize::new(0),
+                rate: Mutex::new(Allowance { left: f64::from(config.max_calls_per_second), at: now }),
+                hosts: config.hosts.iter().map(|_| Host { down_until_ms: AtomicU64::new(0) }).collect(),
+                epoch: now,
+                config: config.clone(),
+            })
+        };
+        Self { trunks: config.trunks.iter().map(trunk).collect() }
+    }
+
+    /// The trunk of that name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Trunk>> {
+        self.trunks.iter().find(|trunk| trunk.config.name == name)
+    }
+
+    /// The trunk that a request from there comes by: its network, or a name in the certificate shown.
+    pub(crate) fn of_source(&self, ip: IpAddr, certified: Option<&[String]>) -> Option<&Arc<Trunk>> {
+        let is_named = |trunk: &TrunkConfig| {
+            let names = certified.unwrap_or_default();
+            trunk.tls_names.iter().any(|name| names.iter().any(|shown| shown.eq_ignore_ascii_case(name)))
+        };
+        self.trunks
+            .iter()
+            .find(|trunk| trunk.config.addresses.iter().any(|network| network.contains(ip)) || is_named(&trunk.config))
+    }
+
+    /// The trunk whose calls authenticate with this name.
+    pub(crate) fn of_user(&self, user: &str) -> Option<&Arc<Trunk>> {
+        let is_its = |trunk: &&Arc<Trunk>| {
+            !trunk.config.incoming_username.is_empty() && trunk.config.incoming_username.eq_ignore_ascii_case(user)
+        };
+        self.trunks.iter().find(is_its)
+    }
+
+    /// Registers with those that want it, and asks hosts whether they are there, until the server stops.
+    pub(crate) fn run(&self, asker: &Arc<Asker>, stop: &CancellationToken) {
+        for trunk in &self.trunks {
+            if trunk.config.kind == TrunkKind::Register {
+                tokio::spawn(register::keep(Arc::clone(trunk), Arc::clone(asker), stop.clone()));
+            }
+            if trunk.config.ping_s > 0 {
+                for host in 0..trunk.hosts.len() {
+                    tokio::spawn(health::watch(Arc::clone(trunk), host, Arc::clone(asker), stop.clone()));
+                }
+            }
+        }
+    }
+}
+
+impl Trunk {
+    /// A place for one more call, in either direction.
+    ///
+    /// # Errors
+    /// The status that a call beyond a limit gets.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Lease, u16> {
+        let config = &self.config;
+        if config.max_calls > 0 && self.calls.load(Ordering::Relaxed) >= config.max_calls {
+            metrics::counter!("omnivox_trunk_refused_total", "trunk" => config.name.clone(), "limit" => "calls")
+                .increment(1);
+            return Err(config.over_limit);
+        }
+        if config.max_calls_per_second > 0 && !self.takes_one(Instant::now()) {
+            metrics::counter!("omnivox_trunk_refused_total", "trunk" => config.name.clone(), "limit" => "rate")
+                .increment(1);
+            return Err(config.over_limit);
+        }
+        self.count(1);
+        Ok(Arc::new(Place(Arc::clone(self))))
+    }
+
+    /// Whether a host is thought to answer.
+    pub(crate) fn is_up(&self, host: usize) -> bool {
+        self.hosts.get(host).is_none_or(|host| host.down_until_ms.load(Ordering::Relaxed) <= self.now_ms())
+    }
+
+    /// What became of a call by a host.
+    pub(crate) fn note(&self, host: usize, result: BranchResult) {
+        match result {
+            BranchResult::Unreachable | BranchResult::Refused(503) => self.set_up(host, false),
+            BranchResult::Answered | BranchResult::Refused(_) => self.set_up(host, true),
+            BranchResult::NoAnswer | BranchResult::Cancelled => {}
+        }
+    }
+
+    fn set_up(&self, at: usize, is_up: bool) {
+        let Some(host) = self.hosts.get(at) else { return };
+        let until = match (is_up, self.config.ping_s > 0) {
+            (true, _) => 0,
+            // Whoever asks says when it is back.
+            (false, true) => u64::MAX,
+            (false, false) => self.now_ms() + u64::try_from(DOWN_FOR.as_millis()).unwrap_or(u64::MAX),
+        };
+        let was_up = host.down_until_ms.swap(until, Ordering::Relaxed) <= self.now_ms();
+        if was_up != is_up {
+            let (name, uri) = (&self.config.name, self.config.hosts.get(at).map_or("", |host| &host.uri));
+            if is_up {
+                tracing::info!("trunk {name}: {uri} answers again");
+            } else {
+                tracing::warn!("trunk {name}: {uri} does not answer and is passed over");
+            }
+        }
+        let label = self.config.hosts.get(at).map(|host| host.uri.clone()).unwrap_or_default();
+        metrics::gauge!("omnivox_trunk_host_up", "trunk" => self.config.name.clone(), "host" => label)
+            .set(f64::from(u8::from(is_up)));
+    }
+
+    fn takes_one(&self, now: Instant) -> bool {
+        let most = f64::from(self.config.max_calls_per_second);
+        let mut allowance = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = now.saturating_duration_since(allowance.at).as_secs_f64();
+        allowance.left = (allowance.left + since * most).min(most);
+        allowance.at = now;
+        if allowance.left < 1.0 {
+            return false;
+        }
+        allowance.left -= 1.0;
+        true
+    }
+
+    fn count(&self, by: isize) {
+        let before = if by > 0 {
+            self.calls.fetch_add(1, Ordering::Relaxed) + 1
+        } else {
+            self.calls.fetch_sub(1, Ordering::Relaxed) - 1
+        };
+        metrics::gauge!("omnivox_trunk_calls", "trunk" => self.config.name.clone()).set(before as f64);
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn trunk(max_calls: usize, rate: u32) -> Arc<Trunk> {
+        let trunk = TrunkConfig {
+            name: "carrier".into(),
+            hosts: vec!["a.test".parse().unwrap(), "b.test".parse().unwrap()],
+            max_calls,
+            max_calls_per_second: rate,
+            over_limit: 486,
+            ping_s: 0,
+            addresses: vec!["192.0.2.0/24".parse().unwrap()],
+            tls_names: vec!["sip.carrier.test".into()],
+            ..TrunkConfig::default()
+        };
+        let config = Config { trunks: vec![trunk], ..Config::default() };
+        let trunks = Trunks::new(&config, Instant::now());
+        assert!(trunks.of_source("192.0.2.9".parse().unwrap(), None).is_some());
+        assert!(trunks.of_source("192.0.3.9".parse().unwrap(), None).is_none());
+        let shown = ["SIP.carrier.test".to_owned()];
+        assert!(trunks.of_source("192.0.3.9".parse().unwrap(), Some(&shown)).is_some());
+        Arc::clone(trunks.named("carrier").unwrap())
+    }
+
+    #[test]
+    fn calls_beyond_a_limit_are_refused_until_others_end() {
+        let trunk = trunk(2, 0);
+        let (one, two) = (trunk.admit().unwrap(), trunk.admit().unwrap());
+        assert_eq!(trunk.admit().unwrap_err(), 486);
+        drop(one);
+        let three = trunk.admit().unwrap();
+        drop((two, three));
+        assert_eq!(trunk.calls.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn calls_beyond_a_rate_are_refused_until_time_has_passed() {
+        let trunk = trunk(0, 2);
+        let now = Instant::now();
+        assert!(trunk.takes_one(now) && trunk.takes_one(now) && !trunk.takes_one(now));
+        assert!(trunk.takes_one(now + Duration::from_millis(500)));
+        assert!(!trunk.takes_one(now + Duration::from_millis(600)));
+    }
+
+    #[test]
+    fn a_host_that_does_not_answer_is_passed_over_until_it_does() {
+        let trunk = trunk(0, 0);
+        assert!(trunk.is_up(0) && trunk.is_up(1));
+        trunk.note(0, BranchResult::Unreachable);
+        assert!(!trunk.is_up(0) && trunk.is_up(1));
+        trunk.note(0, BranchResult::Refused(486));
+        assert!(trunk.is_up(0));
+    }
+}

@@ -1,0 +1,177 @@
+//! Phones that register: baresip, by UDP and TCP, calling each other through the server; and those who may not.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/caller.rs"]
+mod caller;
+mod common;
+
+use std::process::Command;
+
+use common::{OMNIVOX, PATIENCE, Running, Server, free_port, omnivox, told, wait_for};
+
+const DEVICES: &str = r#"
+[[devices]]
+user = "alice"
+password = "a-secret"
+display_name = "Alice"
+numbers = ["101"]
+
+[[devices]]
+user = "bob"
+password = "b-secret"
+display_name = "Bob"
+numbers = ["102"]
+"#;
+
+/// A server with these devices.
+fn server(devices: &str, folder: tempfile::TempDir, settings: &[&str]) -> Server {
+    std::fs::write(folder.path().join("omnivox.toml"), devices).unwrap();
+    let mut command = Command::new(OMNIVOX);
+    command.env("OMNIVOX_CONFIG", folder.path().join("omnivox.toml"));
+    Server::start_by(command, folder, settings)
+}
+
+/// baresip, registered as `user` over `transport`, that answers by itself.
+struct Phone {
+    baresip: Running,
+    _folder: tempfile::TempDir,
+}
+
+impl Phone {
+    fn register(server: &Server, user: &str, password: &str, transport: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let wav = caller::wav(folder.path(), "said", 8_000, &[(0.5, "Hello, this is a phone.")], 30.0);
+        let config = format!(
+            "poll_method epoll\nsip_listen 127.0.0.1:{sip}\nsip_trans_def udp\n\
+             audio_player aufile,{sound}/heard.wav\naudio_source aufile,{wav}\naudio_alert aufile,{sound}/alert.wav\n\
+             audio_level no\nausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\n\
+             rtp_ports 16000-17999\nnet_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\nmodule stdio.so\n\
+             module g711.so\nmodule aufile.so\nmodule_tmp account.so\nmodule_app menu.so\n",
+            sip = free_port(),
+            sound = folder.path().display(),
+            wav = wav.display(),
+        );
+        std::fs::write(folder.path().join("config"), config).unwrap();
+        let account = format!(
+            "<sip:{user}@{};transport={transport}>;auth_pass={password};regint=60;answermode=auto;audio_codecs=PCMU/8000/1\n",
+            server.sip
+        );
+        std::fs::write(folder.path().join("accounts"), account).unwrap();
+        let baresip = Running::start(Command::new("baresip").arg("-4").arg("-f").arg(folder.path()));
+        Self { baresip, _folder: folder }
+    }
+
+    fn printed(&self) -> String {
+        let text = self.baresip.stdout() + &self.baresip.stderr();
+        text.split('\r').filter(|piece| !piece.contains("(bit/s)")).collect()
+    }
+
+    fn wait_for(&self, text: &str) {
+        wait_for(text, PATIENCE, || self.printed().contains(text).then_some(()), || self.printed());
+    }
+
+    fn quit(mut self) {
+        self.baresip.type_line("/quit");
+        self.baresip.wait(PATIENCE);
+    }
+}
+
+fn registrations(server: &Server) -> usize {
+    let text = std::fs::read_to_string(server.folder.path().join("data/registrations.json")).unwrap_or_default();
+    serde_json::from_str::<Vec<serde_json::Value>>(&text).unwrap_or_default().len()
+}
+
+fn wait_for_registrations(server: &Server, count: usize) {
+    wait_for(
+        &format!("{count} registrations"),
+        PATIENCE,
+        || (registrations(server) == count).then_some(()),
+        || server.process.stderr(),
+    );
+}
+
+#[test]
+fn two_phones_call_each_other_over_udp_and_tcp() {
+    let server = server(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
+    let alice = Phone::register(&server, "alice", "a-secret", "udp");
+    let mut bob = Phone::register(&server, "bob", "b-secret", "tcp");
+    wait_for_registrations(&server, 2);
+    // By number; the name that is shown is the caller's own account's.
+    bob.baresip.type_line(&format!("/dial sip:101@{};transport=tcp", server.sip));
+    alice.wait_for("Call established");
+    bob.wait_for("Call established");
+    assert!(alice.printed().contains("sip:bob@"), "{}", alice.printed());
+    bob.baresip.type_line("/hangup");
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(record["end"]["class"], "ok", "{record}");
+    assert_eq!(record["legs"][0]["label"], "device alice/1", "{record}");
+    assert_eq!(record["legs"][0]["transport"], "udp", "{record}");
+    assert_eq!(record["transport"], "tcp", "{record}");
+    alice.wait_for("session closed");
+    // A phone that leaves takes its registration back.
+    alice.quit();
+    wait_for_registrations(&server, 1);
+    bob.quit();
+    wait_for_registrations(&server, 0);
+    server.stop();
+}
+
+#[test]
+fn a_registration_outlives_a_restart() {
+    let port = free_port();
+    let listen = format!("sip.listen=[\"udp:127.0.0.1:{port}\",\"tcp:127.0.0.1:{port}\"]");
+    let first = server(DEVICES, tempfile::tempdir().unwrap(), &[&listen]);
+    let alice = Phone::register(&first, "alice", "a-secret", "udp");
+    wait_for_registrations(&first, 1);
+    let Server { process, folder, .. } = first;
+    process.signal("TERM");
+    drop(process);
+    let second = server(DEVICES, folder, &[&listen]);
+    let uri = format!("sip:alice@{}", second.sip);
+    let call = ["call", &uri, "--from", "bob", "--password", "b-secret", "--duration", "1", "--json"];
+    let call = omnivox(second.folder.path(), &call);
+    assert!(call.status.success(), "{}\n{}", told(&call), second.process.stderr());
+    let record: serde_json::Value = serde_json::from_slice(&call.stdout).unwrap();
+    assert!(record["answered_at"].is_string(), "{record}");
+    alice.wait_for("Call established");
+    second.stop();
+}
+
+#[test]
+fn who_cannot_prove_to_be_a_device_calls_nobody_and_learns_nothing() {
+    let server = server(DEVICES, tempfile::tempdir().unwrap(), &["guard.trusted=[]", "guard.failures=3"]);
+    let folder = server.folder.path().to_owned();
+    let call = |user: &str, more: &[&str]| {
+        let uri = server.uri(user);
+        let output = omnivox(&folder, &[&["call", uri.as_str(), "--json", "--answer-within", "3"], more].concat());
+        let record: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(&output)));
+        record["end"]["detail"].as_str().unwrap_or_default().to_owned()
+    };
+    // Somebody who exists and somebody who does not are told of alike.
+    assert_eq!(call("alice", &[]), call("nobody", &[]));
+    assert!(call("alice", &[]).contains("407"));
+    // The built-in numbers are for all.
+    let echo = omnivox(&folder, &["call", &server.uri("bye"), "--json"]);
+    assert!(echo.status.success(), "{}", told(&echo));
+    // Who is right is told that the phone is not there.
+    assert!(call("alice", &["--from", "bob", "--password", "b-secret"]).contains("480"));
+    // Who guesses is not listened to for long.
+    for _ in 0..4 {
+        call("alice", &["--from", "bob", "--password", "guess"]);
+    }
+    let silent = call("alice", &["--from", "bob", "--password", "b-secret"]);
+    assert!(!silent.contains("480"), "{silent}");
+    let refused = server.get("/metrics").1;
+    assert!(!refused.is_empty());
+    server.stop();
+}
+
+#[test]
+fn a_wrong_password_registers_nobody() {
+    let server = server(DEVICES, tempfile::tempdir().unwrap(), &[]);
+    let thief = Phone::register(&server, "alice", "guess", "udp");
+    thief.wait_for("401");
+    assert_eq!(registrations(&server), 0);
+    server.stop();
+}

@@ -1,0 +1,143 @@
+//! Trunks, with Kamailio for a carrier: registered with, called from, called by, passed over when it is dead.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::process::Command;
+
+use common::{OMNIVOX, PATIENCE, Running, Server, free_port, omnivox, told, wait_for};
+
+/// Kamailio as a carrier whose far side is this server, and its port.
+fn carrier(folder: &std::path::Path, far: &Server) -> (Running, u16) {
+    let port = free_port();
+    let config = include_str!("common/carrier.cfg")
+        .replace("@LISTEN@", &format!("127.0.0.1:{port}"))
+        .replace("@FAR@", &far.sip.to_string());
+    let path = folder.join("carrier.cfg");
+    std::fs::write(&path, config).unwrap();
+    let kamailio = Running::start(Command::new("kamailio").args(["-DD", "-E", "-m", "32", "-f"]).arg(&path));
+    let probe = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    probe.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+    let own = probe.local_addr().unwrap();
+    let options = format!(
+        "OPTIONS sip:127.0.0.1:{port} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bKx\r\nMax-Forwards: 70\r\n\
+         From: <sip:t@{own}>;tag=1\r\nTo: <sip:127.0.0.1:{port}>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+    );
+    wait_for(
+        "Kamailio",
+        PATIENCE,
+        || {
+            probe.send_to(options.as_bytes(), ("127.0.0.1", port)).unwrap();
+            probe.recv(&mut [0; 1_500]).ok()
+        },
+        || kamailio.stderr(),
+    );
+    (kamailio, port)
+}
+
+/// Our server between a phone and these hosts of a carrier.
+fn between(folder: tempfile::TempDir, hosts: &str, more: &str) -> Server {
+    let config = format!(
+        r#"
+[[devices]]
+user = "bob"
+password = "b-secret"
+country = "DE"
+numbers = ["+4930123102"]
+
+[[trunks]]
+name = "carrier"
+kind = "register"
+hosts = [{hosts}]
+username = "customer-7"
+password = "secret"
+domain = "carrier"
+addresses = ["127.0.0.1"]
+country = "DE"
+ping_s = 5
+{more}
+
+[[routes]]
+from = ["trunk carrier"]
+called = "+4930123*"
+to = "echo"
+
+[[routes]]
+from = ["devices"]
+called = "+*"
+to = "trunk carrier"
+"#
+    );
+    std::fs::write(folder.path().join("omnivox.toml"), config).unwrap();
+    let mut command = Command::new(OMNIVOX);
+    command.env("OMNIVOX_CONFIG", folder.path().join("omnivox.toml"));
+    Server::start_by(command, folder, &["rtp.workers=1"])
+}
+
+fn wait_for_metric(server: &Server, line: &str) {
+    wait_for(
+        line,
+        PATIENCE,
+        || server.get("/metrics").1.contains(line).then_some(()),
+        || server.get("/metrics").1 + &server.process.stderr(),
+    );
+}
+
+#[test]
+fn a_registered_trunk_is_called_by_and_calls_out() {
+    let far = Server::start(&["rtp.workers=1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (_kamailio, port) = carrier(folder.path(), &far);
+    // The first host is dead: registration and calls go by the second.
+    let dead = free_port();
+    let hosts = format!("\"127.0.0.1:{dead} priority=1\", \"127.0.0.1:{port} priority=2\"");
+    let server = between(folder, &hosts, "");
+    wait_for_metric(&server, "omnivox_trunk_registered{trunk=\"carrier\"} 1");
+    wait_for_metric(&server, &format!("omnivox_trunk_host_up{{trunk=\"carrier\",host=\"sip:127.0.0.1:{dead}\"}} 0"));
+
+    // In: somebody calls our number at the carrier.
+    let uri = format!("sip:+4930123456@127.0.0.1:{port}");
+    let call = omnivox(server.folder.path(), &["call", &uri, "--duration", "1", "--json"]);
+    assert!(call.status.success(), "{}\n{}", told(&call), server.process.stderr());
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(record["target"], "echo", "{record}");
+    assert_eq!(record["end"]["class"], "ok", "{record}");
+
+    // Out: a phone, at another address than the carrier, dials as people in its country do; the carrier wants to know who calls.
+    let uri = server.uri("030999888");
+    let call = ["call", &uri, "--from", "bob", "--password", "b-secret", "--listen", "127.0.0.2:0", "--json"];
+    let call = omnivox(server.folder.path(), &call);
+    assert!(call.status.success(), "{}\n{}", told(&call), server.process.stderr());
+    let record = server.wait_for_records(2).remove(1);
+    assert_eq!(record["legs"].as_array().unwrap().last().unwrap()["label"], "trunk carrier", "{record}");
+    let there = far.wait_for_records(1).remove(0);
+    assert!(there["from"].as_str().unwrap().contains("+4930123102@carrier"), "{there}");
+    wait_for_metric(&server, "omnivox_trunk_calls{trunk=\"carrier\"} 0");
+    server.stop();
+    far.stop();
+}
+
+#[test]
+fn a_trunk_takes_no_more_calls_than_its_limit() {
+    let far = Server::start(&["rtp.workers=1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (_kamailio, port) = carrier(folder.path(), &far);
+    let server = between(folder, &format!("\"127.0.0.1:{port}\""), "max_calls = 1\nover_limit = 486");
+    wait_for_metric(&server, "omnivox_trunk_registered{trunk=\"carrier\"} 1");
+    let uri = format!("sip:+4930123456@127.0.0.1:{port}");
+    let mut first = Running::start(Command::new(OMNIVOX).current_dir(server.folder.path()).args([
+        "call",
+        &uri,
+        "--duration",
+        "20",
+        "--json",
+    ]));
+    wait_for_metric(&server, "omnivox_trunk_calls{trunk=\"carrier\"} 1");
+    let second = omnivox(server.folder.path(), &["call", &uri, "--duration", "1", "--json"]);
+    assert!(!second.status.success());
+    assert!(told(&second).contains("486"), "{}", told(&second));
+    assert!(first.is_running());
+    drop(first);
+    server.stop();
+    far.stop();
+}
