@@ -13,6 +13,7 @@
 //! | `Talking` | [`talking`] |
 //! | `Transferring` | [`transfer`], over a [`fork`] |
 //! | `Bridged` | [`bridge`] |
+//! | `Referring` | [`referral`], over a [`fork`] |
 //! | `Ending` | [`ending`] |
 
 pub mod announce;
@@ -30,6 +31,7 @@ pub mod line;
 pub mod log;
 pub mod music;
 pub mod record;
+pub mod referral;
 pub mod route;
 pub mod sound;
 pub mod switchboard;
@@ -45,6 +47,7 @@ use bridge::Bridge;
 use dial::{BranchResult, DialPlan};
 use dialing::Dialing;
 use end::End;
+use referral::Referral;
 use transfer::Transfer;
 
 /// A leg's number within its call. The first is the one that the call began with; numbers are not used twice.
@@ -83,6 +86,8 @@ pub enum Phase {
     Transferring(Box<Transfer>),
     /// Two legs are connected, or are about to be.
     Bridged(Bridge),
+    /// A phone passes the call on: whoever it spoke with waits, somebody is being called.
+    Referring(Box<Referral>),
     /// BYE, CANCEL or a refusal is on its way; what the end will be is settled.
     Ending(End),
     /// Nothing follows.
@@ -126,6 +131,8 @@ pub enum LegInput {
     MediaGone,
     /// The media of the leg cannot be set up.
     MediaFailed(String),
+    /// The peer wants whoever it speaks with connected with somebody else (REFER).
+    Referred(String),
     /// The conversation on the leg is over.
     Conversed(ConversationEnd),
 }
@@ -235,6 +242,16 @@ pub enum Action {
     DeliverDigit(LegNo, char),
     /// Find out how this address is reached; [`Input::Found`] follows.
     Find(String),
+    /// The same on behalf of the peer of this leg, who may call whom its device may.
+    FindFor(LegNo, String),
+    /// Take up the REFER of this leg's peer.
+    AcceptRefer(LegNo),
+    /// Refuse it with this status.
+    RejectRefer(LegNo, u16),
+    /// Tell whoever sent it how the call goes that it asked for.
+    NotifyRefer(LegNo, u16),
+    /// Take the leg out of the room that it is in.
+    Part(LegNo),
     /// Play music to this leg's peer, or no more.
     Music(LegNo, bool),
     /// Give the caller on this leg back to the agent that passed the call on, and tell it why.

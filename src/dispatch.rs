@@ -48,7 +48,7 @@ impl Dispatcher {
 fn dispatch(hub: &Arc<Hub>, own_threads: &tokio::runtime::Handle, endpoint: &mut Endpoint, now: Instant, event: Event) {
     let Some(call) = event.call() else { return outside_of_calls(hub, endpoint, now, event) };
     if let Event::Incoming { request, from_uri, request_uri, source, offer, .. } = event {
-        let incoming = Incoming { call, request, from_uri, request_uri, source, offer, lease: None };
+        let incoming = Incoming { call, request, from_uri, request_uri, source, offer, device: None, lease: None };
         begin(hub, own_threads, endpoint, now, incoming);
         return;
     }
@@ -148,6 +148,7 @@ fn begin(
     match admit(hub, &origin, &incoming) {
         Ok((target, lease)) => {
             incoming.lease = lease;
+            incoming.device = origin.device;
             let seat = hub.enter();
             seat.connect(incoming.call);
             let needs_own_thread = target.converses();

@@ -7,6 +7,7 @@ pub mod numbers;
 pub mod rules;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -143,6 +144,7 @@ impl Router {
             branch.headers = passed_to_device(way.invite);
             branch.codecs = Some(device.codecs.clone()).filter(|codecs| !codecs.is_empty());
             branch.next_hop = next_hop(&binding);
+            branch.device = Some(device.user.clone());
             if !binding.path.is_empty() {
                 branch.headers.push(("Route".to_owned(), binding.path.join(", ")));
             }
@@ -208,11 +210,18 @@ impl Router {
 
 impl Dialer for Router {
     fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal> {
-        let name = self.name_in(target);
-        let Some(name) = name else { return Direct.plan(target, on_behalf) };
+        let name = self.name_in(target, on_behalf.local);
+        let Some(name) = name else {
+            // Who may pass calls on may not pass them to anywhere.
+            return if on_behalf.device.is_none() {
+                Direct.plan(target, on_behalf)
+            } else {
+                Err(Refusal::new(403, EndReason::NotAllowed))
+            };
+        };
         let origin = match (&on_behalf.source, &on_behalf.device, &on_behalf.trunk) {
-            (None, ..) => Origin::Agent,
             (_, Some(device), _) => Origin::Device(device),
+            (None, ..) => Origin::Agent,
             (_, _, Some(trunk)) => Origin::Trunk(trunk),
             _ => Origin::Unknown,
         };
@@ -242,13 +251,15 @@ impl Dialer for Router {
 
 impl Router {
     /// The name or number in a target that is ours to find: a bare one, a tel URI's, one of our own domain.
-    fn name_in(&self, target: &str) -> Option<String> {
+    fn name_in(&self, target: &str, local: Option<IpAddr>) -> Option<String> {
         if !target.starts_with("sip:") && !target.starts_with("sips:") {
             let number = target.strip_prefix("tel:").unwrap_or(target);
             return Some(number.split(';').next().unwrap_or_default().to_lowercase());
         }
         let uri = sip::Uri::parse(target).ok()?;
-        uri.host().eq_ignore_ascii_case(&self.config.registrar.realm).then(|| user_of(target))
+        let is_ours = uri.host().eq_ignore_ascii_case(&self.config.registrar.realm)
+            || (local.is_some() && uri.host_ip() == local);
+        is_ours.then(|| user_of(target))
     }
 }
 

@@ -117,6 +117,32 @@ fn two_phones_call_each_other_over_udp_and_tcp() {
 }
 
 #[test]
+fn a_phone_passes_its_call_on() {
+    let devices = format!("{DEVICES}\n[[devices]]\nuser = \"carol\"\npassword = \"c-secret\"\nnumbers = [\"103\"]\n");
+    let server = server(&devices, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
+    let alice = Phone::register(&server, "alice", "a-secret", "udp");
+    let mut bob = Phone::register(&server, "bob", "b-secret", "udp");
+    let carol = Phone::register(&server, "carol", "c-secret", "tcp");
+    wait_for_registrations(&server, 3);
+    bob.baresip.type_line(&format!("/dial sip:101@{}", server.sip));
+    bob.wait_for("Call established");
+    alice.wait_for("incoming rtp");
+    bob.baresip.type_line(&format!("/transfer sip:103@{}", server.sip));
+    carol.wait_for("Call established");
+    carol.wait_for("incoming rtp");
+    assert!(!alice.printed().contains("session closed"), "{}", alice.printed());
+    // Carol sees Alice, whom she speaks with.
+    assert!(carol.printed().contains("alice") || carol.printed().contains("101"), "{}", carol.printed());
+    alice.quit();
+    carol.wait_for("session closed");
+    let record = server.wait_for_records(1).remove(0);
+    let labels: Vec<&str> =
+        record["legs"].as_array().unwrap().iter().map(|leg| leg["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["device alice/1", "device carol/1"], "{record}");
+    server.stop();
+}
+
+#[test]
 fn a_registration_outlives_a_restart() {
     let port = free_port();
     let listen = format!("sip.listen=[\"udp:127.0.0.1:{port}\",\"tcp:127.0.0.1:{port}\"]");

@@ -1,7 +1,7 @@
 //! Two legs connected with one another: whoever called, and whoever answered for them.
 
 use super::end::{End, EndReason};
-use super::{Action, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending};
+use super::{Action, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending, referral};
 
 /// Two legs, connected or about to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,8 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
                 vec![Action::Arm(Timer::MaxDuration, view.max_duration), Action::Connect(bridge.caller, bridge.callee)];
             (Phase::Bridged(*bridge), actions)
         }
+        LegInput::Referred(to) if bridge.connected => referral::begin(leg, other, to),
+        LegInput::Referred(_) => (Phase::Bridged(*bridge), vec![Action::RejectRefer(leg, 491)]),
         LegInput::Digit(digit) => (Phase::Bridged(*bridge), vec![Action::Press(other, digit)]),
         LegInput::Ended(SignallingEnd::TimedOut) if !bridge.connected => failed(EndReason::NoAck, ""),
         LegInput::Ended(end) => ending::begin(ending::end_of(&end, view.role(leg)), view),

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub struct DialBranch {
     pub headers: Vec<(String, String)>,
     /// Where it goes.
     pub next_hop: NextHop,
+    /// The device of ours that is called.
+    pub device: Option<String>,
     /// For 401 and 407.
     pub credentials: Option<Credentials>,
     /// The codecs to offer, best first; `None` takes the configuration's.
@@ -113,6 +115,8 @@ pub struct Party {
     pub trunk: Option<String>,
     /// The device that party authenticated as.
     pub device: Option<String>,
+    /// The address of ours that party knows: as a host it means us.
+    pub local: Option<IpAddr>,
 }
 
 /// Knows how to reach somebody, and who may.
@@ -172,6 +176,7 @@ impl DialBranch {
             from: from.into(),
             to: None,
             headers: Vec::new(),
+            device: None,
             credentials: None,
             codecs: None,
             admit: None,

@@ -35,7 +35,7 @@ use super::sound::Sound;
 use super::switchboard::{Inbox, Mail};
 use super::{
     Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, dialing, ending,
-    note_refused, talking, transfer,
+    note_refused, referral, talking, transfer,
 };
 use crate::hub::{CallSeat, Hub};
 use crate::telemetry::Masked;
@@ -60,6 +60,8 @@ pub struct Incoming {
     pub source: sip::endpoint::Source,
     /// The caller's SDP.
     pub offer: Option<bytes::Bytes>,
+    /// The device that the caller authenticated as.
+    pub device: Option<String>,
     /// Held for as long as the caller is there: a place within a trunk's limits.
     pub lease: Option<super::dial::Lease>,
 }
@@ -121,6 +123,8 @@ impl Driver {
         let mut driver = Self::new(hub, inbox, target, log, max_duration, recording);
         let mut caller = Leg::caller(LegNo::FIRST, incoming.call, sound);
         caller.lease = incoming.lease.take();
+        caller.device = incoming.device.take();
+        caller.local = Some(incoming.source.local.ip());
         driver.legs.push(caller);
         let begin = match offered {
             Ok(()) => inbound::begin(&driver.target),
@@ -228,6 +232,7 @@ impl Driver {
             Phase::Talking => talking::step(input, &view),
             Phase::Transferring(transfer) => transfer::step(*transfer, input, &view),
             Phase::Bridged(bridge) => bridge::step(bridge, input, &view),
+            Phase::Referring(referral) => referral::step(*referral, input, &view),
             Phase::Ending(end) => ending::step(end, &input),
             over @ Phase::Over(_) => (over, vec![]),
         };

@@ -4,6 +4,7 @@
 //! is to have it next gets it as soon as the present one has let go.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -44,6 +45,12 @@ pub struct Leg {
     pub place: Option<(WorkerId, SampleRate)>,
     /// Held for as long as the leg lives.
     pub lease: Option<Lease>,
+    /// Our address as its peer knows it.
+    pub local: Option<IpAddr>,
+    /// The device of ours that its peer is.
+    pub device: Option<String>,
+    /// Its dialog, for reports on a REFER that outlive it.
+    pub referred: Option<CallId>,
     /// Why it was refused: what `Ended` does not say.
     pub refusal: Option<SignallingEnd>,
     /// The way it is being called by, and those left to try after it.
@@ -96,6 +103,9 @@ impl Leg {
             recording: None,
             place: None,
             lease: None,
+            local: None,
+            device: None,
+            referred: None,
             refusal: None,
             way: None,
             ways: VecDeque::new(),

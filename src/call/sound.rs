@@ -308,6 +308,7 @@ pub fn stack_config(config: &Config) -> sip::io::StackConfig {
     if !config.devices.is_empty() {
         stack.endpoint.user_methods = vec![sip::Method::Register];
     }
+    stack.endpoint.referrals = true;
     stack.public = config.sip.advertise.parse().ok();
     stack.endpoint.limits.transactions = config.sip.max_transactions;
     stack.limits.connections = config.sip.max_connections;

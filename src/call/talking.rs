@@ -37,6 +37,8 @@ fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
         LegInput::MediaFailed(why) => ending::begin(End::new(EndReason::NotAcceptable).with_detail(why), view),
         LegInput::Conversed(ConversationEnd::Transfer(handover)) => transfer::begin(leg, handover),
         LegInput::Conversed(end) => conversed(end, view),
+        // An agent's call is passed on by the agent.
+        LegInput::Referred(_) => (Phase::Talking, vec![Action::RejectRefer(leg, 403)]),
         LegInput::Progress { .. } | LegInput::Answered | LegInput::Acked => (Phase::Talking, vec![]),
     }
 }

@@ -36,6 +36,23 @@ impl Driver {
                 self.order(no, LineOrder::Digit(digit));
             }
             Action::Find(uri) => self.find(&uri),
+            Action::FindFor(no, uri) => self.find_for(no, &uri),
+            Action::AcceptRefer(no) => {
+                if let Some(leg) = self.leg(no) {
+                    leg.referred = leg.sip;
+                }
+                self.on_refer(no, |sip, call| sip.accept_refer(call));
+            }
+            Action::RejectRefer(no, code) => {
+                if let Some(leg) = self.leg(no) {
+                    leg.referred = leg.sip;
+                }
+                self.on_refer(no, move |sip, call| sip.reject_refer(call, code));
+            }
+            Action::NotifyRefer(no, code) => self.on_refer(no, move |sip, call| sip.notify_refer(call, code, "")),
+            Action::Part(no) => {
+                self.order(no, LineOrder::Leave);
+            }
             Action::Music(no, on) => self.music(no, on),
             Action::ReturnToAgent(no, why) => self.return_to_agent(no, why),
             Action::Announce { leg, summary, must_accept } => self.announce(leg, summary, must_accept),
@@ -132,13 +149,39 @@ impl Driver {
 
     /// Asks how somebody is reached, on behalf of the server: what an agent may ask for, its definition says.
     fn find(&mut self, uri: &str) {
-        let party =
-            Party { uri: self.log.to().to_owned(), display: String::new(), source: None, trunk: None, device: None };
+        let party = Party {
+            uri: self.log.to().to_owned(),
+            display: String::new(),
+            source: None,
+            trunk: None,
+            device: None,
+            local: None,
+        };
         let found = self.hub.dialer.plan(uri, &party).map(Arc::new).map_err(|refusal| {
             tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {}", self.log.id(), refusal.end.detail);
             "nobody is to be reached there".to_owned()
         });
         self.queue.push(Input::Found(found));
+    }
+
+    /// The same on behalf of a leg's peer: whom its device may call, it may have others connected with.
+    fn find_for(&mut self, no: LegNo, uri: &str) {
+        let from = if no == LegNo::FIRST { self.log.to() } else { self.log.from() }.to_owned();
+        let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local)).unwrap_or_default();
+        let party = Party { uri: from, display: String::new(), source: None, trunk: None, device, local };
+        let found = self.hub.dialer.plan(uri, &party).map(Arc::new).map_err(|refusal| refusal.end.detail);
+        self.queue.push(Input::Found(found));
+    }
+
+    /// Whatever is to be said on a REFER: it may outlive its leg.
+    fn on_refer(
+        &mut self,
+        no: LegNo,
+        say: impl FnOnce(&sip::io::SipHandle, sip::endpoint::CallId) -> Result<(), sip::io::HandleError>,
+    ) {
+        if let Some(call) = self.leg(no).and_then(|leg| leg.referred) {
+            note_refused(say(&self.hub.sip, call));
+        }
     }
 
     fn music(&mut self, no: LegNo, on: bool) {

@@ -21,7 +21,8 @@ const NEXT_WAY_AFTER: Duration = Duration::from_secs(4);
 
 impl Driver {
     pub(super) fn dial(&mut self, no: LegNo, plan: Arc<DialPlan>, group: usize, branch: usize) {
-        let leg = Leg::callee(no, plan, group, branch);
+        let mut leg = Leg::callee(no, plan, group, branch);
+        leg.device = leg.branch().and_then(|branch| branch.device.clone());
         let next_hop = leg.branch().map(|branch| branch.next_hop.clone());
         if let Some(branch) = leg.branch() {
             self.log.dialled(no, &branch.label, &branch.uri);
@@ -126,6 +127,7 @@ impl Driver {
         leg.recording.clone_from(&recording);
         leg.is_placing = true;
         leg.way = Some(route.clone());
+        leg.local = Some(route.local.ip());
         self.log.reached(no, &peer.0, peer.1);
         self.log.set_recording(recording);
         let outgoing = OutgoingCall {

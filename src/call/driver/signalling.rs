@@ -9,7 +9,7 @@ use super::Driver;
 use crate::call::line::LineOrder;
 use crate::call::sound::{self, Accepted};
 use crate::call::switchboard::Mail;
-use crate::call::{Input, LegInput, LegNo, SignallingEnd, Stage, note_refused};
+use crate::call::{Input, LegInput, LegNo, Phase, SignallingEnd, Stage, note_refused};
 
 impl Driver {
     pub(super) fn mail(&mut self, mail: Mail) {
@@ -33,6 +33,7 @@ impl Driver {
                 self.reoffered(no, call, offer);
                 None
             }
+            Event::Refer { refer_to, replaces, .. } => self.referred(no, call, (refer_to, replaces.is_some())),
             Event::Progress { code, answer, .. } => {
                 if let Some(leg) = self.leg(no) {
                     leg.has_rung = true;
@@ -57,6 +58,21 @@ impl Driver {
         if let Some(input) = input.filter(|_| self.is_here(no)) {
             self.queue.push(Input::Leg(no, input));
         }
+    }
+
+    /// Devices may pass their calls on; others, carriers above all, may not have us call whom they like.
+    fn referred(&mut self, no: LegNo, call: CallId, (to, has_replaces): (String, bool)) -> Option<LegInput> {
+        let is_device = self.leg(no).is_some_and(|leg| leg.device.is_some());
+        let is_bridged = matches!(self.phase, Phase::Bridged(_));
+        let code = match (is_device, is_bridged, has_replaces) {
+            (false, ..) => 403,
+            (_, false, _) => 491,
+            // To take the place of a call, its legs would have to move from one call of ours to another.
+            (_, _, true) => 501,
+            _ => return Some(LegInput::Referred(to)),
+        };
+        note_refused(self.hub.sip.reject_refer(call, code));
+        None
     }
 
     fn is_here(&mut self, no: LegNo) -> bool {

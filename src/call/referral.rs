@@ -1,0 +1,239 @@
+//! A phone passes its call on (REFER, RFC 3515): whoever it spoke with hears music while the third is called, and is connected with
+//! them; or is given back to the phone, if that still waits.
+
+use std::sync::Arc;
+
+use super::bridge::Bridge;
+use super::dial::{BranchResult, DialPlan};
+use super::end::{End, EndReason};
+use super::fork::{Fate, Fork};
+use super::{Action, Input, LegInput, LegNo, Phase, Step, Timer, View, ending};
+
+/// A call that a phone is passing on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Referral {
+    /// The phone.
+    referrer: LegNo,
+    /// Whom it spoke with.
+    stays: LegNo,
+    /// `None` while the way to the third is looked for.
+    fork: Option<Fork>,
+    /// The phone has hung up.
+    has_left: bool,
+}
+
+/// The phone on `referrer` wants the one on `stays` connected with somebody else.
+#[must_use]
+pub fn begin(referrer: LegNo, stays: LegNo, to: String) -> Step {
+    let referral = Referral { referrer, stays, fork: None, has_left: false };
+    (Phase::Referring(Box::new(referral)), vec![Action::FindFor(referrer, to)])
+}
+
+/// Steps a call that a phone is passing on.
+#[must_use]
+pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
+    match input {
+        Input::Leg(leg, input) if leg == referral.referrer => on_referrer(referral, &input),
+        Input::Leg(leg, input) if leg == referral.stays => match input {
+            LegInput::Ended(end) => {
+                let end = ending::end_of(&end, view.role(leg));
+                over(referral, end, view)
+            }
+            LegInput::MediaTimedOut => over(referral, End::new(EndReason::MediaTimeout), view),
+            LegInput::MediaGone | LegInput::MediaFailed(_) => over(referral, End::new(EndReason::Internal), view),
+            _ => stay(referral),
+        },
+        Input::Leg(leg, input) => match &mut referral.fork {
+            Some(fork) => {
+                let (actions, fate) = fork.step(leg, &input);
+                settle(referral, actions, fate, view)
+            }
+            None => stay(referral),
+        },
+        Input::Found(Ok(plan)) => called(referral, plan, view),
+        Input::Found(Err(_)) => {
+            // Nobody was told anything yet: the call goes on as it was.
+            let refuse = Action::RejectRefer(referral.referrer, 404);
+            give_back(&referral, vec![refuse], view)
+        }
+        Input::Fired(Timer::NoAnswer) => match &mut referral.fork {
+            Some(fork) => {
+                let (actions, fate) = fork.rang_out();
+                settle(referral, actions, fate, view)
+            }
+            None => stay(referral),
+        },
+        Input::Fired(Timer::MaxDuration) => over(referral, End::new(EndReason::MaxDuration), view),
+        Input::Fired(_) => stay(referral),
+        Input::Commanded(command) => over(referral, ending::end_by(command), view),
+    }
+}
+
+fn stay(referral: Referral) -> Step {
+    (Phase::Referring(Box::new(referral)), vec![])
+}
+
+fn called(mut referral: Referral, plan: Arc<DialPlan>, view: &View<'_>) -> Step {
+    let (fork, more, fate) = Fork::begin(plan, view.next_leg());
+    referral.fork = Some(fork);
+    let mut actions = vec![
+        Action::AcceptRefer(referral.referrer),
+        Action::Part(referral.referrer),
+        Action::Part(referral.stays),
+        Action::Music(referral.stays, true),
+    ];
+    actions.extend(more);
+    settle(referral, actions, fate, view)
+}
+
+fn on_referrer(mut referral: Referral, input: &LegInput) -> Step {
+    if let LegInput::Ended(_) = input {
+        referral.has_left = true;
+        if referral.fork.is_none() {
+            // It did not wait for our answer: nothing was promised.
+            let hang_up = vec![Action::HangUp(referral.stays, None)];
+            return (Phase::Ending(End::new(EndReason::FarSideHungUp)), hang_up);
+        }
+    }
+    stay(referral)
+}
+
+fn settle(referral: Referral, mut actions: Vec<Action>, fate: Fate, view: &View<'_>) -> Step {
+    match fate {
+        Fate::Open => (Phase::Referring(Box::new(referral)), actions),
+        Fate::Progress(_, code, _) => {
+            actions.push(Action::NotifyRefer(referral.referrer, code));
+            (Phase::Referring(Box::new(referral)), actions)
+        }
+        Fate::Won(leg) => {
+            actions.push(Action::NotifyRefer(referral.referrer, 200));
+            if !referral.has_left {
+                actions.push(Action::HangUp(referral.referrer, None));
+            }
+            actions.push(Action::Music(referral.stays, false));
+            actions.push(Action::Connect(referral.stays, leg));
+            (Phase::Bridged(Bridge::connected(referral.stays, leg)), actions)
+        }
+        Fate::Lost(result) => {
+            actions.push(Action::NotifyRefer(referral.referrer, code_of(result)));
+            give_back(&referral, actions, view)
+        }
+    }
+}
+
+/// Both speak with one another again; without the phone, there is nobody to speak with.
+fn give_back(referral: &Referral, mut actions: Vec<Action>, view: &View<'_>) -> Step {
+    if referral.has_left {
+        let (phase, more) = ending::begin(End::new(EndReason::TransferFailed), view);
+        actions.extend(more);
+        return (phase, actions);
+    }
+    if referral.fork.is_some() {
+        actions.push(Action::Music(referral.stays, false));
+        actions.push(Action::Connect(referral.stays, referral.referrer));
+    }
+    (Phase::Bridged(Bridge::connected(referral.stays, referral.referrer)), actions)
+}
+
+/// The call ends: whoever is being called is let go.
+fn over(mut referral: Referral, end: End, view: &View<'_>) -> Step {
+    let mut actions = referral.fork.as_mut().map(|fork| fork.cancel(None)).unwrap_or_default();
+    actions.push(Action::NotifyRefer(referral.referrer, 487));
+    let (phase, more) = ending::begin(end, view);
+    actions.extend(more);
+    (phase, actions)
+}
+
+fn code_of(result: BranchResult) -> u16 {
+    match result {
+        BranchResult::Refused(code) => code,
+        BranchResult::NoAnswer => 408,
+        BranchResult::Unreachable => 503,
+        BranchResult::Answered | BranchResult::Cancelled => 487,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::call::dial::{DialBranch, DialGroup};
+    use crate::call::route::Target;
+    use crate::call::{LegView, Role, SignallingEnd, Stage};
+
+    const PHONE: LegNo = LegNo(0);
+    const STAYS: LegNo = LegNo(1);
+    const THIRD: LegNo = LegNo(2);
+
+    fn stepped(phase: Phase, input: Input, gone: &[LegNo]) -> Step {
+        let Phase::Referring(referral) = phase else { panic!("{phase:?}") };
+        let legs = [(PHONE, Role::Caller), (STAYS, Role::Callee)].map(|(no, role)| LegView {
+            no,
+            role,
+            stage: if gone.contains(&no) { Stage::Over } else { Stage::Here },
+        });
+        let target = Target::Echo;
+        step(*referral, input, &View { target: &target, max_duration: Duration::from_secs(60), legs: &legs })
+    }
+
+    fn ringing() -> Phase {
+        let (phase, actions) = begin(PHONE, STAYS, "sip:third@b".into());
+        assert_eq!(actions, vec![Action::FindFor(PHONE, "sip:third@b".into())]);
+        let branches = vec![DialBranch::new("third", "sip:third@b", "sip:a@a")];
+        let group = DialGroup { branches, ring_for: Duration::from_secs(20) };
+        let plan = Arc::new(DialPlan { groups: vec![group], also_after: vec![] });
+        let (phase, actions) = stepped(phase, Input::Found(Ok(plan)), &[]);
+        assert!(actions.starts_with(&[Action::AcceptRefer(PHONE), Action::Part(PHONE), Action::Part(STAYS)]));
+        assert!(actions.iter().any(|action| matches!(action, Action::Dial { leg: THIRD, .. })));
+        phase
+    }
+
+    /// Conforms: RFC 3515 §2.4 — a REFER is taken up, its progress and its success are reported.
+    #[test]
+    fn whoever_stays_is_connected_with_the_third_and_the_phone_is_told() {
+        let (phase, actions) =
+            stepped(ringing(), Input::Leg(THIRD, LegInput::Progress { code: 180, early_media: false }), &[]);
+        assert_eq!(actions, vec![Action::NotifyRefer(PHONE, 180)]);
+        let (phase, actions) = stepped(phase, Input::Leg(THIRD, LegInput::Answered), &[]);
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, THIRD)));
+        for action in [Action::NotifyRefer(PHONE, 200), Action::HangUp(PHONE, None), Action::Connect(STAYS, THIRD)] {
+            assert!(actions.contains(&action), "{action:?} of {actions:?}");
+        }
+    }
+
+    #[test]
+    fn a_phone_that_leaves_at_once_is_not_waited_for() {
+        let left = Input::Leg(PHONE, LegInput::Ended(SignallingEnd::Remote));
+        let (phase, _) = stepped(ringing(), left.clone(), &[PHONE]);
+        let (phase, actions) = stepped(phase, Input::Leg(THIRD, LegInput::Answered), &[PHONE]);
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, THIRD)));
+        assert!(!actions.contains(&Action::HangUp(PHONE, None)));
+        let (phase, _) = stepped(ringing(), left, &[PHONE]);
+        let busy = LegInput::Ended(SignallingEnd::Rejected { code: 486, reason: String::new() });
+        let (phase, actions) = stepped(phase, Input::Leg(THIRD, busy), &[PHONE]);
+        assert_eq!(phase, Phase::Ending(End::new(EndReason::TransferFailed)));
+        assert!(actions.contains(&Action::HangUp(STAYS, None)), "{actions:?}");
+    }
+
+    #[test]
+    fn a_third_who_is_not_to_be_had_gives_both_back_to_one_another() {
+        let busy = LegInput::Ended(SignallingEnd::Rejected { code: 486, reason: String::new() });
+        let (phase, actions) = stepped(ringing(), Input::Leg(THIRD, busy), &[]);
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, PHONE)));
+        assert!(actions.contains(&Action::NotifyRefer(PHONE, 486)) && actions.contains(&Action::Connect(STAYS, PHONE)));
+        let (phase, _) = begin(PHONE, STAYS, "nobody".into());
+        let (phase, actions) = stepped(phase, Input::Found(Err("nobody".into())), &[]);
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, PHONE)));
+        assert_eq!(actions, vec![Action::RejectRefer(PHONE, 404)]);
+    }
+
+    #[test]
+    fn whoever_stays_and_hangs_up_lets_go_of_the_third() {
+        let gone = Input::Leg(STAYS, LegInput::Ended(SignallingEnd::Remote));
+        let (phase, actions) = stepped(ringing(), gone, &[STAYS]);
+        assert!(matches!(phase, Phase::Ending(_)));
+        assert!(actions.contains(&Action::HangUp(THIRD, None)) && actions.contains(&Action::NotifyRefer(PHONE, 487)));
+    }
+}
