@@ -90,6 +90,7 @@ fn wait_for_registrations(server: &Server, count: usize) {
     );
 }
 
+/// Conforms: RFC 3261 §10 — phones register (baresip), over UDP and TCP, and are called.
 #[test]
 fn two_phones_call_each_other_over_udp_and_tcp() {
     let server = server(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
@@ -116,6 +117,7 @@ fn two_phones_call_each_other_over_udp_and_tcp() {
     server.stop();
 }
 
+/// Conforms: RFC 5589 §6 — blind transfer by a phone (baresip).
 #[test]
 fn a_phone_passes_its_call_on() {
     let devices = format!("{DEVICES}\n[[devices]]\nuser = \"carol\"\npassword = \"c-secret\"\nnumbers = [\"103\"]\n");

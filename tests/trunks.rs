@@ -83,6 +83,7 @@ fn wait_for_metric(server: &Server, line: &str) {
     );
 }
 
+/// Conforms: RFC 3261 §10.2 — we register with a carrier (Kamailio), are called by it and call out.
 #[test]
 fn a_registered_trunk_is_called_by_and_calls_out() {
     let far = Server::start(&["rtp.workers=1"]);

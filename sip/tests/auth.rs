@@ -38,6 +38,7 @@ fn answers_rfc_2617s_example() {
 }
 
 /// RFC 7616 section 3.9.1.
+/// Conforms: RFC 7616 §3.9.1 — the examples in MD5 and SHA-256.
 #[test]
 fn answers_rfc_7616s_examples_in_md5_and_sha_256() {
     let request = Signed { method: "GET", uri: "/dir/index.html", body: b"" };
@@ -88,6 +89,7 @@ fn what_is_answered_is_verified_with_every_algorithm_and_qop() {
     }
 }
 
+/// Conforms: RFC 8760 §2.4 — of several challenges the best is answered.
 #[test]
 fn several_challenges_in_one_line_are_told_apart() {
     let all = Challenge::parse_all(

@@ -58,6 +58,7 @@ fn the_call_works_over_a_reliable_transport_and_leaves_nothing_behind() {
     pair.assert_empty();
 }
 
+/// Conforms: RFC 3261 §17.2.1 — an INVITE that takes time is answered 100 at once.
 #[test]
 fn trying_is_sent_at_once_and_ringing_when_asked() {
     let mut pair = Pair::new(4);
@@ -74,6 +75,7 @@ fn trying_is_sent_at_once_and_ringing_when_asked() {
     )));
 }
 
+/// Conforms: RFC 3261 §13.3.1.1 — a provisional response is repeated each minute.
 #[test]
 fn ringing_is_repeated_each_minute_and_ends_at_the_ring_limit() {
     let mut pair = Pair::new(5);
@@ -101,6 +103,7 @@ fn the_caller_gives_up_when_nobody_is_there() {
     pair.assert_empty();
 }
 
+/// Conforms: RFC 3261 §17.1.1.2 — a lost INVITE is repeated.
 #[test]
 fn a_lost_invite_is_repeated() {
     let mut pair = Pair::new(7);
@@ -114,6 +117,7 @@ fn a_lost_invite_is_repeated() {
     assert!(pair.caller.events.iter().any(|(_, e)| matches!(e, Event::Answered { call, .. } if *call == caller)));
 }
 
+/// Conforms: RFC 3261 §13.3.1.4 — the 2xx is repeated until its ACK.
 #[test]
 fn the_2xx_is_repeated_from_t1_to_t2_until_ack() {
     let mut pair = Pair::new(8);
@@ -141,6 +145,7 @@ fn the_2xx_is_repeated_over_reliable_transports_too() {
     assert!(pair.acked(callee));
 }
 
+/// Conforms: RFC 3261 §13.3.1.4 — a 2xx without an ACK is ended by BYE after 64 T1.
 #[test]
 fn an_answer_that_is_never_acknowledged_is_hung_up_after_64_t1() {
     let mut pair = Pair::new(10);
@@ -156,6 +161,7 @@ fn an_answer_that_is_never_acknowledged_is_hung_up_after_64_t1() {
     pair.assert_empty();
 }
 
+/// Conforms: RFC 3261 §13.2.2.4 — each 2xx is acknowledged.
 #[test]
 fn a_lost_2xx_is_repeated_and_acknowledged() {
     let mut pair = Pair::new(11);
@@ -203,6 +209,7 @@ fn the_callee_refuses_and_the_caller_acknowledges() {
     pair.assert_empty();
 }
 
+/// Conforms: RFC 3261 §8.1.3.4 — a redirection is told with its contacts.
 #[test]
 fn a_redirection_comes_with_its_contacts() {
     let mut pair = Pair::new(14);
@@ -252,6 +259,7 @@ fn the_caller_cancels_while_it_rings() {
     pair.assert_empty();
 }
 
+/// Conforms: RFC 3261 §9.1 — CANCEL waits for a provisional response.
 #[test]
 fn cancel_waits_for_a_provisional_response() {
     let mut pair = Pair::new(17);
@@ -267,6 +275,7 @@ fn cancel_waits_for_a_provisional_response() {
     assert_eq!(pair.cause(Caller, caller), Some(EndCause::Cancelled));
 }
 
+/// Conforms: RFC 3261 §9.1 — where CANCEL and 2xx cross, the call is ended by BYE.
 #[test]
 fn cancel_and_answer_cross_and_the_call_is_hung_up() {
     let mut pair = Pair::new(18);
@@ -296,6 +305,7 @@ fn an_invite_whose_cancel_is_never_answered_is_dropped_after_64_t1() {
     assert_eq!((at.as_millis(), cause), (32_050, EndCause::Cancelled));
 }
 
+/// Conforms: RFC 3261 §15 — a callee sends BYE only after the ACK or its time-out.
 #[test]
 fn the_callee_hangs_up_only_after_the_ack() {
     let mut pair = Pair::new(20);
@@ -327,6 +337,7 @@ fn a_bye_that_overtakes_the_ack_ends_the_call() {
     assert_eq!(pair.sent_ms(Callee, "200", "INVITE").len(), 1, "the 2xx is not repeated any more");
 }
 
+/// Conforms: RFC 3261 §15.1 — BYE requests that cross are both answered.
 #[test]
 fn both_sides_hang_up_at_once() {
     let mut pair = Pair::new(22);
@@ -353,6 +364,7 @@ fn a_bye_that_nobody_answers_ends_the_call_by_timer_f() {
     assert_eq!((ended - at, cause), (Duration::from_secs(32), EndCause::LocalBye));
 }
 
+/// Conforms: RFC 3261 §14 — a session is changed by re-INVITE.
 #[test]
 fn a_reoffer_is_answered_and_acknowledged() {
     let mut pair = Pair::new(24);
@@ -414,6 +426,7 @@ fn a_refused_reoffer_leaves_the_call_as_it_was() {
     assert!(pair.ended(Caller, caller).is_none() && pair.ended(Callee, callee).is_none());
 }
 
+/// Conforms: RFC 3261 §14.1 — after 491 each side waits a time of its own.
 #[test]
 fn glare_is_resolved_by_waiting_different_times() {
     let mut pair = Pair::new(27);
@@ -445,6 +458,7 @@ fn glare_is_resolved_by_waiting_different_times() {
     assert!(at(Caller) >= 100 + 2_100 && at(Callee) <= 150 + 2_000, "{} {}", at(Caller), at(Callee));
 }
 
+/// Conforms: RFC 6086 §4 — INFO within a dialog.
 #[test]
 fn info_goes_through_both_ways() {
     let mut pair = Pair::new(28);
@@ -480,6 +494,7 @@ fn an_info_too_many_is_refused_here() {
     assert!(pair.caller.endpoint.send_info(now, caller, "application/dtmf", Bytes::from_static(b"1")).is_ok());
 }
 
+/// Conforms: RFC 3261 §12.2.1.2 — 481 or 408 to a request inside a dialog ends it.
 #[test]
 fn a_call_that_the_peer_forgot_ends_as_gone() {
     let mut pair = Pair::new(30);
@@ -520,6 +535,7 @@ fn a_message_that_cannot_be_sent_fails_the_call_at_once() {
     pair.assert_empty();
 }
 
+/// Conforms: RFC 3261 §21.5.4 — overload gets 503 with Retry-After.
 #[test]
 fn more_calls_than_the_limit_are_refused_with_503_and_taken_again_later() {
     let limits = EndpointLimits { calls: 3, ..EndpointLimits::default() };
@@ -620,6 +636,7 @@ fn commands_for_a_call_in_another_state_fail() {
     assert!(pair.callee.endpoint.ring(now, callee, 180, None).is_err());
 }
 
+/// Conforms: RFC 3326 §2 — Reason in BYE and CANCEL.
 #[test]
 fn a_reason_given_with_bye_reaches_the_peer() {
     let mut pair = Pair::new(37);
@@ -692,6 +709,7 @@ fn calls_complete_at_5_percent_loss() {
     assert_eq!(calls_over_loss(41, 5, 200), 200);
 }
 
+/// Conforms: RFC 3261 §17 — calls complete on a network that loses 20 % of all messages.
 #[test]
 fn calls_complete_at_20_percent_loss() {
     assert_eq!(calls_over_loss(42, 20, 200), 200);

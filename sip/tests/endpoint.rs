@@ -69,6 +69,7 @@ const CONTACT: &str = "Contact: <sip:peer@192.0.2.1:5062>\r\n";
 
 // Refusals by rule.
 
+/// Conforms: RFC 3261 §8.2.1 — an unknown method gets 501, one that is not allowed 405, both with Allow.
 #[test]
 fn unknown_methods_get_501_and_known_ones_405_both_with_allow() {
     for (method, code) in [("FROBNICATE", 501), ("REGISTER", 405), ("SUBSCRIBE", 405), ("PRACK", 405), ("UPDATE", 405)]
@@ -79,6 +80,7 @@ fn unknown_methods_get_501_and_known_ones_405_both_with_allow() {
     }
 }
 
+/// Conforms: RFC 3261 §8.2.2.1 — a Request-URI of an unknown scheme gets 416.
 #[test]
 fn a_scheme_that_cannot_be_routed_gets_416() {
     for uri in ["nobodyknows:them", "http://example.com", "mailto:a@b"] {
@@ -93,6 +95,7 @@ fn a_scheme_that_cannot_be_routed_gets_416() {
     assert_eq!(raw.events.len(), 1, "tel: is for the user to route");
 }
 
+/// Conforms: RFC 3261 §8.2.2.3 — a required extension that is not there gets 420 with Unsupported.
 #[test]
 fn a_required_extension_gets_420_that_names_it() {
     let refusal = refused(&Request::invite("r").header("Require: 100rel, nothing.sp").header("Require: x"));
@@ -100,6 +103,7 @@ fn a_required_extension_gets_420_that_names_it() {
     assert_eq!(refusal.header(Name::Unsupported), Some("100rel, nothing.sp, x"));
 }
 
+/// Conforms: RFC 3261 §21.4.16 — an extension that we require gets 421 with Require.
 #[test]
 fn an_extension_that_we_require_gets_421_that_names_it() {
     let config = EndpointConfig { required_extensions: vec!["timer".into()], ..EndpointConfig::default() };
@@ -111,6 +115,7 @@ fn an_extension_that_we_require_gets_421_that_names_it() {
     assert_eq!(raw.events.len(), 1);
 }
 
+/// Conforms: RFC 3261 §8.2.3 — a body that cannot be read gets 415 with Accept.
 #[test]
 fn a_body_that_cannot_be_read_gets_415_that_says_what_can() {
     let mut request = Request::invite("b");
@@ -130,6 +135,7 @@ fn an_optional_body_that_cannot_be_read_is_ignored() {
     assert!(matches!(raw.events.as_slice(), [Event::Incoming { offer: None, .. }]));
 }
 
+/// Conforms: RFC 3261 §13.3.1.3 — a caller who takes no session description gets 406.
 #[test]
 fn a_caller_who_cannot_read_sdp_gets_406() {
     assert_eq!(refused(&Request::invite("a").header("Accept: text/plain")).code(), Some(406));
@@ -140,6 +146,7 @@ fn a_caller_who_cannot_read_sdp_gets_406() {
     }
 }
 
+/// Conforms: RFC 3261 §16.3 — Max-Forwards: 0 gets 483, and OPTIONS is answered (§11).
 #[test]
 fn an_invite_that_may_go_no_further_gets_483_but_options_is_answered() {
     let mut request = Request::invite("h");
@@ -150,6 +157,7 @@ fn an_invite_that_may_go_no_further_gets_483_but_options_is_answered() {
     assert_eq!(refused(&options).code(), Some(200));
 }
 
+/// Conforms: RFC 3261 §8.2.2.2 — a merged request gets 482.
 #[test]
 fn the_same_invite_by_another_way_gets_482() {
     let mut raw = raw();
@@ -167,6 +175,7 @@ fn an_invite_without_contact_gets_400() {
     assert_eq!(refused(&request).code(), Some(400));
 }
 
+/// Conforms: RFC 3261 §12.2.2 — a request of an unknown dialog gets 481.
 #[test]
 fn requests_that_belong_to_no_dialog_get_481() {
     for method in ["BYE", "INFO", "INVITE", "OPTIONS"] {
@@ -198,6 +207,7 @@ fn what_cannot_be_read_is_refused_with_the_parsers_code() {
     assert_eq!(raw.endpoint.stats().unreadable, 3);
 }
 
+/// Conforms: RFC 3261 §8.2.7 — stateless refusals repeat themselves, with the same tag.
 #[test]
 fn a_repeated_request_gets_the_same_refusal_with_the_same_tag() {
     let mut raw = raw();
@@ -209,6 +219,7 @@ fn a_repeated_request_gets_the_same_refusal_with_the_same_tag() {
     assert!(first.to().unwrap().tag().is_some());
 }
 
+/// Conforms: RFC 3261 §11.2 — OPTIONS is answered with Allow, Accept and Supported.
 #[test]
 fn options_says_what_we_can_do() {
     let answer = refused(&Request::new("OPTIONS", "o"));
@@ -226,6 +237,7 @@ fn options_says_what_we_can_do() {
 
 // Where responses go.
 
+/// Conforms: RFC 3581 §4 — rport and received are filled in, and answers go there.
 #[test]
 fn responses_go_to_the_source_port_where_rport_asks_for_it() {
     let mut raw = raw();
@@ -240,6 +252,7 @@ fn responses_go_to_the_source_port_where_rport_asks_for_it() {
     assert_eq!(via.branch(), Some("z9hG4bKn"));
 }
 
+/// Conforms: RFC 3261 §18.2.2 — without rport, answers go to the sent-by port.
 #[test]
 fn responses_go_to_the_sent_by_port_without_rport() {
     let mut raw = raw();
@@ -277,6 +290,7 @@ fn every_via_is_repeated_and_only_the_top_one_is_filled_in() {
 
 // Matching.
 
+/// Conforms: RFC 3261 §17.2.1 — a repeated INVITE gets the last response again.
 #[test]
 fn a_repeated_invite_gets_the_last_response_again_and_no_second_call() {
     let mut raw = raw();
@@ -303,6 +317,7 @@ fn the_same_branch_from_another_sent_by_is_another_transaction() {
     assert_eq!(raw.events.len(), 2);
 }
 
+/// Conforms: RFC 3261 §17.2.3 — requests without the magic branch are matched as RFC 2543 has it.
 #[test]
 fn requests_of_rfc_2543_are_matched_by_what_they_are_made_of() {
     let mut raw = raw();
@@ -340,6 +355,7 @@ fn an_ack_to_a_refusal_stops_its_repeats() {
     assert_eq!(raw.endpoint.stats().transactions, 0);
 }
 
+/// Conforms: RFC 3261 §9.2 — a CANCEL that matches nothing gets 481; one after the final answer has no effect.
 #[test]
 fn a_cancel_for_an_unknown_branch_gets_481_and_one_after_the_answer_has_no_effect() {
     let mut raw = raw();
@@ -354,6 +370,7 @@ fn a_cancel_for_an_unknown_branch_gets_481_and_one_after_the_answer_has_no_effec
     assert!(raw.causes().is_empty());
 }
 
+/// Conforms: RFC 3261 §9.2 — CANCEL is answered 200 and ends the INVITE with 487.
 #[test]
 fn a_cancel_ends_the_invite_with_487_and_its_own_200_has_the_same_tag() {
     let mut raw = raw();
@@ -389,6 +406,7 @@ fn tags_cannot_be_guessed_from_one_another() {
 
 // Inside a dialog.
 
+/// Conforms: RFC 3261 §12.1.1 — Record-Route is repeated in the 2xx, and the route set followed.
 #[test]
 fn the_2xx_repeats_record_route_and_bye_follows_it() {
     let mut raw = raw();
@@ -412,6 +430,7 @@ fn the_2xx_repeats_record_route_and_bye_follows_it() {
     assert_eq!(bye.from_().unwrap().tag(), Some(tag.as_str()));
 }
 
+/// Conforms: RFC 3261 §12.2.1.1 — a strict router takes the Request-URI, the target stands last in Route.
 #[test]
 fn a_strict_router_stands_in_the_request_uri_and_the_target_last_in_the_route() {
     let mut raw = raw();
@@ -449,6 +468,7 @@ fn a_private_contact_behind_a_nat_is_reached_where_it_speaks_from() {
     assert_eq!(to.target, Target::Address("198.51.100.9:40000".parse().unwrap()));
 }
 
+/// Conforms: RFC 3261 §12.2.2 — a request with a lower CSeq gets 500.
 #[test]
 fn a_request_out_of_order_gets_500() {
     let mut raw = raw();
@@ -487,6 +507,7 @@ fn a_repeated_bye_gets_its_200_again_and_a_new_one_481() {
     assert_eq!(raw.endpoint.stats().transactions, 0);
 }
 
+/// Conforms: RFC 3261 §15.1.2 — BYE ends a pending INVITE with 487.
 #[test]
 fn a_bye_before_the_answer_ends_the_invite_with_487() {
     let mut raw = raw();
@@ -500,6 +521,7 @@ fn a_bye_before_the_answer_ends_the_invite_with_487() {
     assert_eq!(raw.causes(), [EndCause::RemoteBye]);
 }
 
+/// Conforms: RFC 3261 §14.2 — a second INVITE before the first is answered gets 500 with Retry-After.
 #[test]
 fn a_second_reinvite_before_the_first_is_answered_gets_500_with_retry_after() {
     let mut raw = raw();
@@ -529,6 +551,7 @@ fn a_reinvite_before_the_first_answer_gets_500_and_before_its_ack_491() {
     assert_eq!(raw.codes(), [491]);
 }
 
+/// Conforms: RFC 3261 §14.2 — an INVITE while ours is pending gets 491.
 #[test]
 fn a_reinvite_while_ours_is_under_way_gets_491() {
     let mut raw = raw();
@@ -551,6 +574,7 @@ fn a_cancelled_reinvite_gets_487_and_the_call_stands() {
     assert!(raw.endpoint.answer_reoffer(raw.now, call, Bytes::new()).is_err());
 }
 
+/// Conforms: RFC 3261 §13.2.1 — an INVITE without an offer gets one in the 2xx, answered in the ACK.
 #[test]
 fn an_offer_may_come_in_the_200_with_its_answer_in_the_ack() {
     let mut raw = raw();
@@ -585,6 +609,7 @@ fn an_ack_with_another_number_does_not_count() {
     assert_eq!(raw.events.len(), 2);
 }
 
+/// Conforms: RFC 3261 §13.3.1 — an INVITE whose Expires runs out is ended with 487.
 #[test]
 fn an_expired_invite_is_ended() {
     let mut raw = raw();
@@ -611,6 +636,7 @@ fn more_routes_than_the_limit_are_refused() {
 
 // As a client.
 
+/// Conforms: RFC 3261 §8.1.1 — a request has To, From, CSeq, Call-ID, Max-Forwards, Via and Contact.
 #[test]
 fn an_invite_of_ours_has_what_it_must_have() {
     let mut raw = raw();
@@ -638,6 +664,7 @@ fn addresses_that_cannot_be_read_are_named_in_the_error() {
     }
 }
 
+/// Conforms: RFC 3261 §13.2.2.4 — a further 2xx from another fork is acknowledged and ended by BYE.
 #[test]
 fn another_forks_answer_is_acknowledged_and_hung_up_once() {
     let mut raw = raw();
@@ -678,6 +705,7 @@ fn an_answer_after_the_calls_end_is_acknowledged_and_hung_up() {
     assert_eq!(kinds, ["ACK", "BYE"]);
 }
 
+/// Conforms: RFC 3261 §12.1.2 — the route set of a client is Record-Route in reverse.
 #[test]
 fn the_route_set_of_a_call_of_ours_is_the_record_route_reversed() {
     let mut raw = raw();
@@ -703,6 +731,7 @@ fn challenge(realm: &str, nonce: &str, stale: bool) -> String {
     format!("WWW-Authenticate: Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\"{stale}\r\n")
 }
 
+/// Conforms: RFC 3261 §22.2 — 401 and 407 are answered, once for each realm.
 #[test]
 fn a_challenge_is_answered_once_for_each_realm() {
     let mut raw = raw();

@@ -197,6 +197,7 @@ fn answers(text: &str) -> usize {
     text.matches("SIP/2.0 200 OK").count()
 }
 
+/// Conforms: RFC 3261 §18.3 — several messages in one segment.
 #[tokio::test]
 async fn several_messages_in_a_segment_are_each_answered_in_order() {
     let (_handle, _events, address) = tcp_stack(IoLimits::default()).await;
@@ -214,6 +215,7 @@ async fn several_messages_in_a_segment_are_each_answered_in_order() {
     }
 }
 
+/// Conforms: RFC 3261 §18.3 — one message in many segments.
 #[tokio::test]
 async fn a_message_in_many_segments_is_put_together() {
     let (_handle, _events, address) = tcp_stack(IoLimits::default()).await;
@@ -226,6 +228,7 @@ async fn a_message_in_many_segments_is_put_together() {
     read_until(&mut stream, |text| answers(text) == 1).await;
 }
 
+/// Conforms: RFC 5626 §4.4.1 — CRLF CRLF is answered with CRLF.
 #[tokio::test]
 async fn a_keep_alive_is_answered_with_a_line_end() {
     let (_handle, _events, address) = tcp_stack(IoLimits::default()).await;
@@ -306,6 +309,7 @@ async fn a_peer_that_reads_too_slowly_loses_its_connection() {
     settled(&handle, 0).await;
 }
 
+/// Conforms: RFC 3261 §18.2.2 — answers go by the connection of their request.
 #[tokio::test]
 async fn an_answer_comes_by_the_connection_of_its_request() {
     let (handle, mut events, address) = tcp_stack(IoLimits::default()).await;

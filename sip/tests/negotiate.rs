@@ -94,6 +94,7 @@ fn their_order_decides_where_the_configuration_says_so() {
     assert_eq!(media.codec_name, "PCMA");
 }
 
+/// Conforms: RFC 3264 §6.1 — formats are matched by their rtpmap.
 #[test]
 fn dynamic_payload_types_are_matched_by_name_clock_and_channels() {
     let Negotiated { answer, media } = agreed(
@@ -110,6 +111,7 @@ fn dynamic_payload_types_are_matched_by_name_clock_and_channels() {
     assert_eq!(refused("m=audio 4000 RTP/AVP 0\na=rtpmap:0 GSM/8000"), NegotiateError::NoCommonCodec);
 }
 
+/// Conforms: RFC 4733 §2.5.1.1 — telephone-event is agreed on at the codec's clock.
 #[test]
 fn events_at_the_codecs_clock_win_and_8_khz_serves_all_others() {
     let both = "m=audio 4000 RTP/AVP 111 101 102\na=rtpmap:111 opus/48000/2\na=rtpmap:101 telephone-event/8000\n\
@@ -120,6 +122,7 @@ fn events_at_the_codecs_clock_win_and_8_khz_serves_all_others() {
     assert_eq!(agreed("m=audio 4000 RTP/AVP 0").media.telephone_event, None);
 }
 
+/// Conforms: RFC 3264 §6 — every section is answered in its place, refused ones with port 0.
 #[test]
 fn one_audio_is_taken_and_every_other_section_refused_in_place() {
     let Negotiated { answer, media } = agreed(
@@ -164,6 +167,7 @@ fn plain_avpf_is_answered_as_avpf() {
     assert_eq!(line(&agreed("m=audio 4000 RTP/AVPF 0").answer, 0), "m=audio 10000 RTP/AVPF 0");
 }
 
+/// Conforms: RFC 3264 §6.1 — directions are mirrored.
 #[test]
 fn directions_are_mirrored_from_either_level_and_met_with_ours() {
     for (media, expected) in [
@@ -276,6 +280,7 @@ fn answers_that_do_not_match_are_refused() {
     );
 }
 
+/// Conforms: RFC 3264 §8 — a later offer keeps its sections and counts its version up.
 #[test]
 fn an_offer_within_a_call_keeps_the_sections_and_counts_its_version_up_when_it_changes() {
     let first = agreed("m=video 5000 RTP/AVP 31\nm=audio 4000 RTP/AVP 0");

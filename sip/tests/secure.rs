@@ -34,6 +34,7 @@ fn tls_uri(callee: &SipHandle, host: &str) -> String {
     format!("sips:agent@{host}:{}", address(callee, Transport::Tls).port())
 }
 
+/// Conforms: RFC 5923 §4 — calls over TLS, and connections that are reused.
 #[tokio::test]
 async fn a_whole_call_over_tls() {
     let authority = Authority::new();
@@ -63,6 +64,7 @@ async fn a_whole_call_over_tls() {
     assert_eq!(caller.stats().await.unwrap().connections, 1);
 }
 
+/// Conforms: RFC 5922 §7.2 — a server's certificate has to prove the name that was called.
 #[tokio::test]
 async fn a_server_that_is_not_who_it_should_be_is_not_talked_to() {
     let (authority, stranger) = (Authority::new(), Authority::new());
@@ -84,6 +86,7 @@ async fn a_server_that_is_not_who_it_should_be_is_not_talked_to() {
     }
 }
 
+/// Conforms: RFC 3261 §26.3.2.1 — mutual TLS.
 #[tokio::test]
 async fn a_client_is_known_by_its_certificate_and_refused_without_one() {
     let (authority, stranger) = (Authority::new(), Authority::new());
@@ -199,6 +202,7 @@ fn over_ws(branch: &str) -> String {
     options(branch).replace("SIP/2.0/TCP", "SIP/2.0/WS").replace("SIP/2.0/UDP", "SIP/2.0/WS")
 }
 
+/// Conforms: RFC 7118 §5 — SIP over WebSocket.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_by_web_socket_are_answered_and_keep_alives_too() {
     let (callee, _events) = SipStack::bind(config(&["ws:127.0.0.1:0"])).unwrap();
@@ -233,6 +237,7 @@ async fn many_messages_at_once_by_web_socket_are_each_answered() {
     }
 }
 
+/// Conforms: RFC 7118 §4.1 — the subprotocol sip is asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_sip_client_or_no_page_of_ours_is_refused() {
     let pages = vec!["https://phone.example".to_owned()];

@@ -101,6 +101,7 @@ fn the_manifest_names_each_of_the_49_messages_once() {
     assert!(lines.iter().all(|l| l.server.is_none() || l.expect == Verdict::Word("accept".into())));
 }
 
+/// Conforms: RFC 4475 §3 — the 49 messages in datagrams.
 #[test]
 fn every_message_meets_its_verdict_as_a_datagram() {
     for line in manifest() {
@@ -109,6 +110,7 @@ fn every_message_meets_its_verdict_as_a_datagram() {
     }
 }
 
+/// Conforms: RFC 4475 §3 — the 49 messages on a stream, however it is cut.
 #[test]
 fn every_message_meets_its_verdict_on_a_stream_however_it_is_cut() {
     for line in manifest() {
@@ -130,6 +132,7 @@ fn every_message_meets_its_verdict_on_a_stream_however_it_is_cut() {
 }
 
 /// What the endpoint makes of each: the codes that it sends, and whether it rings.
+/// Conforms: RFC 4475 §3 — each message is answered with its code.
 #[test]
 fn the_endpoint_answers_each_message_with_its_code() {
     for line in manifest() {

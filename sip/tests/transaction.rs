@@ -78,6 +78,7 @@ impl Bench {
     }
 }
 
+/// Conforms: RFC 3261 §17.1.1.2 — timers A and B.
 #[test]
 fn retransmits_invite_by_timer_a_until_timer_b() {
     let mut bench = Bench::client(Kind::ClientInvite, false);
@@ -105,6 +106,7 @@ fn a_provisional_response_stops_timers_a_and_b() {
     assert_eq!((bench.timed_out_ms, bench.state()), (None, State::Proceeding));
 }
 
+/// Conforms: RFC 3261 §17.1.1.2 — timer D.
 #[test]
 fn acknowledges_each_repeat_of_a_failure_until_timer_d() {
     let mut bench = Bench::client(Kind::ClientInvite, false);
@@ -127,6 +129,7 @@ fn timer_d_is_zero_over_tcp() {
     assert_eq!((bench.acks, bench.passed_up, bench.over_ms), (1, 1, Some(0)));
 }
 
+/// Conforms: RFC 6026 §7.2 — the state Accepted and timer M.
 #[test]
 fn passes_every_success_to_the_user_until_timer_m() {
     let mut bench = Bench::client(Kind::ClientInvite, false);
@@ -154,6 +157,7 @@ fn an_invite_that_cannot_be_sent_fails_at_once() {
     assert_eq!(bench.over_ms, Some(0));
 }
 
+/// Conforms: RFC 3261 §17.1.2.2 — timers E and F.
 #[test]
 fn retransmits_requests_by_timer_e_until_timer_f() {
     let mut bench = Bench::client(Kind::Client, false);
@@ -173,6 +177,7 @@ fn timer_e_stays_at_t2_after_a_provisional_response() {
     assert_eq!(bench.timed_out_ms, Some(32_000));
 }
 
+/// Conforms: RFC 3261 §17.1.2.2 — timer K.
 #[test]
 fn absorbs_repeated_responses_until_timer_k() {
     let mut bench = Bench::client(Kind::Client, false);
@@ -191,6 +196,7 @@ fn timer_k_is_zero_over_tcp() {
     assert_eq!((bench.over_ms, bench.sent_ms.as_slice()), (Some(5_000), &[0][..]));
 }
 
+/// Conforms: RFC 3261 §17.2.1 — timers G and H.
 #[test]
 fn retransmits_a_failure_by_timer_g_until_timer_h() {
     let mut bench = Bench::new(Kind::ServerInvite, false);
@@ -208,6 +214,7 @@ fn sends_a_failure_once_over_tcp_until_timer_h() {
     assert_eq!((bench.sent_ms.as_slice(), bench.timed_out_ms), (&[0][..], Some(32_000)));
 }
 
+/// Conforms: RFC 3261 §17.2.1 — timer I.
 #[test]
 fn absorbs_repeated_acks_until_timer_i() {
     let mut bench = Bench::new(Kind::ServerInvite, false);
@@ -237,6 +244,7 @@ fn answers_a_repeated_invite_with_the_last_provisional_response() {
     assert_eq!(bench.sent_ms, [0, 500]);
 }
 
+/// Conforms: RFC 6026 §7.1 — the state Accepted and timer L.
 #[test]
 fn absorbs_a_repeated_invite_after_a_success_until_timer_l() {
     let mut bench = Bench::new(Kind::ServerInvite, false);
@@ -259,6 +267,7 @@ fn a_response_that_cannot_be_sent_does_not_end_the_invite() {
     assert_eq!(bench.state(), State::Proceeding);
 }
 
+/// Conforms: RFC 3261 §17.2.2 — timer J.
 #[test]
 fn answers_repeated_requests_with_the_last_response_until_timer_j() {
     let mut bench = Bench::new(Kind::Server, false);
