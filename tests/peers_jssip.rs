@@ -1,0 +1,91 @@
+//! A phone in a browser: JsSIP in headless Chromium registers over secure WebSocket, and leaves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::process::Command;
+
+use common::{OMNIVOX, PATIENCE, Running, Server, free_port, wait_for};
+
+const DEVICES: &str = "[[devices]]\nuser = \"alice\"\npassword = \"a-secret\"\n";
+
+/// A server that browsers reach at this port, with a certificate of its own making.
+fn server() -> (Server, u16) {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let pem = folder.path().join("server.pem");
+    std::fs::write(&pem, format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem())).unwrap();
+    std::fs::write(folder.path().join("omnivox.toml"), DEVICES).unwrap();
+    let mut command = Command::new(OMNIVOX);
+    command.env("OMNIVOX_CONFIG", folder.path().join("omnivox.toml"));
+    let (udp, wss) = (free_port(), free_port());
+    let listen = format!("sip.listen=[\"udp:127.0.0.1:{udp}\",\"wss:127.0.0.1:{wss}\"]");
+    let certificates = format!("tls.certificates=[\"{}\"]", pem.display());
+    (Server::start_by(command, folder, &[&listen, &certificates]), wss)
+}
+
+/// Chromium with the phone's page.
+fn browser(server: &Server, port: u16, password: &str) -> Running {
+    let bundle = std::env::var("OMNIVOX_TEST_JSSIP").expect("scripts/test says where JsSIP is");
+    let script = std::fs::read_to_string(&bundle).unwrap_or_else(|fault| panic!("{bundle}: {fault}"));
+    let page = server.folder.path().join("phone.html");
+    std::fs::write(&page, format!("<!doctype html><title>phone</title><script>{script}</script>")).unwrap();
+    let at = format!("file://{}#127.0.0.1:{port}|alice|{password}", page.display());
+    let profile = format!("--user-data-dir={}", server.folder.path().join("profile").display());
+    let flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors"];
+    let logs = ["--enable-logging=stderr", "--no-first-run", "--disable-background-networking"];
+    Running::start(Command::new("chromium").args(flags).args(logs).args([&profile, &at]))
+}
+
+fn registrations(server: &Server) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(server.folder.path().join("data/registrations.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn said(browser: &Running) -> String {
+    browser.stderr().lines().filter(|line| line.contains("CONSOLE")).map(|line| format!("{line}\n")).collect()
+}
+
+/// Conforms: RFC 7118 §5 — a browser (Chromium with JsSIP) registers over secure WebSocket, with outbound and digest.
+#[test]
+fn a_browser_registers_over_secure_web_socket_and_is_forgotten_when_it_is_closed() {
+    let (server, port) = server();
+    let chromium = browser(&server, port, "a-secret");
+    let found = wait_for(
+        "the browser's registration",
+        PATIENCE,
+        || registrations(&server).into_iter().next(),
+        || said(&chromium) + &server.process.stderr(),
+    );
+    assert_eq!(found["user"], "alice", "{found}");
+    assert_eq!(found["source"][0], "wss", "{found}");
+    assert!(found["agent"].as_str().unwrap().contains("JsSIP"), "{found}");
+    wait_for(
+        "the page to know",
+        PATIENCE,
+        || said(&chromium).contains("registered").then_some(()),
+        || chromium.stderr(),
+    );
+    drop(chromium);
+    wait_for(
+        "the registration to go with its connection",
+        PATIENCE,
+        || registrations(&server).is_empty().then_some(()),
+        || server.process.stderr(),
+    );
+    server.stop();
+}
+
+#[test]
+fn a_browser_with_a_wrong_password_is_told_so() {
+    let (server, port) = server();
+    let chromium = browser(&server, port, "guess");
+    wait_for(
+        "the page to be refused",
+        PATIENCE,
+        || said(&chromium).contains("registrationFailed").then_some(()),
+        || chromium.stderr() + &server.process.stderr(),
+    );
+    assert!(registrations(&server).is_empty());
+    server.stop();
+}
