@@ -131,6 +131,8 @@ pub enum LegInput {
     MediaGone,
     /// The media of the leg cannot be set up.
     MediaFailed(String),
+    /// The peer put the call on hold, or took it back.
+    Held(bool),
     /// The peer wants whoever it speaks with connected with somebody else (REFER).
     Referred(String),
     /// The conversation on the leg is over.

@@ -6,6 +6,7 @@ mod caller;
 mod common;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::{OMNIVOX, PATIENCE, Running, Server, free_port, omnivox, told, wait_for};
 
@@ -141,6 +142,97 @@ fn a_phone_passes_its_call_on() {
     let labels: Vec<&str> =
         record["legs"].as_array().unwrap().iter().map(|leg| leg["label"].as_str().unwrap()).collect();
     assert_eq!(labels, ["device alice/1", "device carol/1"], "{record}");
+    server.stop();
+}
+
+/// Conforms: RFC 3264 §8.4 — a call on hold: whoever waits hears music, and is heard again afterwards (baresip).
+#[test]
+fn a_phone_on_hold_hears_music() {
+    let server = server(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
+    let mut bob = Phone::register(&server, "bob", "b-secret", "udp");
+    wait_for_registrations(&server, 1);
+    let uri = server.uri("102");
+    let arguments = ["call", &uri, "--from", "alice", "--password", "a-secret", "--listen", "127.0.0.1:0"];
+    let mut alice = Running::start(Command::new(OMNIVOX).current_dir(server.folder.path()).args(arguments).args([
+        "--record",
+        "alice.wav",
+        "--duration",
+        "14",
+        "--json",
+    ]));
+    bob.wait_for("incoming rtp");
+    let heard = server.folder.path().join("alice.wav");
+    // Music is to be heard for a while, and speech after it.
+    let pass = |seconds: u64| {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        wait_for("time to pass", PATIENCE, || (Instant::now() >= until).then_some(()), String::new);
+    };
+    pass(3);
+    bob.baresip.type_line("/hold");
+    pass(4);
+    bob.baresip.type_line("/resume");
+    assert!(alice.wait(PATIENCE).success(), "{}", alice.stderr());
+    let ladder = server.get("/calls/latest/trace").1;
+    assert_eq!(
+        ladder.matches("INVITE (SDP)").count(),
+        5,
+        "one refused, one taken, one sent on, hold, resume:\n{ladder}"
+    );
+    let reader = hound::WavReader::open(&heard).unwrap();
+    let samples: Vec<f64> = reader.into_samples::<i16>().map(|sample| f64::from(sample.unwrap())).collect();
+    let far_side: Vec<f64> = samples.chunks(2).map(|pair| pair[0]).collect();
+    let loudness: Vec<f64> = far_side
+        .chunks(8_000)
+        .map(|second| (second.iter().map(|x| x * x).sum::<f64>() / second.len() as f64).sqrt())
+        .collect();
+    // What Bob's microphone gives after his first sentence is noise of a few steps; music is far louder.
+    assert!(loudness.iter().skip(3).any(|loudness| *loudness > 50.0), "no music: {loudness:?}");
+    assert!(loudness.last().is_some_and(|loudness| *loudness < 50.0), "music to the end: {loudness:?}");
+    server.stop();
+}
+
+/// Conforms: RFC 3261 §8.1.3.4 — a phone's redirection is followed, to whom its account may call.
+#[tokio::test]
+async fn a_phone_sends_its_callers_on() {
+    use sip::endpoint::OutgoingRequest;
+    use sip::{Event, Method, SipStack, StackConfig};
+    let server = server(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
+    let bob = Phone::register(&server, "bob", "b-secret", "udp");
+    let listen = vec!["udp:127.0.0.1:0".parse().unwrap()];
+    let (alice, mut events) = SipStack::bind(StackConfig { listen, ..StackConfig::default() }).unwrap();
+    let route = alice.resolve(&server.uri("alice")).await.unwrap();
+    let own = route.local;
+    let address = format!("<sip:alice@{}>", server.sip);
+    let uri = format!("sip:{}", server.sip);
+    let mut register = OutgoingRequest::new(Method::Register, &uri, &address, route.destination, own);
+    register.to = Some(address.clone());
+    register.contact = Some(format!("<sip:alice@{own}>"));
+    register.credentials = Some(sip::auth::Credentials { username: "alice".into(), password: "a-secret".into() });
+    alice.request(register).await.unwrap();
+    wait_for_registrations(&server, 2);
+    let elsewhere = format!("<sip:102@{}>", server.sip);
+    let away = tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if let Event::Incoming { call, .. } = event {
+                alice.reject(call, 302, "Moved Temporarily", vec![("Contact".into(), elsewhere.clone())]).unwrap();
+            }
+        }
+    });
+    let folder = server.folder.path().to_owned();
+    let (uri, listen) = (server.uri("alice"), "127.0.0.1:0");
+    let call = tokio::task::spawn_blocking(move || {
+        let call =
+            ["call", &uri, "--from", "bob", "--password", "b-secret", "--listen", listen, "--duration", "1", "--json"];
+        omnivox(&folder, &call)
+    });
+    let call = call.await.unwrap();
+    assert!(call.status.success(), "{}\n{}", told(&call), server.get("/calls/latest/trace").1);
+    bob.wait_for("Call established");
+    away.abort();
+    let record = server.wait_for_records(1).remove(0);
+    let labels: Vec<&str> =
+        record["legs"].as_array().unwrap().iter().map(|leg| leg["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["device alice/1", "device bob/1"], "{record}");
     server.stop();
 }
 

@@ -10,19 +10,39 @@ pub struct Bridge {
     callee: LegNo,
     /// The caller has acknowledged our answer: sound flows.
     connected: bool,
+    /// Which of them has put the other on hold.
+    held_by_caller: bool,
+    held_by_callee: bool,
 }
 
 impl Bridge {
     /// The caller is being answered, since `callee` has.
     #[must_use]
     pub fn new(caller: LegNo, callee: LegNo) -> Self {
-        Self { caller, callee, connected: false }
+        Self { caller, callee, connected: false, held_by_caller: false, held_by_callee: false }
     }
 
     /// Both are up already.
     #[must_use]
     pub fn connected(caller: LegNo, callee: LegNo) -> Self {
-        Self { caller, callee, connected: true }
+        Self { connected: true, ..Self::new(caller, callee) }
+    }
+
+    /// One side puts the call on hold, or takes it back: the other hears music meanwhile.
+    fn hold(&mut self, leg: LegNo, other: LegNo, held: bool) -> Vec<Action> {
+        let was_held = self.held_by_caller || self.held_by_callee;
+        let mine = if leg == self.caller { &mut self.held_by_caller } else { &mut self.held_by_callee };
+        if !self.connected || *mine == held {
+            return vec![];
+        }
+        *mine = held;
+        let is_held = self.held_by_caller || self.held_by_callee;
+        match (held, was_held, is_held) {
+            (true, false, _) => vec![Action::Part(leg), Action::Part(other), Action::Music(other, true)],
+            (true, ..) => vec![Action::Music(other, true)],
+            (false, _, true) => vec![Action::Music(other, false)],
+            (false, ..) => vec![Action::Music(other, false), Action::Connect(self.caller, self.callee)],
+        }
     }
 
     /// The leg at the other end.
@@ -57,6 +77,10 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
             bridge.connected = true;
             let actions =
                 vec![Action::Arm(Timer::MaxDuration, view.max_duration), Action::Connect(bridge.caller, bridge.callee)];
+            (Phase::Bridged(*bridge), actions)
+        }
+        LegInput::Held(held) => {
+            let actions = bridge.hold(leg, other, held);
             (Phase::Bridged(*bridge), actions)
         }
         LegInput::Referred(to) if bridge.connected => referral::begin(leg, other, to),
@@ -107,6 +131,23 @@ mod tests {
         assert_eq!(stepped(bridge, CALLER, LegInput::Digit('5')).1, vec![Action::Press(CALLEE, '5')]);
         assert_eq!(stepped(bridge, CALLEE, LegInput::Digit('#')).1, vec![Action::Press(CALLER, '#')]);
         assert_eq!(stepped(bridge, LegNo(7), LegInput::Digit('#')).1, vec![], "a branch that lost presses nothing");
+    }
+
+    #[test]
+    fn who_is_on_hold_hears_music_and_is_connected_again_when_nobody_holds() {
+        let held = |bridge: Bridge, leg, held| match stepped(bridge, leg, LegInput::Held(held)) {
+            (Phase::Bridged(bridge), actions) => (bridge, actions),
+            (phase, _) => panic!("{phase:?}"),
+        };
+        let (bridge, actions) = held(Bridge::connected(CALLER, CALLEE), CALLER, true);
+        assert_eq!(actions, vec![Action::Part(CALLER), Action::Part(CALLEE), Action::Music(CALLEE, true)]);
+        assert_eq!(held(bridge, CALLER, true).1, vec![], "a second time changes nothing");
+        let (both, actions) = held(bridge, CALLEE, true);
+        assert_eq!(actions, vec![Action::Music(CALLER, true)]);
+        let (one, actions) = held(both, CALLER, false);
+        assert_eq!(actions, vec![Action::Music(CALLEE, false)]);
+        let (_, actions) = held(one, CALLEE, false);
+        assert_eq!(actions, vec![Action::Music(CALLER, false), Action::Connect(CALLER, CALLEE)]);
     }
 
     #[test]

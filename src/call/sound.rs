@@ -213,6 +213,13 @@ impl Sound {
         Ok((sdp, Some(config)))
     }
 
+    /// Whether the peer wants to hear nothing: it has put the call on hold (RFC 3264 section 8.4).
+    #[must_use]
+    pub fn is_on_hold(&self) -> bool {
+        use sip::sdp::Direction::{Inactive, RecvOnly};
+        self.choice.as_ref().is_some_and(|choice| matches!(choice.direction, RecvOnly | Inactive))
+    }
+
     /// Whether key presses were agreed to be events of RTP (RFC 4733).
     #[must_use]
     pub fn has_telephone_event(&self) -> bool {

@@ -1,11 +1,13 @@
 //! What signalling brings, as inputs.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use sip::endpoint::{CallId, EndCause, Event};
 
 use super::Driver;
+use crate::call::dial::Party;
 use crate::call::line::LineOrder;
 use crate::call::sound::{self, Accepted};
 use crate::call::switchboard::Mail;
@@ -41,9 +43,10 @@ impl Driver {
                 Some(LegInput::Progress { code, early_media: answer.is_some() })
             }
             Event::Answered { answer, .. } => Some(self.answered(no, answer)),
-            Event::Rejected { code, reason, .. } => {
+            Event::Rejected { code, reason, response, .. } => {
+                let elsewhere = self.redirected(no, code, &response);
                 if let Some(leg) = self.leg(no) {
-                    leg.refusal = Some(SignallingEnd::Rejected { code, reason });
+                    leg.refusal = Some(elsewhere.unwrap_or(SignallingEnd::Rejected { code, reason }));
                 }
                 None
             }
@@ -57,6 +60,26 @@ impl Driver {
         };
         if let Some(input) = input.filter(|_| self.is_here(no)) {
             self.queue.push(Input::Leg(no, input));
+        }
+    }
+
+    /// Where a phone of ours sends its callers on (3xx, RFC 3261 section 8.1.3.4): whom its account may call. Others, carriers above
+    /// all, may not have us call whom they like.
+    fn redirected(&mut self, no: LegNo, code: u16, response: &sip::Message) -> Option<SignallingEnd> {
+        if code / 100 != 3 {
+            return None;
+        }
+        let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local))?;
+        let contact = response.contact().ok()?.uri_text.to_owned();
+        let from = self.log.from().to_owned();
+        let party =
+            Party { uri: from, display: String::new(), source: None, trunk: None, device: Some(device?), local };
+        match self.hub.dialer.plan(&contact, &party) {
+            Ok(plan) => Some(SignallingEnd::Redirected(Arc::new(plan))),
+            Err(refusal) => {
+                tracing::info!(call = %self.log.id(), "call {}: it is not sent on: {}", self.log.id(), refusal.end.detail);
+                None
+            }
         }
     }
 
@@ -130,11 +153,15 @@ impl Driver {
         match sound.reoffer(offer) {
             Ok((sdp, change)) => {
                 let codec = sound.codec_name().to_owned();
+                let held = change.as_ref().map(|_| sound.is_on_hold());
                 if let Some(config) = change {
                     self.order(no, LineOrder::Update(Box::new(config)));
                     self.log.set_codec(no, &codec);
                 }
                 note_refused(self.hub.sip.answer_reoffer(call, sdp));
+                if let Some(held) = held {
+                    self.queue.push(Input::Leg(no, LegInput::Held(held)));
+                }
             }
             Err(why) => {
                 tracing::info!(call = %self.log.id(), "call {}: a change of the session was refused: {why}", self.log.id());
