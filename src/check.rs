@@ -92,6 +92,7 @@ fn findings(sources: &Sources) -> Vec<Finding> {
             ),
         ),
     }
+    check_tls(&config, &mut tell);
     check_ports(&config, &mut tell);
     check_agents(&config, &mut tell);
     found
@@ -102,6 +103,16 @@ fn check_folder(config: &Config) -> std::io::Result<()> {
     let probe = config.data.dir.join(".check");
     std::fs::write(&probe, b"x")?;
     std::fs::remove_file(probe)
+}
+
+fn check_tls(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    match config.tls.for_sip().check() {
+        Ok(()) if config.tls.certificates.is_empty() => {}
+        Ok(()) => tell("tls", Verdict::Ok, format!("{} certificates", config.tls.certificates.len())),
+        Err(fault) => {
+            tell("tls", Verdict::Fault, format!("{fault}. Set tls.certificates, tls.keys, tls.client_ca or tls.ca"))
+        }
+    }
 }
 
 fn check_ports(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {

@@ -122,6 +122,9 @@ fn a_wrong_configuration_is_told_before_anything_starts() {
         (vec!["serve", "--set", "agents.default=nobody"], "agents.default"),
         (vec!["serve", "--set", "log.level=loud=x=y"], "log.level"),
         (vec!["serve", "--set", "data.dir=/proc/nowhere"], "data.dir"),
+        (vec!["serve", "--set", "sip.listen=[\"tls:127.0.0.1:0\"]"], "tls.certificates"),
+        (vec!["serve", "--set", "sip.advertise=here"], "sip.advertise"),
+        (vec!["serve", "--set", "guard.failures=0"], "guard.failures"),
         (vec!["call", "nobody"], "write sip:user@host"),
         (vec!["call", "sip:echo@127.0.0.1", "--play", "absent.wav"], "absent.wav"),
     ] {

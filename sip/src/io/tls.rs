@@ -41,6 +41,16 @@ pub struct TlsConfig {
     pub ca: Option<PathBuf>,
 }
 
+impl TlsConfig {
+    /// Reads every file that it names.
+    ///
+    /// # Errors
+    /// The first that cannot be used, and why.
+    pub fn check(&self) -> Result<(), TlsError> {
+        Tls::load(self, !self.identities.is_empty()).map(drop)
+    }
+}
+
 /// Why TLS cannot be had.
 #[derive(Debug, Error)]
 #[non_exhaustive]
