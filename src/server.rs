@@ -172,13 +172,13 @@ impl ServerBuilder {
         }
         hub.agents.warm_up(&readiness);
         dispatcher.begin(&hub);
-        hub.trunks.run(&hub.asker, &stop);
+        let mut farewells = hub.trunks.run(&hub.asker, &stop);
         if accounts.are_there() {
-            tokio::spawn(accounts.keep(stop.clone()));
+            farewells.push(tokio::spawn(accounts.keep(stop.clone())));
         }
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
-        Ok(Server { hub, readiness, stop, records_task, http_addr })
+        Ok(Server { hub, readiness, stop, farewells, records_task, http_addr })
     }
 }
 
@@ -188,6 +188,8 @@ pub struct Server {
     hub: Arc<Hub>,
     readiness: Arc<Readiness>,
     stop: CancellationToken,
+    /// What has something to do when the server stops.
+    farewells: Vec<tokio::task::JoinHandle<()>>,
     records_task: tokio::task::JoinHandle<()>,
     http_addr: Option<SocketAddr>,
 }
@@ -262,6 +264,8 @@ impl Server {
             }
         }
         self.stop.cancel();
+        // Our registrations are taken back, and those of phones are written: each within its own time.
+        let _ = tokio::time::timeout(BYE_WITHIN, futures::future::join_all(self.farewells)).await;
         self.hub.sip.shutdown().await;
         self.hub.media.shutdown();
         drop(self.hub);

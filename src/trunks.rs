@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::ask::Asker;
@@ -98,11 +99,14 @@ impl Trunks {
         self.trunks.iter().find(is_its)
     }
 
-    /// Registers with those that want it, and asks hosts whether they are there, until the server stops.
-    pub(crate) fn run(&self, asker: &Arc<Asker>, stop: &CancellationToken) {
+    /// Registers with those that want it, and asks hosts whether they are there, until the server stops. What is to be waited for
+    /// then: registrations are taken back.
+    pub(crate) fn run(&self, asker: &Arc<Asker>, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
+        let mut farewells = Vec::new();
         for trunk in &self.trunks {
             if trunk.config.kind == TrunkKind::Register {
-                tokio::spawn(register::keep(Arc::clone(trunk), Arc::clone(asker), stop.clone()));
+                let keep = register::keep(Arc::clone(trunk), Arc::clone(asker), stop.clone());
+                farewells.push(tokio::spawn(keep));
             }
             if trunk.config.ping_s > 0 {
                 for host in 0..trunk.hosts.len() {
@@ -110,6 +114,7 @@ impl Trunks {
                 }
             }
         }
+        farewells
     }
 }
 

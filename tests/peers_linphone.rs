@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{PATIENCE, Running, Server, free_port, wait_for};
+use common::{OMNIVOX, PATIENCE, Running, Server, free_port, omnivox, told, wait_for};
 
 /// How long linphonec's own end may take.
 const QUIT_WITHIN: Duration = Duration::from_secs(30);
@@ -105,5 +105,65 @@ fn linphone_says_goodbye_and_sees_the_agent_hang_up() {
         turns.iter().filter(|turn| turn["who"] == "caller").map(|turn| turn["text"].as_str().unwrap()).collect();
     assert_eq!(said, ["what are your opening hours", "no thank you goodbye"], "{record}");
     assert_eq!(turns.last().unwrap()["text"], "Thank you for calling. Goodbye.", "{record}");
+    server.stop();
+}
+
+const DEVICES: &str =
+    "[[devices]]\nuser = \"carol\"\npassword = \"c-secret\"\n[[devices]]\nuser = \"bob\"\npassword = \"b-secret\"\n";
+
+#[test]
+fn linphone_registers_and_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("omnivox.toml"), DEVICES).unwrap();
+    let mut command = Command::new(OMNIVOX);
+    command.env("OMNIVOX_CONFIG", folder.path().join("omnivox.toml"));
+    let server = Server::start_by(command, folder, &[]);
+    let home = tempfile::tempdir().unwrap();
+    let wav = caller::wav(home.path(), "said", 16_000, &[(0.5, "Hello, this is a phone.")], 30.0);
+    let (sip, rtp, at) = (free_port(), free_port(), server.sip);
+    let config = format!(
+        "[sip]\nsip_port={sip}\nsip_tcp_port=0\nsip_tls_port=0\nbind_address=127.0.0.1\nuse_ipv6=0\nguess_hostname=0\n\
+         contact=sip:carol@127.0.0.1:{sip}\ndefault_proxy=0\n[rtp]\naudio_rtp_port={rtp}\nbind_address=127.0.0.1\n[net]\nmtu=1300\n\
+         [video]\nautomatically_initiate=0\nautomatically_accept=0\n\
+         [proxy_0]\nreg_proxy=<sip:{at}>\nreg_identity=<sip:carol@{at}>\nreg_expires=120\nreg_sendregister=1\n\
+         [auth_info_0]\nusername=carol\npasswd=c-secret\nrealm=omnivox\ndomain={at}\n"
+    );
+    let path = home.path().join("linphonerc");
+    std::fs::write(&path, config).unwrap();
+    std::fs::create_dir_all(home.path().join(".local/share/linphone")).unwrap();
+    let mut linphone = Running::start(
+        Command::new("linphonec").arg("-a").arg("-c").arg(&path).args(["-d", "0"]).env("HOME", home.path()),
+    );
+    wait_for("linphonec's SIP port", PATIENCE, || is_bound(sip).then_some(()), || printed(&linphone));
+    linphone.type_line("soundcard use files");
+    linphone.type_line(&format!("play {}", wav.display()));
+    let kept = server.folder.path().join("data/registrations.json");
+    wait_for(
+        "linphone's registration",
+        PATIENCE,
+        || std::fs::read_to_string(&kept).ok().filter(|text| text.contains("carol")),
+        || printed(&linphone) + &server.process.stderr(),
+    );
+    let uri = server.uri("carol");
+    let call = [
+        "call",
+        &uri,
+        "--from",
+        "bob",
+        "--password",
+        "b-secret",
+        "--listen",
+        "127.0.0.1:0",
+        "--duration",
+        "2",
+        "--json",
+    ];
+    let call = omnivox(server.folder.path(), &call);
+    assert!(call.status.success(), "{}\n{}", told(&call), printed(&linphone));
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(record["legs"][0]["label"], "device carol/1", "{record}");
+    assert_eq!(record["end"]["class"], "ok", "{record}");
+    assert!(record["legs"][0]["media"]["packets_in"].as_u64().unwrap() > 0, "{record}");
+    wait_for_its_end(linphone);
     server.stop();
 }

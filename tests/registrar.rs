@@ -5,6 +5,7 @@
 mod caller;
 mod common;
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,10 @@ struct Phone {
 
 impl Phone {
     fn register(server: &Server, user: &str, password: &str, transport: &str) -> Self {
+        Self::register_at(server.sip, user, password, transport)
+    }
+
+    fn register_at(at: SocketAddr, user: &str, password: &str, transport: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let wav = caller::wav(folder.path(), "said", 8_000, &[(0.5, "Hello, this is a phone.")], 30.0);
         let config = format!(
@@ -54,8 +59,7 @@ impl Phone {
         );
         std::fs::write(folder.path().join("config"), config).unwrap();
         let account = format!(
-            "<sip:{user}@{};transport={transport}>;auth_pass={password};regint=60;answermode=auto;audio_codecs=PCMU/8000/1\n",
-            server.sip
+            "<sip:{user}@{at};transport={transport}>;auth_pass={password};regint=60;answermode=auto;audio_codecs=PCMU/8000/1\n"
         );
         std::fs::write(folder.path().join("accounts"), account).unwrap();
         let baresip = Running::start(Command::new("baresip").arg("-4").arg("-f").arg(folder.path()));
@@ -119,6 +123,40 @@ fn two_phones_call_each_other_over_udp_and_tcp() {
 }
 
 /// Conforms: RFC 5589 §6 — blind transfer by a phone (baresip).
+#[test]
+fn a_phone_over_tls_is_called_by_one_over_udp() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let pem = folder.path().join("server.pem");
+    std::fs::write(&pem, format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem())).unwrap();
+    let (udp, tls) = (free_port(), free_port());
+    let listen = format!("sip.listen=[\"udp:127.0.0.1:{udp}\",\"tls:127.0.0.1:{tls}\"]");
+    let certificates = format!("tls.certificates=[\"{}\"]", pem.display());
+    let server = server(DEVICES, folder, &[&listen, &certificates, "rtp.codecs=[\"PCMU\"]"]);
+    let alice = Phone::register_at(SocketAddr::from(([127, 0, 0, 1], tls)), "alice", "a-secret", "tls");
+    wait_for_registrations(&server, 1);
+    let uri = server.uri("alice");
+    let call = [
+        "call",
+        &uri,
+        "--from",
+        "bob",
+        "--password",
+        "b-secret",
+        "--listen",
+        "127.0.0.1:0",
+        "--duration",
+        "1",
+        "--json",
+    ];
+    let call = omnivox(server.folder.path(), &call);
+    assert!(call.status.success(), "{}\n{}", told(&call), alice.printed());
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(record["legs"][0]["transport"], "tls", "{record}");
+    assert_eq!(record["end"]["class"], "ok", "{record}");
+    server.stop();
+}
+
 #[test]
 fn a_phone_passes_its_call_on() {
     let devices = format!("{DEVICES}\n[[devices]]\nuser = \"carol\"\npassword = \"c-secret\"\nnumbers = [\"103\"]\n");

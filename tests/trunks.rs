@@ -114,7 +114,12 @@ fn a_registered_trunk_is_called_by_and_calls_out() {
     let there = far.wait_for_records(1).remove(0);
     assert!(there["from"].as_str().unwrap().contains("+4930123102@carrier"), "{there}");
     wait_for_metric(&server, "omnivox_trunk_calls{trunk=\"carrier\"} 0");
+
+    // A server that stops takes its registration back.
     server.stop();
+    let folder = tempfile::tempdir().unwrap();
+    let call = omnivox(folder.path(), &["call", &format!("sip:+4930123456@127.0.0.1:{port}"), "--json"]);
+    assert!(told(&call).contains("480"), "{}", told(&call));
     far.stop();
 }
 
