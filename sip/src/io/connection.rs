@@ -97,6 +97,11 @@ impl Connection {
         self.unheard.take();
     }
 
+    /// Whether a message came.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard.get()
+    }
+
     /// What waits to be written.
     pub(super) fn queued(&self) -> Vec<Bytes> {
         self.queue.borrow().iter().map(|(_, bytes)| bytes.clone()).collect()

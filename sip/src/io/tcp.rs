@@ -161,6 +161,11 @@ async fn serve(hub: SharedHub, connection: Rc<Connection>) {
             hub.borrow_mut().stats.connections_refused += 1;
             tracing::info!(%peer, "closed a connection: {what}");
         }
+        // A certificate that proves nothing, as a rule: somebody has to know.
+        End::Failed(error) if connection.is_ours && !connection.is_heard() => {
+            let name = connection.name.as_deref().unwrap_or("no name");
+            tracing::warn!(%peer, "cannot speak with {name} by {}: {error}", connection.transport);
+        }
         End::Failed(error) => tracing::debug!(%peer, %error, "connection failed"),
     }
     end(&hub, &connection);
