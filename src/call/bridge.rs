@@ -83,7 +83,7 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
             let actions = bridge.hold(leg, other, held);
             (Phase::Bridged(*bridge), actions)
         }
-        LegInput::Referred(to) if bridge.connected => referral::begin(leg, other, to),
+        LegInput::Referred(to) if bridge.connected => referral::begin(leg, other, *bridge, to),
         LegInput::Referred(_) => (Phase::Bridged(*bridge), vec![Action::RejectRefer(leg, 491)]),
         LegInput::Digit(digit) => (Phase::Bridged(*bridge), vec![Action::Press(other, digit)]),
         LegInput::Ended(SignallingEnd::TimedOut) if !bridge.connected => failed(EndReason::NoAck, ""),

@@ -16,6 +16,8 @@ pub struct Referral {
     referrer: LegNo,
     /// Whom it spoke with.
     stays: LegNo,
+    /// How both were connected, and who held whom: so it goes on where nothing was begun.
+    before: Bridge,
     /// `None` while the way to the third is looked for.
     fork: Option<Fork>,
     /// The phone has hung up.
@@ -24,8 +26,8 @@ pub struct Referral {
 
 /// The phone on `referrer` wants the one on `stays` connected with somebody else.
 #[must_use]
-pub fn begin(referrer: LegNo, stays: LegNo, to: String) -> Step {
-    let referral = Referral { referrer, stays, fork: None, has_left: false };
+pub fn begin(referrer: LegNo, stays: LegNo, before: Bridge, to: String) -> Step {
+    let referral = Referral { referrer, stays, before, fork: None, has_left: false };
     (Phase::Referring(Box::new(referral)), vec![Action::FindFor(referrer, to)])
 }
 
@@ -128,10 +130,11 @@ fn give_back(referral: &Referral, mut actions: Vec<Action>, view: &View<'_>) -> 
         actions.extend(more);
         return (phase, actions);
     }
-    if referral.fork.is_some() {
-        actions.push(Action::Music(referral.stays, false));
-        actions.push(Action::Connect(referral.stays, referral.referrer));
+    if referral.fork.is_none() {
+        return (Phase::Bridged(referral.before), actions);
     }
+    actions.push(Action::Music(referral.stays, false));
+    actions.push(Action::Connect(referral.stays, referral.referrer));
     (Phase::Bridged(Bridge::connected(referral.stays, referral.referrer)), actions)
 }
 
@@ -179,7 +182,7 @@ mod tests {
     }
 
     fn ringing() -> Phase {
-        let (phase, actions) = begin(PHONE, STAYS, "sip:third@b".into());
+        let (phase, actions) = begin(PHONE, STAYS, Bridge::connected(PHONE, STAYS), "sip:third@b".into());
         assert_eq!(actions, vec![Action::FindFor(PHONE, "sip:third@b".into())]);
         let branches = vec![DialBranch::new("third", "sip:third@b", "sip:a@a")];
         let group = DialGroup { branches, ring_for: Duration::from_secs(20) };
@@ -223,9 +226,11 @@ mod tests {
         let (phase, actions) = stepped(ringing(), Input::Leg(THIRD, busy), &[]);
         assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, PHONE)));
         assert!(actions.contains(&Action::NotifyRefer(PHONE, 486)) && actions.contains(&Action::Connect(STAYS, PHONE)));
-        let (phase, _) = begin(PHONE, STAYS, "nobody".into());
+        // Where nobody was called yet the call goes on just as it was: caller and callee, and who held whom.
+        let before = Bridge::connected(PHONE, STAYS);
+        let (phase, _) = begin(PHONE, STAYS, before, "nobody".into());
         let (phase, actions) = stepped(phase, Input::Found(Err("nobody".into())), &[]);
-        assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, PHONE)));
+        assert_eq!(phase, Phase::Bridged(before));
         assert_eq!(actions, vec![Action::RejectRefer(PHONE, 404)]);
     }
 
