@@ -93,6 +93,8 @@ pub struct SipConfig {
     pub allow: Vec<Network>,
     /// Transactions held at once; beyond it a new call gets 503 with Retry-After.
     pub max_transactions: usize,
+    /// A call that neither side refreshes for so many seconds is over (session timers, RFC 4028); 0: not asked for.
+    pub session_timer_s: u32,
     /// Connections held at once: TCP, TLS and WebSocket.
     pub max_connections: usize,
     /// Name servers, `ADDRESS:PORT`. Empty: those of the operating system.
@@ -216,7 +218,8 @@ impl Default for SipConfig {
             ],
             advertise: String::new(),
             allow: vec![Network::Loopback, Network::Private],
-            max_transactions: 20_000,
+            max_transactions: 100_000,
+            session_timer_s: 1_800,
             max_connections: 2_000,
             dns: Vec::new(),
             origins: Vec::new(),
@@ -341,6 +344,10 @@ impl Config {
         }
         if self.sip.max_transactions == 0 {
             return bad("sip.max_transactions", "0".into(), "write a number from 1");
+        }
+        if (1..90).contains(&self.sip.session_timer_s) {
+            let fix = "write 0 or a number from 90 (RFC 4028 allows no less)";
+            return bad("sip.session_timer_s", self.sip.session_timer_s.to_string(), fix);
         }
         if self.rtp.ports.first < 1_024 || self.rtp.ports.last <= self.rtp.ports.first {
             return bad(

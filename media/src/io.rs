@@ -156,7 +156,7 @@ impl Media {
         self.open_on(link, port, config)
     }
 
-    /// The same on this worker: only legs of one worker can be in one room.
+    /// The same on this worker: legs that are to be in one room do not have to move then.
     ///
     /// # Errors
     /// As [`Media::open`].

@@ -32,5 +32,5 @@ pub use error::MediaError;
 pub use io::{Media, ReservedPort, Room, WorkerId, WorkerStats};
 pub use latch::LatchPolicy;
 pub use port::{EarFrame, LegEvent, LegPort};
-pub use room::Members;
+pub use room::{MAX_MEMBERS, Members};
 pub use stats::LegStats;

@@ -111,7 +111,6 @@ impl Room {
             return false;
         };
         place.slot = Some(slot);
-        place.hears = Members::ALL;
         place.gain = 1.0;
         true
     }
@@ -120,6 +119,7 @@ impl Room {
     pub(crate) fn leave(&mut self, member: u8) {
         if let Some(place) = self.places.get_mut(usize::from(member)) {
             place.slot = None;
+            place.hears = Members::ALL;
             place.heard.fill(0);
             place.said.fill(0);
         }

@@ -256,3 +256,43 @@ async fn a_room_survives_holds_new_codecs_and_members_that_vanish() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test]
+async fn a_leg_of_another_worker_moves_to_the_room_and_keeps_its_port_and_its_figures() {
+    let start = 21_000 + (std::process::id() % 500) as u16 * 40;
+    let config = MediaConfig { bind: LOOPBACK, ports: start..=start + 399, workers: 2, ..MediaConfig::default() };
+    let media = Media::start(config).unwrap();
+    // The workers take turns: the two are apart.
+    let mut phones = vec![
+        Phone::open(&media, None, CodecId::Pcmu, 440.0),
+        Phone::open(&media, None, CodecId::G722, 1_000.0),
+        Phone::open(&media, None, CodecId::Pcma, 1_500.0),
+    ];
+    let workers: Vec<_> = phones.iter().map(|phone| phone.port.worker()).collect();
+    assert_ne!(workers[0], workers[1]);
+    hum(&mut phones, 20).await;
+    let room = media.room(workers[0], SampleRate::HZ_16000, 3).unwrap();
+    room.set_hears(0, Members::ALL.without(2));
+    for (member, phone) in phones.iter_mut().enumerate() {
+        room.join_as(&mut phone.port, member as u8, false).unwrap();
+        assert_eq!(phone.port.worker(), workers[0]);
+    }
+    assert!(room.join_as(&mut phones[1].port, 0, false).is_err(), "somebody has that place");
+    room.join_as(&mut phones[1].port, 1, false).unwrap();
+    hum(&mut phones, 60).await;
+    assert!(phones[0].hears(1_000.0, 400) > LOUD && phones[1].hears(440.0, 400) > LOUD);
+    assert!(phones[0].hears(1_500.0, 400) < SILENT, "as was settled before it came");
+    assert!(phones[2].hears(440.0, 400) > LOUD && phones[2].hears(1_000.0, 400) > LOUD);
+    for phone in &phones {
+        let stats = phone.port.stats();
+        assert!(stats.packets_in >= 75 && stats.lost == 0, "{stats:?}");
+    }
+    assert_eq!(media.stats().legs, 3);
+    drop(room);
+    drop(phones);
+    let start = Instant::now();
+    while media.stats().rooms + media.stats().legs > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", media.stats());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

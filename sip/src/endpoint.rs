@@ -16,12 +16,15 @@ mod arena;
 mod call;
 mod commands;
 mod config;
+mod early;
 mod event;
 mod inbound;
 mod notifier;
 mod outbound;
 mod own;
 mod refer;
+mod refresh;
+mod reliable;
 mod reoffer;
 mod replaces;
 mod request;
@@ -30,6 +33,7 @@ mod secret;
 mod subscriber;
 mod subscription;
 mod transactions;
+mod update;
 mod validate;
 mod write;
 
@@ -64,10 +68,10 @@ pub(crate) use self::write::tag_of;
 
 /// The methods that every endpoint understands, as its Allow header says; those that its user takes stand behind them
 /// (see [`Endpoint::allow`]).
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY";
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY, PRACK, UPDATE";
 
 /// The extensions that it understands, as its Supported header says.
-pub const SUPPORTED: &str = "replaces, norefersub";
+pub const SUPPORTED: &str = "100rel, replaces, norefersub, timer";
 
 /// The two bits above a key say whose timer it is on the wheel: a transaction's without, a call's with this.
 const CALL_MARK: u64 = 1 << 62;

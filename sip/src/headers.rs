@@ -4,8 +4,10 @@ pub mod event;
 pub mod name;
 pub mod name_addr;
 pub mod params;
+pub mod rack;
 pub mod refer_to;
 pub mod replaces;
+pub mod session_expires;
 pub mod via;
 
 use thiserror::Error;
@@ -14,8 +16,10 @@ pub use event::{EventType, SubscriptionPhase, SubscriptionState, TerminatedReaso
 pub use name::Name;
 pub use name_addr::NameAddr;
 pub use params::Params;
+pub use rack::RAck;
 pub use refer_to::ReferTo;
 pub use replaces::Replaces;
+pub use session_expires::{Refresher, SessionExpires};
 pub use via::{Rport, Via};
 
 use crate::method::Method;

@@ -20,6 +20,7 @@ pub mod headers;
 pub mod io;
 pub mod message;
 pub mod method;
+pub mod multipart;
 pub mod negotiate;
 pub mod parse;
 pub mod registrar;

@@ -317,6 +317,7 @@ pub fn stack_config(config: &Config) -> sip::io::StackConfig {
     }
     stack.endpoint.referrals = true;
     stack.public = config.sip.advertise.parse().ok();
+    stack.endpoint.session_interval = Duration::from_secs(config.sip.session_timer_s.into());
     stack.endpoint.limits.transactions = config.sip.max_transactions;
     stack.limits.connections = config.sip.max_connections;
     stack

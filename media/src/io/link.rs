@@ -57,9 +57,21 @@ struct Table {
 /// The async side's part of a leg.
 pub(crate) struct LegCell {
     waker: Mutex<Option<Waker>>,
+    place: Mutex<Place>,
     shared: Arc<Shared>,
     recording: Arc<RecordingFate>,
 }
+
+/// Where a leg is.
+enum Place {
+    /// On this worker.
+    At(Arc<WorkerLink>, u32),
+    /// On its way to this one: commands wait for it.
+    Moving { to: Arc<WorkerLink>, slot: u32, waiting: Vec<SlotCommand> },
+}
+
+/// A command to whatever slot the leg will have.
+type SlotCommand = Box<dyn FnOnce(u32) -> Command + Send>;
 
 /// What the recorder's thread tells a leg's port.
 #[derive(Default)]
@@ -128,26 +140,60 @@ impl WorkerLink {
         if self.is_stopped() {
             return Err(MediaError::Closed);
         }
-        let cell = Arc::new(LegCell { waker: Mutex::new(None), shared, recording });
+        let slot = self.take_slot()?;
+        let place = Mutex::new(Place::At(Arc::clone(self), slot));
+        let cell = Arc::new(LegCell { waker: Mutex::new(None), place, shared, recording });
         *lock(&cell.recording.cell) = Arc::downgrade(&cell);
+        self.seat(slot, &cell);
+        self.send(Command::Open { slot, seat });
+        Ok(LegHandle { cell })
+    }
+
+    /// A place for a leg.
+    fn take_slot(&self) -> Result<u32, MediaError> {
         let slot = {
             let mut table = lock(&self.table);
-            let slot = match table.free.pop() {
+            match table.free.pop() {
                 Some(slot) => slot,
                 None if table.wakers.len() < MAX_LEGS_PER_WORKER => {
                     table.wakers.push(None);
                     table.wakers.len() as u32 - 1
                 }
                 None => return Err(MediaError::Full { legs: table.wakers.len() }),
-            };
-            if let Some(place) = table.wakers.get_mut(slot as usize) {
-                *place = Some(Arc::clone(&cell));
             }
-            slot
         };
         self.legs.fetch_add(1, Ordering::Relaxed);
-        self.send(Command::Open { slot, seat });
-        Ok(LegHandle { link: Arc::clone(self), cell, slot })
+        Ok(slot)
+    }
+
+    fn seat(&self, slot: u32, cell: &Arc<LegCell>) {
+        if let Some(place) = lock(&self.table).wakers.get_mut(slot as usize) {
+            *place = Some(Arc::clone(cell));
+        }
+    }
+
+    /// A leg has left this worker, for the one that it is on its way to.
+    fn lifted(&self, slot: u32, mut seat: Box<Seat>) {
+        seat.parted = None;
+        let Some(cell) = self.free(slot) else { return };
+        let mut place = lock(&cell.place);
+        let Place::Moving { to, slot, waiting } = &mut *place else { return };
+        let (to, slot) = (Arc::clone(to), *slot);
+        to.send(Command::Open { slot, seat });
+        for command in waiting.drain(..) {
+            to.send(command(slot));
+        }
+        *place = Place::At(to, slot);
+    }
+
+    /// Takes whoever has this slot out of it.
+    fn free(&self, slot: u32) -> Option<Arc<LegCell>> {
+        let mut table = lock(&self.table);
+        let cell = table.wakers.get_mut(slot as usize).and_then(Option::take)?;
+        table.free.push(slot);
+        drop(table);
+        self.legs.fetch_sub(1, Ordering::Relaxed);
+        Some(cell)
     }
 
     /// A place for a room.
@@ -218,11 +264,14 @@ impl WorkerLink {
     }
 
     fn vacate(&self, slot: u32) {
-        let mut table = lock(&self.table);
-        let Some(cell) = table.wakers.get_mut(slot as usize).and_then(Option::take) else { return };
-        table.free.push(slot);
-        drop(table);
-        self.legs.fetch_sub(1, Ordering::Relaxed);
+        let Some(cell) = self.free(slot) else { return };
+        let bound_for = match &*lock(&cell.place) {
+            Place::Moving { to, slot, .. } => Some((Arc::clone(to), *slot)),
+            Place::At(..) => None,
+        };
+        if let Some((to, slot)) = bound_for {
+            to.free(slot);
+        }
         cell.shared.closed.store(true, Ordering::Release);
         cell.wake();
     }
@@ -236,9 +285,7 @@ impl WorkerLink {
 
 /// A leg as its port reaches it.
 pub(crate) struct LegHandle {
-    link: Arc<WorkerLink>,
     cell: Arc<LegCell>,
-    slot: u32,
 }
 
 impl LegHandle {
@@ -262,7 +309,7 @@ impl LegHandle {
             return Err(MediaError::Closed);
         }
         let retune = Box::new(Retune::new(Instant::now(), old, new, rate, plays)?);
-        self.link.send(Command::Retune { slot: self.slot, retune });
+        self.send(move |slot| Command::Retune { slot, retune });
         Ok(())
     }
 
@@ -270,33 +317,58 @@ impl LegHandle {
         if self.cell.shared.closed.load(Ordering::Acquire) {
             return Err(MediaError::Closed);
         }
-        self.link.send(Command::Digit { slot: self.slot, digit, duration_ms });
+        self.send(move |slot| Command::Digit { slot, digit, duration_ms });
         Ok(())
     }
 
-    /// Whether this worker has the leg.
-    pub(super) fn is_on(&self, link: &Arc<WorkerLink>) -> bool {
-        Arc::ptr_eq(&self.link, link)
+    fn send(&self, command: impl FnOnce(u32) -> Command + Send + 'static) {
+        match &mut *lock(&self.cell.place) {
+            Place::At(link, slot) => link.send(command(*slot)),
+            Place::Moving { waiting, .. } => waiting.push(Box::new(command)),
+        }
+    }
+
+    /// Moves the leg to this worker, where it is not there already. What is sent to it meanwhile reaches it there.
+    pub(super) fn move_to(&self, to: &Arc<WorkerLink>) -> Result<(), MediaError> {
+        let mut place = lock(&self.cell.place);
+        let (from, old) = match &*place {
+            Place::At(link, slot) => (Arc::clone(link), *slot),
+            Place::Moving { to: bound_for, .. } if Arc::ptr_eq(bound_for, to) => return Ok(()),
+            Place::Moving { .. } => return Err(MediaError::Room("the leg is on its way to another worker")),
+        };
+        if Arc::ptr_eq(&from, to) {
+            return Ok(());
+        }
+        if to.is_stopped() || self.cell.shared.closed.load(Ordering::Acquire) {
+            return Err(MediaError::Closed);
+        }
+        let slot = to.take_slot()?;
+        to.seat(slot, &self.cell);
+        *place = Place::Moving { to: Arc::clone(to), slot, waiting: Vec::new() };
+        from.send(Command::Lift { slot: old });
+        Ok(())
     }
 
     pub(crate) fn worker(&self) -> WorkerId {
-        self.link.id
+        match &*lock(&self.cell.place) {
+            Place::At(link, _) | Place::Moving { to: link, .. } => link.id,
+        }
     }
 
     pub(crate) fn join(&self, joined: Box<Joined>) {
-        self.link.send_room(RoomCommand::Join { slot: self.slot, joined });
+        self.send(move |slot| Command::Room(RoomCommand::Join { slot, joined }));
     }
 
     pub(crate) fn leave(&self) {
-        self.link.send_room(RoomCommand::Leave { slot: self.slot });
+        self.send(|slot| Command::Room(RoomCommand::Leave { slot }));
     }
 
     pub(crate) fn play(&self, music: Option<Box<Music>>) {
-        self.link.send_room(RoomCommand::Music { slot: self.slot, music });
+        self.send(move |slot| Command::Room(RoomCommand::Music { slot, music }));
     }
 
     pub(crate) fn tap(&self, tapped: bool) {
-        self.link.send_room(RoomCommand::Tap { slot: self.slot, tapped });
+        self.send(move |slot| Command::Room(RoomCommand::Tap { slot, tapped }));
     }
 
     /// Why the recording broke off, once.
@@ -306,14 +378,14 @@ impl LegHandle {
 
     pub(crate) fn close(&self) {
         if !self.cell.shared.closed.load(Ordering::Acquire) {
-            self.link.send(Command::Close { slot: self.slot });
+            self.send(|slot| Command::Close { slot });
         }
     }
 }
 
 impl std::fmt::Debug for LegHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LegHandle").field("slot", &self.slot).finish()
+        f.debug_struct("LegHandle").field("worker", &self.worker()).finish()
     }
 }
 
@@ -330,6 +402,7 @@ pub(super) async fn dispatch(link: Arc<WorkerLink>, mut events: HeapCons<Event>,
                         cell.wake();
                     }
                 }
+                Event::Lifted { slot, seat } => link.lifted(slot, seat),
                 Event::Removed { slot, seat } => {
                     drop(seat);
                     link.vacate(slot);

@@ -47,19 +47,33 @@ impl Room {
     }
 
     /// Puts a leg into the room: its peer hears all others, and they hear its peer; with `shares_voice` also what the
-    /// port says. Returns its number. A leg that is in another room leaves that first.
+    /// port says. Returns its number. A leg that is in another room leaves that first; one that is on another worker moves to the
+    /// room's, which costs it a few milliseconds of sound.
     ///
     /// # Errors
-    /// [`MediaError::Room`] where the room is full, or the leg is on another worker or is none that talks.
+    /// [`MediaError::Room`] where the room is full, or the leg is none that talks; [`MediaError::Full`] where the room's worker is.
     pub fn join(&self, port: &mut LegPort, shares_voice: bool) -> Result<u8, MediaError> {
+        self.enter(port, None, shares_voice)
+    }
+
+    /// The same, with a number of one's own choice: whom that number hears can be settled before.
+    ///
+    /// # Errors
+    /// As [`Room::join`], and where somebody has that number.
+    pub fn join_as(&self, port: &mut LegPort, member: u8, shares_voice: bool) -> Result<(), MediaError> {
+        self.enter(port, Some(member), shares_voice).map(drop)
+    }
+
+    fn enter(&self, port: &mut LegPort, member: Option<u8>, shares_voice: bool) -> Result<u8, MediaError> {
         if port.config().mode != crate::config::LegMode::Talk {
             return Err(MediaError::Room("only legs that talk can be in a room"));
         }
-        if !port.handle().is_on(&self.seat.link) {
-            return Err(MediaError::Room("the leg is on another worker than the room"));
-        }
         port.leave();
-        let membership = self.take_place()?;
+        let membership = match member {
+            Some(member) => self.take_this_place(member)?,
+            None => self.take_place()?,
+        };
+        port.handle().move_to(&self.seat.link)?;
         let (room, member) = (self.seat.slot, membership.member);
         let joined =
             Joined::new(room, member, shares_voice, port.config(), port.audio_rate(), self.seat.rate).map(Box::new)?;
@@ -67,7 +81,7 @@ impl Room {
         Ok(member)
     }
 
-    /// Settles whom a member hears. In the beginning: all others.
+    /// Settles whom the leg hears that has this number or gets it. In the beginning, and again when it has left: all others.
     pub fn set_hears(&self, member: u8, whom: Members) {
         self.seat.link.send_room(RoomCommand::Hears { room: self.seat.slot, member, whom });
     }
@@ -82,6 +96,15 @@ impl Room {
     #[must_use]
     pub fn rate(&self) -> SampleRate {
         self.seat.rate
+    }
+
+    fn take_this_place(&self, member: u8) -> Result<Membership, MediaError> {
+        let bit = 1_u32.checked_shl(member.into()).filter(|_| member < self.seat.places);
+        let bit = bit.ok_or(MediaError::Room("the room has no such place"))?;
+        if self.seat.taken.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
+            return Err(MediaError::Room("somebody has that place of the room"));
+        }
+        Ok(Membership { seat: Arc::clone(&self.seat), member })
     }
 
     fn take_place(&self) -> Result<Membership, MediaError> {

@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Digit { slot: u32, digit: char, duration_ms: u16 },
     /// About rooms and what a leg plays.
     Room(RoomCommand),
+    /// Hand this leg over as it is, for another worker.
+    Lift { slot: u32 },
     /// Say goodbye for this leg, and hand it back.
     Close { slot: u32 },
     /// The same for all, then end.
@@ -64,6 +66,8 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// The leg's rings have something for its port.
     Ready { slot: u32 },
+    /// For the worker that it is to go to.
+    Lifted { slot: u32, seat: Box<Seat> },
     /// To be dropped.
     Removed { slot: u32, seat: Box<Seat> },
     /// What a [`Command::Retune`] took the place of, to be dropped.
@@ -309,6 +313,12 @@ impl Worker {
                     }
                 }
                 Command::Room(command) => self.take_room_command(now, command),
+                Command::Lift { slot } => {
+                    if let Some(mut seat) = self.take_seat(slot) {
+                        seat.sockets.last_round = 0;
+                        self.hand_back(Event::Lifted { slot, seat });
+                    }
+                }
                 Command::Close { slot } => self.close(now, slot),
                 Command::Stop => {
                     for slot in 0..self.seats.len() as u32 {
@@ -335,15 +345,21 @@ impl Worker {
     }
 
     fn close(&mut self, now: Instant, slot: u32) {
+        let Some(mut seat) = self.take_seat(slot) else { return };
+        seat.leg.close(now, &mut self.scratch, &mut seat.sockets);
+        self.hand_back(Event::Removed { slot, seat });
+    }
+
+    /// Takes a leg off its sockets, its timer and its room.
+    fn take_seat(&mut self, slot: u32) -> Option<Box<Seat>> {
         let joined = self.part(slot);
-        let Some(mut seat) = self.seats.get_mut(slot as usize).and_then(Option::take) else { return };
+        let mut seat = self.seats.get_mut(slot as usize).and_then(Option::take)?;
         self.legs -= 1;
         self.wheel.cancel(slot);
         self.poller.remove(seat.sockets.rtp.as_raw_fd());
         self.poller.remove(seat.sockets.rtcp.as_raw_fd());
-        seat.leg.close(now, &mut self.scratch, &mut seat.sockets);
         seat.parted = joined;
-        self.hand_back(Event::Removed { slot, seat });
+        Some(seat)
     }
 
     fn seat(&mut self, slot: u32) -> Option<&mut Seat> {

@@ -1,4 +1,5 @@
-//! Re-INVITE as a table (RFC 3261 section 14): at most one is under way in a dialog, in one direction.
+//! Changes of the session as a table: re-INVITE (RFC 3261 section 14), and offers in UPDATE and PRACK (RFC 3311, 3262). At most one is
+//! under way in a dialog, in one direction.
 
 /// Where the renegotiation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,6 +8,8 @@ pub enum State {
     Quiet,
     /// The peer's re-INVITE waits for our user.
     Asked,
+    /// The peer's offer in an UPDATE or PRACK waits for our user.
+    AskedPlainly,
     /// Our 2xx to the peer's re-INVITE waits for ACK.
     Replied,
     /// Our re-INVITE waits for the peer.
@@ -18,6 +21,10 @@ pub enum State {
 pub enum Input {
     /// The peer sends a re-INVITE.
     PeerInvite,
+    /// The peer offers by UPDATE or PRACK.
+    PeerOffer,
+    /// The user has not answered that in time.
+    Overdue,
     /// The user answers it.
     Answer,
     /// The user refuses it.
@@ -55,6 +62,10 @@ pub enum Action {
     Refuse491,
     /// Answer it with 2xx, and repeat that until ACK.
     SendAnswer,
+    /// Answer the UPDATE or PRACK with 2xx.
+    SendPlainAnswer,
+    /// Refuse it as the user says; with 500 where the user says nothing.
+    SendPlainRefusal,
     /// Send the 2xx again.
     RepeatAnswer,
     /// Stop repeating.
@@ -96,15 +107,21 @@ fn step(next: State, actions: &'static [Action]) -> Option<Step> {
 pub fn table(state: State, input: Input) -> Option<Step> {
     use Action::{
         EndGone, EndNoAck, Refuse491, Refuse500, RepeatAnswer, ScheduleRetry, SendAck, SendAnswer, SendInvite,
-        SendRefusal, SendTerminated, StopRepeating, TellAcked, TellReoffer, TellResult,
+        SendPlainAnswer, SendPlainRefusal, SendRefusal, SendTerminated, StopRepeating, TellAcked, TellReoffer,
+        TellResult,
     };
-    use State::{Asked, Asking, Quiet, Replied};
+    use State::{Asked, AskedPlainly, Asking, Quiet, Replied};
     match (state, input) {
         (Quiet, Input::PeerInvite) => step(Asked, &[TellReoffer]),
         // 14.2: a second one before the first is answered.
-        (Asked, Input::PeerInvite) => step(Asked, &[Refuse500]),
+        (Asked | AskedPlainly, Input::PeerInvite | Input::PeerOffer) => step(state, &[Refuse500]),
         // 14.2: one of ours is under way. Likewise while our answer is not acknowledged (RFC 5407 section 3.1.4).
-        (Asking | Replied, Input::PeerInvite) => step(state, &[Refuse491]),
+        (Asking | Replied, Input::PeerInvite | Input::PeerOffer) => step(state, &[Refuse491]),
+
+        // RFC 3311 section 5.2: no ACK follows.
+        (Quiet, Input::PeerOffer) => step(AskedPlainly, &[TellReoffer]),
+        (AskedPlainly, Input::Answer) => step(Quiet, &[SendPlainAnswer]),
+        (AskedPlainly, Input::Refuse | Input::Overdue | Input::CallEnds) => step(Quiet, &[SendPlainRefusal]),
 
         (Asked, Input::Answer) => step(Replied, &[SendAnswer]),
         (Asked, Input::Refuse) => step(Quiet, &[SendRefusal]),
@@ -137,12 +154,13 @@ mod tests {
         let refusal = |state| table(state, Input::PeerInvite).map(|step| (step.next, step.actions));
         assert_eq!(refusal(State::Asking), Some((State::Asking, &[Action::Refuse491][..])));
         assert_eq!(refusal(State::Asked), Some((State::Asked, &[Action::Refuse500][..])));
+        assert_eq!(refusal(State::AskedPlainly), Some((State::AskedPlainly, &[Action::Refuse500][..])));
         assert_eq!(refusal(State::Replied), Some((State::Replied, &[Action::Refuse491][..])));
     }
 
     #[test]
     fn the_end_of_the_call_quiets_every_state() {
-        for state in [State::Asked, State::Replied, State::Asking] {
+        for state in [State::Asked, State::AskedPlainly, State::Replied, State::Asking] {
             assert_eq!(table(state, Input::CallEnds).map(|step| step.next), Some(State::Quiet));
         }
     }

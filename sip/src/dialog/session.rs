@@ -40,6 +40,8 @@ pub enum Input {
     HangUp,
     /// The user's time to answer, or the peer's, is up.
     RingLimit,
+    /// Our reliable provisional response was never acknowledged.
+    NoPrack,
     /// ACK to our 2xx.
     Ack,
     /// The 2xx is due again.
@@ -81,6 +83,8 @@ pub enum Action {
     SendRefusal,
     /// Refuse with 480: it rang for too long, or the user hung up instead of answering.
     SendUnavailable,
+    /// Refuse with 504: a reliable provisional response was not acknowledged (RFC 3262 section 3).
+    SendServerTimeout,
     /// Refuse with 487: the caller gave up.
     SendTerminated,
     /// Acknowledge the 2xx (again).
@@ -153,13 +157,14 @@ pub fn table(phase: Phase, input: Input) -> Option<Step> {
 }
 
 fn answering(phase: Phase, input: Input) -> Option<Step> {
-    use Action::{Note, RepeatAnswer, SendAnswer, SendBye, SendRefusal, SendTerminated, SendUnavailable};
-    use Action::{StopRepeating, TellAcked, TellCancelled};
+    use Action::{Note, RepeatAnswer, SendAnswer, SendBye, SendRefusal, SendServerTimeout};
+    use Action::{SendTerminated, SendUnavailable, StopRepeating, TellAcked, TellCancelled};
     use Phase::{Answered, AnsweredLeaving, Ended, Established, Incoming, Leaving};
     match (phase, input) {
         (Incoming, Input::Answer) => step(Answered, &[SendAnswer]),
         (Incoming, Input::Refuse) => step(Ended, &[SendRefusal, Note(Why::Refused)]),
         (Incoming, Input::HangUp) => step(Ended, &[SendUnavailable, Note(Why::LocalBye)]),
+        (Incoming, Input::NoPrack) => step(Ended, &[SendServerTimeout, Note(Why::NoAck)]),
         (Incoming, Input::RingLimit) => step(Ended, &[SendUnavailable, Note(Why::Timeout)]),
         // 9.2: CANCEL is for an INVITE without a final response; later it has no effect.
         (Incoming, Input::PeerCancel) => step(Ended, &[SendTerminated, TellCancelled, Note(Why::Cancelled)]),
@@ -246,11 +251,12 @@ mod tests {
         Phase::Leaving,
         Phase::Ended,
     ];
-    const INPUTS: [Input; 17] = [
+    const INPUTS: [Input; 18] = [
         Input::Answer,
         Input::Refuse,
         Input::HangUp,
         Input::RingLimit,
+        Input::NoPrack,
         Input::Ack,
         Input::RepeatDue,
         Input::AckLimit,

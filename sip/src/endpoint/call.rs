@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::arena::Key;
+use super::early::Early;
 use super::event::{CallId, Destination, EndCause, Event, SendId};
 use super::outbound::Challenge;
 use super::refer::Referrals;
+use super::refresh::{Session, Settled, Wish};
+use super::reliable::Reliable;
 use super::secret::Fingerprint;
 use super::transactions::{Failure, Purpose};
+use super::update::Offered;
 use super::write::{Echo, Response};
 use super::{CALL_MARK, Endpoint};
 use crate::dialog::session::{Action, Input, Phase, Why, table};
@@ -29,6 +33,14 @@ pub(super) enum CallTimer {
     AckLimit,
     /// Rings for too long.
     Ring,
+    /// The reliable provisional response is due again.
+    Reliable,
+    /// It was not acknowledged for 64 T1.
+    ReliableLimit,
+    /// The session is to be refreshed, or is over.
+    Session,
+    /// The user's time to answer an UPDATE is up.
+    Offer,
     /// The provisional response is due again: proxies forget an INVITE after three minutes (section 13.3.1.1).
     Refresh,
     /// No final response for 64 T1 after CANCEL.
@@ -44,10 +56,14 @@ pub(super) enum CallTimer {
 }
 
 impl CallTimer {
-    const ALL: [CallTimer; 9] = [
+    const ALL: [CallTimer; 13] = [
         CallTimer::Repeat,
         CallTimer::AckLimit,
         CallTimer::Ring,
+        CallTimer::Reliable,
+        CallTimer::ReliableLimit,
+        CallTimer::Session,
+        CallTimer::Offer,
         CallTimer::Refresh,
         CallTimer::CancelLimit,
         CallTimer::Retry,
@@ -58,7 +74,7 @@ impl CallTimer {
 }
 
 /// How often a provisional response is repeated.
-const REFRESH: Duration = Duration::from_secs(60);
+pub(super) const REFRESH: Duration = Duration::from_secs(60);
 
 /// An INVITE of the peer that has no final response yet.
 #[derive(Debug)]
@@ -67,7 +83,9 @@ pub(super) struct Asked {
     pub(super) echo: Echo,
     pub(super) sequence: u32,
     /// The last provisional response but 100, to be repeated.
-    pub(super) provisional: Option<Bytes>,
+    pub(super) provisional: Option<(u16, Bytes)>,
+    /// What it says of the session's length.
+    pub(super) wish: Wish,
 }
 
 /// A 2xx of ours that waits for its ACK.
@@ -110,6 +128,18 @@ pub(super) struct Call {
     pub(super) reoffer: reoffer::State,
     /// What we offer, or offered, by re-INVITE: for another try after glare.
     pub(super) our_offer: Option<Bytes>,
+    /// What of ours was described last, for a refresh.
+    pub(super) our_description: Option<Bytes>,
+    /// The re-INVITE under way is a refresh, which the user did not ask for.
+    pub(super) is_refresh: bool,
+    /// The peer's Allow names UPDATE.
+    pub(super) takes_update: bool,
+    pub(super) session: Option<Session>,
+    /// Our INVITE was repeated with a longer session interval.
+    pub(super) has_grown: bool,
+    pub(super) reliable: Reliable,
+    pub(super) early: Vec<Early>,
+    pub(super) offered: Option<Box<Offered>>,
     /// Tags of forks that were hung up.
     pub(super) forks: Vec<String>,
     pub(super) challenge: Option<Box<Challenge>>,
@@ -123,7 +153,7 @@ pub(super) struct Call {
     pub(super) reason: Option<String>,
     /// Our Reason, for BYE and CANCEL.
     pub(super) our_reason: Option<String>,
-    pub(super) timers: TimerTable<9>,
+    pub(super) timers: TimerTable<13>,
 }
 
 impl Call {
@@ -141,6 +171,14 @@ impl Call {
             acknowledgement: None,
             reoffer: reoffer::State::Quiet,
             our_offer: None,
+            our_description: None,
+            is_refresh: false,
+            takes_update: false,
+            session: None,
+            has_grown: false,
+            reliable: Reliable::default(),
+            early: Vec::new(),
+            offered: None,
             forks: Vec::new(),
             challenge: None,
             infos: 0,
@@ -213,6 +251,7 @@ impl Endpoint {
             Action::StopRepeating => self.stop_repeating(key),
             Action::SendRefusal => self.refuse_asked(now, key, context.reply),
             Action::SendUnavailable => self.refuse_asked(now, key, Some(&plain(480))),
+            Action::SendServerTimeout => self.refuse_asked(now, key, Some(&plain(504))),
             Action::SendTerminated => self.refuse_asked(now, key, Some(&plain(487))),
             Action::SendAck => self.acknowledge(key, context.response),
             Action::SendCancel => self.send_cancel(now, key),
@@ -270,6 +309,7 @@ impl Endpoint {
     fn finish(&mut self, now: Instant, key: Key) {
         self.drive_reoffer(now, key, reoffer::Input::CallEnds, Context::default());
         self.refuse_refer(now, key, 481);
+        self.settle_early(key, None);
         let Some(call) = self.calls.remove(key) else { return };
         if let Some(fingerprint) = call.fingerprint {
             self.dialogs.remove(&fingerprint);
@@ -287,21 +327,29 @@ impl Endpoint {
         let limit = self.config.timings.t1_times_64();
         let Some(call) = self.calls.get_mut(key) else { return };
         let (Some(asked), Some(reply)) = (call.asked.take(), reply) else { return };
+        call.our_description = reply.sdp.cloned().or_else(|| call.our_description.take());
+        let session = self.settle_session(now, key, asked.wish);
+        let Some(call) = self.calls.get_mut(key) else { return };
         let server = self.config.user_agent.as_str();
         let mut headers = vec![("Contact", call.contact.as_str()), ("Allow", &*self.allow)];
         if !server.is_empty() {
             headers.push(("Server", server));
         }
         headers.push(("Supported", super::SUPPORTED));
+        headers.extend(session.iter().flat_map(Settled::headers));
+        // A reliable response held it already (RFC 6337 section 2.2).
+        let sdp = reply.sdp.filter(|_| !std::mem::take(&mut call.reliable.is_answered));
         let bytes = Response {
             tag: Some(&call.dialog.local_tag),
             reason: reply.reason,
             routes: true,
             headers: &headers,
-            body: reply.sdp.map(|sdp| ("application/sdp", sdp.as_ref())),
+            body: sdp.map(|sdp| ("application/sdp", sdp.as_ref())),
             ..Response::new(reply.code)
         }
         .to_bytes(&asked.echo);
+        call.disarm(CallTimer::Reliable);
+        call.disarm(CallTimer::ReliableLimit);
         call.disarm(CallTimer::Ring);
         call.disarm(CallTimer::Refresh);
         call.arm(CallTimer::Repeat, now + t1);
@@ -380,10 +428,11 @@ impl Endpoint {
             Purpose::Bye => {
                 self.drive(now, key, Input::ByeDone, Context::default());
             }
+            Purpose::Update => self.update_answered(now, key, 408, None),
             Purpose::Info | Purpose::Message => self.info_done(now, key, purpose, 408),
             Purpose::Refer => self.refer_answered(now, key, 408, None),
             Purpose::Report => self.report_answered(key, 408),
-            Purpose::Cancel | Purpose::Request | Purpose::Subscribe | Purpose::Notify => {}
+            Purpose::Cancel | Purpose::Prack | Purpose::Request | Purpose::Subscribe | Purpose::Notify => {}
         }
     }
 
@@ -411,40 +460,12 @@ impl Endpoint {
             CallTimer::CancelLimit => _ = self.drive(now, key, Input::CancelLimit, context),
             CallTimer::Retry => self.retry_reoffer(now, key),
             CallTimer::Refer | CallTimer::Report | CallTimer::Asking => self.referral_due(now, key, timer),
-            CallTimer::Refresh => {
-                let Some(call) = self.calls.get_mut(key) else { return };
-                call.arm(CallTimer::Refresh, now + REFRESH);
-                let Some(asked) = call.asked.as_ref() else { return };
-                let (txn, bytes) = (asked.txn, asked.provisional.clone());
-                if let Some(bytes) = bytes {
-                    self.respond(now, txn, 180, bytes);
-                }
+            CallTimer::Session => self.session_due(now, key),
+            CallTimer::Offer => _ = self.drive_reoffer(now, key, reoffer::Input::Overdue, context),
+            CallTimer::Refresh | CallTimer::Reliable | CallTimer::ReliableLimit => {
+                self.provisional_due(now, key, timer);
             }
         }
-    }
-
-    /// Sends a provisional response to the peer's pending INVITE.
-    pub(super) fn ring_asked(&mut self, now: Instant, key: Key, code: u16, sdp: Option<&Bytes>) -> bool {
-        let Some(call) = self.calls.get_mut(key) else { return false };
-        let Some(asked) = call.asked.as_mut() else { return false };
-        let mut headers = vec![("Contact", call.contact.as_str())];
-        if !self.config.user_agent.is_empty() {
-            headers.push(("Server", self.config.user_agent.as_str()));
-        }
-        let bytes = Response {
-            tag: Some(&call.dialog.local_tag),
-            routes: true,
-            headers: &headers,
-            body: sdp.map(|sdp| ("application/sdp", sdp.as_ref())),
-            ..Response::new(code)
-        }
-        .to_bytes(&asked.echo);
-        asked.provisional = Some(bytes.clone());
-        let txn = asked.txn;
-        call.arm(CallTimer::Refresh, now + REFRESH);
-        self.respond(now, txn, code, bytes);
-        self.arm_call(now, key);
-        true
     }
 }
 

@@ -101,6 +101,9 @@ impl Endpoint {
     /// # Errors
     /// Where the call does not ring.
     pub fn answer(&mut self, now: Instant, call: CallId, sdp: Bytes) -> Result<(), CommandError> {
+        if self.answer_waits(self.known(call)?, &sdp) {
+            return Ok(());
+        }
         let reply = Reply { code: 200, reason: "", headers: &[], sdp: Some(&sdp) };
         self.run(now, call, Input::Answer, Some(&reply))
     }
@@ -198,6 +201,7 @@ impl Endpoint {
             return Err(CommandError::WrongState(call));
         }
         state.our_offer = Some(sdp);
+        state.is_refresh = false;
         state.disarm(CallTimer::Retry);
         self.drive_reoffer(now, key, reoffer::Input::Offer, Context::default());
         Ok(())
@@ -289,6 +293,9 @@ impl Endpoint {
         if !self.config.user_agent.is_empty() {
             builder = builder.header(Name::UserAgent, &self.config.user_agent);
         }
+        for (name, value) in self.session_headers(key) {
+            builder = builder.header(name, value);
+        }
         for (name, value) in &outgoing.headers {
             if !is_ours(Name::parse(name.as_bytes())) {
                 builder = builder.header_named(name, value);
@@ -300,6 +307,7 @@ impl Endpoint {
         self.limit(now, txn, outgoing.patience);
         if let Some(call) = self.calls.get_mut(key) {
             call.asking = Some(txn);
+            call.our_description = Some(outgoing.offer.clone());
         }
     }
 
@@ -350,6 +358,8 @@ fn is_ours(name: Name) -> bool {
             | Name::Supported
             | Name::UserAgent
             | Name::RecordRoute
+            | Name::SessionExpires
+            | Name::MinSe
     )
 }
 

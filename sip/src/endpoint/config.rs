@@ -19,6 +19,10 @@ pub struct EndpointConfig {
     pub limits: EndpointLimits,
     /// How long a call may ring, in either direction, before it ends by itself.
     pub ring_limit: Duration,
+    /// A call that neither side refreshes for this long is over (RFC 4028); zero asks for no such thing, though a peer's wish is honoured.
+    pub session_interval: Duration,
+    /// A peer that wants a shorter interval gets 422; at least 90 s (RFC 4028 section 4).
+    pub shortest_session: Duration,
     /// Extensions that a caller must support (option tags), else it gets 421. Empty as a rule (RFC 3261 section 8.2.4
     /// advises against).
     pub required_extensions: Vec<String>,
@@ -45,6 +49,8 @@ impl Default for EndpointConfig {
             timings: Timings::default(),
             limits: EndpointLimits::default(),
             ring_limit: Duration::from_secs(180),
+            session_interval: Duration::from_secs(1_800),
+            shortest_session: Duration::from_secs(90),
             required_extensions: Vec::new(),
             info_types: vec!["application/dtmf-relay".into(), "application/dtmf".into()],
             user_methods: Vec::new(),

@@ -363,6 +363,8 @@ pub enum Event {
         headers: Vec<(String, String)>,
         /// The dialog that the new call is to replace: an attended transfer.
         replaces: Option<Replaces>,
+        /// The call of ours that this names, where it is one.
+        target: Option<CallId>,
         /// The Referred-By value (RFC 3892), for the new request to carry on.
         referred_by: Option<String>,
         /// The REFER.
@@ -501,6 +503,8 @@ pub enum EndCause {
     Timeout,
     /// Our answer was never acknowledged.
     NoAck,
+    /// Nobody refreshed the session in time (RFC 4028).
+    Expired,
     /// The peer says that the call does not exist any more (481 or 408 to a request inside it).
     Gone,
     /// A message could not be sent.
@@ -519,6 +523,7 @@ impl fmt::Display for EndCause {
             EndCause::Rejected(code) => write!(f, "rejected by the peer with {code}"),
             EndCause::Timeout => f.write_str("no answer in time"),
             EndCause::NoAck => f.write_str("the answer was never acknowledged"),
+            EndCause::Expired => f.write_str("the session was not refreshed in time"),
             EndCause::Gone => f.write_str("the peer does not know the call any more"),
             EndCause::TransportError => f.write_str("a message could not be sent"),
             EndCause::ProtocolError => f.write_str("the peer's answer made no sense"),

@@ -10,6 +10,8 @@ use super::Endpoint;
 use super::arena::Key;
 use super::call::{Asked, Call, CallTimer, Context, id};
 use super::event::{Destination, Event, SendId, Source, Target};
+use super::refresh::Wish;
+use super::reliable::Reliable;
 use super::secret::{Fingerprint, Name as Tag};
 use super::transactions::Purpose;
 use super::validate::{self, ACCEPT_SDP, Refusal};
@@ -102,6 +104,7 @@ impl Endpoint {
             .and_then(|()| validate::content(request, &[ACCEPT_SDP]))
             .and_then(|offer| validate::acceptable(request).map(|()| offer))
             .and_then(|offer| validate::supported(&self.config, request).map(|()| offer))
+            .and_then(|offer| validate::interval(request, &self.config).map(|()| offer))
             .and_then(|offer| self.replaced(request).map(|replaces| (offer, replaces)));
         let (offer, replaces) = match checked {
             Ok(checked) => checked,
@@ -128,7 +131,9 @@ impl Endpoint {
         let print = self.dialog_fingerprint(&dialog.call_id, &dialog.local_tag, &dialog.remote_tag);
         let mut call = Call::new(Phase::Incoming, dialog, way, source.local, contact);
         call.fingerprint = Some(print);
-        call.asked = Some(Asked { txn, echo, sequence, provisional: None });
+        call.asked = Some(Asked { txn, echo, sequence, provisional: None, wish: Wish::of(request) });
+        call.reliable = Reliable::of(request, offer.is_some());
+        call.takes_update = takes_update(request);
         let expires = request.expires_seconds().map(|s| std::time::Duration::from_secs(u64::from(s.max(1))));
         let ring_limit = expires.map_or(self.config.ring_limit, |expires| expires.min(self.config.ring_limit));
         call.arm(CallTimer::Ring, now + ring_limit);
@@ -218,7 +223,11 @@ impl Endpoint {
         let kind = if *method == Method::Invite { Kind::ServerInvite } else { Kind::Server };
         let to = reply_destination(via, source);
         let Some(call) = self.calls.get_mut(key) else { return };
-        let in_order = call.dialog.accept_sequence(cseq.number);
+        let tag = request.header(Name::From).and_then(tag_of).unwrap_or("");
+        let in_order = match call.early.iter_mut().find(|early| early.dialog.remote_tag == tag) {
+            Some(early) => early.dialog.accept_sequence(cseq.number),
+            None => call.dialog.accept_sequence(cseq.number),
+        };
         let txn = self.add_server(kind, fingerprint, None, to, source.local);
         // 12.2.2. BYE counts nevertheless: a NOTIFY on a referral that went out after it may have overtaken it, and a call
         // that its peer has left must not stay.
@@ -232,6 +241,8 @@ impl Endpoint {
         match method {
             Method::Invite => self.receive_reinvite(now, key, txn, arrival),
             Method::Bye => self.receive_bye(now, key, txn, arrival),
+            Method::Prack => self.receive_prack(now, key, txn, arrival),
+            Method::Update => self.receive_update(now, key, txn, arrival),
             Method::Info => self.receive_info(now, key, txn, arrival),
             Method::Message if self.is_users(&Method::Message) => self.receive_message(now, key, txn, arrival),
             Method::Refer if self.config.referrals => self.receive_refer(now, key, txn, arrival),
@@ -286,7 +297,9 @@ impl Endpoint {
 
     fn receive_reinvite(&mut self, now: Instant, key: Key, txn: Key, arrival: Arrival<'_>) {
         let phase = self.calls.get(key).map(|call| call.phase);
-        let offer = match validate::content(arrival.request, &[ACCEPT_SDP]) {
+        let checked = validate::interval(arrival.request, &self.config)
+            .and_then(|()| validate::content(arrival.request, &[ACCEPT_SDP]));
+        let offer = match checked {
             Ok(offer) => offer,
             Err(refusal) => {
                 let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
@@ -319,7 +332,8 @@ impl Endpoint {
         call.way.flow = Some(arrival.source.flow);
         call.way.transport = arrival.source.transport;
         call.way.target = Target::Address(arrival.source.remote);
-        call.asked = Some(Asked { txn, echo, sequence: call.dialog.remote_seq.unwrap_or(0), provisional: None });
+        let sequence = call.dialog.remote_seq.unwrap_or(0);
+        call.asked = Some(Asked { txn, echo, sequence, provisional: None, wish: Wish::of(arrival.request) });
         self.own(txn, key, Purpose::Reinvite);
         let context = Context { sdp: offer.as_ref(), ..Context::default() };
         self.drive_reoffer(now, key, reoffer::Input::PeerInvite, context);
@@ -327,7 +341,7 @@ impl Endpoint {
     }
 
     /// 14.2: 500 with a Retry-After of up to ten seconds.
-    fn refuse_overlap(&mut self, now: Instant, txn: Key, arrival: Arrival<'_>) {
+    pub(super) fn refuse_overlap(&mut self, now: Instant, txn: Key, arrival: Arrival<'_>) {
         let seconds = self.secret.below(11).to_string();
         self.reply(now, txn, arrival, 500, &[("Retry-After", &seconds)]);
     }
@@ -469,4 +483,9 @@ impl Endpoint {
         contact.push('>');
         contact
     }
+}
+
+/// Whether a message's Allow names UPDATE.
+pub(super) fn takes_update(message: &Message) -> bool {
+    message.header_values(Name::Allow).any(|method| method == "UPDATE")
 }

@@ -136,6 +136,14 @@ impl Endpoint {
                 .header(Name::Allow, &self.allow)
                 .header(Name::Supported, super::SUPPORTED);
         }
+        if *method == Method::Update {
+            builder = builder.header(Name::Contact, &call.contact).header(Name::Supported, super::SUPPORTED);
+        }
+        if matches!(method, Method::Invite | Method::Update) {
+            for (name, value) in self.session_headers(key) {
+                builder = builder.header(name, value);
+            }
+        }
         for (name, value) in extra {
             builder = builder.header(*name, value);
         }
@@ -220,33 +228,38 @@ impl Endpoint {
         Some((dialog, to))
     }
 
+    /// Repeats a request with credentials, where those who ask for them have not been given them yet.
     pub(super) fn repeat_with_credentials(
         &mut self,
         now: Instant,
-        key: Key,
-        purpose: Purpose,
-        method: &Method,
+        (key, purpose): (Key, Purpose),
         response: &Message,
-        request: &Bytes,
+        (request, to): (&Bytes, Destination),
     ) -> bool {
-        let (branch, cnonce) = (self.branch(), self.secret.name());
+        let (Some(method), cnonce) = (purpose.method(), self.secret.name()) else { return false };
         let Some(call) = self.calls.get_mut(key) else { return false };
         let Some(challenge) = call.challenge.as_mut() else { return false };
-        let answers = challenge.answers(response, (method, request), cnonce.as_str());
-        if answers.is_empty() {
-            return false;
-        }
+        let answers = challenge.answers(response, (&method, request), cnonce.as_str());
+        !answers.is_empty() && self.repeat(now, (key, purpose), (request, to), &answers)
+    }
+
+    /// Repeats a request of a call in a new transaction, with these headers in the place of its own.
+    pub(super) fn repeat(
+        &mut self,
+        now: Instant,
+        (key, purpose): (Key, Purpose),
+        (request, to): (&Bytes, Destination),
+        headers: &[(&str, String)],
+    ) -> bool {
+        let Some(method) = purpose.method() else { return false };
+        let branch = self.branch();
+        let Some(call) = self.calls.get_mut(key) else { return false };
         call.dialog.local_seq += 1;
-        let sequence = call.dialog.local_seq;
-        let local = call.local;
-        let to = match purpose {
-            Purpose::Invite => call.way.clone(),
-            _ => next_hop(&call.dialog, &call.way),
-        };
+        let (sequence, local) = (call.dialog.local_seq, call.local);
         let via = self.via(to.transport, local, &branch);
-        let Some(bytes) = own::again(request, method.as_str(), &via, sequence, &answers) else { return false };
+        let Some(bytes) = own::again(request, method.as_str(), &via, sequence, headers) else { return false };
         let txn = self.add_client(now, Some((key, purpose)), (&branch, method.as_str()), (to, local), bytes.into());
-        if let Some(call) = self.calls.get_mut(key).filter(|_| *method == Method::Invite) {
+        if let Some(call) = self.calls.get_mut(key).filter(|_| method == Method::Invite) {
             call.asking = Some(txn);
         }
         true

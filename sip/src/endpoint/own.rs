@@ -62,13 +62,14 @@ pub(crate) fn cancel(invite: &[u8], reason: Option<&str>) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The same request once more in a new transaction, with credentials (section 22.2).
+/// The same request once more in a new transaction, with these headers in the place of its own: credentials (section 22.2), above
+/// all.
 pub(crate) fn again(
     request: &[u8],
     method: &str,
     via: &str,
     sequence: u32,
-    authorizations: &[(&str, String)],
+    headers: &[(&str, String)],
 ) -> Option<Vec<u8>> {
     let own = Own::read(request)?;
     let mut out = Vec::with_capacity(request.len() + 320);
@@ -81,10 +82,9 @@ pub(crate) fn again(
                 let _ = write!(out, "CSeq: {sequence} {method}\r\n");
             }
             // The credentials of another realm stay; those of this one are renewed.
-            "Authorization" | "Proxy-Authorization"
-                if authorizations.iter().any(|(wanted, new)| *wanted == name && realm(new) == realm(value)) => {}
+            _ if headers.iter().any(|(wanted, new)| *wanted == name && realm(new) == realm(value)) => {}
             "Content-Length" => {
-                for (name, value) in authorizations {
+                for (name, value) in headers {
                     line(&mut out, name, value);
                 }
                 line(&mut out, "Content-Length", value);

@@ -22,7 +22,7 @@ use super::write::{Echo, Response};
 use crate::dialog::session::{Input, Phase};
 use crate::event::sipfrag;
 use crate::headers::refer_to::is_usable;
-use crate::headers::{EventType, Name, NameAddr, ReferTo, SubscriptionState, TerminatedReason};
+use crate::headers::{EventType, Name, NameAddr, ReferTo, Replaces, SubscriptionState, TerminatedReason};
 use crate::message::Message;
 use crate::method::Method;
 
@@ -285,11 +285,14 @@ impl Endpoint {
         call.referrals.asked = Some(Asked { txn, echo: Box::new(arrival.echo()), sequence, is_silent });
         call.arm(CallTimer::Refer, limit);
         self.arm_call(now, key);
+        let named = |replaces: &Replaces| self.find_call(&replaces.call_id, &replaces.to_tag, &replaces.from_tag);
+        let target = refer_to.replaces.as_ref().and_then(named);
         self.tell(Event::Refer {
             call: id(key),
             refer_to: refer_to.uri,
             headers: refer_to.headers,
             replaces: refer_to.replaces,
+            target,
             referred_by: request.header(Name::ReferredBy).map(str::to_owned),
             message: std::sync::Arc::clone(request),
         });

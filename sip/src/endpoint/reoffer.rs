@@ -31,6 +31,7 @@ impl Endpoint {
             // The refusal of a second re-INVITE is the receiving side's to send: it has the request.
             Action::Refuse500 | Action::Refuse491 => {}
             Action::SendAnswer => self.send_answer(now, key, context.reply),
+            Action::SendPlainAnswer | Action::SendPlainRefusal => self.answer_offered(now, key, context.reply),
             Action::RepeatAnswer => self.repeat_answer(now, key),
             Action::StopRepeating => self.stop_repeating(key),
             Action::SendRefusal => self.refuse_asked(now, key, context.reply),
@@ -46,6 +47,10 @@ impl Endpoint {
             Action::SendAck => self.acknowledge(key, context.response),
             Action::TellAcked => self.tell(Event::Acked { call: id(key), answer: context.sdp.cloned() }),
             Action::TellResult => {
+                let Some(call) = self.calls.get_mut(key) else { return };
+                if std::mem::take(&mut call.is_refresh) {
+                    return;
+                }
                 let code = context.response.and_then(|response| response.code()).unwrap_or(408);
                 self.tell(Event::ReofferResult { call: id(key), code, answer: context.sdp.cloned() });
             }

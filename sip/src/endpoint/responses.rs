@@ -9,13 +9,13 @@ use bytes::Bytes;
 use super::Endpoint;
 use super::arena::Key;
 use super::call::{CallTimer, Context, id};
-use super::event::{EndCause, Event, Source, Target};
+use super::event::{Destination, EndCause, Event, Source, Target};
+use super::inbound::takes_update;
 use super::transactions::Purpose;
-use super::validate::ACCEPT_SDP;
+use super::validate;
 use crate::dialog::reoffer;
 use crate::dialog::session::{Input, Phase};
 use crate::message::Message;
-use crate::method::Method;
 use crate::transaction::{self, State};
 
 /// A response and the request that it answers.
@@ -25,6 +25,8 @@ struct Answered {
     /// Our request's bytes, where they are kept.
     request: Option<Bytes>,
     sdp: Option<Bytes>,
+    /// Where our request went.
+    to: Destination,
 }
 
 impl Endpoint {
@@ -46,9 +48,8 @@ impl Endpoint {
         }
         self.settle(now, key, effects);
         let (true, Some((call, purpose))) = (effects.pass_up, owner) else { return };
-        let is_sdp = response.has_content_type(ACCEPT_SDP) && !response.body().is_empty();
-        let answered =
-            Answered { sdp: is_sdp.then(|| response.body_bytes()), response: Arc::new(response), code, request };
+        let sdp = validate::description(&response);
+        let answered = Answered { sdp, response: Arc::new(response), code, request, to: way.0.clone() };
         match (purpose, self.calls.get(call).is_some()) {
             (Purpose::Request, _) => {
                 self.outgoing_answered(now, call, way, &answered.response, answered.request.as_ref());
@@ -63,17 +64,16 @@ impl Endpoint {
                 let answer = Some((&*answered.response, answered.request.as_ref()));
                 self.subscription_answered(now, call, purpose, code, answer);
             }
-            (Purpose::Bye | Purpose::Info | Purpose::Message | Purpose::Refer | Purpose::Report, true)
-                if code >= 200 =>
-            {
-                let request = answered.request.as_ref();
-                if self.retry_with_credentials(now, call, purpose, &answered.response, request) {
+            (purpose, true) if code >= 200 && purpose.method().is_some() => {
+                if self.retry_with_credentials(now, call, purpose, &answered) {
                     return;
                 }
                 match purpose {
                     Purpose::Bye => _ = self.drive(now, call, Input::ByeDone, Context::default()),
                     Purpose::Refer => self.refer_answered(now, call, code, Some(&answered.response)),
                     Purpose::Report => self.report_answered(call, code),
+                    Purpose::Update => self.update_answered(now, call, code, Some(&answered.response)),
+                    Purpose::Prack => {}
                     purpose => self.info_done(now, call, purpose, code),
                 }
             }
@@ -87,12 +87,17 @@ impl Endpoint {
         if call.way.transport == source.transport {
             call.way.flow = Some(source.flow);
         }
+        let phase = call.phase;
         match answered.code {
-            0..=199 => _ = self.drive(now, key, Input::Provisional, context),
+            0..=199 => {
+                if self.early_progress(now, key, &answered.response, answered.sdp.as_ref()) {
+                    self.drive(now, key, Input::Provisional, context);
+                }
+            }
             200..=299 => self.invite_succeeded(now, key, source, context),
-            401 | 407 if matches!(call.phase, Phase::Calling | Phase::Ringing) => {
-                let request = answered.request.as_ref();
-                if !self.retry_with_credentials(now, key, Purpose::Invite, &answered.response, request) {
+            422 if self.retry_with_longer_session(now, key, answered) => {}
+            401 | 407 if matches!(phase, Phase::Calling | Phase::Ringing) => {
+                if !self.retry_with_credentials(now, key, Purpose::Invite, answered) {
                     self.invite_failed(now, key, context);
                 }
             }
@@ -127,6 +132,11 @@ impl Endpoint {
             return;
         }
         call.way.target = Target::Address(source.remote);
+        call.takes_update = takes_update(response);
+        let inherited = self.settle_early(key, Some(&tag));
+        self.session_answered(now, key, response);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.dialog.remote_seq = inherited.remote_seq;
         let call_id = call.dialog.call_id.clone();
         let local_tag = call.dialog.local_tag.clone();
         let fingerprint = self.dialog_fingerprint(&call_id, &local_tag, &tag);
@@ -134,7 +144,9 @@ impl Endpoint {
             call.fingerprint = Some(fingerprint);
         }
         self.dialogs.insert(fingerprint, key);
-        self.drive(now, key, Input::Success, context);
+        // The answer may have come with a provisional response alone (RFC 3261 section 13.2.1).
+        let sdp = context.sdp.or(inherited.answer.as_ref());
+        self.drive(now, key, Input::Success, Context { sdp, ..context });
     }
 
     fn hang_up_other_fork(&mut self, now: Instant, key: Key, tag: &str, response: &Arc<Message>) {
@@ -158,12 +170,13 @@ impl Endpoint {
             200..=299 => {
                 if let Some(call) = self.calls.get_mut(key) {
                     call.dialog.refresh_target(&answered.response);
+                    call.our_description = call.our_offer.clone().or_else(|| call.our_description.take());
                 }
+                self.session_answered(now, key, &answered.response);
                 reoffer::Input::Success
             }
             401 | 407 => {
-                let request = answered.request.as_ref();
-                if self.retry_with_credentials(now, key, Purpose::Reinvite, &answered.response, request) {
+                if self.retry_with_credentials(now, key, Purpose::Reinvite, answered) {
                     return;
                 }
                 reoffer::Input::Failure
@@ -172,8 +185,10 @@ impl Endpoint {
             408 | 481 => reoffer::Input::Gone,
             _ => reoffer::Input::Failure,
         };
-        if let Some(call) = self.calls.get_mut(key).filter(|_| answered.code >= 200) {
-            call.asking = None;
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.asking = None;
+        if call.is_refresh && input == reoffer::Input::Failure {
+            self.refresh_failed(now, key);
         }
         self.drive_reoffer(now, key, input, context);
     }
@@ -193,24 +208,16 @@ impl Endpoint {
 
     /// Repeats a request with credentials, where the response asks for them and we have some to try: once for each realm,
     /// and again where it says that only the nonce was too old (section 22.2).
-    fn retry_with_credentials(
-        &mut self,
-        now: Instant,
-        key: Key,
-        purpose: Purpose,
-        response: &Message,
-        request: Option<&Bytes>,
-    ) -> bool {
-        let (Some(401 | 407), Some(request)) = (response.code(), request) else { return false };
-        let method = match purpose {
-            Purpose::Invite | Purpose::Reinvite => Method::Invite,
-            Purpose::Bye => Method::Bye,
-            Purpose::Info => Method::Info,
-            Purpose::Message => Method::Message,
-            Purpose::Refer => Method::Refer,
-            Purpose::Report => Method::Notify,
-            Purpose::Cancel | Purpose::Request | Purpose::Subscribe | Purpose::Notify => return false,
-        };
-        self.repeat_with_credentials(now, key, purpose, &method, response, request)
+    fn retry_with_credentials(&mut self, now: Instant, key: Key, purpose: Purpose, answered: &Answered) -> bool {
+        let (401 | 407, Some(request)) = (answered.code, &answered.request) else { return false };
+        self.repeat_with_credentials(now, (key, purpose), &answered.response, (request, answered.to.clone()))
+    }
+
+    /// Repeats our INVITE with the session interval that its peer can bear (RFC 4028 section 7.3).
+    fn retry_with_longer_session(&mut self, now: Instant, key: Key, answered: &Answered) -> bool {
+        let is_calling = self.calls.get(key).is_some_and(|call| matches!(call.phase, Phase::Calling | Phase::Ringing));
+        let Some(request) = answered.request.as_ref().filter(|_| is_calling) else { return false };
+        let Some(headers) = self.longer_session(key, &answered.response) else { return false };
+        self.repeat(now, (key, Purpose::Invite), (request, answered.to.clone()), &headers)
     }
 }

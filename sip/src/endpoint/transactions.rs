@@ -12,6 +12,7 @@ use super::write::tag_of;
 use super::{Endpoint, own};
 use crate::headers::{Name, Via};
 use crate::message::Message;
+use crate::method::Method;
 use crate::transaction::{Effects, Input, Kind, State, Transaction};
 
 /// What a transaction is for.
@@ -25,6 +26,10 @@ pub(super) enum Purpose {
     Bye,
     /// CANCEL.
     Cancel,
+    /// PRACK.
+    Prack,
+    /// UPDATE that refreshes the session.
+    Update,
     /// INFO.
     Info,
     /// MESSAGE in a call.
@@ -39,6 +44,23 @@ pub(super) enum Purpose {
     Subscribe,
     /// NOTIFY in a subscription.
     Notify,
+}
+
+impl Purpose {
+    /// The method of such a request, where it is one of a call that may be repeated.
+    pub(super) fn method(self) -> Option<Method> {
+        match self {
+            Purpose::Invite | Purpose::Reinvite => Some(Method::Invite),
+            Purpose::Bye => Some(Method::Bye),
+            Purpose::Prack => Some(Method::Prack),
+            Purpose::Update => Some(Method::Update),
+            Purpose::Info => Some(Method::Info),
+            Purpose::Message => Some(Method::Message),
+            Purpose::Refer => Some(Method::Refer),
+            Purpose::Report => Some(Method::Notify),
+            Purpose::Cancel | Purpose::Request | Purpose::Subscribe | Purpose::Notify => None,
+        }
+    }
 }
 
 /// A transaction and whom it belongs to: by its purpose a call, a request outside of calls, or a

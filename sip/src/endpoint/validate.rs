@@ -4,9 +4,10 @@
 use bytes::Bytes;
 
 use super::config::EndpointConfig;
-use crate::headers::Name;
+use crate::headers::{Name, SessionExpires};
 use crate::message::Message;
 use crate::method::Method;
+use crate::multipart;
 use crate::uri::{Scheme, Uri};
 
 /// The body types an INVITE may carry, as its Accept header says.
@@ -34,7 +35,7 @@ impl Refusal {
 pub(super) fn method(method: &Method, config: &EndpointConfig, allow: &str) -> Result<(), Refusal> {
     match method {
         Method::Invite | Method::Ack | Method::Bye | Method::Cancel | Method::Options | Method::Info => Ok(()),
-        Method::Notify => Ok(()),
+        Method::Notify | Method::Prack | Method::Update => Ok(()),
         Method::Refer if config.referrals => Ok(()),
         // In a call it prolongs or ends the reports on a referral.
         Method::Subscribe if config.referrals || !config.event_packages.is_empty() => Ok(()),
@@ -102,10 +103,31 @@ pub(super) fn content(request: &Message, accepted: &[&str]) -> Result<Option<Byt
     if accepted.iter().any(|kind| request.has_content_type(kind)) {
         return Ok(Some(request.body_bytes()));
     }
+    let whole = request.header(Name::ContentType).unwrap_or("");
+    if let Some(part) = multipart::part(whole, &request.body_bytes(), accepted) {
+        return Ok(Some(part));
+    }
     if optional {
         return Ok(None);
     }
     Err(Refusal::with(415, "Accept", accepted.join(", ")))
+}
+
+/// RFC 4028 section 9: the session's length must be one that we can bear, and that the caller could change.
+pub(super) fn interval(request: &Message, config: &EndpointConfig) -> Result<(), Refusal> {
+    let Some(value) = request.header(Name::SessionExpires) else { return Ok(()) };
+    let expires = SessionExpires::parse(value).map_err(|_| Refusal::new(400))?;
+    let shortest = config.shortest_session.as_secs();
+    let is_supported = request.header_values(Name::Supported).any(|tag| tag.eq_ignore_ascii_case("timer"));
+    if u64::from(expires.seconds) < shortest && is_supported {
+        return Err(Refusal::with(422, "Min-SE", shortest.to_string()));
+    }
+    Ok(())
+}
+
+/// The session description of a response, alone or among other parts.
+pub(super) fn description(response: &Message) -> Option<Bytes> {
+    content(response, &[ACCEPT_SDP]).ok().flatten()
 }
 
 /// Section 21.4.7: the caller must be ready to read the SDP that we answer with.

@@ -1,0 +1,157 @@
+//! Session timers (RFC 4028), both roles, in virtual time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/pair.rs"]
+mod pair;
+
+use std::time::Duration;
+
+use Who::{Callee, Caller};
+use bytes::Bytes;
+use pair::{ANSWER, Pair, Raw, Request, Who, response};
+use sip::{EndCause, EndpointConfig, Event, Message, Method, Name};
+
+fn every(seconds: u64) -> EndpointConfig {
+    EndpointConfig { session_interval: Duration::from_secs(seconds), ..EndpointConfig::default() }
+}
+
+/// Conforms: RFC 4028 §7.2 — the caller refreshes by UPDATE at half the interval, as often as it passes.
+#[test]
+fn a_call_is_refreshed_for_as_long_as_it_stands() {
+    let mut pair = Pair::with(1, every(600), every(600));
+    let (caller, _) = pair.established();
+    pair.run_for(Duration::from_secs(1_000));
+    let at: Vec<u64> = pair.sent_ms(Caller, "UPDATE", "UPDATE").iter().map(|ms| ms / 1_000).collect();
+    assert_eq!(at, [300, 600, 900]);
+    assert_eq!(pair.sent_ms(Callee, "200", "UPDATE").len(), 3);
+    pair.bye(Caller, caller);
+    pair.run_out();
+    assert_eq!(pair.cause(Caller, caller), Some(EndCause::LocalBye));
+    pair.assert_empty();
+}
+
+/// Conforms: RFC 4028 §10 — a call that is not refreshed is hung up, on both sides, before its interval is over.
+#[test]
+fn a_call_whose_peer_is_gone_ends() {
+    let mut pair = Pair::with(2, every(600), every(600));
+    let (caller, callee) = pair.established();
+    pair.hook = Some(Box::new(|_| true));
+    pair.run_out();
+    let (at, cause) = pair.ended(Callee, callee).unwrap();
+    assert_eq!(cause, EndCause::Expired);
+    assert_eq!(pair.sent_ms(Callee, "BYE", "BYE")[0] / 1_000, 600 - 32, "a while before the end");
+    assert!(at < Duration::from_secs(601), "{at:?}");
+    assert_eq!(pair.cause(Caller, caller), Some(EndCause::Gone), "its UPDATE had no answer");
+    pair.assert_empty();
+}
+
+/// A call that the peer placed and acknowledged: our 2xx, and our tag.
+fn answered(raw: &mut Raw, invite: &Request) -> (Message, String) {
+    raw.receive(&invite.text());
+    let call = raw.call();
+    raw.endpoint.answer(raw.now, call, Bytes::from_static(ANSWER)).unwrap();
+    raw.poll();
+    let ok = raw.last();
+    let tag = ok.to().unwrap().tag().unwrap().to_owned();
+    raw.receive(&Request::new("ACK", "ack").tagged(&tag).text());
+    (ok, tag)
+}
+
+/// Conforms: RFC 4028 §9 — who refreshes is settled by what the caller asks for and knows.
+#[test]
+fn the_answer_says_who_refreshes() {
+    for (headers, expires, require) in [
+        ("Supported: timer\r\nSession-Expires: 300;refresher=uas", Some("300;refresher=uas"), None),
+        ("Supported: timer\r\nSession-Expires: 300;refresher=uac", Some("300;refresher=uac"), Some("timer")),
+        ("Supported: timer\r\nSession-Expires: 300", Some("300;refresher=uac"), Some("timer")),
+        ("Supported: timer\r\nMin-SE: 2000", Some("2000;refresher=uac"), Some("timer")),
+        ("Supported: timer", Some("1800;refresher=uac"), Some("timer")),
+        // A proxy put it there: the caller knows nothing of it.
+        ("Session-Expires: 60", Some("90;refresher=uas"), None),
+        ("X-Nothing: 1", None, None),
+    ] {
+        let mut raw = Raw::new(EndpointConfig::default());
+        let (ok, _) = answered(&mut raw, &Request::invite("1").header(headers));
+        assert_eq!((ok.header(Name::SessionExpires), ok.header(Name::Require)), (expires, require), "{headers}");
+    }
+}
+
+/// Conforms: RFC 4028 §9 — too short an interval gets 422 with Min-SE from whoever could take a longer one.
+#[test]
+fn too_short_an_interval_is_refused() {
+    for method in ["INVITE", "UPDATE"] {
+        let mut raw = Raw::new(EndpointConfig::default());
+        let (_, tag) = answered(&mut raw, &Request::invite("1"));
+        let mut request = if method == "INVITE" { Request::invite("2") } else { Request::new("UPDATE", "2") };
+        request = request.tagged(&tag).cseq(2).header("Supported: timer").header("Session-Expires: 89");
+        raw.receive(&request.text());
+        let refusal = raw.last();
+        assert_eq!((refusal.code(), refusal.header(Name::MinSe)), (Some(422), Some("90")), "{method}");
+    }
+}
+
+/// Conforms: RFC 4028 §7.4 — where the peer does not take UPDATE, the refresh is a re-INVITE with the session as it stands.
+#[test]
+fn without_update_the_refresh_is_a_reinvite() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    let (_, _) = answered(
+        &mut raw,
+        &Request::invite("1").header("Supported: timer").header("Session-Expires: 200;refresher=uas"),
+    );
+    raw.out.clear();
+    raw.wait(Duration::from_secs(101));
+    let refresh = raw.last();
+    assert_eq!((refresh.method(), refresh.body()), (Some(&Method::Invite), ANSWER));
+    assert_eq!(refresh.header(Name::SessionExpires), Some("200;refresher=uac"));
+    raw.receive(&response(
+        &refresh,
+        200,
+        "",
+        "Contact: <sip:peer@192.0.2.1:5062>\r\nSession-Expires: 200;refresher=uac\r\n",
+        "v=0\r\n",
+    ));
+    assert_eq!(raw.last().method(), Some(&Method::Ack));
+    assert!(!raw.events.iter().any(|event| matches!(event, Event::ReofferResult { .. })), "nobody asked for it");
+    raw.wait(Duration::from_secs(101));
+    assert_eq!(raw.last().method(), Some(&Method::Invite), "and so on");
+    raw.wait(Duration::from_secs(200));
+    assert_eq!(raw.causes(), [EndCause::Gone]);
+}
+
+/// Conforms: RFC 4028 §7.3 — an INVITE refused with 422 is sent again with the interval that its peer can bear.
+#[test]
+fn the_interval_grows_to_what_the_peer_can_bear() {
+    let callee = EndpointConfig { shortest_session: Duration::from_secs(900), ..EndpointConfig::default() };
+    let mut pair = Pair::with(3, every(600), callee);
+    let (caller, _) = pair.established();
+    assert_eq!(pair.sent_ms(Callee, "422", "INVITE").len(), 1);
+    pair.run_for(Duration::from_secs(460));
+    assert_eq!(pair.sent_ms(Caller, "UPDATE", "UPDATE").len(), 1, "at half of 900 s");
+    pair.bye(Caller, caller);
+    pair.run_out();
+    pair.assert_empty();
+}
+
+/// A refresh that is refused for the moment is tried again; the call ends only when there is no time left.
+#[test]
+fn a_refresh_that_fails_is_tried_again() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    let invite = Request::invite("1")
+        .header("Supported: timer")
+        .header("Session-Expires: 200;refresher=uas")
+        .header("Allow: INVITE, ACK, BYE, UPDATE");
+    answered(&mut raw, &invite);
+    raw.out.clear();
+    raw.wait(Duration::from_secs(101));
+    let update = raw.last();
+    assert_eq!(update.method(), Some(&Method::Update));
+    raw.receive(&response(&update, 500, "", "", ""));
+    raw.wait(Duration::from_secs(11));
+    let again = raw.last();
+    assert_eq!(again.method(), Some(&Method::Update));
+    // This one does not know UPDATE after all.
+    raw.receive(&response(&again, 501, "", "", ""));
+    assert_eq!(raw.last().method(), Some(&Method::Invite));
+    raw.wait(Duration::from_secs(80));
+    assert!(!raw.causes().is_empty(), "the session is over");
+}
