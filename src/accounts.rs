@@ -149,6 +149,28 @@ impl Accounts {
         }
     }
 
+    /// The device that a request is of, outside of calls.
+    ///
+    /// # Errors
+    /// The challenge to answer with, or a refusal.
+    pub(crate) fn device_of(&self, message: &Message) -> Result<String, Reply> {
+        let now = now_s();
+        let mut inner = self.lock();
+        let user = match inner.authenticator.check(now, message, Name::Authorization, |name, kind| self.ha1(name, kind))
+        {
+            Verdict::Known(user) => user,
+            Verdict::Unproven { stale } => {
+                return Err(challenge(&mut inner, now, (401, Name::WwwAuthenticate), stale));
+            }
+            Verdict::Wrong => {
+                let reply = challenge(&mut inner, now, (401, Name::WwwAuthenticate), false);
+                return Err(Reply { has_failed: true, ..reply });
+            }
+        };
+        let device = self.config.devices.iter().find(|device| device.user.eq_ignore_ascii_case(&user));
+        device.map(|device| device.user.clone()).ok_or_else(|| Reply::refusal(403))
+    }
+
     /// Who sent an INVITE: the device, or the trunk that comes by a name of its own; or the challenge to answer with.
     pub(crate) fn identify(&self, invite: &Message) -> Result<Option<String>, Reply> {
         let now = now_s();

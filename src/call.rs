@@ -14,22 +14,29 @@
 //! | `Transferring` | [`transfer`], over a [`fork`] |
 //! | `Bridged` | [`bridge`] |
 //! | `Referring` | [`referral`], over a [`fork`] |
+//! | `Entering` | [`entering`] |
+//! | `Conference` | [`conference`] |
+//! | `Parked` | [`parking`] |
 //! | `Ending` | [`ending`] |
 
 pub mod announce;
 pub mod app;
 pub mod bridge;
+pub mod conference;
 pub mod dial;
 pub mod dialing;
 pub mod driver;
 pub mod end;
 pub mod ending;
+pub mod entering;
 pub mod fork;
 pub mod inbound;
 pub mod leg;
 pub mod line;
 pub mod log;
 pub mod music;
+pub mod parking;
+pub mod place;
 pub mod record;
 pub mod referral;
 pub mod route;
@@ -47,7 +54,10 @@ use bridge::Bridge;
 use dial::{BranchResult, DialPlan};
 use dialing::Dialing;
 use end::End;
+use parking::Parked;
+use place::{Entry, Errand, Place, Watching};
 use referral::Referral;
+use sip::endpoint::CallId;
 use transfer::Transfer;
 
 /// A leg's number within its call. The first is the one that the call began with; numbers are not used twice.
@@ -57,6 +67,8 @@ pub struct LegNo(pub u16);
 impl LegNo {
     /// The leg that the call began with.
     pub const FIRST: Self = Self(0);
+    /// Those that come from other calls are numbered from here on.
+    pub const ADOPTED: Self = Self(0x8000);
 
     /// The number after this one.
     #[must_use]
@@ -88,6 +100,12 @@ pub enum Phase {
     Bridged(Bridge),
     /// A phone passes the call on: whoever it spoke with waits, somebody is being called.
     Referring(Box<Referral>),
+    /// A leg is on its way to a place.
+    Entering,
+    /// Everybody hears everybody else.
+    Conference,
+    /// Somebody waits to be fetched.
+    Parked(Parked),
     /// BYE, CANCEL or a refusal is on its way; what the end will be is settled.
     Ending(End),
     /// Nothing follows.
@@ -102,9 +120,36 @@ pub enum Input {
     /// A timer fired.
     Fired(Timer),
     /// How somebody is reached, or why they are not.
-    Found(Result<Arc<DialPlan>, String>),
+    Found(Result<Found, String>),
+    /// A leg has come from another call, for this.
+    Adopted(LegNo, Errand),
+    /// What became of a leg that was to enter a place.
+    Entered(LegNo, Place, Entry),
     /// Somebody with the right to it asks for something.
     Commanded(Command),
+}
+
+/// How somebody is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// They are called.
+    Plan(Arc<DialPlan>),
+    /// It is a place of the server's own.
+    Place(Place),
+}
+
+/// Whom a peer wants its call passed on to (REFER, RFC 3515).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Referred {
+    /// Whoever has this address; `replaces`: in the place of a call of theirs that is none of ours.
+    To {
+        /// Their address.
+        uri: String,
+        /// The value for the Replaces header.
+        replaces: Option<String>,
+    },
+    /// Whoever a leg of ours speaks with, in its place: an attended transfer (RFC 3891).
+    Replace(CallId),
 }
 
 /// What happens to a leg.
@@ -133,8 +178,10 @@ pub enum LegInput {
     MediaFailed(String),
     /// The peer put the call on hold, or took it back.
     Held(bool),
+    /// The peer sent text (MESSAGE, RFC 3428): its Content-Type and what it is.
+    Wrote(String, bytes::Bytes),
     /// The peer wants whoever it speaks with connected with somebody else (REFER).
-    Referred(String),
+    Referred(Referred),
     /// The conversation on the leg is over.
     Conversed(ConversationEnd),
 }
@@ -190,11 +237,15 @@ pub enum ConversationEnd {
     },
 }
 
-/// What somebody may ask of a running call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What somebody may ask of a running call. What does not fit the call's phase is passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// End it.
     HangUp,
+    /// Connect the caller with this address, or put them into this place (`room-NAME`, `park-SLOT`), instead of whoever they speak with.
+    Transfer(String),
+    /// Put the caller on hold with music, or take them back.
+    Hold(bool),
     /// The server stops: end it.
     ShutDown,
 }
@@ -208,6 +259,8 @@ pub enum Timer {
     MaxDuration,
     /// Those who are being called have rung for as long as they may.
     NoAnswer,
+    /// Nobody has fetched whoever waits.
+    Parked,
     /// Signalling has not confirmed the end.
     EndUnconfirmed,
 }
@@ -219,6 +272,8 @@ pub enum Action {
     Ring(LegNo, u16),
     /// Send the answer and open the leg's media.
     Answer(LegNo),
+    /// Open the leg's media and say so by 183, before the answer: what those say who are called is heard already.
+    AnswerEarly(LegNo),
     /// Refuse with this status.
     Reject(LegNo, u16),
     /// Call somebody: this branch of this group becomes a leg of this number.
@@ -244,8 +299,20 @@ pub enum Action {
     DeliverDigit(LegNo, char),
     /// Find out how this address is reached; [`Input::Found`] follows.
     Find(String),
-    /// The same on behalf of the peer of this leg, who may call whom its device may.
-    FindFor(LegNo, String),
+    /// The same on behalf of the peer of this leg, who may call whom its device may; with a Replaces header of this value.
+    FindFor(LegNo, String, Option<String>),
+    /// The same for the device of this leg, which put somebody somewhere.
+    CallBack(LegNo),
+    /// Send this leg to a place; [`Input::Entered`] follows.
+    Enter(LegNo, Place),
+    /// A room of so many places is opened for those who are admitted from here on.
+    OpenRoom(u8),
+    /// Put the leg into the call's room.
+    Admit(LegNo),
+    /// A supervisor's leg takes part like this from here on.
+    Watch(LegNo, Watching),
+    /// Take the leg's line from whoever holds it.
+    Release(LegNo),
     /// Take up the REFER of this leg's peer.
     AcceptRefer(LegNo),
     /// Refuse it with this status.
@@ -271,6 +338,8 @@ pub enum Action {
     Connect(LegNo, LegNo),
     /// Send a key press to the leg's peer.
     Press(LegNo, char),
+    /// Send text to the leg's peer.
+    Write(LegNo, String, bytes::Bytes),
     /// Send BYE (or CANCEL, where the leg is not up) with this Reason, and close its media.
     HangUp(LegNo, Option<&'static str>),
     /// Close the leg's media.
@@ -284,6 +353,8 @@ pub struct View<'a> {
     pub target: &'a route::Target,
     /// A call ends after this long.
     pub max_duration: Duration,
+    /// Somebody who is parked waits this long.
+    pub park_for: Duration,
     /// The legs; one that has just ended is still among them.
     pub legs: &'a [LegView],
 }
@@ -297,6 +368,18 @@ pub struct LegView {
     pub role: Role,
     /// How far it has come towards its end.
     pub stage: Stage,
+    /// Its answer was given and, where it is ours, acknowledged.
+    pub is_up: bool,
+    /// What it came from another call for.
+    pub errand: Option<Errand>,
+}
+
+impl LegView {
+    /// A caller's leg that is not answered yet.
+    #[must_use]
+    pub fn caller(no: LegNo) -> Self {
+        Self { no, role: Role::Caller, stage: Stage::Here, is_up: false, errand: None }
+    }
 }
 
 /// How far a leg has come towards its end.
@@ -329,7 +412,39 @@ impl View<'_> {
     /// The number that the next leg may have.
     #[must_use]
     pub fn next_leg(&self) -> LegNo {
-        self.legs.iter().map(|leg| leg.no.next()).max().unwrap_or(LegNo::FIRST)
+        let own = self.legs.iter().filter(|leg| leg.no < LegNo::ADOPTED);
+        own.map(|leg| leg.no.next()).max().unwrap_or(LegNo::FIRST)
+    }
+
+    /// Whether the leg is up.
+    #[must_use]
+    pub fn is_up(&self, no: LegNo) -> bool {
+        self.legs.iter().any(|leg| leg.no == no && leg.is_up)
+    }
+
+    /// What the leg came from another call for.
+    #[must_use]
+    pub fn errand(&self, no: LegNo) -> Option<Errand> {
+        self.legs.iter().find(|leg| leg.no == no).and_then(|leg| leg.errand)
+    }
+
+    /// The legs that stay and for whose sake the call goes on: all but supervisors'.
+    pub fn parties(&self) -> impl Iterator<Item = LegNo> + '_ {
+        self.staying().filter(|leg| !matches!(self.errand(*leg), Some(Errand::Watch(_))))
+    }
+
+    /// Lets go of a leg that has come in vain.
+    #[must_use]
+    pub fn turn_away(&self, no: LegNo, code: u16) -> Action {
+        if self.is_up(no) { Action::HangUp(no, None) } else { Action::Reject(no, code) }
+    }
+
+    /// A view for tests.
+    #[cfg(test)]
+    #[must_use]
+    pub fn of<'a>(target: &'a route::Target, legs: &'a [LegView]) -> View<'a> {
+        let minute = Duration::from_secs(60);
+        View { target, max_duration: minute, park_for: minute, legs }
     }
 
     /// The legs that were not told to end, and have not.

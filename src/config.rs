@@ -14,6 +14,7 @@ mod load;
 mod pattern;
 mod routes;
 mod secret;
+mod stir;
 mod tls;
 mod trace;
 mod trunks;
@@ -35,6 +36,7 @@ pub use network::{Network, PortRange, SipListen};
 pub use pattern::{Pattern, Rewrite};
 pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo};
 pub use secret::{Ha1, Secret};
+pub use stir::{StirConfig, StirPolicy};
 pub use tls::TlsConfig;
 pub use trace::TraceConfig;
 pub use trunks::{HeaderPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
@@ -47,6 +49,8 @@ pub struct Config {
     pub sip: SipConfig,
     /// Certificates, and whom we believe.
     pub tls: TlsConfig,
+    /// `[stir]`
+    pub stir: StirConfig,
     /// What strangers may ask of us.
     pub guard: GuardConfig,
     /// Sound: ports and worker threads.
@@ -171,6 +175,10 @@ pub struct NumbersConfig {
     pub ring: bool,
     /// `sip:bye@`: answers, hangs up after 2 s.
     pub bye: bool,
+    /// For devices: `sip:room-NAME@` (a conference), `sip:park-SLOT@` (fetches whoever waits there; a call transferred there waits),
+    /// `sip:pickup-DEVICE@` (takes a call that rings there), `sip:listen-DEVICE@`, `sip:whisper-DEVICE@` and `sip:join-DEVICE@` for those
+    /// that may supervise.
+    pub places: bool,
 }
 
 /// `[agents]`
@@ -195,6 +203,8 @@ pub struct CallsConfig {
     pub record: bool,
     /// A WAV file (16 bit) that those hear who wait; empty takes music of our own.
     pub music: PathBuf,
+    /// Whoever is parked waits this long, in seconds; then the device that put them there is called back.
+    pub park_s: u64,
     /// How long a stop waits for running calls, in seconds.
     pub drain_s: u64,
 }
@@ -260,7 +270,7 @@ impl Default for LogConfig {
 
 impl Default for NumbersConfig {
     fn default() -> Self {
-        Self { agent: true, echo: true, ring: true, bye: true }
+        Self { agent: true, echo: true, ring: true, bye: true, places: true }
     }
 }
 
@@ -272,7 +282,7 @@ impl Default for AgentsConfig {
 
 impl Default for CallsConfig {
     fn default() -> Self {
-        Self { max: 1_000, max_duration_s: 3_600, record: true, music: PathBuf::new(), drain_s: 10 }
+        Self { max: 1_000, max_duration_s: 3_600, record: true, music: PathBuf::new(), park_s: 300, drain_s: 10 }
     }
 }
 
@@ -381,6 +391,7 @@ impl Config {
         }
         self.guard.validate()?;
         self.tls.validate(&self.sip.listen)?;
+        self.stir.validate()?;
         self.trace.validate()?;
         self.registrar.validate()?;
         self.devices.iter().try_for_each(DeviceConfig::validate)?;

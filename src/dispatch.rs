@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
+use sip::Method;
 use sip::endpoint::{CallId, Endpoint, Event, Source, Transport};
 use sip::guard::Failure;
 
@@ -17,7 +18,10 @@ use crate::call::inbound::{self, Facts, Refusal};
 use crate::call::route::{RouteQuery, Target};
 use crate::call::switchboard::Delivery;
 use crate::hub::Hub;
+use crate::messages;
+use crate::stir::Stir;
 use crate::trunks::Trunk;
+use crate::watchers::Package;
 
 /// Signalling's way to the calls. The hub comes right after the sockets are bound: an INVITE in between waits for it.
 #[derive(Debug, Default)]
@@ -46,9 +50,21 @@ impl Dispatcher {
 }
 
 fn dispatch(hub: &Arc<Hub>, own_threads: &tokio::runtime::Handle, endpoint: &mut Endpoint, now: Instant, event: Event) {
-    let Some(call) = event.call() else { return outside_of_calls(hub, endpoint, now, event) };
-    if let Event::Incoming { request, from_uri, request_uri, source, offer, .. } = event {
-        let incoming = Incoming { call, request, from_uri, request_uri, source, offer, device: None, lease: None };
+    let Some(call) = event.call() else { return outside_of_calls(hub, own_threads, endpoint, now, event) };
+    if let Event::Incoming { request, from_uri, request_uri, source, offer, replaces, .. } = event {
+        let replaces = replaces.map(|replaces| replaces.call);
+        let incoming = Incoming {
+            call,
+            request,
+            from_uri,
+            request_uri,
+            source,
+            offer,
+            replaces,
+            verdict: None,
+            device: None,
+            lease: None,
+        };
         begin(hub, own_threads, endpoint, now, incoming);
         return;
     }
@@ -61,14 +77,31 @@ fn dispatch(hub: &Arc<Hub>, own_threads: &tokio::runtime::Handle, endpoint: &mut
 }
 
 /// Registrations, answers to requests of ours, and connections that are gone.
-fn outside_of_calls(hub: &Arc<Hub>, endpoint: &mut Endpoint, now: Instant, event: Event) {
+fn outside_of_calls(
+    hub: &Arc<Hub>,
+    own_threads: &tokio::runtime::Handle,
+    endpoint: &mut Endpoint,
+    now: Instant,
+    event: Event,
+) {
     match (event, &hub.accounts) {
+        (Event::Request { request, message, source }, Some(_)) if message.method() == Some(&Method::Message) => {
+            messages::receive(hub, own_threads, endpoint, now, (request, message, source));
+        }
+        (Event::Subscribed { subscription, package, expires, request, source }, _) => {
+            hub.watchers.subscribed(hub, endpoint, now, subscription, (&package, expires, &request, &source));
+        }
+        (Event::SubscriptionEnded { subscription, .. }, _) => hub.watchers.ended(subscription),
         (Event::Request { request, message, source }, Some(accounts)) => {
             let reply = accounts.register(&message, &source);
             note_credentials(hub, &source, reply.has_failed, reply.code == 200);
             let answered = endpoint.respond_request(now, request, reply.code, reply.reason, &reply.headers, None);
             if let Err(fault) = answered {
                 tracing::debug!("a registration was answered too late: {fault}");
+            }
+            if reply.code == 200 {
+                let device = message.to().map(|to| crate::call::sound::user_of(to.uri_text)).unwrap_or_default();
+                hub.watchers.tell(hub, endpoint, now, &device, Package::Registrations);
             }
         }
         (Event::Response { request, code, response }, _) => hub.asker.answered(request, code, response),
@@ -77,7 +110,8 @@ fn outside_of_calls(hub: &Arc<Hub>, endpoint: &mut Endpoint, now: Instant, event
     }
 }
 
-fn note_credentials(hub: &Hub, source: &Source, were_wrong: bool, were_right: bool) {
+/// Tells the guard of a password that was wrong, or right.
+pub(crate) fn note_credentials(hub: &Hub, source: &Source, were_wrong: bool, were_right: bool) {
     let Some(door) = &hub.door else { return };
     if were_wrong {
         door.failed(source.remote.ip(), Failure::Credentials);
@@ -136,15 +170,66 @@ fn begin(
     own_threads: &tokio::runtime::Handle,
     endpoint: &mut Endpoint,
     now: Instant,
-    mut incoming: Incoming,
+    incoming: Incoming,
 ) {
     let origin = match identify(hub, &incoming) {
         Ok(origin) => origin,
         Err(reply) => {
             note_credentials(hub, &incoming.source, reply.has_failed, false);
-            return reject(endpoint, now, incoming.call, reply.code, &reply.headers);
+            return reject(endpoint, now, incoming.call, (reply.code, ""), &reply.headers);
         }
     };
+    match hub.stir.clone().filter(|stir| stir.verifies() && origin.trunk.is_some()) {
+        Some(stir) => verify(hub, stir, own_threads, origin, incoming),
+        None => route(hub, own_threads, endpoint, now, origin, incoming),
+    }
+}
+
+/// Finds out whether a call's signature holds; it is admitted, or refused, after that. The caller waits meanwhile.
+fn verify(
+    hub: &Arc<Hub>,
+    stir: Arc<Stir>,
+    own_threads: &tokio::runtime::Handle,
+    origin: Origin,
+    mut incoming: Incoming,
+) {
+    let (hub, threads) = (Arc::clone(hub), own_threads.clone());
+    own_threads.spawn(async move {
+        let user = called_user(&origin, &incoming);
+        let numbers = hub.router.as_ref().map(|router| router.numbers(&query(&origin, &incoming, &user)));
+        let (caller, called) = numbers.unwrap_or_default();
+        let verified = stir.verify(&incoming.request, &caller, &called).await;
+        incoming.verdict = Some(verified.verdict);
+        let on = Arc::clone(&hub);
+        let told = hub.sip.on_thread(move |endpoint, now| {
+            if endpoint.dialog_identity(incoming.call).is_none() {
+                // The caller has given up meanwhile.
+                return;
+            }
+            let Some((code, phrase)) = verified.refusal else {
+                return route(&on, &threads, endpoint, now, origin, incoming);
+            };
+            reject(endpoint, now, incoming.call, (code, phrase), &[]);
+            let mut refusal = Refusal::new(code, EndReason::NotAllowed);
+            let why = incoming.verdict.as_ref().map(|verdict| verdict.reason.as_str()).unwrap_or_default();
+            refusal.end.detail = format!("answered {code} {phrase}: {why}").trim_end_matches([':', ' ']).to_owned();
+            record_refusal(&on, &incoming, &refusal);
+        });
+        if told.is_err() {
+            tracing::error!("signalling took no command: a call whose signature was looked at is lost");
+        }
+    });
+}
+
+/// Admits a call whose origin is known, or refuses it.
+fn route(
+    hub: &Arc<Hub>,
+    own_threads: &tokio::runtime::Handle,
+    endpoint: &mut Endpoint,
+    now: Instant,
+    origin: Origin,
+    mut incoming: Incoming,
+) {
     match admit(hub, &origin, &incoming) {
         Ok((target, lease)) => {
             incoming.lease = lease;
@@ -165,40 +250,52 @@ fn begin(
             if let Some(accounts) = accounts.filter(|_| is_unknown && matches!(refusal.code, 403 | 404)) {
                 // Whether somebody is called that here, strangers are not told.
                 let reply = accounts.challenge();
-                return reject(endpoint, now, incoming.call, reply.code, &reply.headers);
+                return reject(endpoint, now, incoming.call, (reply.code, ""), &reply.headers);
             }
             if let (404, Some(door)) = (refusal.code, &hub.door) {
                 door.failed(incoming.source.remote.ip(), Failure::Number);
             }
             let later = [("Retry-After".to_owned(), "10".to_owned())];
             let headers = if refusal.code == 503 { later.as_slice() } else { &[] };
-            reject(endpoint, now, incoming.call, refusal.code, headers);
+            reject(endpoint, now, incoming.call, (refusal.code, ""), headers);
             record_refusal(hub, &incoming, &refusal);
         }
     }
 }
 
-/// What answers the call, and its place within the limits of its trunk.
-fn admit(hub: &Hub, origin: &Origin, incoming: &Incoming) -> Result<(Target, Option<Lease>), Refusal> {
-    let mut user = crate::call::sound::user_of(&incoming.request_uri);
+/// The number that is called, as the call says it.
+fn called_user(origin: &Origin, incoming: &Incoming) -> String {
+    let user = crate::call::sound::user_of(&incoming.request_uri);
     let is_account = |trunk: &Arc<Trunk>| trunk.config.username.eq_ignore_ascii_case(&user);
     if origin.trunk.as_ref().is_some_and(is_account) {
         // A carrier that we are registered with calls our account; whom it is for, the To says.
-        user = incoming.request.to().map(|to| crate::call::sound::user_of(to.uri_text)).unwrap_or(user);
+        return incoming.request.to().map(|to| crate::call::sound::user_of(to.uri_text)).unwrap_or(user);
     }
+    user
+}
+
+fn query<'a>(origin: &'a Origin, incoming: &'a Incoming, user: &'a str) -> RouteQuery<'a> {
+    RouteQuery {
+        user,
+        request_uri: &incoming.request_uri,
+        from_uri: &incoming.from_uri,
+        source: incoming.source,
+        trunk: origin.trunk.as_ref().map(|trunk| trunk.config.name.as_str()),
+        device: origin.device.as_deref(),
+        request: Some(&incoming.request),
+        verdict: incoming.verdict.as_ref(),
+        at: SystemTime::now(),
+    }
+}
+
+/// What answers the call, and its place within the limits of its trunk.
+fn admit(hub: &Hub, origin: &Origin, incoming: &Incoming) -> Result<(Target, Option<Lease>), Refusal> {
+    let user = called_user(origin, incoming);
     let facts = Facts {
-        query: RouteQuery {
-            user: &user,
-            request_uri: &incoming.request_uri,
-            from_uri: &incoming.from_uri,
-            source: incoming.source,
-            trunk: origin.trunk.as_ref().map(|trunk| trunk.config.name.as_str()),
-            device: origin.device.as_deref(),
-            request: Some(&incoming.request),
-            at: SystemTime::now(),
-        },
+        query: query(origin, incoming, &user),
         running: hub.running(),
         stopping: hub.stopping.load(Ordering::Relaxed),
+        replaces: incoming.replaces,
     };
     let lease = match &origin.trunk {
         Some(trunk) => Some(trunk.admit().map_err(|code| Refusal::new(code, EndReason::TooManyCalls))?),
@@ -207,8 +304,14 @@ fn admit(hub: &Hub, origin: &Origin, incoming: &Incoming) -> Result<(Target, Opt
     Ok((inbound::admit(&hub.config, facts, hub)?, lease))
 }
 
-fn reject(endpoint: &mut Endpoint, now: Instant, call: CallId, code: u16, headers: &[(String, String)]) {
-    if let Err(fault) = endpoint.reject(now, call, code, "", headers) {
+fn reject(
+    endpoint: &mut Endpoint,
+    now: Instant,
+    call: CallId,
+    (code, phrase): (u16, &str),
+    headers: &[(String, String)],
+) {
+    if let Err(fault) = endpoint.reject(now, call, code, phrase, headers) {
         tracing::debug!("a call that was to be refused with {code} had ended already: {fault}");
     }
 }

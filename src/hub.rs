@@ -20,6 +20,7 @@ use crate::call::leg::Occupation;
 use crate::call::line::CallLine;
 use crate::call::log::{Providers, new_id};
 use crate::call::music::HoldMusic;
+use crate::call::place::Places;
 use crate::call::record::RecordSink;
 use crate::call::route::{self, Directory, Names, RouteQuery, Target};
 use crate::call::switchboard::{Inbox, Switchboard};
@@ -27,10 +28,12 @@ use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
 use crate::guard::Door;
 use crate::routing::Router;
+use crate::stir::Stir;
 use crate::telemetry::Masked;
 use crate::trace::Tracer;
 use crate::trunks::Trunks;
 use crate::trunks::ask::Asker;
+use crate::watchers::Watchers;
 
 /// Told of everything that happens in conversations: the call's id and the event.
 pub type Observer = Arc<dyn Fn(&str, &SessionEvent) + Send + Sync>;
@@ -61,6 +64,8 @@ pub struct Hub {
     pub dialer: Arc<dyn Dialer>,
     /// What those hear who wait.
     pub music: HoldMusic,
+    /// Which call is which conference, and who waits where.
+    pub places: Places,
     /// Devices and their registrations.
     pub(crate) accounts: Option<Arc<Accounts>>,
     /// Carriers.
@@ -69,6 +74,10 @@ pub struct Hub {
     pub(crate) asker: Arc<Asker>,
     /// Routes by the configuration.
     pub(crate) router: Option<Arc<Router>>,
+    /// Who is told of what devices do.
+    pub(crate) watchers: Watchers,
+    /// Verifies who calls; `None` where nobody is to.
+    pub(crate) stir: Option<Arc<Stir>>,
     /// Told who failed; `None` where everybody is listened to.
     pub(crate) door: Option<Arc<Door>>,
     /// Keeps signalling to be looked at.
@@ -108,10 +117,13 @@ impl Hub {
             directory: None,
             dialer: Arc::new(Direct),
             music: HoldMusic::default(),
+            places: Places::default(),
             accounts: None,
             trunks: Arc::default(),
             asker,
             router: None,
+            watchers: Watchers::default(),
+            stir: None,
             door: None,
             tracer: Arc::default(),
             running: AtomicUsize::new(0),
@@ -155,7 +167,9 @@ impl Hub {
                 let app = app.clone();
                 (Box::new(move |line| app.converse(line)), None)
             }
-            Target::Echo | Target::Ring | Target::Bye | Target::Dial(_) => (Box::new(app::idle), None),
+            Target::Echo | Target::Ring | Target::Bye | Target::Dial(_) | Target::Place(_) => {
+                (Box::new(app::idle), None)
+            }
         }
     }
 
@@ -199,6 +213,9 @@ impl Directory for Hub {
         }
         if let Some(target) = route::built_in(&self.config, query.user, self) {
             return Ok(target);
+        }
+        if let Some(place) = self.router.as_ref().and_then(|router| router.to_place(query)) {
+            return Ok(Target::Place(place));
         }
         let device = self.router.as_ref().and_then(|router| router.to_device(query));
         device.unwrap_or_else(|| Err(Refusal::new(404, EndReason::UnknownNumber)))

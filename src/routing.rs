@@ -21,9 +21,11 @@ use crate::accounts::Accounts;
 use crate::call::dial::{DialBranch, DialGroup, DialPlan, Dialer, Direct, NextHop, Party};
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
+use crate::call::place::Place;
 use crate::call::route::{RouteQuery, Target};
 use crate::call::sound::user_of;
 use crate::config::{Config, DeviceConfig, IdentityPolicy, NumberForm, QueueOrder, Rewrite, RouteConfig, RouteTo};
+use crate::stir::passport::Signer;
 use crate::trunks::{Trunk, Trunks};
 
 /// Refusals of one of a queue's users after which the next one is called: busy, not there, declined.
@@ -35,6 +37,7 @@ pub(crate) struct Router {
     config: Arc<Config>,
     accounts: Arc<Accounts>,
     trunks: Arc<Trunks>,
+    signer: Option<Arc<Signer>>,
 }
 
 /// A call on its way to somebody.
@@ -44,13 +47,43 @@ struct Way<'a> {
     /// Who is shown to phones, and who to carriers.
     inside: Caller,
     outside: Caller,
+    /// The caller is a device of ours, or an agent.
+    is_ours: bool,
     /// What the caller sent.
     invite: Option<&'a Message>,
 }
 
 impl Router {
-    pub(crate) fn new(config: Arc<Config>, accounts: Arc<Accounts>, trunks: Arc<Trunks>) -> Self {
-        Self { config, accounts, trunks }
+    pub(crate) fn new(
+        config: Arc<Config>,
+        accounts: Arc<Accounts>,
+        trunks: Arc<Trunks>,
+        signer: Option<Arc<Signer>>,
+    ) -> Self {
+        Self { config, accounts, trunks, signer }
+    }
+
+    /// Who calls and who is called, as we write numbers: for signatures.
+    pub(crate) fn numbers(&self, query: &RouteQuery<'_>) -> (String, String) {
+        (self.callers(query).1.number, self.called(query))
+    }
+
+    /// The Identity header of a call by a trunk.
+    fn signature(&self, trunk: &Trunk, way: &Way<'_>) -> Option<(String, String)> {
+        let signer = self.signer.as_ref().filter(|_| trunk.config.sign && !way.outside.is_private)?;
+        let passes = trunk.config.pass_headers.iter().any(|name| name.eq_ignore_ascii_case("Identity"));
+        if passes && way.invite.is_some_and(|invite| invite.header(sip::Name::Identity).is_some()) {
+            return None;
+        }
+        let country = numbers::country(&trunk.config.country);
+        let caller = numbers::to_e164(identity::shown(&way.outside, &trunk.config), country);
+        let attest = match way.is_ours {
+            _ if self.config.stir.own_numbers.iter().any(|own| own.matches(&caller)) && way.is_ours => 'A',
+            true => 'B',
+            false => 'C',
+        };
+        let value = signer.identity(SystemTime::now(), attest, &caller, way.called)?;
+        Some(("Identity".to_owned(), value))
     }
 
     /// What the first rule that fits makes of a call; `None` where none does.
@@ -68,8 +101,16 @@ impl Router {
             at: query.at,
         };
         let (rule, number) = rules::first(&self.config.routes, &asked)?;
-        let way = Way { called: &number, inside, outside, invite: query.request };
+        let is_ours = query.device.is_some();
+        let way = Way { called: &number, inside, outside, is_ours, invite: query.request };
         Some(self.follow(rule, &way))
+    }
+
+    /// The place that is called, for devices; supervising is for those whose account says so.
+    pub(crate) fn to_place(&self, query: &RouteQuery<'_>) -> Option<Place> {
+        let device = query.device.and_then(|name| self.accounts.named(name))?;
+        let place = Place::called(query.user).filter(|_| self.config.numbers.places)?;
+        (!matches!(place, Place::Watch(..)) || device.supervises).then_some(place)
     }
 
     /// The device that is called, for those who may call one.
@@ -80,7 +121,8 @@ impl Router {
         let called = self.called(query);
         let device = self.accounts.named(query.user).or_else(|| self.accounts.named(&called))?;
         let (inside, outside) = self.callers(query);
-        let way = Way { called: &called, inside, outside, invite: query.request };
+        let is_ours = query.device.is_some();
+        let way = Way { called: &called, inside, outside, is_ours, invite: query.request };
         Some(self.devices(&[device], QueueOrder::AtOnce, None, &way).map(|plan| Target::Dial(Arc::new(plan))))
     }
 
@@ -89,6 +131,7 @@ impl Router {
         match &rule.to {
             RouteTo::Agent(name) => Ok(Target::Agent(name.clone())),
             RouteTo::Echo => Ok(Target::Echo),
+            RouteTo::Room(name) => Ok(Target::Place(Place::Room(name.clone()))),
             RouteTo::Reject(code) => Err(Refusal::new(*code, EndReason::NotAllowed)),
             _ => dial(self.plan_of(rule, way)),
         }
@@ -100,7 +143,9 @@ impl Router {
             RouteTo::User(name) => self.users(std::slice::from_ref(name), rule, way),
             RouteTo::Queue(names) => self.users(names, rule, way),
             RouteTo::Trunk(groups) => self.carriers(groups, way),
-            RouteTo::Agent(_) | RouteTo::Echo | RouteTo::Reject(_) => Err(Refusal::new(404, EndReason::UnknownNumber)),
+            RouteTo::Agent(_) | RouteTo::Echo | RouteTo::Room(_) | RouteTo::Reject(_) => {
+                Err(Refusal::new(404, EndReason::UnknownNumber))
+            }
         }
     }
 
@@ -166,7 +211,9 @@ impl Router {
                     (at, is_down | u32::from(host.priority), u32::from(host.weight))
                 });
                 for host in by_weight(hosts.collect()) {
-                    let branches = vec![carrier_branch(trunk, host, way)];
+                    let mut branch = carrier_branch(trunk, host, way);
+                    branch.headers.extend(self.signature(trunk, way));
+                    let branches = vec![branch];
                     plan.groups.push(DialGroup { branches, ring_for: trunk.config.ring_for() });
                 }
                 plan.also_after.extend(&trunk.config.failover_codes);
@@ -193,14 +240,19 @@ impl Router {
         let sent = |trusted| query.request.map(|invite| identity::caller(invite, trusted)).unwrap_or_default();
         if let Some(device) = query.device.and_then(|name| self.accounts.named(name)) {
             let is_private = sent(true).is_private;
-            let shown =
-                |number: &str| Caller { number: number.to_owned(), display: device.display_name.clone(), is_private };
+            let shown = |number: &str| Caller {
+                number: number.to_owned(),
+                display: device.display_name.clone(),
+                is_private,
+                verstat: None,
+            };
             return (shown(&device.user), shown(device.shown_number().unwrap_or(&device.user)));
         }
         if let Some(trunk) = query.trunk.and_then(|name| self.trunks.named(name)) {
             let mut caller = sent(trunk.config.identity == IdentityPolicy::Trusted);
             caller.number = incoming(&Rewrite::first(&trunk.config.caller_in, &caller.number), trunk);
             caller.is_private |= caller.number == "anonymous";
+            caller.verstat = query.verdict.map(|verdict| verdict.verdict.verstat());
             return (caller.clone(), caller);
         }
         let caller = sent(false);
@@ -225,7 +277,8 @@ impl Dialer for Router {
             (_, _, Some(trunk)) => Origin::Trunk(trunk),
             _ => Origin::Unknown,
         };
-        let caller = Caller { number: user_of(&on_behalf.uri), display: on_behalf.display.clone(), is_private: false };
+        let (number, display) = (user_of(&on_behalf.uri), on_behalf.display.clone());
+        let caller = Caller { number, display, ..Caller::default() };
         let country = on_behalf.device.as_deref().and_then(|name| self.accounts.named(name));
         let called = numbers::to_e164(&name, country.and_then(|device| numbers::country(&device.country)));
         let asked = Asked {
@@ -237,7 +290,8 @@ impl Dialer for Router {
         };
         let found = rules::first(&self.config.routes, &asked);
         let number = found.as_ref().map_or(called.as_str(), |(_, number)| number);
-        let way = Way { called: number, inside: caller.clone(), outside: caller.clone(), invite: None };
+        let is_ours = matches!(origin, Origin::Device(_) | Origin::Agent);
+        let way = Way { called: number, inside: caller.clone(), outside: caller.clone(), is_ours, invite: None };
         if let Some((rule, _)) = &found {
             return self.plan_of(rule, &way);
         }
@@ -246,6 +300,13 @@ impl Dialer for Router {
             Some(device) => self.devices(&[device], QueueOrder::AtOnce, None, &way),
             None => Err(Refusal::new(404, EndReason::UnknownNumber)),
         }
+    }
+
+    fn place(&self, target: &str, on_behalf: &Party) -> Option<Place> {
+        // Callers of trunks put nobody anywhere.
+        let may = on_behalf.device.is_some() || on_behalf.source.is_none();
+        let name = self.name_in(target, on_behalf.local).filter(|_| may && self.config.numbers.places)?;
+        Place::passed_to(&name)
     }
 }
 
@@ -280,7 +341,7 @@ fn incoming(number: &str, trunk: &Trunk) -> String {
 }
 
 /// Where a binding leads: by its proxies, by the way that it came, or to its Contact.
-fn next_hop(binding: &Binding) -> NextHop {
+pub(crate) fn next_hop(binding: &Binding) -> NextHop {
     let first = binding.path.first().and_then(|path| sip::NameAddr::parse(path).ok());
     if let Some(path) = first {
         return NextHop::Resolve(path.uri_text.to_owned());

@@ -42,6 +42,7 @@ use crate::hub::{Hub, Observer};
 use crate::public;
 use crate::readiness::Readiness;
 use crate::routing::Router;
+use crate::stir::Stir;
 use crate::trace::Tracer;
 use crate::trunks::Trunks;
 
@@ -132,6 +133,7 @@ impl ServerBuilder {
         let agents = Agents::load(&config, self.registry, self.agents)?;
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
         let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
+        let stir = Stir::open(&config)?.map(Arc::new);
         let readiness = Arc::new(Readiness::new());
         let stop = CancellationToken::new();
         let http_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -154,7 +156,10 @@ impl ServerBuilder {
         key.iter_mut().zip(a.to_ne_bytes().into_iter().chain(b.to_ne_bytes())).for_each(|(to, from)| *to = from);
         let accounts = Arc::new(Accounts::open(&config, key, &hub.sip.udp_flows()));
         hub.trunks = Arc::new(Trunks::new(&config, std::time::Instant::now()));
-        let router = Arc::new(Router::new(Arc::clone(&config), Arc::clone(&accounts), Arc::clone(&hub.trunks)));
+        let signer = stir.as_ref().and_then(|stir| stir.signer());
+        let router = Router::new(Arc::clone(&config), Arc::clone(&accounts), Arc::clone(&hub.trunks), signer);
+        let router = Arc::new(router);
+        hub.stir = stir;
         if hub.directory.is_none() {
             hub.dialer = Arc::clone(&router) as Arc<dyn Dialer>;
         }
@@ -211,6 +216,22 @@ impl Server {
     #[must_use]
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// The ids of the calls in progress.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Arc<str>> {
+        self.hub.switchboard.calls()
+    }
+
+    /// Asks something of a running call; false where there is no such call, or it is not keeping up.
+    pub fn command(&self, call: &str, command: Command) -> bool {
+        self.hub.command(call, command)
+    }
+
+    /// So many messages wait for a device, new and heard ones: its phones are told (RFC 3842).
+    pub fn set_messages(&self, device: &str, new: u32, old: u32) {
+        self.hub.watchers.set_messages(&self.hub, device, new, old);
     }
 
     /// What is not ready yet.

@@ -5,7 +5,7 @@ mod common;
 
 use std::process::Command;
 
-use common::{OMNIVOX, PATIENCE, Running, Server, free_port, wait_for};
+use common::{PATIENCE, Running, Server, free_port, wait_for};
 
 const DEVICES: &str = "[[devices]]\nuser = \"alice\"\npassword = \"a-secret\"\n";
 
@@ -15,13 +15,10 @@ fn server() -> (Server, u16) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let pem = folder.path().join("server.pem");
     std::fs::write(&pem, format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem())).unwrap();
-    std::fs::write(folder.path().join("omnivox.toml"), DEVICES).unwrap();
-    let mut command = Command::new(OMNIVOX);
-    command.env("OMNIVOX_CONFIG", folder.path().join("omnivox.toml"));
     let (udp, wss) = (free_port(), free_port());
     let listen = format!("sip.listen=[\"udp:127.0.0.1:{udp}\",\"wss:127.0.0.1:{wss}\"]");
     let certificates = format!("tls.certificates=[\"{}\"]", pem.display());
-    (Server::start_by(command, folder, &[&listen, &certificates]), wss)
+    (Server::start_with(DEVICES, folder, &[&listen, &certificates]), wss)
 }
 
 /// Chromium with the phone's page.

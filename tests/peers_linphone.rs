@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{OMNIVOX, PATIENCE, Running, Server, free_port, omnivox, told, wait_for};
+use common::{PATIENCE, Running, Server, free_port, omnivox, told, wait_for};
 
 /// How long linphonec's own end may take.
 const QUIT_WITHIN: Duration = Duration::from_secs(30);
@@ -114,10 +114,7 @@ const DEVICES: &str =
 #[test]
 fn linphone_registers_and_is_called() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("omnivox.toml"), DEVICES).unwrap();
-    let mut command = Command::new(OMNIVOX);
-    command.env("OMNIVOX_CONFIG", folder.path().join("omnivox.toml"));
-    let server = Server::start_by(command, folder, &[]);
+    let server = Server::start_with(DEVICES, folder, &[]);
     let home = tempfile::tempdir().unwrap();
     let wav = caller::wav(home.path(), "said", 16_000, &[(0.5, "Hello, this is a phone.")], 30.0);
     let (sip, rtp, at) = (free_port(), free_port(), server.sip);

@@ -28,11 +28,7 @@ fn tool(name: &str, server: &Server, arguments: &[&str]) -> Output {
 }
 
 fn server(devices: &str, settings: &[&str]) -> Server {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("omnivox.toml"), devices).unwrap();
-    let mut command = Command::new(OMNIVOX);
-    command.env("OMNIVOX_CONFIG", folder.path().join("omnivox.toml"));
-    Server::start_by(command, folder, settings)
+    Server::start_with(devices, tempfile::tempdir().unwrap(), settings)
 }
 
 fn finds_nobody(server: &Server) {

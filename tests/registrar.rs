@@ -25,14 +25,6 @@ display_name = "Bob"
 numbers = ["102"]
 "#;
 
-/// A server with these devices.
-fn server(devices: &str, folder: tempfile::TempDir, settings: &[&str]) -> Server {
-    std::fs::write(folder.path().join("omnivox.toml"), devices).unwrap();
-    let mut command = Command::new(OMNIVOX);
-    command.env("OMNIVOX_CONFIG", folder.path().join("omnivox.toml"));
-    Server::start_by(command, folder, settings)
-}
-
 /// baresip, registered as `user` over `transport`, that answers by itself.
 struct Phone {
     baresip: Running,
@@ -98,7 +90,7 @@ fn wait_for_registrations(server: &Server, count: usize) {
 /// Conforms: RFC 3261 §10 — phones register (baresip), over UDP and TCP, and are called.
 #[test]
 fn two_phones_call_each_other_over_udp_and_tcp() {
-    let server = server(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
+    let server = Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
     let alice = Phone::register(&server, "alice", "a-secret", "udp");
     let mut bob = Phone::register(&server, "bob", "b-secret", "tcp");
     wait_for_registrations(&server, 2);
@@ -132,7 +124,7 @@ fn a_phone_over_tls_is_called_by_one_over_udp() {
     let (udp, tls) = (free_port(), free_port());
     let listen = format!("sip.listen=[\"udp:127.0.0.1:{udp}\",\"tls:127.0.0.1:{tls}\"]");
     let certificates = format!("tls.certificates=[\"{}\"]", pem.display());
-    let server = server(DEVICES, folder, &[&listen, &certificates, "rtp.codecs=[\"PCMU\"]"]);
+    let server = Server::start_with(DEVICES, folder, &[&listen, &certificates, "rtp.codecs=[\"PCMU\"]"]);
     let alice = Phone::register_at(SocketAddr::from(([127, 0, 0, 1], tls)), "alice", "a-secret", "tls");
     wait_for_registrations(&server, 1);
     let uri = server.uri("alice");
@@ -160,7 +152,7 @@ fn a_phone_over_tls_is_called_by_one_over_udp() {
 #[test]
 fn a_phone_passes_its_call_on() {
     let devices = format!("{DEVICES}\n[[devices]]\nuser = \"carol\"\npassword = \"c-secret\"\nnumbers = [\"103\"]\n");
-    let server = server(&devices, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
+    let server = Server::start_with(&devices, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
     let alice = Phone::register(&server, "alice", "a-secret", "udp");
     let mut bob = Phone::register(&server, "bob", "b-secret", "udp");
     let carol = Phone::register(&server, "carol", "c-secret", "tcp");
@@ -186,7 +178,7 @@ fn a_phone_passes_its_call_on() {
 /// Conforms: RFC 3264 §8.4 — a call on hold: whoever waits hears music, and is heard again afterwards (baresip).
 #[test]
 fn a_phone_on_hold_hears_music() {
-    let server = server(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
+    let server = Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
     let mut bob = Phone::register(&server, "bob", "b-secret", "udp");
     wait_for_registrations(&server, 1);
     let uri = server.uri("102");
@@ -234,7 +226,7 @@ fn a_phone_on_hold_hears_music() {
 async fn a_phone_sends_its_callers_on() {
     use sip::endpoint::OutgoingRequest;
     use sip::{Event, Method, SipStack, StackConfig};
-    let server = server(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
+    let server = Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
     let bob = Phone::register(&server, "bob", "b-secret", "udp");
     let listen = vec!["udp:127.0.0.1:0".parse().unwrap()];
     let (alice, mut events) = SipStack::bind(StackConfig { listen, ..StackConfig::default() }).unwrap();
@@ -278,13 +270,13 @@ async fn a_phone_sends_its_callers_on() {
 fn a_registration_outlives_a_restart() {
     let port = free_port();
     let listen = format!("sip.listen=[\"udp:127.0.0.1:{port}\",\"tcp:127.0.0.1:{port}\"]");
-    let first = server(DEVICES, tempfile::tempdir().unwrap(), &[&listen]);
+    let first = Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &[&listen]);
     let alice = Phone::register(&first, "alice", "a-secret", "udp");
     wait_for_registrations(&first, 1);
     let Server { process, folder, .. } = first;
     process.signal("TERM");
     drop(process);
-    let second = server(DEVICES, folder, &[&listen]);
+    let second = Server::start_with(DEVICES, folder, &[&listen]);
     let uri = format!("sip:alice@{}", second.sip);
     let call = ["call", &uri, "--from", "bob", "--password", "b-secret", "--duration", "1", "--json"];
     let call = omnivox(second.folder.path(), &call);
@@ -297,7 +289,7 @@ fn a_registration_outlives_a_restart() {
 
 #[test]
 fn who_cannot_prove_to_be_a_device_calls_nobody_and_learns_nothing() {
-    let server = server(DEVICES, tempfile::tempdir().unwrap(), &["guard.trusted=[]", "guard.failures=3"]);
+    let server = Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &["guard.trusted=[]", "guard.failures=3"]);
     let folder = server.folder.path().to_owned();
     let call = |user: &str, more: &[&str]| {
         let uri = server.uri(user);
@@ -327,7 +319,7 @@ fn who_cannot_prove_to_be_a_device_calls_nobody_and_learns_nothing() {
 
 #[test]
 fn a_wrong_password_registers_nobody() {
-    let server = server(DEVICES, tempfile::tempdir().unwrap(), &[]);
+    let server = Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &[]);
     let thief = Phone::register(&server, "alice", "guess", "udp");
     thief.wait_for("401");
     assert_eq!(registrations(&server), 0);

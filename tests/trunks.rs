@@ -68,10 +68,7 @@ called = "+*"
 to = "trunk carrier"
 "#
     );
-    std::fs::write(folder.path().join("omnivox.toml"), config).unwrap();
-    let mut command = Command::new(OMNIVOX);
-    command.env("OMNIVOX_CONFIG", folder.path().join("omnivox.toml"));
-    Server::start_by(command, folder, &["rtp.workers=1"])
+    Server::start_with(&config, folder, &["rtp.workers=1"])
 }
 
 fn wait_for_metric(server: &Server, line: &str) {

@@ -1,7 +1,8 @@
 //! Two legs connected with one another: whoever called, and whoever answered for them.
 
 use super::end::{End, EndReason};
-use super::{Action, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending, referral};
+use super::place::{Errand, Watching};
+use super::{Action, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending, referral};
 
 /// Two legs, connected or about to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +62,70 @@ pub fn step(mut bridge: Bridge, input: Input, view: &View<'_>) -> Step {
     match input {
         Input::Leg(leg, input) => match bridge.other(leg) {
             Some(other) => on_leg(&mut bridge, leg, other, input, view),
-            // A branch that lost and is only now gone.
-            None => (Phase::Bridged(bridge), vec![]),
+            None => on_guest(bridge, leg, &input, view),
         },
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
-        Input::Fired(_) | Input::Found(_) => (Phase::Bridged(bridge), vec![]),
-        Input::Commanded(command) => ending::begin(ending::end_by(command), view),
+        Input::Adopted(leg, errand) => adopted(bridge, leg, errand, view),
+        Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
+        Input::Commanded(Command::Transfer(to)) if bridge.connected => {
+            referral::commanded(bridge.callee, bridge.caller, bridge, to)
+        }
+        Input::Commanded(Command::Hold(held)) => {
+            let actions = bridge.hold(bridge.callee, bridge.caller, held);
+            (Phase::Bridged(bridge), actions)
+        }
+        Input::Fired(_) | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
+            (Phase::Bridged(bridge), vec![])
+        }
     }
+}
+
+/// Somebody has come from another call: to supervise, or to take the place of one of both.
+fn adopted(bridge: Bridge, leg: LegNo, errand: Errand, view: &View<'_>) -> Step {
+    let actions = match errand {
+        Errand::Watch(_) if bridge.connected && view.is_up(leg) => vec![Action::Admit(leg)],
+        Errand::Watch(_) if bridge.connected => vec![Action::Answer(leg)],
+        Errand::Replace(replaced) if bridge.other(replaced).is_some() && view.is_up(leg) => {
+            return replace(bridge, replaced, leg);
+        }
+        Errand::Replace(replaced) if bridge.other(replaced).is_some() => vec![Action::Answer(leg)],
+        _ => vec![view.turn_away(leg, 480)],
+    };
+    (Phase::Bridged(bridge), actions)
+}
+
+/// What a leg brings that is neither of both: a supervisor's, one that is about to take somebody's place, or a branch that lost and is
+/// only now gone.
+fn on_guest(bridge: Bridge, leg: LegNo, input: &LegInput, view: &View<'_>) -> Step {
+    let actions = match (view.errand(leg), input) {
+        (Some(Errand::Watch(_)), LegInput::Acked) => vec![Action::Admit(leg)],
+        (Some(Errand::Watch(_)), LegInput::Digit(key)) => {
+            Watching::by_key(*key).map(|how| Action::Watch(leg, how)).into_iter().collect()
+        }
+        (Some(Errand::Replace(replaced)), LegInput::Acked) if bridge.other(replaced).is_some() => {
+            return replace(bridge, replaced, leg);
+        }
+        (Some(_), LegInput::MediaTimedOut | LegInput::MediaFailed(_) | LegInput::MediaGone) => {
+            vec![Action::HangUp(leg, None)]
+        }
+        (Some(_), LegInput::Referred(_)) => vec![Action::RejectRefer(leg, 403)],
+        _ => vec![],
+    };
+    (Phase::Bridged(bridge), actions)
+}
+
+/// `leg` takes the place of `replaced`, which is hung up.
+fn replace(bridge: Bridge, replaced: LegNo, leg: LegNo) -> Step {
+    let Some(other) = bridge.other(replaced) else { return (Phase::Bridged(bridge), vec![]) };
+    let is_caller = replaced == bridge.caller;
+    let (caller, callee) = if is_caller { (leg, other) } else { (other, leg) };
+    let mut actions = vec![Action::HangUp(replaced, None), Action::Music(leg, false), Action::Music(other, false)];
+    // Where the caller has not acknowledged our answer yet, both are connected once they have.
+    if !bridge.connected && !is_caller {
+        return (Phase::Bridged(Bridge::new(caller, callee)), actions);
+    }
+    actions.push(Action::Connect(caller, callee));
+    (Phase::Bridged(Bridge::connected(caller, callee)), actions)
 }
 
 fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: &View<'_>) -> Step {
@@ -86,6 +144,7 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
         LegInput::Referred(to) if bridge.connected => referral::begin(leg, other, *bridge, to),
         LegInput::Referred(_) => (Phase::Bridged(*bridge), vec![Action::RejectRefer(leg, 491)]),
         LegInput::Digit(digit) => (Phase::Bridged(*bridge), vec![Action::Press(other, digit)]),
+        LegInput::Wrote(kind, text) => (Phase::Bridged(*bridge), vec![Action::Write(other, kind, text)]),
         LegInput::Ended(SignallingEnd::TimedOut) if !bridge.connected => failed(EndReason::NoAck, ""),
         LegInput::Ended(end) => ending::begin(ending::end_of(&end, view.role(leg)), view),
         LegInput::MediaTimedOut => failed(EndReason::MediaTimeout, ""),
@@ -101,7 +160,6 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
 #[allow(clippy::panic)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::call::dial::DialPlan;
@@ -112,14 +170,60 @@ mod tests {
     const CALLEE: LegNo = LegNo(1);
 
     fn stepped(bridge: Bridge, leg: LegNo, input: LegInput) -> Step {
-        let target = Target::Dial(Arc::new(DialPlan::default()));
         let legs = [(CALLER, Role::Caller), (CALLEE, Role::Callee)].map(|(no, role)| LegView {
-            no,
             role,
-            stage: if matches!(input, LegInput::Ended(_)) && no == leg { Stage::Over } else { Stage::Here },
+            is_up: true,
+            ..LegView::caller(no)
         });
-        let view = View { target: &target, max_duration: Duration::from_secs(60), legs: &legs };
-        step(bridge, Input::Leg(leg, input), &view)
+        stepped_with(&legs, bridge, Input::Leg(leg, input))
+    }
+
+    fn stepped_with(legs: &[LegView], bridge: Bridge, input: Input) -> Step {
+        let target = Target::Dial(Arc::new(DialPlan::default()));
+        let gone = |no| matches!(&input, Input::Leg(leg, LegInput::Ended(_)) if *leg == no);
+        let legs: Vec<LegView> = legs
+            .iter()
+            .map(|leg| LegView { stage: if gone(leg.no) { Stage::Over } else { Stage::Here }, ..*leg })
+            .collect();
+        step(bridge, input, &View::of(&target, &legs))
+    }
+
+    const GUEST: LegNo = LegNo(9);
+
+    fn with_guest(is_up: bool, errand: Errand) -> [LegView; 3] {
+        let up = |no| LegView { is_up: true, ..LegView::caller(no) };
+        [up(CALLER), up(CALLEE), LegView { is_up, errand: Some(errand), ..LegView::caller(GUEST) }]
+    }
+
+    #[test]
+    fn a_supervisor_is_admitted_changes_how_and_leaves_without_ending_anything() {
+        let bridge = Bridge::connected(CALLER, CALLEE);
+        let errand = Errand::Watch(Watching::Listen);
+        let legs = with_guest(false, errand);
+        assert_eq!(stepped_with(&legs, bridge, Input::Adopted(GUEST, errand)).1, vec![Action::Answer(GUEST)]);
+        let input = |input| Input::Leg(GUEST, input);
+        assert_eq!(stepped_with(&legs, bridge, input(LegInput::Acked)).1, vec![Action::Admit(GUEST)]);
+        let whisper = vec![Action::Watch(GUEST, Watching::Whisper)];
+        assert_eq!(stepped_with(&legs, bridge, input(LegInput::Digit('5'))).1, whisper);
+        let (phase, actions) = stepped_with(&legs, bridge, input(LegInput::Ended(SignallingEnd::Remote)));
+        assert_eq!((phase, actions), (Phase::Bridged(bridge), vec![]));
+        let (phase, actions) = stepped_with(&legs, bridge, Input::Leg(CALLER, LegInput::Ended(SignallingEnd::Remote)));
+        assert!(matches!(phase, Phase::Ending(_)) && actions.contains(&Action::HangUp(GUEST, None)), "{actions:?}");
+    }
+
+    #[test]
+    fn whoever_replaces_one_is_connected_with_the_other_once_they_are_up() {
+        let bridge = Bridge::connected(CALLER, CALLEE);
+        let errand = Errand::Replace(CALLEE);
+        let adopted = Input::Adopted(GUEST, errand);
+        let (phase, actions) = stepped_with(&with_guest(false, errand), bridge, adopted.clone());
+        assert_eq!((phase, actions), (Phase::Bridged(bridge), vec![Action::Answer(GUEST)]));
+        for (is_up, input) in [(false, Input::Leg(GUEST, LegInput::Acked)), (true, adopted)] {
+            let (phase, actions) = stepped_with(&with_guest(is_up, errand), bridge, input);
+            assert_eq!(phase, Phase::Bridged(Bridge::connected(CALLER, GUEST)));
+            assert!(actions.contains(&Action::HangUp(CALLEE, None)), "{actions:?}");
+            assert_eq!(actions.last(), Some(&Action::Connect(CALLER, GUEST)));
+        }
     }
 
     #[test]

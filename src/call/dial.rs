@@ -14,6 +14,7 @@ use sip::endpoint::{Destination, Source};
 
 use super::end::EndReason;
 use super::inbound::Refusal;
+use super::place::Place;
 
 /// Branches in one group at most; a plan with more is cut there.
 pub const BRANCHES_LIMIT: usize = 32;
@@ -126,6 +127,12 @@ pub trait Dialer: Send + Sync {
     /// # Errors
     /// Nobody is called that, or `on_behalf` may not call them: the status to answer with, and why.
     fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal>;
+
+    /// The place of the server's own that `target` names, for those who may put somebody there.
+    fn place(&self, target: &str, on_behalf: &Party) -> Option<Place> {
+        let _ = (target, on_behalf);
+        None
+    }
 }
 
 /// Reaches SIP addresses directly, for the server's own agents alone: what their definitions name. Callers reach nobody by it.

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use super::bridge::Bridge;
-use super::dial::{BranchResult, DialPlan};
+use super::dial::{BranchResult, COMPLETED_ELSEWHERE, DialPlan};
 use super::end::{End, EndReason};
 use super::fork::{self, Fate, Fork};
-use super::{Action, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending};
+use super::place::Errand;
+use super::route::Target;
+use super::{
+    Action, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending, entering, referral,
+};
 
 /// Somebody is being called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,17 +52,45 @@ pub fn step(mut dialing: Dialing, input: Input, view: &View<'_>) -> Step {
             let (actions, fate) = dialing.fork.rang_out();
             settle(dialing, actions, fate, None)
         }
-        Input::Commanded(command) => {
+        Input::Adopted(leg, errand) => adopted(dialing, leg, errand, view),
+        Input::Commanded(command) if ending::ends(&command) => {
             let mut actions = dialing.fork.cancel(None);
             if let Some((caller, _)) = dialing.caller {
                 let code = if command == Command::ShutDown { 503 } else { 480 };
                 actions.push(Action::Reject(caller, code));
             }
-            let (phase, more) = ending::begin(ending::end_by(command), view);
+            let (phase, more) = ending::begin(ending::end_by(&command), view);
             actions.extend(more);
             (phase, actions)
         }
-        Input::Fired(_) | Input::Found(_) => (Phase::Dialing(Box::new(dialing)), vec![]),
+        Input::Fired(_) | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
+            (Phase::Dialing(Box::new(dialing)), vec![])
+        }
+    }
+}
+
+/// Somebody answers in the place of those who ring; or whoever waited has passed its call on meanwhile.
+fn adopted(mut dialing: Dialing, leg: LegNo, errand: Errand, view: &View<'_>) -> Step {
+    let picks_up = match errand {
+        Errand::Pickup => true,
+        Errand::Replace(replaced) => dialing.fork.holds(replaced),
+        _ => false,
+    };
+    match dialing.caller {
+        Some((caller, _)) if picks_up => {
+            let mut actions = dialing.fork.cancel(Some(COMPLETED_ELSEWHERE));
+            if !view.is_up(leg) {
+                actions.push(Action::Answer(leg));
+            }
+            actions.push(Action::Answer(caller));
+            (Phase::Bridged(Bridge::new(caller, leg)), actions)
+        }
+        Some((caller, _)) if errand == Errand::Replace(caller) && view.is_up(leg) => {
+            let mut step = referral::inherit(caller, leg, dialing.fork);
+            step.1.push(Action::Reject(caller, 487));
+            step
+        }
+        _ => (Phase::Dialing(Box::new(dialing)), vec![view.turn_away(leg, 480)]),
     }
 }
 
@@ -71,6 +103,16 @@ impl Dialing {
 fn settle(mut dialing: Dialing, mut actions: Vec<Action>, fate: Fate, why: Option<(&LegInput, &View<'_>)>) -> Step {
     match fate {
         Fate::Open => (Phase::Dialing(Box::new(dialing)), actions),
+        Fate::Progress(leg, _, true) if dialing.fork.has_only(leg) && dialing.caller.is_some() => {
+            // Whoever is called alone is heard before they answer: a carrier's announcement, or its own ringing.
+            if let Some((caller, told)) = &mut dialing.caller
+                && *told < 183
+            {
+                *told = 183;
+                actions.extend([Action::AnswerEarly(*caller), Action::Connect(*caller, leg)]);
+            }
+            (Phase::Dialing(Box::new(dialing)), actions)
+        }
         Fate::Progress(_, code, _) => {
             // The caller is told that it rings, not more: 181 to 183 of one branch say nothing of the others.
             if let Some((caller, told)) = &mut dialing.caller
@@ -85,6 +127,11 @@ fn settle(mut dialing: Dialing, mut actions: Vec<Action>, fate: Fate, why: Optio
         Fate::Won(leg) if let Some((caller, _)) = dialing.caller => {
             actions.push(Action::Answer(caller));
             (Phase::Bridged(Bridge::new(caller, leg)), actions)
+        }
+        Fate::Won(leg) if let Some((_, View { target: Target::Place(place), .. })) = why => {
+            let (phase, more) = entering::begin(leg, place.clone());
+            actions.extend(more);
+            (phase, actions)
         }
         Fate::Won(leg) => {
             let max_duration = why.map(|(_, view)| view.max_duration).unwrap_or_default();

@@ -4,20 +4,25 @@
 //! | module | does |
 //! | --- | --- |
 //! | [`perform`] | actions |
+//! | [`mix`] | the call's room |
+//! | [`moving`] | legs that go to other calls, or come from them |
 //! | [`signalling`] | events into inputs |
 //! | [`placing`] | legs that we place |
 
+mod mix;
+mod moving;
 mod perform;
 mod placing;
 mod signalling;
 
+use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use sip::endpoint::CallId;
+use sip::endpoint::{CallId, Event};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -25,22 +30,25 @@ use tracing::Instrument;
 use super::app::Outcome;
 use super::dial::DialPlan;
 use super::end::End;
-use super::inbound::{self, Refusal};
+use super::inbound::Refusal;
 use super::leg::{Happening, Leg};
 use super::line::LineNote;
 use super::log::CallLog;
 use super::record::{CallRecord, RecordSink};
 use super::route::Target;
 use super::sound::Sound;
-use super::switchboard::{Inbox, Mail};
+use super::switchboard::{DeviceLeg, Inbox, Mail};
 use super::{
-    Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, dialing, ending,
-    note_refused, referral, talking, transfer,
+    Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, conference, dialing,
+    ending, entering, inbound, note_refused, parking, referral, talking, transfer,
 };
 use crate::hub::{CallSeat, Hub};
 use crate::telemetry::Masked;
 
+pub use moving::Arrival;
 pub use signalling::signalling_end;
+
+use mix::Mix;
 
 /// A conversation whose line is closed ends within this.
 const CONVERSATION_ENDS_WITHIN: Duration = Duration::from_secs(3);
@@ -60,6 +68,10 @@ pub struct Incoming {
     pub source: sip::endpoint::Source,
     /// The caller's SDP.
     pub offer: Option<bytes::Bytes>,
+    /// What is known of the caller by signature.
+    pub verdict: Option<crate::stir::Verdict>,
+    /// The leg of ours whose place the caller wants.
+    pub replaces: Option<CallId>,
     /// The device that the caller authenticated as.
     pub device: Option<String>,
     /// Held for as long as the caller is there: a place within a trunk's limits.
@@ -97,6 +109,15 @@ pub struct Driver {
     observations: Option<mpsc::Receiver<agent::session::SessionEvent>>,
     /// Inputs that came of performing actions.
     queue: Vec<Input>,
+    /// Mail that was taken out of its queue and not looked at.
+    postponed: VecDeque<Mail>,
+    /// Signalling of legs that are about to come.
+    strays: Vec<Event>,
+    mix: Mix,
+    /// This call is a conference, or a slot.
+    is_place: bool,
+    /// What others were told of the devices in it.
+    shown: Vec<DeviceLeg>,
 }
 
 /// What wakes a call.
@@ -165,6 +186,11 @@ impl Driver {
             recording,
             observations: None,
             queue: Vec::new(),
+            postponed: VecDeque::new(),
+            strays: Vec::new(),
+            mix: Mix::default(),
+            is_place: false,
+            shown: Vec::new(),
         }
     }
 
@@ -196,6 +222,10 @@ impl Driver {
             if let Phase::Over(end) = &self.phase {
                 return end.clone();
             }
+            if let Some(mail) = self.postponed.pop_front() {
+                self.mail(mail);
+                continue;
+            }
             match self.wake().await {
                 Wake::Mail(Some(mail)) => self.mail(mail),
                 Wake::Mail(None) => self.signalling_stopped(),
@@ -224,17 +254,25 @@ impl Driver {
     /// Steps the phase's reducer and performs what it wants done.
     fn receive(&mut self, input: Input) {
         let legs: Vec<LegView> = self.legs.iter().map(Leg::view).collect();
-        let view = View { target: &self.target, max_duration: self.max_duration, legs: &legs };
+        let park_for = Duration::from_secs(self.hub.config.calls.park_s);
+        let view = View { target: &self.target, max_duration: self.max_duration, park_for, legs: &legs };
         let phase = std::mem::replace(&mut self.phase, Phase::Ringing);
         let step = match phase {
-            phase @ (Phase::Ringing | Phase::Answering) => inbound::step(phase, input, &view),
             Phase::Dialing(dialing) => dialing::step(*dialing, input, &view),
             Phase::Talking => talking::step(input, &view),
             Phase::Transferring(transfer) => transfer::step(*transfer, input, &view),
             Phase::Bridged(bridge) => bridge::step(bridge, input, &view),
             Phase::Referring(referral) => referral::step(*referral, input, &view),
-            Phase::Ending(end) => ending::step(end, &input),
-            over @ Phase::Over(_) => (over, vec![]),
+            Phase::Conference => conference::step(input, &view),
+            Phase::Parked(parked) => parking::step(parked, input, &view),
+            other => match (&input, other) {
+                // Whoever comes to a call that is no place any more has come too late.
+                (Input::Adopted(leg, _), phase) => (phase, vec![view.turn_away(*leg, 480)]),
+                (_, Phase::Ending(end)) => ending::step(end, &input),
+                (_, Phase::Entering) => entering::step(input, &view),
+                (_, phase @ (Phase::Ringing | Phase::Answering)) => inbound::step(phase, input, &view),
+                (_, over) => (over, vec![]),
+            },
         };
         self.take(step);
     }
@@ -245,6 +283,7 @@ impl Driver {
             self.perform(action);
         }
         self.retire();
+        self.show();
         let left = self.legs.iter().filter(|leg| leg.stage != Stage::Over).count();
         let waiting = !self.queue.is_empty();
         if !waiting {
@@ -253,11 +292,12 @@ impl Driver {
         }
     }
 
-    /// Notes the last figures of legs that are over, and forgets those besides the first.
+    /// Closes what legs that are over leave open.
     fn retire(&mut self) {
         for leg in self.legs.iter_mut().filter(|leg| leg.stage == Stage::Over) {
             leg.close_media();
             leg.lease = None;
+            self.mix.part(leg.no);
         }
     }
 
@@ -333,6 +373,10 @@ impl Driver {
 
     /// Gives the legs back, gathers what conversations still tell, and writes the record.
     async fn finish(mut self, end: End) {
+        self.hub.places.leave(&self.inbox.address.call);
+        self.legs.iter_mut().for_each(|leg| leg.stage = Stage::Over);
+        self.show();
+        self.turn_away_arrivals();
         for at in 0..self.legs.len() {
             let Some(leg) = self.legs.get_mut(at) else { break };
             let no = leg.no;

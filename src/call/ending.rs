@@ -58,12 +58,18 @@ pub fn end_of(end: &SignallingEnd, role: Role) -> End {
     }
 }
 
+/// Whether a command ends the call.
+#[must_use]
+pub fn ends(command: &Command) -> bool {
+    matches!(command, Command::HangUp | Command::ShutDown)
+}
+
 /// The end that a command brings.
 #[must_use]
-pub fn end_by(command: Command) -> End {
+pub fn end_by(command: &Command) -> End {
     match command {
-        Command::HangUp => End::new(EndReason::Commanded),
         Command::ShutDown => End::new(EndReason::ShuttingDown),
+        _ => End::new(EndReason::Commanded),
     }
 }
 

@@ -55,6 +55,12 @@ impl Fork {
         self.open.contains(&leg)
     }
 
+    /// Whether this leg alone may still answer, in the present group.
+    #[must_use]
+    pub fn has_only(&self, leg: LegNo) -> bool {
+        self.open == [leg]
+    }
+
     /// The number that the next leg of the call may have.
     #[must_use]
     pub fn next_leg(&self) -> LegNo {

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use sip::endpoint::CallId;
+
 use super::end::{End, EndReason};
+use super::place::Place;
 use super::route::{self, Directory, RouteQuery, Target};
 use super::{
     Action, BYE_AFTER, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, dialing, ending,
+    entering,
 };
 use crate::config::Config;
 
@@ -18,6 +22,8 @@ pub struct Facts<'a> {
     pub running: usize,
     /// The server is stopping.
     pub stopping: bool,
+    /// The leg of ours whose place the caller wants (Replaces, RFC 3891).
+    pub replaces: Option<CallId>,
 }
 
 /// A call that is not taken.
@@ -51,7 +57,12 @@ pub fn admit(config: &Config, facts: Facts<'_>, directory: &impl Directory) -> R
     if facts.stopping {
         return Err(Refusal::new(503, EndReason::ShuttingDown));
     }
-    let target = directory.route(&facts.query)?;
+    let target = match facts.replaces {
+        // Whoever proves to be one of our devices and names a call that nobody can guess may take its place.
+        Some(call) if facts.query.device.is_some() => Target::Place(Place::Replace(call)),
+        Some(_) => return Err(Refusal::new(403, EndReason::NotAllowed)),
+        None => directory.route(&facts.query)?,
+    };
     if facts.running >= config.calls.max {
         return Err(Refusal::new(486, EndReason::TooManyCalls));
     }
@@ -64,6 +75,7 @@ pub fn begin(target: &Target) -> Step {
     match target {
         Target::Ring => (Phase::Ringing, vec![Action::Ring(LegNo::FIRST, 180)]),
         Target::Dial(plan) => dialing::for_caller(Arc::clone(plan)),
+        Target::Place(place) => entering::begin(LegNo::FIRST, place.clone()),
         Target::Agent(_) | Target::App(_) | Target::Program(..) | Target::Echo | Target::Bye => {
             (Phase::Answering, vec![Action::Answer(LegNo::FIRST)])
         }
@@ -75,15 +87,15 @@ pub fn begin(target: &Target) -> Step {
 pub fn step(phase: Phase, input: Input, view: &View<'_>) -> Step {
     match (phase, input) {
         (phase, Input::Leg(_, input)) => on_leg(phase, input, view),
-        (Phase::Ringing, Input::Commanded(command)) => {
+        (Phase::Ringing, Input::Commanded(command)) if ending::ends(&command) => {
             let (code, reason) = match command {
-                Command::HangUp => (480, EndReason::Commanded),
                 Command::ShutDown => (503, EndReason::ShuttingDown),
+                _ => (480, EndReason::Commanded),
             };
             (Phase::Over(End::new(reason)), vec![Action::Reject(LegNo::FIRST, code)])
         }
-        (_, Input::Commanded(command)) => ending::begin(ending::end_by(command), view),
-        (phase, Input::Fired(_) | Input::Found(_)) => (phase, vec![]),
+        (_, Input::Commanded(command)) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
+        (phase, _) => (phase, vec![]),
     }
 }
 
@@ -96,7 +108,7 @@ fn on_leg(phase: Phase, input: LegInput, view: &View<'_>) -> Step {
                     actions.push(Action::StartConversation(LegNo::FIRST))
                 }
                 Target::Bye => actions.push(Action::Arm(Timer::Bye, BYE_AFTER)),
-                Target::Echo | Target::Ring | Target::Dial(_) => {}
+                Target::Echo | Target::Ring | Target::Dial(_) | Target::Place(_) => {}
             }
             (Phase::Talking, actions)
         }
@@ -156,9 +168,10 @@ mod tests {
             trunk: None,
             device: None,
             request: None,
+            verdict: None,
             at: SystemTime::UNIX_EPOCH,
         };
-        Facts { query, running: 0, stopping: false }
+        Facts { query, running: 0, stopping: false, replaces: None }
     }
 
     #[test]
@@ -182,10 +195,11 @@ mod tests {
         assert!(admit(&config, Facts { running: config.calls.max - 1, ..facts("echo") }, &EchoOnly).is_ok());
     }
 
-    const UP: LegView = LegView { no: LegNo::FIRST, role: Role::Caller, stage: Stage::Here };
+    const UP: LegView =
+        LegView { no: LegNo::FIRST, role: Role::Caller, stage: Stage::Here, is_up: false, errand: None };
 
     fn view<'a>(target: &'a Target, legs: &'a [LegView]) -> View<'a> {
-        View { target, max_duration: Duration::from_secs(3_600), legs }
+        View { max_duration: Duration::from_secs(3_600), ..View::of(target, legs) }
     }
 
     fn ended(end: SignallingEnd) -> Input {

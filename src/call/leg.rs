@@ -17,6 +17,7 @@ use sip::io::Route;
 use super::app::{self, Conversation, Outcome, Resume};
 use super::dial::{BranchResult, DialBranch, DialPlan, Lease};
 use super::line::{CallLine, LineControl, LineNote, LineOrder};
+use super::place::Errand;
 use super::sound::Sound;
 use super::{LegNo, LegView, Role, SignallingEnd, Stage};
 
@@ -45,6 +46,12 @@ pub struct Leg {
     pub place: Option<(WorkerId, SampleRate)>,
     /// Held for as long as the leg lives.
     pub lease: Option<Lease>,
+    /// It was answered, and, where the answer is ours, that was acknowledged.
+    pub is_up: bool,
+    /// What it came from another call for.
+    pub errand: Option<Errand>,
+    /// Whom it supervises: a device, or the id of a call.
+    pub watches: Option<String>,
     /// Our address as its peer knows it.
     pub local: Option<IpAddr>,
     /// The device of ours that its peer is.
@@ -103,6 +110,9 @@ impl Leg {
             recording: None,
             place: None,
             lease: None,
+            is_up: false,
+            errand: None,
+            watches: None,
             local: None,
             device: None,
             referred: None,
@@ -122,7 +132,13 @@ impl Leg {
     /// What reducers know of it.
     #[must_use]
     pub fn view(&self) -> LegView {
-        LegView { no: self.no, role: self.role, stage: self.stage }
+        LegView { no: self.no, role: self.role, stage: self.stage, is_up: self.is_up, errand: self.errand }
+    }
+
+    /// Whether its peer is this device of ours.
+    #[must_use]
+    pub fn is_device(&self, name: &str) -> bool {
+        self.device.as_deref().is_some_and(|device| device.eq_ignore_ascii_case(name))
     }
 
     /// The branch it was placed by.

@@ -28,6 +28,8 @@ pub enum LineOrder {
     Join {
         /// The room.
         room: Room,
+        /// Its number there.
+        member: u8,
         /// The others hear what the holder of the line says.
         shares_voice: bool,
         /// The holder of the line hears the peer.
@@ -191,10 +193,10 @@ impl CallLine {
                 }
                 None
             }
-            Some(LineOrder::Join { room, shares_voice, tapped }) => {
+            Some(LineOrder::Join { room, member, shares_voice, tapped }) => {
                 if let Some(port) = self.port.as_mut() {
                     port.set_tapped(tapped);
-                    if let Err(fault) = room.join(port, shares_voice) {
+                    if let Err(fault) = room.join_as(port, member, shares_voice) {
                         self.note(LineNote::JoinFailed(fault.to_string()));
                     }
                 }

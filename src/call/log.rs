@@ -42,7 +42,9 @@ impl CallLog {
     #[must_use]
     pub fn inbound(id: &str, incoming: &Incoming, target: &Target, now: SystemTime) -> Self {
         let sip_call_id = incoming.request.call_id().to_owned();
-        Self::new(id, CallDirection::Inbound, sip_call_id, target.name(), now).with_parties(
+        let mut log = Self::new(id, CallDirection::Inbound, sip_call_id, target.name(), now);
+        log.record.identity.clone_from(&incoming.verdict);
+        log.with_parties(
             &incoming.from_uri,
             &incoming.request_uri,
             &incoming.source.remote.to_string(),
@@ -71,6 +73,7 @@ impl CallLog {
             peer: String::new(),
             transport: String::new(),
             target: target.to_owned(),
+            identity: None,
             codec: String::new(),
             end: End::new(super::end::EndReason::Internal),
             agent: None,
@@ -124,6 +127,35 @@ impl CallLog {
         if self.record.peer.is_empty() {
             peer.clone_into(&mut self.record.peer);
             transport.clone_into(&mut self.record.transport);
+        }
+    }
+
+    /// What is known of a leg that goes to another call.
+    #[must_use]
+    pub fn leg_record(&mut self, no: LegNo) -> LegRecord {
+        let label = format!("call {}", self.record.call);
+        let from = self.record.from.clone();
+        let first = LegRecord {
+            sip_call_id: self.record.sip_call_id.clone(),
+            uri: from,
+            peer: self.record.peer.clone(),
+            transport: self.record.transport.clone(),
+            codec: self.record.codec.clone(),
+            ..LegRecord::default()
+        };
+        LegRecord { label, ..self.leg(no).cloned().unwrap_or(first) }
+    }
+
+    /// The SIP Call-ID of a leg.
+    #[must_use]
+    pub fn sip_call_id(&mut self, no: LegNo) -> String {
+        self.leg(no).map(|leg| leg.sip_call_id.clone()).unwrap_or_else(|| self.record.sip_call_id.clone())
+    }
+
+    /// A leg has come from another call.
+    pub fn adopted(&mut self, no: LegNo, record: LegRecord) {
+        if self.record.legs.len() < LEGS_LIMIT {
+            self.record.legs.push(LegRecord { leg: no.0, media: None, ..record });
         }
     }
 

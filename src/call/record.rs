@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::end::End;
+use crate::stir::Verdict;
 
 /// Records held while the disk refuses them; at the limit the oldest is dropped and counted.
 pub const PENDING_RECORDS_LIMIT: usize = 10_000;
@@ -57,6 +58,9 @@ pub struct CallRecord {
     pub transport: String,
     /// What answered: an agent's name, `echo`, `ring`, `bye`.
     pub target: String,
+    /// What is known of the caller by signature (STIR/SHAKEN), where it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Verdict>,
     /// The codec of the sound, empty where there was none.
     pub codec: String,
     /// How it ended.

@@ -7,7 +7,9 @@ use super::bridge::Bridge;
 use super::dial::{BranchResult, DialPlan};
 use super::end::{End, EndReason};
 use super::fork::{Fate, Fork};
-use super::{Action, Input, LegInput, LegNo, Phase, Step, Timer, View, ending};
+use super::place::{Entry, Place};
+use super::{Action, Found, Input, LegInput, LegNo, Phase, Referred, Step, Timer, View};
+use super::{conference, ending, entering, parking};
 
 /// A call that a phone is passing on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +28,36 @@ pub struct Referral {
 
 /// The phone on `referrer` wants the one on `stays` connected with somebody else.
 #[must_use]
-pub fn begin(referrer: LegNo, stays: LegNo, before: Bridge, to: String) -> Step {
+pub fn begin(referrer: LegNo, stays: LegNo, before: Bridge, to: Referred) -> Step {
     let referral = Referral { referrer, stays, before, fork: None, has_left: false };
-    (Phase::Referring(Box::new(referral)), vec![Action::FindFor(referrer, to)])
+    let find = match to {
+        Referred::To { uri, replaces } => Action::FindFor(referrer, uri, replaces),
+        Referred::Replace(call) => Action::Enter(stays, Place::Replace(call)),
+    };
+    (Phase::Referring(Box::new(referral)), vec![find])
+}
+
+/// The same where nobody of the call asked for it: `leaves` is to be hung up once the other is connected.
+#[must_use]
+pub fn commanded(leaves: LegNo, stays: LegNo, before: Bridge, to: String) -> Step {
+    let referral = Referral { referrer: leaves, stays, before, fork: None, has_left: false };
+    (Phase::Referring(Box::new(referral)), vec![Action::Find(to)])
+}
+
+/// Somebody has waited in vain: the device of the leg that put them there is called.
+#[must_use]
+pub fn call_back(stays: LegNo, by: LegNo) -> Step {
+    let before = Bridge::connected(by, stays);
+    let referral = Referral { referrer: by, stays, before, fork: None, has_left: true };
+    (Phase::Referring(Box::new(referral)), vec![Action::CallBack(by)])
+}
+
+/// Whoever waited for somebody to answer has passed its call on: `stays` waits in its place.
+#[must_use]
+pub fn inherit(referrer: LegNo, stays: LegNo, fork: Fork) -> Step {
+    let before = Bridge::connected(referrer, stays);
+    let referral = Referral { referrer, stays, before, fork: Some(fork), has_left: true };
+    (Phase::Referring(Box::new(referral)), vec![Action::Part(stays), Action::Music(stays, true)])
 }
 
 /// Steps a call that a phone is passing on.
@@ -52,7 +81,16 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
             }
             None => stay(referral),
         },
-        Input::Found(Ok(plan)) => called(referral, plan, view),
+        Input::Found(Ok(Found::Plan(plan))) => called(referral, plan, view),
+        Input::Found(Ok(Found::Place(place))) => {
+            let enter = Action::Enter(referral.stays, place);
+            (Phase::Referring(Box::new(referral)), vec![enter])
+        }
+        Input::Entered(leg, place, entry) => entered(&referral, leg, &place, entry, view),
+        Input::Adopted(leg, _) => {
+            let away = view.turn_away(leg, 480);
+            (Phase::Referring(Box::new(referral)), vec![away])
+        }
         Input::Found(Err(_)) => {
             // Nobody was told anything yet: the call goes on as it was.
             let refuse = Action::RejectRefer(referral.referrer, 404);
@@ -67,7 +105,8 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
         },
         Input::Fired(Timer::MaxDuration) => over(referral, End::new(EndReason::MaxDuration), view),
         Input::Fired(_) => stay(referral),
-        Input::Commanded(command) => over(referral, ending::end_by(command), view),
+        Input::Commanded(command) if ending::ends(&command) => over(referral, ending::end_by(&command), view),
+        Input::Commanded(_) => stay(referral),
     }
 }
 
@@ -86,6 +125,23 @@ fn called(mut referral: Referral, plan: Arc<DialPlan>, view: &View<'_>) -> Step 
     ];
     actions.extend(more);
     settle(referral, actions, fate, view)
+}
+
+/// Whoever stays has gone to a place, and the phone is told so; or there was none.
+fn entered(referral: &Referral, leg: LegNo, place: &Place, entry: Entry, view: &View<'_>) -> Step {
+    let referrer = referral.referrer;
+    let mut actions = vec![Action::AcceptRefer(referrer), Action::NotifyRefer(referrer, 200)];
+    if !referral.has_left {
+        actions.push(Action::HangUp(referrer, None));
+    }
+    let (phase, more) = match entry {
+        Entry::Given(call) => entering::given(&call),
+        Entry::Opened if matches!(place, Place::Room(_)) => conference::begin(leg, view),
+        Entry::Opened => parking::begin(leg, Some(referrer), view),
+        Entry::Nothing(code) => return give_back(referral, vec![Action::RejectRefer(referrer, code)], view),
+    };
+    actions.extend(more);
+    (phase, actions)
 }
 
 fn on_referrer(mut referral: Referral, input: &LegInput) -> Step {
@@ -173,21 +229,45 @@ mod tests {
     fn stepped(phase: Phase, input: Input, gone: &[LegNo]) -> Step {
         let Phase::Referring(referral) = phase else { panic!("{phase:?}") };
         let legs = [(PHONE, Role::Caller), (STAYS, Role::Callee)].map(|(no, role)| LegView {
-            no,
             role,
             stage: if gone.contains(&no) { Stage::Over } else { Stage::Here },
+            is_up: true,
+            ..LegView::caller(no)
         });
         let target = Target::Echo;
-        step(*referral, input, &View { target: &target, max_duration: Duration::from_secs(60), legs: &legs })
+        step(*referral, input, &View::of(&target, &legs))
+    }
+
+    fn to(uri: &str) -> Referred {
+        Referred::To { uri: uri.to_owned(), replaces: None }
+    }
+
+    /// Conforms: RFC 3891 §3 — in an attended transfer the one who stays takes the phone's place in its other call.
+    #[test]
+    fn whoever_stays_takes_the_phones_place_in_its_other_call() {
+        let other = sip::endpoint::CallId(77);
+        let begun = || begin(PHONE, STAYS, Bridge::connected(PHONE, STAYS), Referred::Replace(other));
+        let (phase, actions) = begun();
+        assert_eq!(actions, vec![Action::Enter(STAYS, Place::Replace(other))]);
+        let given = Input::Entered(STAYS, Place::Replace(other), Entry::Given("b".into()));
+        let (phase, actions) = stepped(phase, given, &[]);
+        assert!(matches!(phase, Phase::Ending(End { reason: EndReason::Transferred, .. })), "{phase:?}");
+        for action in [Action::AcceptRefer(PHONE), Action::NotifyRefer(PHONE, 200), Action::HangUp(PHONE, None)] {
+            assert!(actions.contains(&action), "{action:?} of {actions:?}");
+        }
+        let nothing = Input::Entered(STAYS, Place::Replace(other), Entry::Nothing(481));
+        let (phase, actions) = stepped(begun().0, nothing, &[]);
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(PHONE, STAYS)), "nothing has changed");
+        assert_eq!(actions, vec![Action::RejectRefer(PHONE, 481)]);
     }
 
     fn ringing() -> Phase {
-        let (phase, actions) = begin(PHONE, STAYS, Bridge::connected(PHONE, STAYS), "sip:third@b".into());
-        assert_eq!(actions, vec![Action::FindFor(PHONE, "sip:third@b".into())]);
+        let (phase, actions) = begin(PHONE, STAYS, Bridge::connected(PHONE, STAYS), to("sip:third@b"));
+        assert_eq!(actions, vec![Action::FindFor(PHONE, "sip:third@b".into(), None)]);
         let branches = vec![DialBranch::new("third", "sip:third@b", "sip:a@a")];
         let group = DialGroup { branches, ring_for: Duration::from_secs(20) };
         let plan = Arc::new(DialPlan { groups: vec![group], also_after: vec![] });
-        let (phase, actions) = stepped(phase, Input::Found(Ok(plan)), &[]);
+        let (phase, actions) = stepped(phase, Input::Found(Ok(Found::Plan(plan))), &[]);
         assert!(actions.starts_with(&[Action::AcceptRefer(PHONE), Action::Part(PHONE), Action::Part(STAYS)]));
         assert!(actions.iter().any(|action| matches!(action, Action::Dial { leg: THIRD, .. })));
         phase
@@ -228,7 +308,7 @@ mod tests {
         assert!(actions.contains(&Action::NotifyRefer(PHONE, 486)) && actions.contains(&Action::Connect(STAYS, PHONE)));
         // Where nobody was called yet the call goes on just as it was: caller and callee, and who held whom.
         let before = Bridge::connected(PHONE, STAYS);
-        let (phase, _) = begin(PHONE, STAYS, before, "nobody".into());
+        let (phase, _) = begin(PHONE, STAYS, before, to("nobody"));
         let (phase, actions) = stepped(phase, Input::Found(Err("nobody".into())), &[]);
         assert_eq!(phase, Phase::Bridged(before));
         assert_eq!(actions, vec![Action::RejectRefer(PHONE, 404)]);

@@ -9,7 +9,9 @@ use sip::endpoint::Source;
 use super::app::App;
 use super::dial::DialPlan;
 use super::inbound::Refusal;
+use super::place::Place;
 use crate::config::{Config, Network};
+use crate::stir::Verdict;
 
 /// What answers a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum Target {
     Program(String, App),
     /// Somebody else: they are called, and both are connected.
     Dial(Arc<DialPlan>),
+    /// A place within the server.
+    Place(Place),
 }
 
 impl Target {
@@ -47,6 +51,7 @@ impl Target {
             Self::Bye => "bye",
             Self::App(name) | Self::Program(name, _) => name,
             Self::Dial(_) => "dial",
+            Self::Place(place) => place.name(),
         }
     }
 }
@@ -68,6 +73,8 @@ pub struct RouteQuery<'a> {
     pub device: Option<&'a str>,
     /// The INVITE, for routing by its headers.
     pub request: Option<&'a sip::Message>,
+    /// What is known of the caller by signature.
+    pub verdict: Option<&'a Verdict>,
     /// When it came.
     pub at: SystemTime,
 }

@@ -30,6 +30,8 @@ pub struct Sound {
     offered: Option<Session>,
     ours: Option<Session>,
     waits_for_answer: bool,
+    /// Our answer, where it was given by 183.
+    early: Option<Bytes>,
     near: Option<WorkerId>,
     reserved: Option<ReservedPort>,
     open_as: Option<OpenAs>,
@@ -74,6 +76,7 @@ impl Sound {
             offered: None,
             ours: None,
             waits_for_answer: false,
+            early: None,
             near: None,
             reserved: None,
             open_as: None,
@@ -141,6 +144,34 @@ impl Sound {
         self.ours = Some(settled.answer);
         self.choice = Some(settled.media);
         Ok((sdp, Some(port)))
+    }
+
+    /// The same before the answer, for a caller with an offer.
+    ///
+    /// # Errors
+    /// There is no offer, or as with [`Sound::answer`]: why.
+    pub fn answer_early(&mut self, media: &Media, mode: LegMode) -> Result<(Bytes, LegPort), String> {
+        if self.offered.is_none() {
+            return Err("the caller has offered nothing".to_owned());
+        }
+        let offered = self.offered.clone();
+        match self.answer(media, mode, None) {
+            Ok((sdp, Some(port))) => {
+                self.early = Some(sdp.clone());
+                Ok((sdp, port))
+            }
+            Ok((_, None)) => Err("the caller has offered nothing".to_owned()),
+            Err(refusal) => {
+                // The answer will say so.
+                self.offered = offered;
+                Err(refusal.end.detail)
+            }
+        }
+    }
+
+    /// Our answer, where it was given before the call's.
+    pub fn answered_early(&mut self) -> Option<Bytes> {
+        self.early.take()
     }
 
     /// Reserves a port and makes our offer, for a call that we place.
@@ -287,7 +318,7 @@ impl Sound {
 pub fn mode_of(target: &Target) -> LegMode {
     match target {
         Target::Echo => LegMode::Echo,
-        Target::Agent(_) | Target::App(_) | Target::Program(..) | Target::Dial(_) => LegMode::Talk,
+        Target::Agent(_) | Target::App(_) | Target::Program(..) | Target::Dial(_) | Target::Place(_) => LegMode::Talk,
         Target::Ring | Target::Bye => LegMode::Sink,
     }
 }
@@ -313,7 +344,8 @@ pub fn stack_config(config: &Config) -> sip::io::StackConfig {
     stack.tls = config.tls.for_sip();
     stack.origins.clone_from(&config.sip.origins);
     if !config.devices.is_empty() {
-        stack.endpoint.user_methods = vec![sip::Method::Register];
+        stack.endpoint.user_methods = vec![sip::Method::Register, sip::Method::Message];
+        stack.endpoint.event_packages = crate::watchers::PACKAGES.map(str::to_owned).to_vec();
     }
     stack.endpoint.referrals = true;
     stack.public = config.sip.advertise.parse().ok();

@@ -4,12 +4,14 @@
 //! The lock is held for a look-up and a push into a queue, never across a wait.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sip::endpoint::{CallId, Event};
 use sip::io::Placed;
 use tokio::sync::mpsc;
 
+use super::driver::Arrival;
 use super::{Command, LegNo};
 
 /// Signalling that may wait for a call; a call that cannot keep up with its own signalling is ended.
@@ -26,6 +28,8 @@ pub enum Mail {
     Routed(LegNo, Result<Vec<sip::io::Route>, String>),
     /// An INVITE was sent, or could not be.
     Placed(LegNo, Result<Placed, String>),
+    /// A leg of another call is this one's from here on.
+    Adopt(Box<Arrival>),
 }
 
 /// Where a call's mail goes.
@@ -35,6 +39,55 @@ pub struct Address {
     pub call: Arc<str>,
     /// Its queue.
     pub mail: mpsc::Sender<Mail>,
+    /// What others may know of it.
+    pub presence: Arc<Presence>,
+}
+
+/// What a device does in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It rings, or waits for somebody to answer.
+    Rings,
+    /// It speaks with somebody.
+    Talks,
+}
+
+/// A device in a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceLeg {
+    /// The device.
+    pub device: String,
+    /// What it does.
+    pub doing: Doing,
+    /// Its leg.
+    pub leg: CallId,
+    /// It called us.
+    pub is_caller: bool,
+}
+
+/// What others may know of a call.
+#[derive(Debug, Default)]
+pub struct Presence {
+    /// It takes in legs in the stead of its own.
+    pub takes_over: AtomicBool,
+    devices: Mutex<Vec<DeviceLeg>>,
+}
+
+impl Presence {
+    /// Who is in the call.
+    pub fn set(&self, devices: &[DeviceLeg]) {
+        devices.clone_into(&mut self.devices.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn of(&self, device: &str) -> Vec<DeviceLeg> {
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.iter().filter(|leg| leg.device.eq_ignore_ascii_case(device)).cloned().collect()
+    }
+
+    fn has(&self, device: &str, doing: Doing) -> bool {
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.iter().any(|leg| leg.doing == doing && leg.device.eq_ignore_ascii_case(device))
+    }
 }
 
 /// What became of an event.
@@ -68,7 +121,13 @@ pub struct Switchboard {
 #[derive(Debug, Default)]
 struct Inner {
     legs: HashMap<CallId, Address>,
-    calls: HashMap<Arc<str>, mpsc::Sender<Command>>,
+    calls: HashMap<Arc<str>, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    commands: mpsc::Sender<Command>,
+    address: Address,
 }
 
 impl Switchboard {
@@ -77,8 +136,9 @@ impl Switchboard {
         let call: Arc<str> = call.into();
         let (mail, mail_out) = mpsc::channel(CALL_QUEUE);
         let (commands, commands_out) = mpsc::channel(COMMAND_QUEUE);
-        self.lock().calls.insert(Arc::clone(&call), commands);
-        Inbox { address: Address { call, mail }, mail: mail_out, commands: commands_out }
+        let address = Address { call: Arc::clone(&call), mail, presence: Arc::default() };
+        self.lock().calls.insert(call, Entry { commands, address: address.clone() });
+        Inbox { address, mail: mail_out, commands: commands_out }
     }
 
     /// Closes a call: its id means nothing from here on.
@@ -118,6 +178,26 @@ impl Switchboard {
         self.lock().legs.get(&leg).map(|address| Arc::clone(&address.call))
     }
 
+    /// The address of a call.
+    #[must_use]
+    pub fn address(&self, call: &str) -> Option<Address> {
+        self.lock().calls.get(call).map(|entry| entry.address.clone())
+    }
+
+    /// The id of a call in which this device does that.
+    #[must_use]
+    pub fn call_of_device(&self, device: &str, doing: Doing) -> Option<Arc<str>> {
+        let inner = self.lock();
+        let found = inner.calls.values().find(|entry| entry.address.presence.has(device, doing));
+        found.map(|entry| Arc::clone(&entry.address.call))
+    }
+
+    /// The legs of a device, of all calls.
+    #[must_use]
+    pub fn legs_of_device(&self, device: &str) -> Vec<DeviceLeg> {
+        self.lock().calls.values().flat_map(|entry| entry.address.presence.of(device)).collect()
+    }
+
     /// The ids of all calls.
     #[must_use]
     pub fn calls(&self) -> Vec<Arc<str>> {
@@ -126,14 +206,14 @@ impl Switchboard {
 
     /// Tells a call something; false where there is no such call, or [`COMMAND_QUEUE`] commands wait for it.
     pub fn command(&self, call: &str, command: Command) -> bool {
-        self.lock().calls.get(call).is_some_and(|commands| commands.try_send(command).is_ok())
+        self.lock().calls.get(call).is_some_and(|entry| entry.commands.try_send(command).is_ok())
     }
 
     /// Tells every call something.
     pub fn command_all(&self, command: &Command) {
-        for commands in self.lock().calls.values() {
+        for entry in self.lock().calls.values() {
             // A call whose queue is full of commands is ending already.
-            let _ = commands.try_send(*command);
+            let _ = entry.commands.try_send(command.clone());
         }
     }
 

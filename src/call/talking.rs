@@ -1,8 +1,10 @@
 //! A call that is up: keys, timers, the conversation's end, the caller's BYE.
 
-use super::LegNo;
+use agent::brain::Handover;
+
 use super::end::{End, EndReason};
-use super::{Action, ConversationEnd, Input, LegInput, Phase, Step, Timer, View, ending, transfer};
+use super::place::{Errand, Watching};
+use super::{Action, Command, ConversationEnd, Input, LegInput, LegNo, Phase, Step, Timer, View, ending, transfer};
 
 /// Steps a call that is up.
 #[must_use]
@@ -13,11 +15,42 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
         }
         Input::Fired(Timer::Bye) => ending::begin(End::new(EndReason::AgentHungUp), view),
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
-        Input::Commanded(command) => ending::begin(ending::end_by(command), view),
-        Input::Leg(..) | Input::Found(_) | Input::Fired(Timer::NoAnswer | Timer::EndUnconfirmed) => {
+        Input::Adopted(leg, Errand::Watch(_)) if view.target.converses() => {
+            let actions = if view.is_up(leg) { admit(leg, view) } else { vec![Action::Answer(leg)] };
+            (Phase::Talking, actions)
+        }
+        Input::Adopted(leg, _) => (Phase::Talking, vec![view.turn_away(leg, 480)]),
+        Input::Commanded(Command::Transfer(uri)) if view.target.converses() => commanded(uri, view),
+        Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
+        Input::Leg(..) | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) | Input::Fired(_) => {
             (Phase::Talking, vec![])
         }
     }
+}
+
+/// A supervisor takes part in the conversation: its line is in a room from then on.
+fn admit(supervisor: LegNo, view: &View<'_>) -> Vec<Action> {
+    view.parties().chain([supervisor]).map(Action::Admit).collect()
+}
+
+/// Somebody else than the agent wants the caller connected.
+fn commanded(uri: String, view: &View<'_>) -> Step {
+    let Some(caller) = view.parties().next() else { return (Phase::Talking, vec![]) };
+    let (phase, mut actions) = transfer::begin(caller, Handover { uri, ..Handover::default() });
+    actions.insert(0, Action::Release(caller));
+    (phase, actions)
+}
+
+/// What a supervisor's leg brings.
+fn on_supervisor(leg: LegNo, input: &LegInput, view: &View<'_>) -> Step {
+    let actions = match input {
+        LegInput::Acked => admit(leg, view),
+        LegInput::Digit(key) => Watching::by_key(*key).map(|how| Action::Watch(leg, how)).into_iter().collect(),
+        LegInput::MediaTimedOut | LegInput::MediaFailed(_) | LegInput::MediaGone => vec![Action::HangUp(leg, None)],
+        LegInput::Referred(_) => vec![Action::RejectRefer(leg, 403)],
+        _ => vec![],
+    };
+    (Phase::Talking, actions)
 }
 
 fn is_ended(input: &LegInput) -> bool {
@@ -25,11 +58,14 @@ fn is_ended(input: &LegInput) -> bool {
 }
 
 fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
+    if let Some(Errand::Watch(_)) = view.errand(leg) {
+        return on_supervisor(leg, &input, view);
+    }
     match input {
         LegInput::Digit(digit) => (Phase::Talking, vec![Action::DeliverDigit(leg, digit)]),
         // A branch that lost and is only now gone ends nothing.
-        LegInput::Ended(_) if view.staying().next().is_some() => (Phase::Talking, vec![]),
-        LegInput::Ended(end) => ending::wait(ending::end_of(&end, view.role(leg))),
+        LegInput::Ended(_) if view.parties().next().is_some() => (Phase::Talking, vec![]),
+        LegInput::Ended(end) => ending::begin(ending::end_of(&end, view.role(leg)), view),
         LegInput::MediaTimedOut => ending::begin(End::new(EndReason::MediaTimeout), view),
         LegInput::MediaGone => {
             ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone"), view)
@@ -39,7 +75,7 @@ fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
         LegInput::Conversed(end) => conversed(end, view),
         // An agent's call is passed on by the agent.
         LegInput::Referred(_) => (Phase::Talking, vec![Action::RejectRefer(leg, 403)]),
-        LegInput::Progress { .. } | LegInput::Answered | LegInput::Acked | LegInput::Held(_) => {
+        LegInput::Progress { .. } | LegInput::Answered | LegInput::Acked | LegInput::Held(_) | LegInput::Wrote(..) => {
             (Phase::Talking, vec![])
         }
     }
@@ -63,12 +99,12 @@ mod tests {
     use super::*;
     use crate::call::end::EndClass;
     use crate::call::route::Target;
-    use crate::call::{Command, LegView, Role, SignallingEnd, Stage};
+    use crate::call::{LegView, Role, SignallingEnd, Stage};
 
-    const UP: LegView = LegView { no: LegNo::FIRST, role: Role::Caller, stage: Stage::Here };
+    const UP: LegView = LegView { no: LegNo::FIRST, role: Role::Caller, stage: Stage::Here, is_up: true, errand: None };
 
     fn view(legs: &[LegView]) -> View<'_> {
-        View { target: &Target::Echo, max_duration: std::time::Duration::from_secs(60), legs }
+        View::of(&Target::Echo, legs)
     }
 
     fn leg(input: LegInput) -> Input {

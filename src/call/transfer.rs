@@ -8,7 +8,9 @@ use agent::brain::{Handover, TransferKind};
 use super::bridge::Bridge;
 use super::dial::{BranchResult, DialPlan};
 use super::fork::{Fate, Fork};
-use super::{Action, ConversationEnd, Input, LegInput, LegNo, Phase, Step, Timer, View, ending};
+use super::place::{Entry, Place};
+use super::{Action, ConversationEnd, Found, Input, LegInput, LegNo, Phase, Step, Timer, View};
+use super::{conference, ending, entering, parking};
 
 /// A call that is being passed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +43,17 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
             }
             None => stay(transfer),
         },
-        Input::Found(Ok(plan)) => called(transfer, plan, view),
+        Input::Found(Ok(Found::Plan(plan))) => called(transfer, plan, view),
+        Input::Found(Ok(Found::Place(place))) => {
+            let enter = Action::Enter(transfer.caller, place);
+            (Phase::Transferring(Box::new(transfer)), vec![enter])
+        }
+        Input::Entered(_, _, Entry::Given(call)) => entering::given(&call),
+        Input::Entered(leg, Place::Room(_), Entry::Opened) => conference::begin(leg, view),
+        Input::Entered(leg, _, Entry::Opened) => parking::begin(leg, None, view),
+        Input::Entered(_, _, Entry::Nothing(_)) => {
+            back(&transfer, vec![], "there is no room for the caller".to_owned())
+        }
         Input::Found(Err(why)) => back(&transfer, vec![], why),
         Input::Fired(Timer::NoAnswer) => match &mut transfer.fork {
             Some(fork) => {
@@ -55,7 +67,14 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
             ended(transfer, |view| ending::begin(end, view), view)
         }
         Input::Fired(_) => stay(transfer),
-        Input::Commanded(command) => ended(transfer, |view| ending::begin(ending::end_by(command), view), view),
+        Input::Commanded(command) if ending::ends(&command) => {
+            ended(transfer, |view| ending::begin(ending::end_by(&command), view), view)
+        }
+        Input::Adopted(leg, _) => {
+            let away = view.turn_away(leg, 480);
+            (Phase::Transferring(Box::new(transfer)), vec![away])
+        }
+        Input::Commanded(_) => stay(transfer),
     }
 }
 
@@ -174,7 +193,7 @@ mod tests {
 
     const CALLER: LegNo = LegNo(0);
     const PERSON: LegNo = LegNo(1);
-    const UP: LegView = LegView { no: CALLER, role: Role::Caller, stage: Stage::Here };
+    const UP: LegView = LegView { no: CALLER, role: Role::Caller, stage: Stage::Here, is_up: true, errand: None };
 
     fn plan() -> Arc<DialPlan> {
         let branches = vec![DialBranch::new("person", "sip:person@b", "sip:desk@a")];
@@ -185,13 +204,13 @@ mod tests {
     fn stepped(phase: Phase, input: Input, legs: &[LegView]) -> Step {
         let Phase::Transferring(transfer) = phase else { panic!("{phase:?}") };
         let target = Target::Agent("desk".into());
-        step(*transfer, input, &View { target: &target, max_duration: Duration::from_secs(60), legs })
+        step(*transfer, input, &View::of(&target, legs))
     }
 
     fn ringing() -> Phase {
         let (phase, actions) = begin(CALLER, Handover { uri: "sip:person@b".into(), ..Handover::default() });
         assert_eq!(actions, vec![Action::Find("sip:person@b".into())]);
-        let (phase, actions) = stepped(phase, Input::Found(Ok(plan())), &[UP]);
+        let (phase, actions) = stepped(phase, Input::Found(Ok(Found::Plan(plan()))), &[UP]);
         assert_eq!(actions.first(), Some(&Action::Music(CALLER, true)), "the caller hears music");
         assert!(actions.iter().any(|action| matches!(action, Action::Dial { leg: PERSON, .. })));
         phase
@@ -214,7 +233,7 @@ mod tests {
         };
         let answered = || {
             let (phase, _) = begin(CALLER, handover.clone());
-            let (phase, _) = stepped(phase, Input::Found(Ok(plan())), &[UP]);
+            let (phase, _) = stepped(phase, Input::Found(Ok(Found::Plan(plan()))), &[UP]);
             let (phase, actions) = stepped(phase, Input::Leg(PERSON, LegInput::Answered), &[UP]);
             assert!(
                 actions.iter().any(|action| matches!(action, Action::Announce { leg: PERSON, must_accept: true, .. }))

@@ -138,7 +138,7 @@ pub(super) fn references(config: &Config) -> Result<(), ConfigError> {
                     }
                 }
             }
-            RouteTo::Agent(_) | RouteTo::Echo | RouteTo::Reject(_) => {}
+            RouteTo::Agent(_) | RouteTo::Room(_) | RouteTo::Echo | RouteTo::Reject(_) => {}
         }
     }
     Ok(())

@@ -52,6 +52,8 @@ pub struct DeviceConfig {
     pub caller: String,
     /// The country whose dialling habits it has, such as DE: numbers it dials are understood so. Empty: as dialled.
     pub country: String,
+    /// It may listen to calls of others, whisper to them and join them (`sip:listen-DEVICE@`).
+    pub supervises: bool,
     /// Registered contacts at once; one more gets 403.
     pub max_contacts: usize,
     /// Networks it may register and call from.
@@ -86,6 +88,7 @@ impl Default for DeviceConfig {
             numbers: Vec::new(),
             caller: String::new(),
             country: String::new(),
+            supervises: false,
             max_contacts: 5,
             networks: vec![Network::Any],
             codecs: Vec::new(),

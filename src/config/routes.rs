@@ -32,7 +32,7 @@ pub struct RouteConfig {
     pub zone: String,
     /// The number called instead, made of what `called` matched: `$1`. Empty leaves it.
     pub rewrite: String,
-    /// Who gets the call: `agent NAME`, `user NAME`, `queue NAME NAME`, `trunk NAME`, `echo`, `reject CODE`. Trunks share calls by
+    /// Who gets the call: `agent NAME`, `user NAME`, `queue NAME NAME`, `trunk NAME`, `room NAME` (a conference), `echo`, `reject CODE`. Trunks share calls by
     /// weight (`trunk a:3 b:1`) and stand in for others behind `|` (`trunk a | b`).
     pub to: RouteTo,
     /// A queue rings its users `in_turn` or `at_once`.
@@ -69,6 +69,8 @@ pub enum RouteTo {
     Queue(Vec<String>),
     /// Somebody outside: groups of trunks, each trunk with its weight; the next group stands in for the one before.
     Trunk(Vec<Vec<(String, u32)>>),
+    /// The conference of this name.
+    Room(String),
     /// What is said comes back.
     Echo,
     /// Nobody: this status.
@@ -191,7 +193,7 @@ impl FromStr for RouteTo {
     fn from_str(text: &str) -> Result<Self, String> {
         let fault = || {
             format!(
-                "`{text}` is nobody to get a call: write agent NAME, user NAME, queue NAME NAME, trunk NAME, echo or reject CODE"
+                "`{text}` is nobody to get a call: write agent NAME, user NAME, queue NAME NAME, trunk NAME, room NAME, echo or reject CODE"
             )
         };
         let (word, rest) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
@@ -202,6 +204,7 @@ impl FromStr for RouteTo {
             ("queue", [_, ..]) => Ok(Self::Queue(names.into_iter().map(str::to_owned).collect())),
             ("trunk", [_, ..]) => trunk_groups(rest).map(Self::Trunk).ok_or_else(fault),
             ("echo", []) => Ok(Self::Echo),
+            ("room", [name]) => Ok(Self::Room((*name).to_owned())),
             ("reject", [code]) => match code.parse() {
                 Ok(code) if (400..=699).contains(&code) => Ok(Self::Reject(code)),
                 _ => Err(format!("`{text}`: write a SIP status from 400 to 699")),
@@ -245,6 +248,7 @@ impl fmt::Display for RouteTo {
                 write!(f, "trunk {}", groups.iter().map(group).collect::<Vec<_>>().join(" | "))
             }
             Self::Echo => f.write_str("echo"),
+            Self::Room(name) => write!(f, "room {name}"),
             Self::Reject(code) => write!(f, "reject {code}"),
         }
     }
@@ -344,8 +348,16 @@ mod tests {
 
     #[test]
     fn who_gets_a_call_is_read_and_printed_alike() {
-        for text in ["agent desk", "user alice", "queue alice bob", "trunk a", "trunk a:3 b | c", "echo", "reject 603"]
-        {
+        for text in [
+            "agent desk",
+            "user alice",
+            "queue alice bob",
+            "trunk a",
+            "trunk a:3 b | c",
+            "room x",
+            "echo",
+            "reject 603",
+        ] {
             assert_eq!(text.parse::<RouteTo>().unwrap().to_string(), text);
         }
         for text in

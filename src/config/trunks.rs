@@ -81,6 +81,8 @@ pub struct TrunkConfig {
     pub diversion: HeaderPolicy,
     /// Further headers that are passed on from one leg to the other.
     pub pass_headers: Vec<String>,
+    /// Calls that go out here are signed, where `stir.key_file` is set; a signature that is passed on (`pass_headers`) stays the only one.
+    pub sign: bool,
     /// Refusals after which the next host or trunk is tried, besides 408 and 5xx.
     pub failover_codes: Vec<u16>,
     /// How long a call by this trunk rings before the next is tried, in seconds.
@@ -179,6 +181,7 @@ impl Default for TrunkConfig {
             identity: IdentityPolicy::Untrusted,
             diversion: HeaderPolicy::Keep,
             pass_headers: vec!["User-to-User".to_owned()],
+            sign: true,
             failover_codes: Vec::new(),
             ring_s: 60,
         }

@@ -15,6 +15,8 @@ pub struct Caller {
     pub display: String,
     /// They do not want to be shown.
     pub is_private: bool,
+    /// What is known of the number by signature.
+    pub verstat: Option<&'static str>,
 }
 
 /// The From of those who do not want to be shown (RFC 3323 section 4.1.1.3).
@@ -30,7 +32,7 @@ pub fn caller(invite: &Message, trusted: bool) -> Caller {
     let Some(from) = from else { return Caller { is_private: wants_privacy, ..Caller::default() } };
     let number = crate::call::sound::user_of(from.uri_text);
     let is_private = wants_privacy || number == "anonymous";
-    Caller { number, display: from.display_name().into_owned(), is_private }
+    Caller { number, display: from.display_name().into_owned(), is_private, verstat: None }
 }
 
 /// The From value for a phone of ours.
@@ -39,24 +41,33 @@ pub fn for_device(caller: &Caller, domain: &str) -> String {
     if caller.is_private || caller.number.is_empty() {
         return ANONYMOUS.to_owned();
     }
-    named(&caller.display, &format!("sip:{}@{domain}", caller.number))
+    let verstat = caller.verstat.map(|verstat| format!(";verstat={verstat}")).unwrap_or_default();
+    named(&caller.display, &format!("sip:{}{verstat}@{domain}", caller.number))
+}
+
+fn may_show(caller: &Caller, trunk: &TrunkConfig) -> bool {
+    numbers::e164(&caller.number, None).is_some()
+        && (trunk.callers.is_empty()
+            || caller.number == trunk.caller
+            || trunk.callers.iter().any(|pattern| pattern.matches(&caller.number)))
+}
+
+/// The number that a trunk is shown, before it is written as that wants it.
+#[must_use]
+pub fn shown<'a>(caller: &'a Caller, trunk: &'a TrunkConfig) -> &'a str {
+    match (may_show(caller, trunk), trunk.caller.is_empty()) {
+        (true, _) => caller.number.as_str(),
+        (false, false) => trunk.caller.as_str(),
+        // A registering trunk shows its own account, as carriers expect.
+        (false, true) => trunk.username.as_str(),
+    }
 }
 
 /// The From value and the further headers for a trunk. A number that may not be shown there is replaced by the trunk's own.
 #[must_use]
 pub fn for_trunk(caller: &Caller, trunk: &TrunkConfig) -> (String, Vec<(String, String)>) {
     let country = numbers::country(&trunk.country);
-    let is_number = |number: &str| numbers::e164(number, None).is_some();
-    let may_show = is_number(&caller.number)
-        && (trunk.callers.is_empty()
-            || caller.number == trunk.caller
-            || trunk.callers.iter().any(|pattern| pattern.matches(&caller.number)));
-    let shown = match (may_show, trunk.caller.is_empty()) {
-        (true, _) => caller.number.as_str(),
-        (false, false) => trunk.caller.as_str(),
-        // A registering trunk shows its own account, as carriers expect.
-        (false, true) => trunk.username.as_str(),
-    };
+    let (may_show, shown) = (may_show(caller, trunk), shown(caller, trunk));
     let written = Rewrite::first(&trunk.caller_out, &numbers::write(shown, trunk.numbers_out, country));
     let domain = trunk.our_domain();
     let uri = if written.is_empty() { format!("sip:{domain}") } else { format!("sip:{written}@{domain}") };
@@ -143,7 +154,7 @@ mod tests {
     fn a_number_that_may_not_be_shown_is_replaced() {
         let own = trunk("caller = \"+4930500\"\ncallers = [\"+49305*\"]\nnumbers_out = \"digits\"");
         let shown = |number: &str| {
-            for_trunk(&Caller { number: number.into(), display: "Bob".into(), is_private: false }, &own).0
+            for_trunk(&Caller { number: number.into(), display: "Bob".into(), ..Caller::default() }, &own).0
         };
         assert_eq!(shown("+49305001"), "\"Bob\" <sip:49305001@sip.carrier.test>");
         assert_eq!(shown("+4930111"), "<sip:4930500@sip.carrier.test>");

@@ -135,6 +135,15 @@ impl Server {
         Self::start_by(Command::new(OMNIVOX), folder, settings)
     }
 
+    /// Starts with this configuration file, and `settings` besides.
+    pub fn start_with(config: &str, folder: tempfile::TempDir, settings: &[&str]) -> Self {
+        let path = folder.path().join("omnivox.toml");
+        std::fs::write(&path, config).unwrap();
+        let mut command = Command::new(OMNIVOX);
+        command.env("OMNIVOX_CONFIG", path);
+        Self::start_by(command, folder, settings)
+    }
+
     /// The same by a command that ends in running omnivox with the arguments that follow.
     pub fn start_by(mut command: Command, folder: tempfile::TempDir, settings: &[&str]) -> Self {
         let port = free_port();

@@ -117,8 +117,10 @@ impl Endpoint {
             None if ours > 0 => SessionExpires { seconds: ours, refresher: None },
             None => return Vec::new(),
         };
-        let shortest = seconds(self.config.shortest_session).to_string();
-        vec![(Name::SessionExpires, expires.to_string()), (Name::MinSe, shortest)]
+        let shortest = seconds(self.config.shortest_session);
+        // Section 5: 90 is what none means.
+        let shortest = (shortest > 90).then(|| (Name::MinSe, shortest.to_string()));
+        [(Name::SessionExpires, expires.to_string())].into_iter().chain(shortest).collect()
     }
 
     /// It is time to refresh, or to give up.

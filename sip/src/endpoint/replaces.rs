@@ -38,9 +38,10 @@ impl DialogIdentity {
 }
 
 impl Endpoint {
-    /// What identifies a call on the wire; `None` for one that is over.
+    /// What identifies a call on the wire; `None` for one that is over. One that rings is identified by the first phone that rang.
     pub fn dialog_identity(&self, call: CallId) -> Option<DialogIdentity> {
-        let dialog = &self.calls.get(Key::from_u64(call.0))?.dialog;
+        let call = self.calls.get(Key::from_u64(call.0))?;
+        let dialog = call.early.first().map_or(&call.dialog, |early| &early.dialog);
         Some(DialogIdentity {
             call_id: dialog.call_id.clone(),
             local_tag: dialog.local_tag.clone(),
@@ -69,7 +70,10 @@ impl Endpoint {
             return Err(Refusal::new(400));
         }
         let replaces = Replaces::parse(value).map_err(|_| Refusal::new(400))?;
-        let found = self.find_call(&replaces.call_id, &replaces.to_tag, &replaces.from_tag);
+        // Phones that read the tags out of a dialog-info document of somebody else's have them the other way round.
+        let found = self
+            .find_call(&replaces.call_id, &replaces.to_tag, &replaces.from_tag)
+            .or_else(|| self.find_call(&replaces.call_id, &replaces.from_tag, &replaces.to_tag));
         let phase = found.and_then(|call| self.calls.get(Key::from_u64(call.0))).map(|call| call.phase);
         let (Some(call), Some(phase)) = (found, phase) else { return Err(Refusal::new(481)) };
         let target = ReplacesTarget { call, early_only: replaces.early_only };

@@ -45,6 +45,10 @@ impl Shared {
         Self { local, resolver, public: Mutex::new(public), names: Mutex::default() }
     }
 
+    pub(super) fn listening(&self) -> &[Listen] {
+        &self.local
+    }
+
     pub(super) fn public(&self) -> Option<IpAddr> {
         *self.public.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -320,6 +324,14 @@ impl SipHandle {
         if self.commands.send(Command::Shutdown(reply)).await.is_ok() {
             let _ = answer.await;
         }
+    }
+
+    /// Runs this on the SIP thread, in its turn: it may not block.
+    ///
+    /// # Errors
+    /// [`HandleError`]; it is then not run.
+    pub fn on_thread(&self, run: impl FnOnce(&mut Endpoint, Instant) + Send + 'static) -> Result<(), HandleError> {
+        self.give(Command::Run(Box::new(run)))
     }
 
     pub(super) fn run(

@@ -312,6 +312,23 @@ impl Hub {
         }
     }
 
+    /// The address that a connection of ours comes from: the one that we listen on, where there is one alone that leads there. Peers know
+    /// us by it. `None` leaves it to the operating system.
+    pub(super) fn source_for(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let of_family = self.shared.listening().iter().map(|listen| listen.address.ip());
+        let fits = |ip: &IpAddr| ip.is_ipv4() == peer.is_ipv4() || ip.is_unspecified();
+        let mut found: Vec<IpAddr> = of_family.filter(fits).collect();
+        if found.iter().any(IpAddr::is_unspecified) {
+            return None;
+        }
+        found.retain(|ip| ip.is_loopback() == peer.ip().is_loopback());
+        found.dedup();
+        match found.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+
     /// A connection to the address; over TLS one that was checked for the same name.
     fn connection_to(&self, transport: Transport, address: SocketAddr, name: Option<&Arc<str>>) -> Option<FlowId> {
         let flow = self.by_peer.get(&(transport, address)).copied()?;

@@ -2,13 +2,13 @@
 //! 5626 section 4.4.1; RFC 7118).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::connection::Connection;
 use super::hub::{Hub, SharedHub, flush};
@@ -64,7 +64,8 @@ pub(super) async fn listen(hub: SharedHub, listener: std::net::TcpListener, list
 /// Makes a connection of ours stand, then serves it.
 pub(super) async fn connect(hub: SharedHub, connection: Rc<Connection>) {
     let limit = hub.borrow().limits.connect_time;
-    match tokio::time::timeout(limit, TcpStream::connect(connection.peer)).await {
+    let from = hub.borrow().source_for(connection.peer);
+    match tokio::time::timeout(limit, dial(from, connection.peer)).await {
         Ok(Ok(stream)) => {
             let stream = Rc::new(stream);
             match connected(&hub.borrow(), &connection, Rc::clone(&stream)) {
@@ -81,6 +82,13 @@ pub(super) async fn connect(hub: SharedHub, connection: Rc<Connection>) {
     }
     hub.borrow().shared.resolver.note_dead(connection.transport, connection.peer);
     end(&hub, &connection);
+}
+
+async fn dial(from: Option<IpAddr>, peer: SocketAddr) -> io::Result<TcpStream> {
+    let Some(from) = from else { return TcpStream::connect(peer).await };
+    let socket = if peer.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(peer).await
 }
 
 /// How messages travel on a connection that somebody made to us.

@@ -12,13 +12,14 @@ use crate::call::dial::Party;
 use crate::call::line::{DIGIT_MS, LineOrder};
 use crate::call::route::Target;
 use crate::call::sound::{self, Sound};
-use crate::call::{Action, ConversationEnd, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
+use crate::call::{Action, ConversationEnd, Found, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
         match action {
             Action::Ring(no, code) => self.ring(no, code),
             Action::Answer(no) => self.answer_leg(no),
+            Action::AnswerEarly(no) => self.answer_early(no),
             Action::Reject(no, code) => self.refuse(no, code),
             Action::Dial { leg, plan, group, branch } => self.dial(leg, plan, group, branch),
             Action::Report(no, result) => {
@@ -36,7 +37,17 @@ impl Driver {
                 self.order(no, LineOrder::Digit(digit));
             }
             Action::Find(uri) => self.find(&uri),
-            Action::FindFor(no, uri) => self.find_for(no, &uri),
+            Action::FindFor(no, uri, replaces) => self.find_for(no, &uri, replaces),
+            Action::CallBack(no) => self.call_back(no),
+            Action::Enter(no, place) => self.enter(no, place),
+            Action::OpenRoom(places) => self.open_room(places),
+            Action::Admit(no) => self.admit(no),
+            Action::Watch(no, how) => self.watch(no, how),
+            Action::Release(no) => {
+                if let Some(leg) = self.leg(no) {
+                    leg.occupy(Box::new(app::idle));
+                }
+            }
             Action::AcceptRefer(no) => {
                 if let Some(leg) = self.leg(no) {
                     leg.referred = leg.sip;
@@ -51,6 +62,7 @@ impl Driver {
             }
             Action::NotifyRefer(no, code) => self.on_refer(no, move |sip, call| sip.notify_refer(call, code, "")),
             Action::Part(no) => {
+                self.mix.part(no);
                 self.order(no, LineOrder::Leave);
             }
             Action::Music(no, on) => self.music(no, on),
@@ -58,6 +70,11 @@ impl Driver {
             Action::Announce { leg, summary, must_accept } => self.announce(leg, summary, must_accept),
             Action::Connect(a, b) => self.connect(a, b),
             Action::Press(no, digit) => self.press(no, digit),
+            Action::Write(no, kind, text) => {
+                if let Some(sip) = self.leg(no).and_then(|leg| leg.sip) {
+                    note_refused(self.hub.sip.send_message(sip, &kind, text));
+                }
+            }
             Action::HangUp(no, reason) => self.hang_up(no, reason),
             Action::CloseMedia(no) => {
                 if let Some(leg) = self.leg(no) {
@@ -88,6 +105,11 @@ impl Driver {
         let media = self.hub.media.clone();
         let near = self.worker();
         let Some((sip, sound)) = self.leg(no).and_then(|leg| Some((leg.sip?, leg.sound.as_mut()?))) else { return };
+        if let Some(sdp) = sound.answered_early() {
+            self.log.answered(no, SystemTime::now());
+            note_refused(self.hub.sip.answer(sip, sdp));
+            return;
+        }
         sound.open_near(near);
         match sound.answer(&media, mode, recording.clone()) {
             Ok((sdp, port)) => {
@@ -102,12 +124,34 @@ impl Driver {
             }
             Err(refusal) => {
                 self.refuse(no, refusal.code);
-                if let Phase::Bridged(_) = self.phase {
+                let is_guest = self.leg(no).is_some_and(|leg| leg.errand.is_some());
+                if is_guest || matches!(self.phase, Phase::Bridged(_)) {
                     // Whoever answered is to be told.
                     self.queue.push(Input::Leg(no, LegInput::MediaFailed(refusal.end.detail)));
                 } else {
                     self.phase = Phase::Over(refusal.end);
                 }
+            }
+        }
+    }
+
+    /// Opens the leg and says so by 183; where that cannot be, the caller hears ringing.
+    fn answer_early(&mut self, no: LegNo) {
+        let mode = sound::mode_of(&self.target);
+        let media = self.hub.media.clone();
+        let near = self.worker();
+        let Some((sip, sound)) = self.leg(no).and_then(|leg| Some((leg.sip?, leg.sound.as_mut()?))) else { return };
+        sound.open_near(near);
+        match sound.answer_early(&media, mode) {
+            Ok((sdp, port)) => {
+                let codec = sound.codec_name().to_owned();
+                self.log.set_codec(no, &codec);
+                self.adopt(no, port);
+                note_refused(self.hub.sip.ring(sip, 183, Some(sdp)));
+            }
+            Err(why) => {
+                tracing::debug!(call = %self.log.id(), "call {}: no early media: {why}", self.log.id());
+                self.ring(no, 180);
             }
         }
     }
@@ -126,51 +170,47 @@ impl Driver {
         self.legs.iter().find_map(|leg| leg.place).map(|(worker, _)| worker)
     }
 
-    /// Puts both legs into one room, mixed at the higher of their rates.
-    fn connect(&mut self, a: LegNo, b: LegNo) {
-        let places = [a, b].map(|no| self.leg(no).and_then(|leg| leg.place));
-        let [Some((worker, one)), Some((_, other))] = places else {
-            self.queue.push(Input::Leg(a, LegInput::MediaFailed("a leg has no sound".to_owned())));
-            return;
-        };
-        let rate = if one.hz() >= other.hz() { one } else { other };
-        match self.hub.media.room(worker, rate, 2) {
-            Ok(room) => {
-                for no in [a, b] {
-                    if let Some(leg) = self.leg(no) {
-                        leg.attend();
-                    }
-                    self.order(no, LineOrder::Join { room: room.clone(), shares_voice: false, tapped: false });
-                }
-            }
-            Err(fault) => self.queue.push(Input::Leg(a, LegInput::MediaFailed(fault.to_string()))),
-        }
-    }
-
     /// Asks how somebody is reached, on behalf of the server: what an agent may ask for, its definition says.
     fn find(&mut self, uri: &str) {
-        let party = Party {
-            uri: self.log.to().to_owned(),
-            display: String::new(),
-            source: None,
-            trunk: None,
-            device: None,
-            local: None,
-        };
-        let found = self.hub.dialer.plan(uri, &party).map(Arc::new).map_err(|refusal| {
-            tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {}", self.log.id(), refusal.end.detail);
+        let found = self.found(uri, &self.server(), None).map_err(|why| {
+            tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {why}", self.log.id());
             "nobody is to be reached there".to_owned()
         });
         self.queue.push(Input::Found(found));
     }
 
     /// The same on behalf of a leg's peer: whom its device may call, it may have others connected with.
-    fn find_for(&mut self, no: LegNo, uri: &str) {
+    fn find_for(&mut self, no: LegNo, uri: &str, replaces: Option<String>) {
         let from = if no == LegNo::FIRST { self.log.to() } else { self.log.from() }.to_owned();
         let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local)).unwrap_or_default();
         let party = Party { uri: from, display: String::new(), source: None, trunk: None, device, local };
-        let found = self.hub.dialer.plan(uri, &party).map(Arc::new).map_err(|refusal| refusal.end.detail);
+        let found = self.found(uri, &party, replaces);
         self.queue.push(Input::Found(found));
+    }
+
+    fn call_back(&mut self, no: LegNo) {
+        let device = self.leg(no).and_then(|leg| leg.device.clone());
+        let found = match device {
+            Some(device) => self.found(&device, &self.server(), None),
+            None => Err("no device of ours put the caller there".to_owned()),
+        };
+        self.queue.push(Input::Found(found));
+    }
+
+    fn server(&self) -> Party {
+        let uri = self.log.to().to_owned();
+        Party { uri, display: String::new(), source: None, trunk: None, device: None, local: None }
+    }
+
+    fn found(&self, target: &str, party: &Party, replaces: Option<String>) -> Result<Found, String> {
+        if let Some(place) = self.hub.dialer.place(target, party) {
+            return Ok(Found::Place(place));
+        }
+        let mut plan = self.hub.dialer.plan(target, party).map_err(|refusal| refusal.end.detail)?;
+        for branch in plan.groups.iter_mut().flat_map(|group| &mut group.branches) {
+            branch.headers.extend(replaces.clone().map(|value| ("Replaces".to_owned(), value)));
+        }
+        Ok(Found::Plan(Arc::new(plan)))
     }
 
     /// Whatever is to be said on a REFER: it may outlive its leg.

@@ -1,7 +1,6 @@
 //! What signalling brings, as inputs.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use sip::endpoint::{CallId, EndCause, Event};
@@ -11,36 +10,62 @@ use crate::call::dial::Party;
 use crate::call::line::LineOrder;
 use crate::call::sound::{self, Accepted};
 use crate::call::switchboard::Mail;
-use crate::call::{Input, LegInput, LegNo, Phase, SignallingEnd, Stage, note_refused};
+use crate::call::{Input, LegInput, LegNo, Phase, Referred, SignallingEnd, Stage, note_refused};
+
+/// Events kept for legs that are about to come.
+const STRAYS_LIMIT: usize = 64;
 
 impl Driver {
     pub(super) fn mail(&mut self, mail: Mail) {
         match mail {
             Mail::Event(event) => {
-                let Some(call) = event.call() else { return };
-                if let Some(no) = self.legs.iter().find(|leg| leg.sip == Some(call)).map(|leg| leg.no) {
-                    self.event(no, call, event);
+                let is_known = self.legs.iter().any(|leg| leg.sip == event.call());
+                if is_known {
+                    self.event_of(event);
+                } else if self.strays.len() < STRAYS_LIMIT {
+                    // Of a leg that was let go, or of one that is about to come from another call.
+                    self.strays.push(event);
                 }
             }
+            Mail::Adopt(arrival) => self.adopt_leg(*arrival),
             Mail::Routed(no, routes) => self.routed(no, routes),
             Mail::Placed(no, placed) => self.placed(no, placed),
+        }
+    }
+
+    /// Something happened to one of the legs.
+    pub(super) fn event_of(&mut self, event: Event) {
+        let Some(call) = event.call() else { return };
+        if let Some(no) = self.legs.iter().find(|leg| leg.sip == Some(call)).map(|leg| leg.no) {
+            self.event(no, call, event);
         }
     }
 
     fn event(&mut self, no: LegNo, call: CallId, event: Event) {
         let input = match event {
             Event::Acked { answer, .. } => self.acked(no, answer),
+            Event::Message { content_type, body, .. } => Some(LegInput::Wrote(content_type, body)),
             Event::Info { content_type, body, .. } => sound::info_digit(&content_type, &body).map(LegInput::Digit),
             Event::Reoffer { offer, .. } => {
                 self.reoffered(no, call, offer);
                 None
             }
-            Event::Refer { refer_to, replaces, .. } => self.referred(no, call, (refer_to, replaces.is_some())),
+            Event::Refer { refer_to, replaces, target, .. } => {
+                let to = match (target, replaces) {
+                    (Some(target), _) => Referred::Replace(target),
+                    (None, replaces) => {
+                        Referred::To { uri: refer_to, replaces: replaces.map(|replaces| replaces.to_string()) }
+                    }
+                };
+                self.referred(no, call, to)
+            }
             Event::Progress { code, answer, .. } => {
                 if let Some(leg) = self.leg(no) {
                     leg.has_rung = true;
                 }
-                Some(LegInput::Progress { code, early_media: answer.is_some() })
+                // Sound before the answer; one that cannot be used is no reason to end anything.
+                let early_media = answer.is_some() && self.accept(no, answer).is_ok();
+                Some(LegInput::Progress { code, early_media })
             }
             Event::Answered { answer, .. } => Some(self.answered(no, answer)),
             Event::Rejected { code, reason, response, .. } => {
@@ -84,14 +109,12 @@ impl Driver {
     }
 
     /// Devices may pass their calls on; others, carriers above all, may not have us call whom they like.
-    fn referred(&mut self, no: LegNo, call: CallId, (to, has_replaces): (String, bool)) -> Option<LegInput> {
+    fn referred(&mut self, no: LegNo, call: CallId, to: Referred) -> Option<LegInput> {
         let is_device = self.leg(no).is_some_and(|leg| leg.device.is_some());
         let is_bridged = matches!(self.phase, Phase::Bridged(_));
-        let code = match (is_device, is_bridged, has_replaces) {
-            (false, ..) => 403,
-            (_, false, _) => 491,
-            // To take the place of a call, its legs would have to move from one call of ours to another.
-            (_, _, true) => 501,
+        let code = match (is_device, is_bridged) {
+            (false, _) => 403,
+            (_, false) => 491,
             _ => return Some(LegInput::Referred(to)),
         };
         note_refused(self.hub.sip.reject_refer(call, code));
@@ -119,13 +142,16 @@ impl Driver {
         if waits && let Err(why) = self.accept(no, answer) {
             return Some(LegInput::MediaFailed(why));
         }
+        if let Some(leg) = self.leg(no) {
+            leg.is_up = true;
+        }
         Some(LegInput::Acked)
     }
 
     fn answered(&mut self, no: LegNo, answer: Option<Bytes>) -> LegInput {
         match self.accept(no, answer) {
             Ok(()) => {
-                self.log.answered(no, SystemTime::now());
+                self.note_up(no);
                 LegInput::Answered
             }
             Err(why) => LegInput::MediaFailed(why),

@@ -1,0 +1,115 @@
+//! A conference: everybody hears everybody else. It lasts for as long as somebody is in it.
+
+use media::MAX_MEMBERS;
+
+use super::end::{End, EndReason};
+use super::place::Errand;
+use super::{Action, Input, LegInput, LegNo, Phase, Step, Timer, View, ending};
+
+/// The first of a conference has come.
+#[must_use]
+pub fn begin(first: LegNo, view: &View<'_>) -> Step {
+    let mut actions = vec![Action::Arm(Timer::MaxDuration, view.max_duration), Action::OpenRoom(MAX_MEMBERS as u8)];
+    actions.push(if view.is_up(first) { Action::Admit(first) } else { Action::Answer(first) });
+    (Phase::Conference, actions)
+}
+
+/// Steps a conference.
+#[must_use]
+pub fn step(input: Input, view: &View<'_>) -> Step {
+    match input {
+        Input::Leg(leg, input) => on_leg(leg, input, view),
+        Input::Adopted(leg, Errand::Join) if view.staying().count() <= MAX_MEMBERS => {
+            let enter = if view.is_up(leg) { Action::Admit(leg) } else { Action::Answer(leg) };
+            (Phase::Conference, vec![Action::Music(leg, false), enter])
+        }
+        Input::Adopted(leg, _) => (Phase::Conference, vec![view.turn_away(leg, 486)]),
+        Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
+        Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
+        Input::Fired(_) | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => (Phase::Conference, vec![]),
+    }
+}
+
+fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
+    let actions = match input {
+        LegInput::Acked => vec![Action::Admit(leg)],
+        // Whoever puts us on hold would have all others hear their music.
+        LegInput::Held(true) => vec![Action::Part(leg)],
+        LegInput::Held(false) => vec![Action::Admit(leg)],
+        LegInput::Ended(end) if view.staying().next().is_none() => {
+            return ending::wait(ending::end_of(&end, view.role(leg)));
+        }
+        LegInput::MediaTimedOut | LegInput::MediaFailed(_) if view.staying().any(|other| other != leg) => {
+            vec![Action::HangUp(leg, None)]
+        }
+        LegInput::MediaTimedOut => return ending::begin(End::new(EndReason::MediaTimeout), view),
+        LegInput::MediaFailed(why) => {
+            return ending::begin(End::new(EndReason::NotAcceptable).with_detail(why), view);
+        }
+        LegInput::MediaGone => {
+            return ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone"), view);
+        }
+        LegInput::Referred(_) => vec![Action::RejectRefer(leg, 403)],
+        LegInput::Ended(_)
+        | LegInput::Progress { .. }
+        | LegInput::Answered
+        | LegInput::Digit(_)
+        | LegInput::Wrote(..)
+        | LegInput::Conversed(_) => vec![],
+    };
+    (Phase::Conference, actions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::route::Target;
+    use crate::call::{LegView, SignallingEnd, Stage};
+
+    fn with<T>(legs: &[(u16, bool, Stage)], then: impl FnOnce(&View<'_>) -> T) -> T {
+        let legs: Vec<LegView> = legs
+            .iter()
+            .map(|(no, is_up, stage)| LegView { is_up: *is_up, stage: *stage, ..LegView::caller(LegNo(*no)) })
+            .collect();
+        then(&View::of(&Target::Echo, &legs))
+    }
+
+    #[test]
+    fn the_first_opens_it_and_others_enter_once_they_are_up() {
+        let (phase, actions) = with(&[(0, false, Stage::Here)], |view| begin(LegNo(0), view));
+        assert_eq!(phase, Phase::Conference);
+        assert!(actions.ends_with(&[Action::OpenRoom(32), Action::Answer(LegNo(0))]), "{actions:?}");
+        let legs = [(0, true, Stage::Here), (9, false, Stage::Here)];
+        let (_, actions) = with(&legs, |view| step(Input::Adopted(LegNo(9), Errand::Join), view));
+        assert!(actions.contains(&Action::Answer(LegNo(9))));
+        let (_, actions) = with(&legs, |view| step(Input::Leg(LegNo(9), LegInput::Acked), view));
+        assert_eq!(actions, vec![Action::Admit(LegNo(9))]);
+    }
+
+    #[test]
+    fn it_ends_with_the_last_and_not_with_the_first() {
+        let ended = |no| Input::Leg(LegNo(no), LegInput::Ended(SignallingEnd::Remote));
+        let (phase, _) = with(&[(0, true, Stage::Over), (9, true, Stage::Here)], |view| step(ended(0), view));
+        assert_eq!(phase, Phase::Conference);
+        let (phase, _) = with(&[(0, true, Stage::Over), (9, true, Stage::Over)], |view| step(ended(9), view));
+        assert_eq!(phase, Phase::Ending(End::new(EndReason::CallerHungUp)));
+    }
+
+    #[test]
+    fn there_is_room_for_thirty_two() {
+        let legs: Vec<_> = (0..33).map(|no| (no, true, Stage::Here)).collect();
+        let (_, actions) = with(&legs, |view| step(Input::Adopted(LegNo(32), Errand::Join), view));
+        assert_eq!(actions, vec![Action::HangUp(LegNo(32), None)]);
+        let (_, actions) = with(&legs[..32], |view| step(Input::Adopted(LegNo(31), Errand::Join), view));
+        assert!(actions.contains(&Action::Admit(LegNo(31))), "{actions:?}");
+    }
+
+    #[test]
+    fn who_holds_is_out_until_they_come_back() {
+        let legs = [(0, true, Stage::Here), (9, true, Stage::Here)];
+        for (held, action) in [(true, Action::Part(LegNo(9))), (false, Action::Admit(LegNo(9)))] {
+            let (_, actions) = with(&legs, |view| step(Input::Leg(LegNo(9), LegInput::Held(held)), view));
+            assert_eq!(actions, vec![action]);
+        }
+    }
+}

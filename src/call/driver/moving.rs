@@ -1,0 +1,190 @@
+//! Legs that go from one call to another: into a place of the server's own, or in the stead of another leg.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use sip::endpoint::{CallId, Event};
+
+use super::{Driver, Mail};
+use crate::call::leg::Leg;
+use crate::call::place::{Entry, Errand, Place};
+use crate::call::record::LegRecord;
+use crate::call::switchboard::{DeviceLeg, Doing};
+use crate::call::{Input, LegNo, Phase, Role, Stage, note_refused};
+use crate::watchers::Package;
+
+/// A leg on its way to another call.
+pub struct Arrival {
+    /// The leg.
+    pub leg: Leg,
+    /// What it comes for.
+    pub errand: Errand<CallId>,
+    /// What is known of it for the record.
+    pub record: LegRecord,
+    /// What signalling told of it that its former call has not looked at.
+    pub pending: Vec<Event>,
+}
+
+impl std::fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arrival").field("errand", &self.errand).finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// Sends a leg to a place.
+    pub(super) fn enter(&mut self, no: LegNo, place: Place) {
+        let entry = self.entry(no, &place);
+        self.queue.push(Input::Entered(no, place, entry));
+    }
+
+    fn entry(&mut self, no: LegNo, place: &Place) -> Entry {
+        let hub = Arc::clone(&self.hub);
+        let own = Arc::clone(&self.inbox.address.call);
+        let doing = |device: &str, doing| hub.switchboard.call_of_device(device, doing);
+        let (found, errand, missing) = match place {
+            Place::Room(name) => {
+                let held = hub.places.room(name, &own);
+                if held == own {
+                    return Entry::Opened;
+                }
+                (Some(held), Errand::Join, 480)
+            }
+            Place::Park(slot) if hub.places.park(slot, &own) => return Entry::Opened,
+            Place::Park(_) => return Entry::Nothing(486),
+            Place::Fetch(slot) => (hub.places.parked(slot), Errand::Fetch, 404),
+            Place::Pickup(device) => (doing(device, Doing::Rings), Errand::Pickup, 404),
+            Place::Watch(who, how) => {
+                let call = hub.switchboard.address(who).map(|address| address.call);
+                (call.or_else(|| doing(who, Doing::Talks)), Errand::Watch(*how), 404)
+            }
+            Place::Replace(leg) => (hub.switchboard.call_of(*leg), Errand::Replace(*leg), 481),
+        };
+        match found {
+            Some(call) if call != own => {
+                if let (Place::Watch(who, _), Some(leg)) = (place, self.leg(no)) {
+                    leg.watches = Some(who.clone());
+                }
+                self.give(no, &call, errand).unwrap_or(Entry::Nothing(missing))
+            }
+            _ => Entry::Nothing(missing),
+        }
+    }
+
+    /// Gives a leg to another call; `None` where that cannot take it.
+    fn give(&mut self, no: LegNo, call: &str, errand: Errand<CallId>) -> Option<Entry> {
+        let hub = Arc::clone(&self.hub);
+        let to = hub.switchboard.address(call)?;
+        if matches!(errand, Errand::Replace(_)) && !to.presence.takes_over.load(Ordering::Relaxed) {
+            return None;
+        }
+        let sip = self.leg(no).filter(|leg| leg.stage == Stage::Here)?.sip?;
+        let record = self.log.leg_record(no);
+        let at = self.legs.iter().position(|leg| leg.no == no)?;
+        self.mix.part(no);
+        let leg = self.legs.remove(at);
+        hub.switchboard.connect(sip, &to);
+        // What signalling told of it before this point lies here.
+        let mut pending = Vec::new();
+        while let Ok(mail) = self.inbox.mail.try_recv() {
+            match mail {
+                Mail::Event(event) if event.call() == Some(sip) => pending.push(event),
+                other => self.postponed.push_back(other),
+            }
+        }
+        let arrival = Arrival { leg, errand, record, pending };
+        let Err(refused) = to.mail.try_send(Mail::Adopt(Box::new(arrival))) else {
+            hub.tracer.link(&to.call, &self.log.sip_call_id(no));
+            return Some(Entry::Given(to.call));
+        };
+        // It ends just now, or cannot keep up: the leg stays here.
+        if let Mail::Adopt(arrival) = refused.into_inner() {
+            hub.switchboard.connect(sip, &self.inbox.address);
+            self.legs.insert(at.min(self.legs.len()), arrival.leg);
+            self.postponed.extend(arrival.pending.into_iter().map(Mail::Event));
+        }
+        None
+    }
+
+    /// Takes in a leg of another call.
+    pub(super) fn adopt_leg(&mut self, arrival: Arrival) {
+        let Arrival { mut leg, errand, record, pending } = arrival;
+        let number = self.legs.iter().map(|leg| leg.no.next()).max().unwrap_or(LegNo::ADOPTED);
+        let no = number.max(LegNo::ADOPTED);
+        let errand = match errand {
+            Errand::Join => Errand::Join,
+            Errand::Fetch => Errand::Fetch,
+            Errand::Pickup => Errand::Pickup,
+            Errand::Watch(how) => Errand::Watch(how),
+            Errand::Replace(sip) => {
+                let replaced = self.legs.iter().find(|leg| leg.sip == Some(sip)).map(|leg| leg.no);
+                // Nobody is of the number that it gets itself: it has come too late.
+                Errand::Replace(replaced.unwrap_or(no))
+            }
+        };
+        leg.no = no;
+        leg.errand = Some(errand);
+        let sip = leg.sip;
+        self.legs.push(leg);
+        self.log.adopted(no, record);
+        self.queue.push(Input::Adopted(no, errand));
+        let (ours, others) =
+            std::mem::take(&mut self.strays).into_iter().partition(|event: &Event| event.call() == sip);
+        self.strays = others;
+        for event in pending.into_iter().chain::<Vec<Event>>(ours) {
+            self.event_of(event);
+        }
+    }
+
+    /// Legs that came too late are let go.
+    pub(super) fn turn_away_arrivals(&mut self) {
+        self.inbox.mail.close();
+        while let Ok(mail) = self.inbox.mail.try_recv() {
+            let Mail::Adopt(mut arrival) = mail else { continue };
+            arrival.leg.close_media();
+            let Some(sip) = arrival.leg.sip else { continue };
+            self.hub.switchboard.disconnect(sip);
+            note_refused(match arrival.leg.is_up {
+                true => self.hub.sip.bye(sip, None),
+                false => self.hub.sip.reject(sip, 480, "", Vec::new()),
+            });
+        }
+    }
+
+    /// Tells others what the devices in this call do, and whether it takes legs in.
+    pub(super) fn show(&mut self) {
+        let takes_over = matches!(self.phase, Phase::Bridged(_) | Phase::Dialing(_));
+        self.inbox.address.presence.takes_over.store(takes_over, Ordering::Relaxed);
+        let is_place = matches!(self.phase, Phase::Conference | Phase::Parked(_));
+        if std::mem::replace(&mut self.is_place, is_place) && !is_place {
+            self.hub.places.leave(&self.inbox.address.call);
+        }
+        let here = self.legs.iter().filter(|leg| leg.stage == Stage::Here);
+        let doing = here.filter_map(|leg| {
+            let doing = if leg.is_up { Doing::Talks } else { Doing::Rings };
+            Some(DeviceLeg { device: leg.device.clone()?, doing, leg: leg.sip?, is_caller: leg.role == Role::Caller })
+        });
+        let doing: Vec<DeviceLeg> = doing.collect();
+        if doing == self.shown {
+            return;
+        }
+        self.inbox.address.presence.set(&doing);
+        let before = std::mem::replace(&mut self.shown, doing);
+        for leg in before.iter().filter(|leg| !self.shown.contains(leg)) {
+            self.hub.watchers.changed(&self.hub, &leg.device, Package::Dialogs);
+        }
+        let is_new = |leg: &&DeviceLeg| !before.iter().any(|old| old == *leg || old.device == leg.device);
+        for leg in self.shown.iter().filter(is_new) {
+            self.hub.watchers.changed(&self.hub, &leg.device, Package::Dialogs);
+        }
+    }
+
+    /// A leg is up from here on.
+    pub(super) fn note_up(&mut self, no: LegNo) {
+        if let Some(leg) = self.leg(no) {
+            leg.is_up = true;
+        }
+        self.log.answered(no, SystemTime::now());
+    }
+}

@@ -1,0 +1,212 @@
+//! Who is told of what devices do (SUBSCRIBE and NOTIFY, RFC 6665): their calls, for the lamps beside names (RFC 4235), their messages
+//! (RFC 3842), their registrations (RFC 3680).
+//!
+//! Documents are made, and sent, on the SIP thread; what changes elsewhere is handed to it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use sip::Message;
+use sip::endpoint::{Endpoint, Source, SubscriptionId};
+use sip::event::dialog_info::{self, DialogPhase, DialogState};
+use sip::event::message_summary::{self, Counts, MessageSummary};
+use sip::event::reginfo;
+
+use crate::accounts::Reply;
+use crate::call::sound::user_of;
+use crate::call::switchboard::Doing;
+use crate::dispatch::note_credentials;
+use crate::hub::Hub;
+
+/// A subscription lasts no longer without a refresh.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// The event packages that devices may subscribe to.
+pub(crate) const PACKAGES: [&str; 3] = [dialog_info::PACKAGE, message_summary::PACKAGE, reginfo::PACKAGE];
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Package {
+    /// A device's calls.
+    Dialogs,
+    /// Its messages.
+    Messages,
+    /// Its registrations.
+    Registrations,
+}
+
+/// Who watches what.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    watches: HashMap<SubscriptionId, Watch>,
+    /// New and old messages, by device.
+    messages: HashMap<String, (u32, u32)>,
+}
+
+#[derive(Debug, Clone)]
+struct Watch {
+    device: String,
+    package: Package,
+    version: u32,
+}
+
+impl Package {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            dialog_info::PACKAGE => Some(Self::Dialogs),
+            message_summary::PACKAGE => Some(Self::Messages),
+            reginfo::PACKAGE => Some(Self::Registrations),
+            _ => None,
+        }
+    }
+}
+
+impl Watchers {
+    /// Answers a SUBSCRIBE.
+    pub(crate) fn subscribed(
+        &self,
+        hub: &Hub,
+        endpoint: &mut Endpoint,
+        now: Instant,
+        subscription: SubscriptionId,
+        (package, expires, request, source): (&str, Duration, &Message, &Source),
+    ) {
+        let watch = match allowed(hub, package, request) {
+            Ok(watch) => watch,
+            Err(reply) => {
+                note_credentials(hub, source, reply.has_failed, false);
+                let refused = endpoint.reject_subscription(now, subscription, reply.code, &reply.headers);
+                return note(refused);
+            }
+        };
+        let (content_type, body) = self.document(hub, endpoint, &watch);
+        self.lock().watches.insert(subscription, watch);
+        note(endpoint.accept_subscription(now, subscription, expires.min(LONGEST), Some((content_type, body))));
+        if expires.is_zero() {
+            self.ended(subscription);
+        }
+    }
+
+    /// A subscription is over.
+    pub(crate) fn ended(&self, subscription: SubscriptionId) {
+        self.lock().watches.remove(&subscription);
+    }
+
+    /// Something about a device has changed; called from any thread.
+    pub(crate) fn changed(&self, hub: &Arc<Hub>, device: &str, package: Package) {
+        let is_watched = |watch: &Watch| watch.package == package && watch.device.eq_ignore_ascii_case(device);
+        if !self.lock().watches.values().any(is_watched) {
+            return;
+        }
+        let (on, device) = (Arc::clone(hub), device.to_owned());
+        let told = hub.sip.on_thread(move |endpoint, now| on.watchers.tell(&on, endpoint, now, &device, package));
+        if told.is_err() {
+            tracing::warn!("signalling took no command: those who watch a device are not told of a change");
+        }
+    }
+
+    /// So many messages wait for a device.
+    pub(crate) fn set_messages(&self, hub: &Arc<Hub>, device: &str, new: u32, old: u32) {
+        self.lock().messages.insert(device.to_ascii_lowercase(), (new, old));
+        self.changed(hub, device, Package::Messages);
+    }
+
+    /// Tells those who watch a device, on the SIP thread.
+    pub(crate) fn tell(&self, hub: &Hub, endpoint: &mut Endpoint, now: Instant, device: &str, package: Package) {
+        let due: Vec<(SubscriptionId, Watch)> = {
+            let mut inner = self.lock();
+            let watches = inner.watches.iter_mut();
+            watches
+                .filter(|(_, watch)| watch.package == package && watch.device.eq_ignore_ascii_case(device))
+                .map(|(id, watch)| {
+                    watch.version += 1;
+                    (*id, watch.clone())
+                })
+                .collect()
+        };
+        for (subscription, watch) in due {
+            let (content_type, body) = self.document(hub, endpoint, &watch);
+            note(endpoint.notify(now, subscription, content_type, body));
+        }
+    }
+
+    fn document(&self, hub: &Hub, endpoint: &Endpoint, watch: &Watch) -> (&'static str, Bytes) {
+        let uri = format!("sip:{}@{}", watch.device, hub.config.registrar.realm);
+        match watch.package {
+            Package::Dialogs => {
+                let dialogs = dialogs(hub, endpoint, &watch.device);
+                (dialog_info::CONTENT_TYPE, dialog_info::build(&uri, watch.version, &dialogs).into())
+            }
+            Package::Messages => {
+                let known = self.lock().messages.get(&watch.device.to_ascii_lowercase()).copied();
+                let (new, old) = known.unwrap_or_default();
+                let summary = MessageSummary::voice(&uri, Counts { new, old, ..Counts::default() });
+                (message_summary::CONTENT_TYPE, summary.build().into())
+            }
+            Package::Registrations => {
+                let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+                let bindings = hub.accounts.as_ref().map(|accounts| accounts.bindings(&watch.device));
+                let contacts: Vec<reginfo::Contact> = bindings
+                    .unwrap_or_default()
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, binding)| reginfo::Contact {
+                        id: (at + 1).to_string(),
+                        uri: binding.uri.clone(),
+                        expires_s: binding.expires_s.saturating_sub(now_s),
+                    })
+                    .collect();
+                (reginfo::CONTENT_TYPE, reginfo::build(&uri, watch.version, &contacts).into())
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether whoever subscribes may: devices see one another's calls, and their own messages and registrations.
+fn allowed(hub: &Hub, package: &str, request: &Message) -> Result<Watch, Reply> {
+    let (Some(accounts), Some(package)) = (&hub.accounts, Package::named(package)) else {
+        return Err(Reply::refusal(489));
+    };
+    let device = accounts.device_of(request)?;
+    let wanted = accounts.named(&user_of(request.request_uri())).ok_or_else(|| Reply::refusal(404))?;
+    if package != Package::Dialogs && wanted.user != device {
+        return Err(Reply::refusal(403));
+    }
+    Ok(Watch { device: wanted.user.clone(), package, version: 0 })
+}
+
+fn dialogs(hub: &Hub, endpoint: &Endpoint, device: &str) -> Vec<DialogState> {
+    let legs = hub.switchboard.legs_of_device(device);
+    let states = legs.into_iter().filter_map(|leg| {
+        let known = endpoint.dialog_identity(leg.leg)?;
+        Some(DialogState {
+            id: leg.leg.to_string(),
+            call_id: known.call_id,
+            local_tag: known.remote_tag,
+            remote_tag: known.local_tag,
+            is_initiator: leg.is_caller,
+            phase: match leg.doing {
+                Doing::Rings => DialogPhase::Early,
+                Doing::Talks => DialogPhase::Confirmed,
+            },
+        })
+    });
+    states.collect()
+}
+
+fn note(done: Result<(), sip::endpoint::CommandError>) {
+    if let Err(fault) = done {
+        tracing::debug!("a subscription is over already: {fault}");
+    }
+}

@@ -1,0 +1,284 @@
+//! Calls between phones of ours that are more than two people speaking: transfers, conferences, parking, picking up, supervising.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+#[path = "common/phone.rs"]
+mod phone;
+
+use common::Server;
+use phone::Phone;
+use sip::headers::{ReferTo, Replaces};
+
+const ALICE: f64 = 437.5;
+const BOB: f64 = 1_000.0;
+const CAROL: f64 = 1_500.0;
+const DAVE: f64 = 2_000.0;
+
+const DEVICES: &str = r#"
+[[devices]]
+user = "alice"
+password = "a"
+
+[[devices]]
+user = "bob"
+password = "b"
+
+[[devices]]
+user = "carol"
+password = "c"
+
+[[devices]]
+user = "dave"
+password = "d"
+supervises = true
+"#;
+
+fn server(settings: &[&str]) -> Server {
+    let own = ["rtp.codecs=[\"PCMU\"]", "rtp.workers=2"];
+    Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &[&own, settings].concat())
+}
+
+fn phones(server: &Server) -> [Phone; 4] {
+    [("alice", "a", ALICE), ("bob", "b", BOB), ("carol", "c", CAROL), ("dave", "d", DAVE)]
+        .map(|(user, password, tone)| Phone::register(server.sip, user, password, tone))
+}
+
+/// One calls the other.
+fn connect(caller: &mut Phone, callee: &mut Phone, name: &str) -> (sip::CallId, sip::CallId) {
+    let call = caller.dial(name, &[]);
+    let at_callee = callee.pick_up();
+    caller.wait_answered(call);
+    (call, at_callee)
+}
+
+/// The Refer-To of an attended transfer: `to`, in the place of a call of whoever says so.
+fn in_place_of(server: &Server, to: &str, replaces: &Replaces) -> String {
+    ReferTo::value(&server.uri(to), Some(replaces))
+}
+
+/// Nothing is left of any call: as many records as there were calls, and no leg, room or dialog.
+fn assert_nothing_left(server: Server, records: usize) -> Vec<serde_json::Value> {
+    let records = server.wait_for_records(records);
+    common::wait_for(
+        "everything to be free",
+        std::time::Duration::from_secs(20),
+        || {
+            let (_, metrics) = server.get("/metrics");
+            let is_zero = |name: &str| metrics.lines().any(|line| line.strip_prefix(name) == Some(" 0"));
+            ["omnivox_calls", "omnivox_media_legs", "omnivox_media_rooms", "omnivox_sip_dialogs"]
+                .iter()
+                .all(|name| is_zero(name))
+                .then_some(())
+        },
+        || server.get("/metrics").1,
+    );
+    server.stop();
+    records
+}
+
+/// Conforms: RFC 5589 §7 — attended transfer by a phone: the one on hold and the one consulted are connected, in a call that both keep.
+#[test]
+fn an_attended_transfer_connects_the_two_others() {
+    let server = server(&[]);
+    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let (first, at_bob) = connect(&mut alice, &mut bob, "bob");
+    alice.wait_to_hear(first, &[BOB], &[]);
+    alice.hold(first, true);
+    let (second, at_carol) = connect(&mut alice, &mut carol, "carol");
+    alice.wait_to_hear(second, &[CAROL], &[]);
+    let replaces = alice.identity(second).replaces();
+    let refer_to = in_place_of(&server, "carol", &replaces);
+    assert_eq!(alice.refer(first, &refer_to), (202, Some(200)));
+    bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
+    carol.wait_to_hear(at_carol, &[BOB], &[ALICE]);
+    alice.ended(first);
+    alice.ended(second);
+    bob.hang_up(at_bob);
+    carol.ended(at_carol);
+    let records = assert_nothing_left(server, 2);
+    let reasons: Vec<_> = records.iter().map(|record| record["end"]["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons[0], "transferred", "{records:?}");
+    assert!(records[0]["end"]["detail"].as_str().unwrap().contains(records[1]["call"].as_str().unwrap()));
+    // Bob's leg is told of where it went.
+    assert!(records[1]["legs"].as_array().unwrap().iter().any(|leg| leg["leg"] == 0x8000), "{records:?}");
+}
+
+/// Conforms: RFC 3960 §3 — what is said before the answer reaches the caller, and the answer changes nothing of it.
+#[test]
+fn whoever_is_called_alone_is_heard_before_they_answer() {
+    let server = server(&[]);
+    let [mut alice, mut bob, ..] = phones(&server);
+    let at_alice = alice.dial("bob", &[]);
+    let at_bob = bob.rings();
+    bob.speak_early(at_bob);
+    alice.wait_early(at_alice);
+    alice.wait_to_hear(at_alice, &[BOB], &[]);
+    bob.answer(at_bob);
+    alice.wait_answered(at_alice);
+    alice.wait_to_hear(at_alice, &[BOB], &[]);
+    bob.wait_to_hear(at_bob, &[ALICE], &[]);
+    bob.hang_up(at_bob);
+    alice.ended(at_alice);
+    // Given up before the answer.
+    let at_alice = alice.dial("bob", &[]);
+    let at_bob = bob.rings();
+    bob.speak_early(at_bob);
+    alice.wait_early(at_alice);
+    alice.hang_up(at_alice);
+    bob.ended(at_bob);
+    assert_nothing_left(server, 2);
+}
+
+/// A transfer before the one consulted has answered: whoever is passed on hears music until then.
+#[test]
+fn a_transfer_may_come_before_the_answer() {
+    let server = server(&[]);
+    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let (first, at_bob) = connect(&mut alice, &mut bob, "bob");
+    let second = alice.dial("carol", &[]);
+    let at_carol = carol.rings();
+    alice.wait_ringing(second);
+    let replaces = alice.identity(second).replaces();
+    assert_eq!(alice.refer(first, &in_place_of(&server, "carol", &replaces)), (202, Some(200)));
+    alice.ended(second);
+    carol.answer(at_carol);
+    bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
+    carol.wait_to_hear(at_carol, &[BOB], &[ALICE]);
+    carol.hang_up(at_carol);
+    bob.ended(at_bob);
+    assert_nothing_left(server, 2);
+}
+
+/// Conforms: RFC 3891 §3 — an INVITE with Replaces takes the place of one side of a call, which is hung up; a stranger's does not.
+#[test]
+fn a_phone_takes_over_the_call_of_another() {
+    let server = server(&[]);
+    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
+    // Bob carries his call over to carol's phone: the dialog is the one between the server and bob.
+    let known = bob.identity(at_bob);
+    let replaces =
+        Replaces { call_id: known.call_id, to_tag: known.remote_tag, from_tag: known.local_tag, early_only: false };
+    let stranger = common::omnivox(server.folder.path(), &["call", &server.uri("bob"), "--duration", "1"]);
+    assert!(!stranger.status.success());
+    let at_carol = carol.dial("bob", &[("Replaces", replaces.to_string()), ("Require", "replaces".to_owned())]);
+    carol.wait_answered(at_carol);
+    bob.ended(at_bob);
+    alice.wait_to_hear(at_alice, &[CAROL], &[BOB]);
+    carol.wait_to_hear(at_carol, &[ALICE], &[]);
+    alice.hang_up(at_alice);
+    carol.ended(at_carol);
+    assert_nothing_left(server, 2);
+}
+
+#[test]
+fn a_call_is_picked_up_where_it_rings() {
+    let server = server(&[]);
+    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let at_alice = alice.dial("bob", &[]);
+    let at_bob = bob.rings();
+    let at_carol = carol.call("pickup-bob");
+    alice.wait_answered(at_alice);
+    bob.ended(at_bob);
+    alice.wait_to_hear(at_alice, &[CAROL], &[]);
+    carol.wait_to_hear(at_carol, &[ALICE], &[]);
+    carol.hang_up(at_carol);
+    alice.ended(at_alice);
+    // Nothing rings there now.
+    let nothing = carol.dial("pickup-bob", &[]);
+    carol.ended(nothing);
+    assert_nothing_left(server, 3);
+}
+
+#[test]
+fn a_caller_is_parked_and_fetched_and_called_back_where_nobody_comes() {
+    let server = server(&["calls.park_s=2"]);
+    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
+    assert_eq!(bob.refer(at_bob, &server.uri("park-1")), (202, Some(200)));
+    bob.ended(at_bob);
+    let at_carol = carol.call("park-1");
+    alice.wait_to_hear(at_alice, &[CAROL], &[BOB]);
+    carol.wait_to_hear(at_carol, &[ALICE], &[]);
+    // Parked anew, by carol, and forgotten: she is called back.
+    assert_eq!(carol.refer(at_carol, &server.uri("park-2")), (202, Some(200)));
+    carol.ended(at_carol);
+    let nobody = bob.dial("park-1", &[]);
+    bob.ended(nobody);
+    let back = carol.pick_up();
+    alice.wait_to_hear(at_alice, &[CAROL], &[]);
+    alice.hang_up(at_alice);
+    carol.ended(back);
+    assert_nothing_left(server, 3);
+}
+
+#[test]
+fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
+    let server = server(&[]);
+    let [mut alice, mut bob, mut carol, mut dave] = phones(&server);
+    let at_alice = alice.call("room-weekly");
+    let at_bob = bob.call("room-weekly");
+    // Carol is brought in by a transfer of dave's.
+    let (at_dave, at_carol) = connect(&mut dave, &mut carol, "carol");
+    assert_eq!(dave.refer(at_dave, &server.uri("room-weekly")), (202, Some(200)));
+    dave.ended(at_dave);
+    alice.wait_to_hear(at_alice, &[BOB, CAROL], &[ALICE]);
+    bob.wait_to_hear(at_bob, &[ALICE, CAROL], &[BOB]);
+    carol.wait_to_hear(at_carol, &[ALICE, BOB], &[CAROL]);
+    alice.hang_up(at_alice);
+    bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
+    let again = alice.call("room-weekly");
+    alice.wait_to_hear(again, &[BOB, CAROL], &[]);
+    for (phone, call) in [(&mut alice, again), (&mut bob, at_bob), (&mut carol, at_carol)] {
+        phone.hang_up(call);
+    }
+    assert_nothing_left(server, 4);
+}
+
+#[test]
+fn a_supervisor_listens_whispers_and_joins_and_nobody_else_may() {
+    let server = server(&[]);
+    let [mut alice, mut bob, mut carol, mut dave] = phones(&server);
+    let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
+    alice.wait_to_hear(at_alice, &[BOB], &[]);
+    let refused = carol.dial("listen-bob", &[]);
+    carol.ended(refused);
+    let at_dave = dave.call("listen-bob");
+    dave.wait_to_hear(at_dave, &[ALICE, BOB], &[]);
+    alice.wait_to_hear(at_alice, &[BOB], &[DAVE]);
+    bob.wait_to_hear(at_bob, &[ALICE], &[DAVE]);
+    dave.press(at_dave, '5');
+    bob.wait_to_hear(at_bob, &[ALICE, DAVE], &[]);
+    alice.wait_to_hear(at_alice, &[BOB], &[DAVE]);
+    dave.press(at_dave, '6');
+    alice.wait_to_hear(at_alice, &[BOB, DAVE], &[]);
+    dave.press(at_dave, '4');
+    alice.wait_to_hear(at_alice, &[BOB], &[DAVE]);
+    // Hold and back: the supervisor stays.
+    bob.hold(at_bob, true);
+    bob.hold(at_bob, false);
+    dave.wait_to_hear(at_dave, &[ALICE, BOB], &[]);
+    dave.hang_up(at_dave);
+    alice.wait_to_hear(at_alice, &[BOB], &[DAVE]);
+    let again = dave.call("join-alice");
+    bob.wait_to_hear(at_bob, &[ALICE, DAVE], &[]);
+    alice.hang_up(at_alice);
+    bob.ended(at_bob);
+    dave.ended(again);
+    assert_nothing_left(server, 4);
+}
+
+/// A supervisor on an agent's call hears the caller and the agent.
+#[test]
+fn a_supervisor_hears_an_agents_call() {
+    let server = server(&[]);
+    server.wait_until_ready();
+    let [mut alice, _, _, mut dave] = phones(&server);
+    let at_alice = alice.call("agent");
+    let at_dave = dave.call("join-alice");
+    dave.wait_to_hear(at_dave, &[ALICE], &[]);
+    alice.wait_to_hear(at_alice, &[DAVE], &[]);
+    alice.hang_up(at_alice);
+    dave.ended(at_dave);
+    assert_nothing_left(server, 2);
+}
