@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use omnivox::config::{Config, Sources};
 
+/// Calls are set up on one thread and let go on another; the system's allocator grows and shrinks its arenas all the while.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Answers and places phone calls and talks with people.
 #[derive(Debug, Parser)]
 #[command(name = "omnivox", version, about, arg_required_else_help = true)]

@@ -185,8 +185,7 @@ impl Media {
         };
         let (leg, ends, rate) = Leg::new(&config, Instant::now(), SystemTime::now(), record)?;
         port.drain();
-        let ReservedPort { rtp, rtcp, lease } = port;
-        let seat = Box::new(Seat { leg, parted: None, sockets: Sockets { rtp, rtcp, last_round: 0, _lease: lease } });
+        let seat = Box::new(Seat { leg, parted: None, sockets: Sockets { port, last_round: 0 } });
         let shared = Arc::clone(&ends.shared);
         let handle = link.open(seat, shared, fate)?;
         Ok(LegPort::new(ends, handle, config, rate))

@@ -186,7 +186,7 @@ async fn a_leg_that_is_dropped_says_goodbye_and_gives_its_port_back() {
         }
     }
     until("the port", || media.stats().ports_in_use == 0 && media.stats().legs == 0).await;
-    assert!(UdpSocket::bind(peer.to).is_ok());
+    until("the same port for another leg", || media.reserve().is_ok_and(|again| again.rtp_addr() == peer.to)).await;
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ impl Default for Limits {
         Limits {
             max_message_bytes: 65_535,
             max_uri_bytes: 2_048,
-            max_header_bytes: 8_192,
+            max_header_bytes: 16_384,
             max_headers: 128,
             max_vias: 70,
             max_values: 32,

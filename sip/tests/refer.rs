@@ -364,8 +364,7 @@ fn a_call_that_replaces_another_is_told_or_refused() {
     for (number, value, code) in [
         (1, format!("call-1;to-tag={tag};from-tag=other"), 481),
         (2, "nowhere;to-tag=1;from-tag=2".to_owned(), 481),
-        // The tags are the wrong way round: those of the peer.
-        (3, format!("call-1;to-tag=p1;from-tag={tag}"), 481),
+        (3, "call-1;to-tag=p1;from-tag=p1".to_owned(), 481),
         (4, format!("{ours};early-only"), 486),
         (5, "call-1;to-tag=1".to_owned(), 400),
         (6, format!("{ours}\r\nReplaces: {ours}"), 400),
@@ -374,6 +373,13 @@ fn a_call_that_replaces_another_is_told_or_refused() {
         raw.receive(&replacing(number, &value));
         assert_eq!(raw.codes(), [code], "{value}");
     }
+    // As the phone at the other end of the dialog tells it (RFC 4235): for us, in between, the tags are the other way round.
+    raw.receive(&replacing(30, &format!("call-1;to-tag=p1;from-tag={tag}")));
+    let found = |event: Option<&Event>| match event {
+        Some(Event::Incoming { replaces, .. }) => *replaces,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(found(raw.events.last()), Some(ReplacesTarget { call, early_only: false }));
     raw.receive(&replacing(8, &ours));
     let Some(Event::Incoming { call: new, replaces, .. }) = raw.events.last() else { panic!("{:?}", raw.events) };
     assert_eq!(*replaces, Some(ReplacesTarget { call, early_only: false }));

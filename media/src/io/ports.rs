@@ -1,4 +1,7 @@
 //! UDP port pairs for RTP and RTCP: given out in turn, rested after a call, drained before use.
+//!
+//! Sockets stay bound while they rest, for the next call: making, binding and closing two of them is dearer than the rest of a short call's
+//! media together.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -11,6 +14,9 @@ use crate::error::MediaError;
 
 /// Datagrams taken off a fresh socket at most before it is used.
 const DRAIN_LIMIT: usize = 4_096;
+
+/// Pairs that stay bound at most while nobody uses them.
+const IDLE_LIMIT: usize = 512;
 
 /// Gives out pairs of an even port and the odd one above it.
 pub(crate) struct PortPool {
@@ -26,6 +32,15 @@ struct State {
     in_use: HashSet<u16>,
     /// In the order of their release.
     resting: VecDeque<(Instant, u16)>,
+    /// The same for those whose sockets are still there.
+    idle: VecDeque<(Instant, Pair)>,
+}
+
+/// Two bound sockets.
+struct Pair {
+    port: u16,
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
 }
 
 impl PortPool {
@@ -35,7 +50,7 @@ impl PortPool {
         if even.checked_add(1).is_none_or(|odd| odd > last) {
             return Err(MediaError::NoPairInRange { first, last });
         }
-        let state = State { cursor: even, in_use: HashSet::new(), resting: VecDeque::new() };
+        let state = State { cursor: even, in_use: HashSet::new(), resting: VecDeque::new(), idle: VecDeque::new() };
         Ok(PortPool { bind, range: even..=last, rest, state: Mutex::new(state) })
     }
 
@@ -45,6 +60,12 @@ impl PortPool {
         while state.resting.front().is_some_and(|(released, _)| now.saturating_duration_since(*released) >= self.rest) {
             state.resting.pop_front();
         }
+        if state.idle.front().is_some_and(|(released, _)| now.saturating_duration_since(*released) >= self.rest)
+            && let Some((_, Pair { port, rtp, rtcp })) = state.idle.pop_front()
+        {
+            state.in_use.insert(port);
+            return Ok(ReservedPort { sockets: Some((rtp, rtcp)), pool: Arc::clone(self), port });
+        }
         let (first, last) = (*self.range.start(), *self.range.end());
         let mut refused = 0;
         for _ in 0..self.pairs() {
@@ -53,20 +74,20 @@ impl PortPool {
                 Some(next) if next < last => next,
                 _ => first,
             };
-            if state.in_use.contains(&port) || state.resting.iter().any(|(_, resting)| *resting == port) {
+            let is_idle = || state.idle.iter().any(|(_, pair)| pair.port == port);
+            if state.in_use.contains(&port) || state.resting.iter().any(|(_, resting)| *resting == port) || is_idle() {
                 continue;
             }
             match bind_pair(self.bind, port) {
                 Ok((rtp, rtcp)) => {
                     state.in_use.insert(port);
-                    let lease = PortLease { pool: Arc::clone(self), port };
-                    return Ok(ReservedPort { rtp, rtcp, lease });
+                    return Ok(ReservedPort { sockets: Some((rtp, rtcp)), pool: Arc::clone(self), port });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused += 1,
                 Err(source) => return Err(MediaError::Bind { bind: self.bind, source }),
             }
         }
-        let (in_use, resting) = (state.in_use.len(), state.resting.len());
+        let (in_use, resting) = (state.in_use.len(), state.resting.len() + state.idle.len());
         Err(MediaError::PortsExhausted { first, last, bind: self.bind, in_use, resting, refused })
     }
 
@@ -81,31 +102,40 @@ impl PortPool {
     }
 }
 
-/// A bound pair of sockets, not yet a leg's. Dropping it releases the ports.
+/// A bound pair of sockets. Dropping it lets them rest, then be used again.
 pub struct ReservedPort {
-    pub(crate) rtp: UdpSocket,
-    pub(crate) rtcp: UdpSocket,
-    // After the sockets: they are closed before the port is free again.
-    pub(crate) lease: PortLease,
+    /// There until it is dropped.
+    sockets: Option<(UdpSocket, UdpSocket)>,
+    pool: Arc<PortPool>,
+    port: u16,
 }
 
 impl ReservedPort {
     /// The RTP port, even.
     #[must_use]
     pub fn rtp_port(&self) -> u16 {
-        self.lease.port
+        self.port
     }
 
     /// The address that the RTP socket is bound to; its host part may be unspecified (0.0.0.0).
     #[must_use]
     pub fn rtp_addr(&self) -> SocketAddr {
-        SocketAddr::new(self.lease.pool.bind, self.lease.port)
+        SocketAddr::new(self.pool.bind, self.port)
     }
 
     /// Throws away what strangers sent to the ports before the call.
     pub(crate) fn drain(&self) {
-        drain(&self.rtp);
-        drain(&self.rtcp);
+        for socket in self.rtp().into_iter().chain(self.rtcp()) {
+            drain(socket);
+        }
+    }
+
+    pub(crate) fn rtp(&self) -> Option<&UdpSocket> {
+        self.sockets.as_ref().map(|(rtp, _)| rtp)
+    }
+
+    pub(crate) fn rtcp(&self) -> Option<&UdpSocket> {
+        self.sockets.as_ref().map(|(_, rtcp)| rtcp)
     }
 }
 
@@ -115,18 +145,23 @@ impl std::fmt::Debug for ReservedPort {
     }
 }
 
-/// Holds a pair of ports; dropping it lets them rest, then be used again.
-pub(crate) struct PortLease {
-    pool: Arc<PortPool>,
-    port: u16,
-}
-
-impl Drop for PortLease {
+impl Drop for ReservedPort {
     fn drop(&mut self) {
+        let port = self.port;
+        let Some((rtp, rtcp)) = self.sockets.take() else { return };
+        let surplus = {
+            let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.in_use.remove(&port);
+            if state.idle.len() < IDLE_LIMIT {
+                state.idle.push_back((Instant::now(), Pair { port, rtp, rtcp }));
+                return;
+            }
+            (rtp, rtcp)
+        };
+        // Closed before the port may be bound again.
+        drop(surplus);
         let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.in_use.remove(&self.port) {
-            state.resting.push_back((Instant::now(), self.port));
-        }
+        state.resting.push_back((Instant::now(), port));
     }
 }
 
@@ -180,7 +215,7 @@ mod tests {
         let a = pool.reserve(now).unwrap();
         let b = pool.reserve(now).unwrap();
         assert_eq!((a.rtp_port(), b.rtp_port()), (*range.start(), *range.start() + 2));
-        assert_eq!(a.rtcp.local_addr().unwrap().port(), a.rtp_port() + 1);
+        assert_eq!(a.rtcp().unwrap().local_addr().unwrap().port(), a.rtp_port() + 1);
         assert_eq!(pool.in_use(), 2);
     }
 
@@ -220,7 +255,21 @@ mod tests {
         let stranger = UdpSocket::bind((LOOPBACK, 0)).unwrap();
         stranger.send_to(b"late", port.rtp_addr()).unwrap();
         port.drain();
-        assert!(port.rtp.recv_from(&mut [0; 16]).is_err());
+        assert!(port.rtp().unwrap().recv_from(&mut [0; 16]).is_err());
+    }
+
+    #[test]
+    fn sockets_that_have_rested_are_used_again_and_surplus_ones_are_closed() {
+        let (pool, _) = pool(3);
+        let start = Instant::now();
+        let first = pool.reserve(start).unwrap();
+        let port = first.rtp_port();
+        drop(first);
+        let second = pool.reserve(start).unwrap();
+        assert_ne!(second.rtp_port(), port, "the first rests still");
+        assert!(UdpSocket::bind((LOOPBACK, port)).is_err(), "and is bound");
+        let again = pool.reserve(Instant::now() + Duration::from_secs(1)).unwrap();
+        assert_eq!((again.rtp_port(), pool.in_use()), (port, 2));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 mod rooms;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use ringbuf::{HeapCons, HeapProd};
 use self::rooms::FIRST_ID;
 pub(crate) use self::rooms::{RoomCommand, Spent};
 use super::link::WorkerLink;
-use super::ports::PortLease;
+use super::ports::ReservedPort;
 use super::sys::{self, Poller};
 use super::wheel::Wheel;
 use crate::config::{MAX_LEGS_PER_WORKER, MAX_ROOMS_PER_WORKER};
@@ -86,22 +86,20 @@ pub(crate) struct Seat {
     pub(super) sockets: Sockets,
 }
 
-/// Last in a seat to be dropped: the port is free only once the sockets are closed.
+/// The leg's sockets, which go back to where they were taken from.
 pub(super) struct Sockets {
-    pub(super) rtp: UdpSocket,
-    pub(super) rtcp: UdpSocket,
+    pub(super) port: ReservedPort,
     /// The round in which the RTP socket last had something.
     pub(super) last_round: u64,
-    pub(super) _lease: PortLease,
 }
 
 impl Outbox for Sockets {
     fn send(&mut self, channel: Channel, to: SocketAddr, packet: &[u8]) -> bool {
         let socket = match channel {
-            Channel::Rtp => &self.rtp,
-            Channel::Rtcp => &self.rtcp,
+            Channel::Rtp => self.port.rtp(),
+            Channel::Rtcp => self.port.rtcp(),
         };
-        socket.send_to(packet, to).is_ok()
+        socket.is_some_and(|socket| socket.send_to(packet, to).is_ok())
     }
 }
 
@@ -258,7 +256,8 @@ impl Worker {
             seat.sockets.last_round = self.round;
         }
         for _ in 0..limit {
-            let socket = if rtcp { &seat.sockets.rtcp } else { &seat.sockets.rtp };
+            let socket = if rtcp { seat.sockets.port.rtcp() } else { seat.sockets.port.rtp() };
+            let Some(socket) = socket else { break };
             let Ok((size, from)) = socket.recv_from(&mut self.datagram[..]) else { break };
             self.link.counters.datagrams.add(1);
             let Some(datagram) = self.datagram.get(..size) else { break };
@@ -333,8 +332,12 @@ impl Worker {
 
     fn open(&mut self, now: Instant, slot: u32, mut seat: Box<Seat>) {
         let key = u64::from(slot) << 1;
-        let added = self.poller.add(seat.sockets.rtp.as_raw_fd(), key).is_ok()
-            && self.poller.add(seat.sockets.rtcp.as_raw_fd(), key | 1).is_ok();
+        let port = &seat.sockets.port;
+        let added = [port.rtp(), port.rtcp()]
+            .into_iter()
+            .flatten()
+            .zip([key, key | 1])
+            .all(|(socket, key)| self.poller.add(socket.as_raw_fd(), key).is_ok());
         let Some(place) = self.seats.get_mut(slot as usize).filter(|place| added && place.is_none()) else {
             self.hand_back(Event::Removed { slot, seat });
             return;
@@ -356,8 +359,9 @@ impl Worker {
         let mut seat = self.seats.get_mut(slot as usize).and_then(Option::take)?;
         self.legs -= 1;
         self.wheel.cancel(slot);
-        self.poller.remove(seat.sockets.rtp.as_raw_fd());
-        self.poller.remove(seat.sockets.rtcp.as_raw_fd());
+        for socket in [seat.sockets.port.rtp(), seat.sockets.port.rtcp()].into_iter().flatten() {
+            self.poller.remove(socket.as_raw_fd());
+        }
         seat.parted = joined;
         Some(seat)
     }

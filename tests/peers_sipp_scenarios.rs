@@ -1,0 +1,272 @@
+//! sipp scenarios, one for each extension that a caller may use: sipp fails where an answer is not the one that the RFC has.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+
+use common::{Server, free_port};
+
+const SDP: &str = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio [media_port] RTP/AVP 0\n";
+
+/// A scenario in the making: what sipp sends and what it must get.
+struct Scenario {
+    user: &'static str,
+    xml: String,
+    sequence: u32,
+}
+
+impl Scenario {
+    fn new(user: &'static str) -> Self {
+        Self { user, xml: String::new(), sequence: 0 }
+    }
+
+    /// A request of the next CSeq; ACK and CANCEL have their INVITE's. Within the dialog once its To tag is known.
+    fn send(mut self, method: &str, headers: &str, content_type: &str, body: &str) -> Self {
+        let own = !matches!(method, "ACK" | "CANCEL");
+        self.sequence += u32::from(own);
+        let sequence = if own { self.sequence } else { 1 };
+        let tag = if method == "CANCEL" { "" } else { "[peer_tag_param]" };
+        let branch = if method == "CANCEL" { "z9hG4bK-[pid]-[call_number]-0" } else { "[branch]" };
+        let contact = if matches!(method, "ACK" | "BYE" | "CANCEL" | "PRACK") {
+            ""
+        } else {
+            "Contact: <sip:sipp@[local_ip]:[local_port]>\n"
+        };
+        let kind = if body.is_empty() { String::new() } else { format!("Content-Type: {content_type}\n") };
+        let _ = write!(
+            self.xml,
+            "<send retrans=\"500\"><![CDATA[\n{method} sip:{user}@[remote_ip]:[remote_port] SIP/2.0\n\
+             Via: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch};rport\nMax-Forwards: 70\n\
+             From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]t[call_number]\nTo: <sip:{user}@[remote_ip]>{tag}\n\
+             Call-ID: [call_id]\nCSeq: {sequence} {method}\n{contact}{headers}{kind}Content-Length: [len]\n\n{body}]]></send>\n",
+            user = self.user,
+        );
+        if method == "ACK" {
+            self.xml = self.xml.replacen("<send retrans=\"500\"><![CDATA[\nACK", "<send><![CDATA[\nACK", 1);
+        }
+        self
+    }
+
+    fn invite(self, headers: &str) -> Self {
+        self.send("INVITE", headers, "application/sdp", SDP).optional(100)
+    }
+
+    /// What may come before what must.
+    fn optional(mut self, code: u16) -> Self {
+        let _ = writeln!(self.xml, "<recv response=\"{code}\" optional=\"true\"/>");
+        self
+    }
+
+    /// A response that must come, with headers that match these expressions.
+    fn expect(mut self, code: u16, headers: &[(&str, &str)]) -> Self {
+        let _ = write!(self.xml, "<recv response=\"{code}\" rtd=\"true\">");
+        if !headers.is_empty() {
+            self.xml.push_str("<action>");
+            for (at, (header, expression)) in headers.iter().enumerate() {
+                let _ = write!(
+                    self.xml,
+                    "<ereg regexp=\"{expression}\" search_in=\"hdr\" header=\"{header}:\" check_it=\"true\" assign_to=\"{code}{at}\"/>"
+                );
+            }
+            self.xml.push_str("</action>");
+        }
+        self.xml.push_str("</recv>\n");
+        for at in 0..headers.len() {
+            let _ = writeln!(self.xml, "<Reference variables=\"{code}{at}\"/>");
+        }
+        self
+    }
+
+    fn ack(self) -> Self {
+        self.send("ACK", "", "", "")
+    }
+
+    fn bye(self) -> Self {
+        self.send("BYE", "", "", "").expect(200, &[])
+    }
+
+    fn run(self, server: &Server, name: &str) {
+        self.run_over(server, name, "u1");
+    }
+
+    fn run_over(self, server: &Server, name: &str, transport: &str) {
+        let path = server.folder.path().join(format!("{name}.xml"));
+        // sipp wants every variable's reference behind the steps.
+        let (references, steps): (Vec<&str>, Vec<&str>) =
+            self.xml.lines().partition(|line| line.starts_with("<Reference"));
+        let text = format!(
+            "<?xml version=\"1.0\" encoding=\"ISO-8859-1\" ?>\n<scenario name=\"{name}\">\n{}\n{}\n</scenario>\n",
+            steps.join("\n"),
+            references.join("\n")
+        );
+        std::fs::write(&path, text).unwrap();
+        let output = Command::new("sipp")
+            .arg("-sf")
+            .arg(&path)
+            .args(["-nostdin", "-t", transport, "-i", "127.0.0.1", "-m", "1", "-timeout", "20s", "-timeout_error"])
+            .args(["-p", &free_port().to_string(), "-mp", &free_port().to_string()])
+            .args(["-trace_err", "-error_file", &format!("{name}.err")])
+            .arg(server.sip.to_string())
+            .current_dir(server.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("sipp is missing: scripts/test installs it");
+        let errors = std::fs::read_to_string(server.folder.path().join(format!("{name}.err"))).unwrap_or_default();
+        assert!(
+            output.status.success(),
+            "{name}: sipp ended with {}\n{errors}\n{}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+            server.process.stderr()
+        );
+    }
+}
+
+/// Conforms: RFC 3262 §3 — sipp requires reliable provisional responses, acknowledges one by PRACK, and gives up.
+/// Conforms: RFC 3326 §2 — with a Reason.
+#[test]
+fn reliable_provisional_responses() {
+    let server = Server::start(&[]);
+    let prack = "RAck: [$rseq] 1 INVITE\n";
+    let mut scenario = Scenario::new("ring").invite("Require: 100rel\n");
+    scenario.xml.push_str(
+        "<recv response=\"180\"><action><ereg regexp=\"[0-9]+\" search_in=\"hdr\" header=\"RSeq:\" check_it=\"true\" assign_to=\"rseq\"/>\
+         <ereg regexp=\"100rel\" search_in=\"hdr\" header=\"Require:\" check_it=\"true\" assign_to=\"require\"/></action></recv>\n\
+         <Reference variables=\"require\"/>\n",
+    );
+    scenario
+        .send("PRACK", prack, "", "")
+        .expect(200, &[])
+        .send("CANCEL", "Reason: SIP;cause=600;text=\"Enough\"\n", "", "")
+        .expect(200, &[])
+        .expect(487, &[])
+        .ack()
+        .run(&server, "prack");
+    assert_eq!(server.wait_for_records(1)[0]["end"]["reason"], "caller_cancelled");
+    server.stop();
+}
+
+/// Conforms: RFC 4028 §9 — sipp asks for a session timer and refreshes by UPDATE; too short a one is refused.
+/// Conforms: RFC 3311 §5.2 — an offer in UPDATE is answered.
+#[test]
+fn session_timers_and_update() {
+    let server = Server::start(&["rtp.codecs=[\"PCMU\"]"]);
+    Scenario::new("echo")
+        .invite("Supported: timer\nSession-Expires: 60\n")
+        .expect(422, &[("Min-SE", "90")])
+        .ack()
+        .run(&server, "short");
+    let refresh = "Supported: timer\nSession-Expires: 120;refresher=uac\n";
+    Scenario::new("echo")
+        .invite(refresh)
+        .expect(200, &[("Session-Expires", "120;refresher=uac"), ("Require", "timer"), ("Allow", "UPDATE")])
+        .ack()
+        .send("UPDATE", refresh, "", "")
+        .expect(200, &[("Session-Expires", "120;refresher=uac")])
+        .send("UPDATE", "", "application/sdp", SDP)
+        .expect(200, &[("Content-Type", "application/sdp")])
+        .bye()
+        .run(&server, "timer");
+    server.stop();
+}
+
+/// Conforms: RFC 3261 §14.2 — sipp puts the call on hold and takes it back; a late offer, INFO, OPTIONS in and outside of calls.
+#[test]
+fn what_happens_within_a_call() {
+    let server = Server::start(&["rtp.codecs=[\"PCMU\"]"]);
+    let held = SDP.replace("t=0 0\n", "t=0 0\na=sendonly\n").replace("o=- 1 1", "o=- 1 2");
+    let mut scenario = Scenario::new("echo").invite("").expect(200, &[]).ack();
+    scenario = scenario.send("INVITE", "", "application/sdp", &held).optional(100).expect(200, &[]);
+    // Its ACK has the CSeq of the second INVITE.
+    scenario = scenario.send("ACK", "", "", "");
+    scenario.xml = {
+        let at = scenario.xml.rfind("CSeq: 1 ACK").unwrap();
+        let mut xml = scenario.xml;
+        xml.replace_range(at..at + 11, "CSeq: 2 ACK");
+        xml
+    };
+    scenario
+        .send("INFO", "", "application/dtmf-relay", "Signal=5\nDuration=160\n")
+        .expect(200, &[])
+        .send("OPTIONS", "", "", "")
+        .expect(200, &[("Accept", "application/sdp")])
+        .bye()
+        .run(&server, "hold");
+    Scenario::new("echo")
+        .send("OPTIONS", "", "", "")
+        .expect(200, &[("Allow", "PRACK, UPDATE")])
+        .run(&server, "options");
+    // A late offer: ours is in the 200, the answer in the ACK.
+    Scenario::new("echo")
+        .send("INVITE", "", "", "")
+        .optional(100)
+        .expect(200, &[("Content-Type", "application/sdp")])
+        .send("ACK", "", "application/sdp", SDP)
+        .bye()
+        .run(&server, "late-offer");
+    server.stop();
+}
+
+/// Conforms: RFC 5621 §3.1 — sipp offers among other parts of a body; opaque headers of 8 KiB pass; what is not known is refused.
+#[test]
+fn unusual_messages() {
+    let server = Server::start(&["rtp.codecs=[\"PCMU\"]"]);
+    let parts = format!(
+        "--part\nContent-Type: application/isup;version=itu-t92+\nContent-Disposition: signal;handling=optional\n\n0100\n--part\n\
+         Content-Type: application/sdp\n\n{SDP}\n--part--\n"
+    );
+    Scenario::new("echo")
+        .send("INVITE", "", "multipart/mixed;boundary=part", &parts)
+        .optional(100)
+        .expect(200, &[])
+        .ack()
+        .bye()
+        .run(&server, "parts");
+    let opaque = format!("User-to-User: {};encoding=hex\nX-Opaque: {}\n", "ab".repeat(64), "x".repeat(8_192));
+    for transport in ["u1", "t1"] {
+        let scenario = Scenario::new("echo").invite(&opaque).expect(200, &[]).ack().bye();
+        scenario.run_over(&server, &format!("opaque-{transport}"), transport);
+    }
+    Scenario::new("echo")
+        .invite("Require: telepathy\n")
+        .expect(420, &[("Unsupported", "telepathy")])
+        .ack()
+        .run(&server, "require");
+    Scenario::new("echo")
+        .invite("Replaces: nobody;to-tag=1;from-tag=2\n")
+        .expect(481, &[])
+        .ack()
+        .run(&server, "replaces");
+    Scenario::new("echo").send("REFER", "Refer-To: <sip:a@127.0.0.1>\n", "", "").expect(405, &[]).run(&server, "refer");
+    Scenario::new("echo")
+        .send("PUBLISH", "Event: x\n", "", "")
+        .expect(405, &[("Allow", "INVITE")])
+        .run(&server, "publish");
+    Scenario::new("echo").send("PRACK", "RAck: 1 1 INVITE\n", "", "").expect(481, &[]).run(&server, "stray-prack");
+    server.stop();
+}
+
+/// Conforms: RFC 6665 §4.2.1 — sipp subscribes and writes without credentials: it is challenged, and learns of nobody.
+#[test]
+fn strangers_are_asked_who_they_are() {
+    let devices = "[[devices]]\nuser = \"alice\"\npassword = \"a\"\n";
+    let server = Server::start_with(devices, tempfile::tempdir().unwrap(), &[]);
+    for user in ["alice", "nobody"] {
+        let challenge = [("WWW-Authenticate", "Digest realm=")];
+        Scenario::new(user)
+            .send("SUBSCRIBE", "Event: dialog\nExpires: 60\n", "", "")
+            .expect(401, &challenge)
+            .run(&server, &format!("subscribe-{user}"));
+        Scenario::new(user)
+            .send("MESSAGE", "", "text/plain", "Hello")
+            .expect(401, &challenge)
+            .run(&server, &format!("message-{user}"));
+    }
+    Scenario::new("alice")
+        .send("SUBSCRIBE", "Event: presence\n", "", "")
+        .expect(489, &[("Allow-Events", "dialog")])
+        .run(&server, "event");
+    server.stop();
+}
