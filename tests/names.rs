@@ -1,6 +1,8 @@
 //! Calls to names: SRV records of a zone of our own, served by dnsmasq.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/carrier.rs"]
+mod carrier;
 mod common;
 
 use std::process::Command;
@@ -56,4 +58,57 @@ fn a_name_that_does_not_exist_is_told() {
     let call = omnivox(folder.path(), &["call", "sip:bye@nowhere.test", "--json", "--set", &dns]);
     assert!(!call.status.success());
     assert!(told(&call).contains("cannot find the host nowhere.test"), "{}", told(&call));
+}
+
+/// Conforms: RFC 3263 §4.3 — a carrier of two machines (Kamailio), named by SRV: when the first dies, calls go by the second.
+#[test]
+fn calls_by_a_trunk_go_on_when_one_of_the_carriers_machines_dies() {
+    let far = Server::start(&["rtp.workers=1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (mut first, first_port) = carrier::carrier(folder.path(), &far);
+    let (_second, second_port) = carrier::carrier(folder.path(), &far);
+    let (_names, port) = name_server(&[
+        "--host-record=host.carrier.test,127.0.0.1".to_owned(),
+        format!("--srv-host=_sip._udp.carrier.test,host.carrier.test,{first_port},1"),
+        format!("--srv-host=_sip._udp.carrier.test,host.carrier.test,{second_port},2"),
+    ]);
+    let config = r#"
+[[devices]]
+user = "bob"
+password = "b-secret"
+country = "DE"
+
+[[trunks]]
+name = "carrier"
+hosts = ["carrier.test"]
+username = "customer-7"
+password = "secret"
+domain = "carrier"
+addresses = ["192.0.2.1"]
+ping_s = 0
+
+[[routes]]
+from = ["devices"]
+called = "+*"
+to = "trunk carrier"
+"#;
+    let dns = format!("sip.dns=[\"127.0.0.1:{port}\"]");
+    let server = Server::start_with(config, folder, &["rtp.workers=1", &dns]);
+    let uri = server.uri("+4930999888");
+    let dial = || {
+        let call = omnivox(server.folder.path(), &["call", &uri, "--from", "bob", "--password", "b-secret", "--json"]);
+        assert!(call.status.success(), "{}\n{}", told(&call), server.process.stderr());
+    };
+    let peer = |record: &serde_json::Value| record["legs"][0]["peer"].as_str().unwrap().to_owned();
+    dial();
+    assert_eq!(peer(&server.wait_for_records(1)[0]), format!("127.0.0.1:{first_port}"));
+    first.signal("TERM");
+    first.wait(PATIENCE);
+    dial();
+    dial();
+    for record in server.wait_for_records(3).iter().skip(1) {
+        assert_eq!(peer(record), format!("127.0.0.1:{second_port}"), "{record}");
+    }
+    server.stop();
+    far.stop();
 }

@@ -3,74 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "torture/notation.rs"]
-mod notation;
+#[path = "torture/cases.rs"]
+mod cases;
 #[path = "torture/second_opinion.rs"]
 mod second_opinion;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+
+use std::path::PathBuf;
 
 use bytes::Bytes;
+use cases::{Verdict, answered, case, folder, manifest};
 use second_opinion::Opinion;
-use serde::Deserialize;
-use sip::endpoint::{FlowId, Output};
 use sip::stream::StreamFramer;
-use sip::{Endpoint, EndpointConfig, Event, Limits, Message, Method, ParseError, Source, Transport};
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    message: Vec<Line>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    name: String,
-    section: String,
-    expect: Verdict,
-    stream: Option<Verdict>,
-    #[serde(default)]
-    closes: bool,
-    messages: Option<usize>,
-    server: Option<u16>,
-    reason: String,
-}
-
-#[derive(Deserialize, PartialEq, Debug, Clone)]
-#[serde(untagged)]
-enum Verdict {
-    Code(u16),
-    Word(String),
-}
-
-impl Verdict {
-    fn of(result: &Result<Message, ParseError>) -> Verdict {
-        match result {
-            Ok(_) => Verdict::Word("accept".into()),
-            Err(error) => match error.answer() {
-                Some((_, code)) => Verdict::Code(code),
-                None => Verdict::Word("drop".into()),
-            },
-        }
-    }
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torture")
-}
-
-fn manifest() -> Vec<Line> {
-    let text = std::fs::read_to_string(folder().join("manifest.toml")).unwrap();
-    toml::from_str::<Manifest>(&text).unwrap().message
-}
-
-fn case(name: &str) -> Bytes {
-    let text = std::fs::read_to_string(folder().join(format!("cases/{name}.txt"))).unwrap();
-    Bytes::from(notation::decode(&text))
-}
+use sip::{Limits, Message, Method, ParseError};
 
 /// Every message that the stream yields, fed in pieces of `step` bytes; the framer too.
 fn frame(data: &[u8], step: usize) -> (Vec<Result<Message, ParseError>>, StreamFramer) {
@@ -140,39 +86,11 @@ fn the_endpoint_answers_each_message_with_its_code() {
         let message = Message::parse_datagram(data, &Limits::default());
         let is_invite = message.as_ref().is_ok_and(|m| m.method() == Some(&Method::Invite));
         let (codes, rings) = answered(message);
-        let expected = match (&line.expect, &line.server) {
-            (Verdict::Code(code), _) | (_, Some(code)) => vec![*code],
-            (Verdict::Word(word), None) if word == "accept" && is_invite => vec![100],
-            _ => vec![],
-        };
+        let expected = line.codes(is_invite);
         let codes: Vec<u16> = codes.into_iter().filter(|c| *c > 100 || expected == [100]).collect();
         assert_eq!(codes, expected, "{}", line.name);
         assert_eq!(rings, expected == [100], "{}", line.name);
     }
-}
-
-/// The status codes that a fresh endpoint answers with, and whether it tells of a call.
-fn answered(message: Result<Message, ParseError>) -> (Vec<u16>, bool) {
-    let mut endpoint = Endpoint::new(EndpointConfig::default(), 4475);
-    let source = Source {
-        transport: Transport::Udp,
-        remote: "192.0.2.99:5060".parse().unwrap(),
-        local: "192.0.2.1:5060".parse().unwrap(),
-        flow: FlowId(1),
-    };
-    endpoint.receive(Instant::now(), source, message);
-    let (mut codes, mut rings) = (Vec::new(), false);
-    while let Some(output) = endpoint.poll() {
-        match output {
-            Output::Send { bytes, .. } => {
-                // By its text: the answer to a malformed request repeats what is malformed in it.
-                let line = std::str::from_utf8(&bytes[..12]).unwrap();
-                codes.push(line.strip_prefix("SIP/2.0 ").unwrap()[..3].parse().unwrap());
-            }
-            Output::Event(event) => rings |= matches!(event, Event::Incoming { .. }),
-        }
-    }
-    (codes, rings)
 }
 
 #[test]
