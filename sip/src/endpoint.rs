@@ -59,7 +59,7 @@ pub use self::request::OutgoingRequest;
 pub use self::subscriber::OutgoingSubscription;
 
 use self::arena::{Arena, Key};
-use self::call::Call;
+use self::call::{Call, CallTimer};
 use self::request::Pending;
 use self::secret::{FingerprintMap, Secret};
 use self::subscription::Subscription;
@@ -267,9 +267,17 @@ impl Endpoint {
         self.outputs.push_back(Output::Event(event));
     }
 
-    /// Sends 100, unless another response to the same INVITE is given before anybody has polled it: that one takes its
-    /// place then (section 17.2.1 has 100 sent only where the user does not answer at once).
-    fn send_trying(&mut self, now: Instant, txn: Key, bytes: Bytes) {
+    /// Sends 100, now or after a while, unless another response to the same INVITE is given before: that one takes its place then
+    /// (section 17.2.1 has 100 sent only where the user does not answer at once).
+    fn send_trying(&mut self, now: Instant, call: Key, txn: Key, bytes: Bytes) {
+        let after = self.config.trying_after;
+        if let Some(call) = self.calls.get_mut(call).filter(|_| !after.is_zero())
+            && let Some(asked) = call.asked.as_mut()
+        {
+            asked.trying = Some(bytes);
+            call.arm(CallTimer::Trying, now + after);
+            return;
+        }
         let number = self.polled + self.outputs.len() as u64;
         self.respond(now, txn, 100, bytes);
         self.tryings.push((txn, number));

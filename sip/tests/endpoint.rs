@@ -8,7 +8,7 @@ mod pair;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pair::{Raw, Request, response};
+use pair::{ANSWER, Raw, Request, response};
 use sip::auth::Credentials;
 use sip::endpoint::{Destination, Target};
 use sip::{CallId, EndCause, EndpointConfig, EndpointLimits, Event, Message, Name, OutgoingCall, Transport};
@@ -844,4 +844,30 @@ fn a_hundred_thousand_transactions_leave_nothing_behind() {
     }
     let stats = raw.endpoint.stats();
     assert_eq!((stats.calls, stats.transactions), (0, 0));
+}
+
+/// Conforms: RFC 3261 §17.2.1 — 100 is sent where the user has not answered within a while, and only then.
+#[test]
+fn trying_is_said_after_a_while_where_nothing_else_is() {
+    let config = EndpointConfig { trying_after: Duration::from_millis(100), ..EndpointConfig::default() };
+    let mut raw = Raw::new(config.clone());
+    raw.receive(&Request::invite("1").text());
+    raw.wait(Duration::from_millis(99));
+    assert_eq!(raw.codes(), Vec::<u16>::new());
+    raw.wait(Duration::from_millis(10));
+    assert_eq!(raw.codes(), [100]);
+    raw.receive(&Request::invite("1").text());
+    assert_eq!(raw.codes(), [100], "it is repeated as any other");
+    for (code, sdp) in [(180, None), (200, Some(ANSWER))] {
+        let mut raw = Raw::new(config.clone());
+        raw.receive(&Request::invite("1").text());
+        let call = raw.call();
+        match sdp {
+            Some(sdp) => raw.endpoint.answer(raw.now, call, Bytes::from_static(sdp)).unwrap(),
+            None => raw.endpoint.ring(raw.now, call, code, None).unwrap(),
+        }
+        raw.poll();
+        raw.wait(Duration::from_millis(400));
+        assert_eq!(raw.codes(), [code]);
+    }
 }

@@ -348,6 +348,8 @@ pub fn stack_config(config: &Config) -> sip::io::StackConfig {
         stack.endpoint.event_packages = crate::watchers::PACKAGES.map(str::to_owned).to_vec();
     }
     stack.endpoint.referrals = true;
+    // Most calls are answered, or ring, before: one message less for each.
+    stack.endpoint.trying_after = Duration::from_millis(100);
     stack.public = config.sip.advertise.parse().ok();
     stack.endpoint.session_interval = Duration::from_secs(config.sip.session_timer_s.into());
     stack.endpoint.limits.transactions = config.sip.max_transactions;

@@ -41,6 +41,8 @@ pub(super) enum CallTimer {
     Session,
     /// The user's time to answer an UPDATE is up.
     Offer,
+    /// 100 is due.
+    Trying,
     /// The provisional response is due again: proxies forget an INVITE after three minutes (section 13.3.1.1).
     Refresh,
     /// No final response for 64 T1 after CANCEL.
@@ -56,7 +58,7 @@ pub(super) enum CallTimer {
 }
 
 impl CallTimer {
-    const ALL: [CallTimer; 13] = [
+    const ALL: [CallTimer; 14] = [
         CallTimer::Repeat,
         CallTimer::AckLimit,
         CallTimer::Ring,
@@ -64,6 +66,7 @@ impl CallTimer {
         CallTimer::ReliableLimit,
         CallTimer::Session,
         CallTimer::Offer,
+        CallTimer::Trying,
         CallTimer::Refresh,
         CallTimer::CancelLimit,
         CallTimer::Retry,
@@ -84,6 +87,8 @@ pub(super) struct Asked {
     pub(super) sequence: u32,
     /// The last provisional response but 100, to be repeated.
     pub(super) provisional: Option<(u16, Bytes)>,
+    /// 100, where that is not sent yet.
+    pub(super) trying: Option<Bytes>,
     /// What it says of the session's length.
     pub(super) wish: Wish,
 }
@@ -153,7 +158,7 @@ pub(super) struct Call {
     pub(super) reason: Option<String>,
     /// Our Reason, for BYE and CANCEL.
     pub(super) our_reason: Option<String>,
-    pub(super) timers: TimerTable<13>,
+    pub(super) timers: TimerTable<14>,
 }
 
 impl Call {
@@ -460,6 +465,13 @@ impl Endpoint {
             CallTimer::CancelLimit => _ = self.drive(now, key, Input::CancelLimit, context),
             CallTimer::Retry => self.retry_reoffer(now, key),
             CallTimer::Refer | CallTimer::Report | CallTimer::Asking => self.referral_due(now, key, timer),
+            CallTimer::Trying => {
+                let asked = self.calls.get_mut(key).and_then(|call| call.asked.as_mut());
+                let due = asked.and_then(|asked| Some((asked.txn, asked.trying.take()?)));
+                if let Some((txn, bytes)) = due {
+                    self.respond(now, txn, 100, bytes);
+                }
+            }
             CallTimer::Session => self.session_due(now, key),
             CallTimer::Offer => _ = self.drive_reoffer(now, key, reoffer::Input::Overdue, context),
             CallTimer::Refresh | CallTimer::Reliable | CallTimer::ReliableLimit => {

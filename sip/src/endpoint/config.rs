@@ -17,6 +17,9 @@ pub struct EndpointConfig {
     pub timings: Timings,
     /// The bounds on everything that peers can make grow.
     pub limits: EndpointLimits,
+    /// An INVITE that nothing was answered to after this long gets 100: RFC 3261 section 17.2.1 has 200 ms at most, before which a caller
+    /// repeats nothing. Zero answers at once.
+    pub trying_after: Duration,
     /// How long a call may ring, in either direction, before it ends by itself.
     pub ring_limit: Duration,
     /// A call that neither side refreshes for this long is over (RFC 4028); zero asks for no such thing, though a peer's wish is honoured.
@@ -48,6 +51,7 @@ impl Default for EndpointConfig {
             largest_datagram: 1_300,
             timings: Timings::default(),
             limits: EndpointLimits::default(),
+            trying_after: Duration::ZERO,
             ring_limit: Duration::from_secs(180),
             session_interval: Duration::from_secs(1_800),
             shortest_session: Duration::from_secs(90),

@@ -131,7 +131,7 @@ impl Endpoint {
         let print = self.dialog_fingerprint(&dialog.call_id, &dialog.local_tag, &dialog.remote_tag);
         let mut call = Call::new(Phase::Incoming, dialog, way, source.local, contact);
         call.fingerprint = Some(print);
-        call.asked = Some(Asked { txn, echo, sequence, provisional: None, wish: Wish::of(request) });
+        call.asked = Some(Asked { txn, echo, sequence, provisional: None, trying: None, wish: Wish::of(request) });
         call.reliable = Reliable::of(request, offer.is_some());
         call.takes_update = takes_update(request);
         let expires = request.expires_seconds().map(|s| std::time::Duration::from_secs(u64::from(s.max(1))));
@@ -140,7 +140,6 @@ impl Endpoint {
         let key = self.calls.insert(call);
         self.dialogs.insert(print, key);
         self.own(txn, key, Purpose::Invite);
-        self.arm_call(now, key);
         self.tell(Event::Incoming {
             call: id(key),
             from_uri: request.header(Name::From).map(uri_of).unwrap_or_default().to_owned(),
@@ -151,7 +150,8 @@ impl Endpoint {
             replaces,
             request: Arc::clone(request),
         });
-        self.send_trying(now, txn, trying);
+        self.send_trying(now, key, txn, trying);
+        self.arm_call(now, key);
     }
 
     fn receive_ack(&mut self, now: Instant, known: Option<Key>, ack: &Message) {
@@ -333,11 +333,13 @@ impl Endpoint {
         call.way.transport = arrival.source.transport;
         call.way.target = Target::Address(arrival.source.remote);
         let sequence = call.dialog.remote_seq.unwrap_or(0);
-        call.asked = Some(Asked { txn, echo, sequence, provisional: None, wish: Wish::of(arrival.request) });
+        call.asked =
+            Some(Asked { txn, echo, sequence, provisional: None, trying: None, wish: Wish::of(arrival.request) });
         self.own(txn, key, Purpose::Reinvite);
         let context = Context { sdp: offer.as_ref(), ..Context::default() };
         self.drive_reoffer(now, key, reoffer::Input::PeerInvite, context);
-        self.send_trying(now, txn, trying);
+        self.send_trying(now, key, txn, trying);
+        self.arm_call(now, key);
     }
 
     /// 14.2: 500 with a Retry-After of up to ten seconds.

@@ -128,6 +128,7 @@ impl Endpoint {
         }
         .to_bytes(&asked.echo);
         asked.provisional = Some((code, bytes.clone()));
+        asked.trying = None;
         let txn = asked.txn;
         if let Some(sdp) = sdp {
             call.our_description = Some(sdp.clone());
