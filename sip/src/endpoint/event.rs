@@ -486,7 +486,7 @@ impl Event {
 }
 
 /// Why a call is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndCause {
     /// We hung up.
