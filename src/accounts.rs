@@ -197,6 +197,13 @@ impl Accounts {
         self.lock().registrar.bindings(now_s(), user).into_iter().cloned().collect()
     }
 
+    /// Whether a phone of this device registered from this very socket.
+    pub(crate) fn is_registered_at(&self, device: &str, remote: SocketAddr) -> bool {
+        let Some(device) = self.named(device) else { return false };
+        let bindings = self.bindings(&device.user);
+        bindings.iter().any(|binding| binding.source.is_some_and(|source| source.remote == remote))
+    }
+
     /// A connection is gone.
     pub(crate) fn flow_closed(&self, flow: FlowId) {
         if !self.lock().registrar.flow_closed(flow).is_empty() {

@@ -136,6 +136,8 @@ pub enum Found {
     Plan(Arc<DialPlan>),
     /// It is a place of the server's own.
     Place(Place),
+    /// Whoever sent the call is asked to call them, at this address, and to take the caller back (REFER, RFC 3515).
+    Refer(String),
 }
 
 /// Whom a peer wants its call passed on to (REFER, RFC 3515).
@@ -182,6 +184,8 @@ pub enum LegInput {
     Wrote(String, bytes::Bytes),
     /// The peer wants whoever it speaks with connected with somebody else (REFER).
     Referred(Referred),
+    /// How far the peer has come with what we asked it for by REFER: a status, and whether nothing follows.
+    Passed(u16, bool),
     /// The conversation on the leg is over.
     Conversed(ConversationEnd),
 }
@@ -299,6 +303,8 @@ pub enum Action {
     DeliverDigit(LegNo, char),
     /// Find out how this address is reached; [`Input::Found`] follows.
     Find(String),
+    /// The same; whoever sent the call may be asked to pass it on instead, where it takes its calls back.
+    FindOrPassBack(String),
     /// The same on behalf of the peer of this leg, who may call whom its device may; with a Replaces header of this value.
     FindFor(LegNo, String, Option<String>),
     /// The same for the device of this leg, which put somebody somewhere.
@@ -313,6 +319,8 @@ pub enum Action {
     Watch(LegNo, Watching),
     /// Take the leg's line from whoever holds it.
     Release(LegNo),
+    /// Ask this leg's peer to call that address itself (REFER).
+    Refer(LegNo, String),
     /// Take up the REFER of this leg's peer.
     AcceptRefer(LegNo),
     /// Refuse it with this status.

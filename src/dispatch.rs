@@ -62,6 +62,7 @@ fn dispatch(hub: &Arc<Hub>, own_threads: &tokio::runtime::Handle, endpoint: &mut
             offer,
             replaces,
             verdict: None,
+            trunk: None,
             device: None,
             lease: None,
         };
@@ -137,7 +138,10 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
         Transport::Tls | Transport::Wss => hub.sip.certified_names(source.flow),
         _ => None,
     };
-    if let Some(trunk) = hub.trunks.of_source(source.remote.ip(), certified.as_deref()) {
+    // A phone behind the address of a carrier, or of another exchange of the house, is known by the socket that it registered from.
+    let claimed = crate::call::sound::user_of(&incoming.from_uri);
+    let is_phone = hub.accounts.as_ref().is_some_and(|accounts| accounts.is_registered_at(&claimed, source.remote));
+    if let Some(trunk) = hub.trunks.of_source(source.remote.ip(), certified.as_deref()).filter(|_| !is_phone) {
         return Ok(Origin { trunk: Some(Arc::clone(trunk)), device: None });
     }
     let Some(accounts) = hub.accounts.as_ref().filter(|accounts| accounts.ask_for_names()) else {
@@ -145,7 +149,6 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
     };
     let Some(user) = accounts.identify(&incoming.request)? else {
         // Nobody calls in a device's name who cannot prove it.
-        let claimed = crate::call::sound::user_of(&incoming.from_uri);
         return match accounts.named(&claimed) {
             Some(_) => Err(accounts.challenge()),
             None => Ok(Origin::default()),
@@ -233,6 +236,7 @@ fn route(
     match admit(hub, &origin, &incoming) {
         Ok((target, lease)) => {
             incoming.lease = lease;
+            incoming.trunk = origin.trunk.as_ref().map(|trunk| trunk.config.name.clone());
             incoming.device = origin.device;
             let seat = hub.enter();
             seat.connect(incoming.call);

@@ -63,6 +63,16 @@ impl Router {
         Self { config, accounts, trunks, signer }
     }
 
+    /// Where a trunk that takes its calls back is to call `target` itself; `None` where it does not, or `target` is somebody of ours.
+    pub(crate) fn passed_back(&self, trunk: &str, target: &str) -> Option<String> {
+        let trunk = &self.trunks.named(trunk).filter(|trunk| trunk.config.refer)?.config;
+        let Some(name) = self.name_in(target, None) else { return Some(target.to_owned()) };
+        let country = numbers::country(&trunk.country);
+        let number = numbers::e164(&name, country).filter(|_| self.accounts.named(&name).is_none())?;
+        let number = Rewrite::first(&trunk.called_out, &numbers::write(&number, trunk.numbers_out, country));
+        Some(format!("sip:{number}@{}", trunk.our_domain()))
+    }
+
     /// Who calls and who is called, as we write numbers: for signatures.
     pub(crate) fn numbers(&self, query: &RouteQuery<'_>) -> (String, String) {
         (self.callers(query).1.number, self.called(query))

@@ -282,3 +282,37 @@ fn a_supervisor_hears_an_agents_call() {
     dave.ended(at_dave);
     assert_nothing_left(server, 2);
 }
+
+/// Conforms: RFC 3515 §2.4 — a carrier that takes its calls back is asked by REFER to call the person itself.
+#[test]
+fn a_carrier_takes_its_call_back() {
+    let mut carrier = Phone::start("+4930111", "", ALICE);
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[[trunks]]\nname = \"carrier\"\nhosts = [\"{0}\"]\ndomain = \"carrier.test\"\naddresses = [\"127.0.0.1\"]\n\
+         country = \"DE\"\nnumbers_out = \"digits\"\nping_s = 0\nrefer = true\n",
+        carrier.address()
+    );
+    let mut config: omnivox::Config = toml::from_str(&text).unwrap();
+    config.sip.listen = vec![omnivox::config::SipListen::new(sip::Transport::Udp, "127.0.0.1:0".parse().unwrap())];
+    config.data.dir = folder.path().to_owned();
+    config.rtp.bind = [127, 0, 0, 1].into();
+    config.rtp.ports = common::rtp_ports().parse().unwrap();
+    config.rtp.codecs = vec!["PCMU".to_owned()];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listening = omnivox::Server::builder(config).number("desk", |mut call| async move {
+        while call.hear().await.is_some() {}
+        call
+    });
+    let server = runtime.block_on(listening.start()).unwrap();
+    carrier.server = server.sip_addrs().first().unwrap().1;
+    let call = carrier.call("desk");
+    let transfer = omnivox::call::Command::Transfer("030 222".to_owned());
+    let id = server.calls().first().unwrap().clone();
+    assert!(server.command(&id, transfer));
+    assert_eq!(carrier.is_referred(call, 200), "sip:4930222@carrier.test");
+    carrier.ended(call);
+    runtime.block_on(server.shut_down()).unwrap();
+    let record = std::fs::read_to_string(folder.path().join("calls.jsonl")).unwrap();
+    assert!(record.contains("\"reason\":\"transferred\""), "{record}");
+}

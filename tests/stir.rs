@@ -205,7 +205,7 @@ fn a_signature_may_be_required_and_phones_are_told_the_verdict() {
 fn calls_to_a_trunk_are_signed() {
     let published = Published::new();
     let mut carrier = Phone::start("carrier", "", TONE);
-    let server = published.server(&carrier, "off", "192.0.2.1");
+    let server = published.server(&carrier, "off", "127.0.0.1");
     let mut alice = Phone::register(server.sip, "alice", "a", TONE);
     let call = alice.dial("+442079460000", &[]);
     let (at_carrier, invite) = carrier.rings_with();

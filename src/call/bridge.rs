@@ -150,9 +150,11 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
         LegInput::MediaTimedOut => failed(EndReason::MediaTimeout, ""),
         LegInput::MediaGone => failed(EndReason::Internal, "the media engine is gone"),
         LegInput::MediaFailed(why) => failed(EndReason::NotAcceptable, &why),
-        LegInput::Progress { .. } | LegInput::Answered | LegInput::Acked | LegInput::Conversed(_) => {
-            (Phase::Bridged(*bridge), vec![])
-        }
+        LegInput::Progress { .. }
+        | LegInput::Answered
+        | LegInput::Acked
+        | LegInput::Passed(..)
+        | LegInput::Conversed(_) => (Phase::Bridged(*bridge), vec![]),
     }
 }
 

@@ -54,6 +54,7 @@ fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
         | LegInput::Progress { .. }
         | LegInput::Answered
         | LegInput::Digit(_)
+        | LegInput::Passed(..)
         | LegInput::Wrote(..)
         | LegInput::Conversed(_) => vec![],
     };

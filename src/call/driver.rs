@@ -74,6 +74,8 @@ pub struct Incoming {
     pub replaces: Option<CallId>,
     /// The device that the caller authenticated as.
     pub device: Option<String>,
+    /// The trunk that it came by.
+    pub trunk: Option<String>,
     /// Held for as long as the caller is there: a place within a trunk's limits.
     pub lease: Option<super::dial::Lease>,
 }
@@ -145,6 +147,7 @@ impl Driver {
         let mut caller = Leg::caller(LegNo::FIRST, incoming.call, sound);
         caller.lease = incoming.lease.take();
         caller.device = incoming.device.take();
+        caller.trunk = incoming.trunk.take();
         caller.local = Some(incoming.source.local.ip());
         driver.legs.push(caller);
         let begin = match offered {

@@ -56,6 +56,8 @@ pub struct Leg {
     pub local: Option<IpAddr>,
     /// The device of ours that its peer is.
     pub device: Option<String>,
+    /// The trunk that it came by.
+    pub trunk: Option<String>,
     /// Its dialog, for reports on a REFER that outlive it.
     pub referred: Option<CallId>,
     /// Why it was refused: what `Ended` does not say.
@@ -115,6 +117,7 @@ impl Leg {
             watches: None,
             local: None,
             device: None,
+            trunk: None,
             referred: None,
             refusal: None,
             way: None,

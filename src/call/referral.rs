@@ -86,6 +86,10 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
             let enter = Action::Enter(referral.stays, place);
             (Phase::Referring(Box::new(referral)), vec![enter])
         }
+        // Only agents' calls are passed back.
+        Input::Found(Ok(Found::Refer(_))) => {
+            give_back(&referral, vec![Action::RejectRefer(referral.referrer, 404)], view)
+        }
         Input::Entered(leg, place, entry) => entered(&referral, leg, &place, entry, view),
         Input::Adopted(leg, _) => {
             let away = view.turn_away(leg, 480);

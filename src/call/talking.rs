@@ -75,9 +75,12 @@ fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
         LegInput::Conversed(end) => conversed(end, view),
         // An agent's call is passed on by the agent.
         LegInput::Referred(_) => (Phase::Talking, vec![Action::RejectRefer(leg, 403)]),
-        LegInput::Progress { .. } | LegInput::Answered | LegInput::Acked | LegInput::Held(_) | LegInput::Wrote(..) => {
-            (Phase::Talking, vec![])
-        }
+        LegInput::Progress { .. }
+        | LegInput::Answered
+        | LegInput::Acked
+        | LegInput::Held(_)
+        | LegInput::Wrote(..)
+        | LegInput::Passed(..) => (Phase::Talking, vec![]),
     }
 }
 

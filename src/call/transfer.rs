@@ -7,9 +7,10 @@ use agent::brain::{Handover, TransferKind};
 
 use super::bridge::Bridge;
 use super::dial::{BranchResult, DialPlan};
+use super::end::{End, EndReason};
 use super::fork::{Fate, Fork};
 use super::place::{Entry, Place};
-use super::{Action, ConversationEnd, Found, Input, LegInput, LegNo, Phase, Step, Timer, View};
+use super::{Action, ConversationEnd, Found, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View};
 use super::{conference, ending, entering, parking};
 
 /// A call that is being passed on.
@@ -19,6 +20,8 @@ pub struct Transfer {
     handover: Handover,
     /// `None` while the way to the person is looked for.
     fork: Option<Fork>,
+    /// Whoever sent the call has been asked to call the person itself.
+    is_passed_back: bool,
     /// The person has answered, and hears who is put through to them.
     announcing: Option<LegNo>,
 }
@@ -26,8 +29,11 @@ pub struct Transfer {
 /// The agent on this leg wants its caller connected.
 #[must_use]
 pub fn begin(caller: LegNo, handover: Handover) -> Step {
-    let find = Action::Find(handover.uri.clone());
-    (Phase::Transferring(Box::new(Transfer { caller, handover, fork: None, announcing: None })), vec![find])
+    let transfer = Transfer { caller, handover, fork: None, is_passed_back: false, announcing: None };
+    let uri = transfer.handover.uri.clone();
+    // Whom we do not call ourselves we cannot tell anything.
+    let find = if transfer.is_announced() { Action::Find(uri) } else { Action::FindOrPassBack(uri) };
+    (Phase::Transferring(Box::new(transfer)), vec![find])
 }
 
 /// Steps a call that is being passed on.
@@ -48,6 +54,10 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
             let enter = Action::Enter(transfer.caller, place);
             (Phase::Transferring(Box::new(transfer)), vec![enter])
         }
+        Input::Found(Ok(Found::Refer(to))) => {
+            let actions = vec![Action::Music(transfer.caller, true), Action::Refer(transfer.caller, to)];
+            (Phase::Transferring(Box::new(Transfer { is_passed_back: true, ..transfer })), actions)
+        }
         Input::Entered(_, _, Entry::Given(call)) => entering::given(&call),
         Input::Entered(leg, Place::Room(_), Entry::Opened) => conference::begin(leg, view),
         Input::Entered(leg, _, Entry::Opened) => parking::begin(leg, None, view),
@@ -63,7 +73,7 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
             None => stay(transfer),
         },
         Input::Fired(Timer::MaxDuration) => {
-            let end = super::end::End::new(super::end::EndReason::MaxDuration);
+            let end = End::new(EndReason::MaxDuration);
             ended(transfer, |view| ending::begin(end, view), view)
         }
         Input::Fired(_) => stay(transfer),
@@ -92,16 +102,29 @@ fn called(mut transfer: Transfer, plan: Arc<DialPlan>, view: &View<'_>) -> Step 
 
 fn on_caller(transfer: Transfer, input: LegInput, view: &View<'_>) -> Step {
     match input {
+        // It may hang up by itself once it has.
+        LegInput::Ended(SignallingEnd::Remote) if transfer.is_passed_back => ended(
+            transfer,
+            |_| ending::wait(End::new(EndReason::Transferred).with_detail("by whoever sent the call")),
+            view,
+        ),
+        LegInput::Passed(code @ 300.., _) | LegInput::Passed(code @ ..200, true) => {
+            back(&transfer, vec![], why_not(BranchResult::Refused(code)).to_owned())
+        }
+        LegInput::Passed(200..300, true) => {
+            let end = End::new(EndReason::Transferred).with_detail("by whoever sent the call");
+            ended(transfer, |view| ending::begin(end, view), view)
+        }
         LegInput::Ended(end) => {
             let role = view.role(transfer.caller);
             ended(transfer, |view| ending::begin(ending::end_of(&end, role), view), view)
         }
         LegInput::MediaTimedOut => {
-            let end = super::end::End::new(super::end::EndReason::MediaTimeout);
+            let end = End::new(EndReason::MediaTimeout);
             ended(transfer, |view| ending::begin(end, view), view)
         }
         LegInput::MediaGone | LegInput::MediaFailed(_) => {
-            let end = super::end::End::new(super::end::EndReason::Internal).with_detail("the caller's sound is gone");
+            let end = End::new(EndReason::Internal).with_detail("the caller's sound is gone");
             ended(transfer, |view| ending::begin(end, view), view)
         }
         // Keys pressed while music plays are for nobody.
@@ -209,7 +232,7 @@ mod tests {
 
     fn ringing() -> Phase {
         let (phase, actions) = begin(CALLER, Handover { uri: "sip:person@b".into(), ..Handover::default() });
-        assert_eq!(actions, vec![Action::Find("sip:person@b".into())]);
+        assert_eq!(actions, vec![Action::FindOrPassBack("sip:person@b".into())]);
         let (phase, actions) = stepped(phase, Input::Found(Ok(Found::Plan(plan()))), &[UP]);
         assert_eq!(actions.first(), Some(&Action::Music(CALLER, true)), "the caller hears music");
         assert!(actions.iter().any(|action| matches!(action, Action::Dial { leg: PERSON, .. })));
@@ -250,6 +273,30 @@ mod tests {
         let (phase, actions) = stepped(answered(), Input::Leg(PERSON, LegInput::Ended(SignallingEnd::Remote)), &[UP]);
         assert_eq!(phase, Phase::Talking);
         assert!(matches!(actions.last(), Some(Action::ReturnToAgent(CALLER, _))), "{actions:?}");
+    }
+
+    /// Conforms: RFC 3515 §2.4 — a REFER of ours is followed by its reports: success ends the call, failure gives the caller back.
+    #[test]
+    fn whoever_sent_the_call_may_be_asked_to_pass_it_on() {
+        let passed = || {
+            let (phase, _) = begin(CALLER, Handover { uri: "+4930123".into(), ..Handover::default() });
+            let (phase, actions) = stepped(phase, Input::Found(Ok(Found::Refer("sip:+4930123@carrier".into()))), &[UP]);
+            assert_eq!(actions.last(), Some(&Action::Refer(CALLER, "sip:+4930123@carrier".into())));
+            let (phase, actions) = stepped(phase, Input::Leg(CALLER, LegInput::Passed(202, false)), &[UP]);
+            assert!(actions.is_empty());
+            stepped(phase, Input::Leg(CALLER, LegInput::Passed(180, false)), &[UP]).0
+        };
+        let transferred = |phase| matches!(phase, Phase::Ending(End { reason: EndReason::Transferred, .. }));
+        let (phase, actions) = stepped(passed(), Input::Leg(CALLER, LegInput::Passed(200, true)), &[UP]);
+        assert!(transferred(phase) && actions.contains(&Action::HangUp(CALLER, None)), "{actions:?}");
+        let gone = LegView { stage: Stage::Over, ..UP };
+        let left = Input::Leg(CALLER, LegInput::Ended(SignallingEnd::Remote));
+        assert!(transferred(stepped(passed(), left, &[gone]).0));
+        for (code, is_final) in [(486, true), (603, true), (405, true), (180, true)] {
+            let (phase, actions) = stepped(passed(), Input::Leg(CALLER, LegInput::Passed(code, is_final)), &[UP]);
+            assert_eq!(phase, Phase::Talking);
+            assert!(matches!(actions.last(), Some(Action::ReturnToAgent(CALLER, _))), "{actions:?}");
+        }
     }
 
     #[test]

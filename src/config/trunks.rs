@@ -83,6 +83,8 @@ pub struct TrunkConfig {
     pub pass_headers: Vec<String>,
     /// Calls that go out here are signed, where `stir.key_file` is set; a signature that is passed on (`pass_headers`) stays the only one.
     pub sign: bool,
+    /// It takes its calls back: an agent's transfer to somebody outside asks it by REFER to call them itself, and frees our lines.
+    pub refer: bool,
     /// Refusals after which the next host or trunk is tried, besides 408 and 5xx.
     pub failover_codes: Vec<u16>,
     /// How long a call by this trunk rings before the next is tried, in seconds.
@@ -182,6 +184,7 @@ impl Default for TrunkConfig {
             diversion: HeaderPolicy::Keep,
             pass_headers: vec!["User-to-User".to_owned()],
             sign: true,
+            refer: false,
             failover_codes: Vec::new(),
             ring_s: 60,
         }

@@ -238,6 +238,17 @@ impl Phone {
         (code, Some(report))
     }
 
+    /// Waits for a REFER, takes it up and reports this status; whom we are to call.
+    pub fn is_referred(&mut self, call: CallId, report: u16) -> String {
+        let to = self.wait("REFER", |event| match event {
+            Event::Refer { call: id, refer_to, .. } if *id == call => Some(refer_to.clone()),
+            _ => None,
+        });
+        self.sip.accept_refer(call).unwrap();
+        self.sip.notify_refer(call, report, "").unwrap();
+        to
+    }
+
     /// What identifies a call on the wire.
     pub fn identity(&mut self, call: CallId) -> DialogIdentity {
         self.runtime.block_on(self.sip.dialog_identity(call)).unwrap().expect("a call that stands")

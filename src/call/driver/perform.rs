@@ -37,6 +37,7 @@ impl Driver {
                 self.order(no, LineOrder::Digit(digit));
             }
             Action::Find(uri) => self.find(&uri),
+            Action::FindOrPassBack(uri) => self.find_or_pass_back(&uri),
             Action::FindFor(no, uri, replaces) => self.find_for(no, &uri, replaces),
             Action::CallBack(no) => self.call_back(no),
             Action::Enter(no, place) => self.enter(no, place),
@@ -46,6 +47,12 @@ impl Driver {
             Action::Release(no) => {
                 if let Some(leg) = self.leg(no) {
                     leg.occupy(Box::new(app::idle));
+                }
+            }
+            Action::Refer(no, to) => {
+                let by = format!("<{}>", self.log.to());
+                if let Some(sip) = self.leg(no).and_then(|leg| leg.sip) {
+                    note_refused(self.hub.sip.refer(sip, &to, Some(&by)));
                 }
             }
             Action::AcceptRefer(no) => {
@@ -177,6 +184,15 @@ impl Driver {
             "nobody is to be reached there".to_owned()
         });
         self.queue.push(Input::Found(found));
+    }
+
+    fn find_or_pass_back(&mut self, uri: &str) {
+        let trunk = self.legs.first().and_then(|leg| leg.trunk.as_deref());
+        let back = trunk.and_then(|trunk| self.hub.router.as_ref()?.passed_back(trunk, uri));
+        match back.filter(|_| self.hub.dialer.place(uri, &self.server()).is_none()) {
+            Some(to) => self.queue.push(Input::Found(Ok(Found::Refer(to)))),
+            None => self.find(uri),
+        }
     }
 
     /// The same on behalf of a leg's peer: whom its device may call, it may have others connected with.

@@ -44,6 +44,8 @@ impl Driver {
     fn event(&mut self, no: LegNo, call: CallId, event: Event) {
         let input = match event {
             Event::Acked { answer, .. } => self.acked(no, answer),
+            Event::ReferResult { code, .. } => Some(LegInput::Passed(code, code >= 300)),
+            Event::ReferProgress { code, is_final, .. } => Some(LegInput::Passed(code, is_final)),
             Event::Message { content_type, body, .. } => Some(LegInput::Wrote(content_type, body)),
             Event::Info { content_type, body, .. } => sound::info_digit(&content_type, &body).map(LegInput::Digit),
             Event::Reoffer { offer, .. } => {
