@@ -22,7 +22,8 @@ impl Key {
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
-    value: Option<T>,
+    /// Boxed, so that a busy moment leaves small empty places behind and not large ones.
+    value: Option<Box<T>>,
 }
 
 /// Values in a vector, with the free places listed.
@@ -49,11 +50,11 @@ impl<T> Arena<T> {
         if let Some(index) = self.free.pop()
             && let Some(slot) = self.slots.get_mut(index as usize)
         {
-            slot.value = Some(value);
+            slot.value = Some(Box::new(value));
             return Key { index, generation: slot.generation };
         }
         let index = self.slots.len() as u32;
-        self.slots.push(Slot { generation: 1, value: Some(value) });
+        self.slots.push(Slot { generation: 1, value: Some(Box::new(value)) });
         Key { index, generation: 1 }
     }
 
@@ -62,7 +63,7 @@ impl<T> Arena<T> {
         if slot.generation != key.generation {
             return None;
         }
-        slot.value.as_ref()
+        slot.value.as_deref()
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
@@ -70,7 +71,7 @@ impl<T> Arena<T> {
         if slot.generation != key.generation {
             return None;
         }
-        slot.value.as_mut()
+        slot.value.as_deref_mut()
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
@@ -83,7 +84,7 @@ impl<T> Arena<T> {
         slot.generation = (slot.generation + 1) & 0x3fff_ffff;
         self.free.push(key.index);
         self.len -= 1;
-        Some(value)
+        Some(*value)
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + '_ {

@@ -15,6 +15,11 @@ use crate::message::Message;
 use crate::method::Method;
 use crate::transaction::{Effects, Input, Kind, State, Transaction};
 
+/// A table that holds less than one in so many of what it could gives memory back.
+const SHRINK_BELOW: usize = 8;
+/// One of this size may stay.
+const SMALL_MAP: usize = 4_096;
+
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -241,6 +246,12 @@ impl Endpoint {
         }
         if let Some(merge) = txn.merge.filter(|merge| self.merges.get(merge) == Some(&key)) {
             self.merges.remove(&merge);
+        }
+        for map in [&mut self.servers, &mut self.clients, &mut self.merges] {
+            let wide = map.len() * SHRINK_BELOW;
+            if map.capacity() > SMALL_MAP && wide < map.capacity() {
+                map.shrink_to(wide / 2);
+            }
         }
     }
 
