@@ -197,6 +197,7 @@ fn dialogs(hub: &Hub, endpoint: &Endpoint, device: &str) -> Vec<DialogState> {
             remote_tag: known.local_tag,
             is_initiator: leg.is_caller,
             phase: match leg.doing {
+                Doing::Rings if !leg.has_rung => DialogPhase::Trying,
                 Doing::Rings => DialogPhase::Early,
                 Doing::Talks => DialogPhase::Confirmed,
             },

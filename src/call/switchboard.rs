@@ -63,6 +63,8 @@ pub struct DeviceLeg {
     pub leg: CallId,
     /// It called us.
     pub is_caller: bool,
+    /// It has said that it rings; before that its side of the dialog has no tag.
+    pub has_rung: bool,
 }
 
 /// What others may know of a call.

@@ -10,6 +10,8 @@ pub const CONTENT_TYPE: &str = "application/dialog-info+xml";
 /// Where a dialog stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DialogPhase {
+    /// The INVITE is sent, and nothing has come back.
+    Trying,
     /// It rings.
     Early,
     /// It was answered.
@@ -43,6 +45,7 @@ pub fn build(entity: &str, version: u32, dialogs: &[DialogState]) -> String {
     for dialog in dialogs {
         let direction = if dialog.is_initiator { "initiator" } else { "recipient" };
         let state = match dialog.phase {
+            DialogPhase::Trying => "trying",
             DialogPhase::Early => "early",
             DialogPhase::Confirmed => "confirmed",
         };

@@ -163,7 +163,9 @@ impl Driver {
         let here = self.legs.iter().filter(|leg| leg.stage == Stage::Here);
         let doing = here.filter_map(|leg| {
             let doing = if leg.is_up { Doing::Talks } else { Doing::Rings };
-            Some(DeviceLeg { device: leg.device.clone()?, doing, leg: leg.sip?, is_caller: leg.role == Role::Caller })
+            let is_caller = leg.role == Role::Caller;
+            let has_rung = is_caller || leg.has_rung || leg.is_up;
+            Some(DeviceLeg { device: leg.device.clone()?, doing, leg: leg.sip?, is_caller, has_rung })
         });
         let doing: Vec<DeviceLeg> = doing.collect();
         if doing == self.shown {

@@ -256,6 +256,7 @@ impl Driver {
     }
 
     fn return_to_agent(&mut self, no: LegNo, why: String) {
+        self.mix.part(no);
         let Some(leg) = self.leg(no) else { return };
         match leg.resume.take() {
             Some(Resume(resume)) => {

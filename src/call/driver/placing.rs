@@ -170,6 +170,8 @@ impl Driver {
                 if stage == Stage::Going {
                     note_refused(self.hub.sip.bye(sip, reason.map(str::to_owned)));
                 }
+                // It rings from here on, as far as others see.
+                self.show();
             }
             Err(why) => self.ended(no, SignallingEnd::NotPlaced(why)),
         }
