@@ -30,10 +30,12 @@ use crate::accounts::Accounts;
 use crate::agents::Agents;
 use crate::call::Command;
 use crate::call::app::{ActiveCall, App};
-use crate::call::dial::Dialer;
+use crate::call::dial::{Dialer, Party};
+use crate::call::driver::{Driver, Outgoing};
 use crate::call::music::HoldMusic;
+use crate::call::place::Place;
 use crate::call::record::RecordSink;
-use crate::call::route::Directory;
+use crate::call::route::{Directory, Target};
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::guard::Door;
@@ -183,7 +185,8 @@ impl ServerBuilder {
         }
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
-        Ok(Server { hub, readiness, stop, farewells, records_task, http_addr })
+        let runtime = tokio::runtime::Handle::current();
+        Ok(Server { hub, readiness, stop, farewells, records_task, http_addr, runtime })
     }
 }
 
@@ -197,6 +200,7 @@ pub struct Server {
     farewells: Vec<tokio::task::JoinHandle<()>>,
     records_task: tokio::task::JoinHandle<()>,
     http_addr: Option<SocketAddr>,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Server {
@@ -227,6 +231,30 @@ impl Server {
     /// Asks something of a running call; false where there is no such call, or it is not keeping up.
     pub fn command(&self, call: &str, command: Command) -> bool {
         self.hub.command(call, command)
+    }
+
+    /// Calls somebody (a device, a number, an address), and puts them into a place once they answer: a conference, or a call that they are
+    /// to supervise. Returns the id of the call, which ends when whoever answers has gone there.
+    ///
+    /// # Errors
+    /// Nobody is to be reached by that name: why.
+    pub fn invite(&self, target: &str, place: Place) -> Result<String, String> {
+        let from = format!("sip:{}@{}", place.name(), self.hub.config.registrar.realm);
+        let party =
+            Party { uri: from.clone(), display: String::new(), source: None, trunk: None, device: None, local: None };
+        let plan = self.hub.dialer.plan(target, &party).map_err(|refusal| refusal.end.detail)?;
+        let outgoing = Outgoing {
+            plan: Arc::new(plan),
+            target: Target::Place(place),
+            from,
+            to: target.to_owned(),
+            recording: None,
+            max_duration: Duration::from_secs(self.hub.config.calls.max_duration_s),
+        };
+        let seat = self.hub.enter();
+        let call = seat.id().to_owned();
+        self.runtime.spawn(Driver::place(Arc::clone(&self.hub), seat, outgoing));
+        Ok(call)
     }
 
     /// So many messages wait for a device, new and heard ones: its phones are told (RFC 3842).

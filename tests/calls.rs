@@ -6,6 +6,8 @@ mod common;
 mod phone;
 
 use common::Server;
+use omnivox::call::Command;
+use omnivox::call::place::{Place, Watching};
 use phone::Phone;
 use sip::headers::{ReferTo, Replaces};
 
@@ -283,6 +285,52 @@ fn a_supervisor_hears_an_agents_call() {
     assert_nothing_left(server, 2);
 }
 
+/// The configuration of a server in this process.
+fn config(text: &str, folder: &std::path::Path) -> omnivox::Config {
+    let mut config: omnivox::Config = toml::from_str(text).unwrap();
+    config.sip.listen = vec![omnivox::config::SipListen::new(sip::Transport::Udp, "127.0.0.1:0".parse().unwrap())];
+    config.data.dir = folder.to_owned();
+    config.rtp.bind = [127, 0, 0, 1].into();
+    config.rtp.ports = common::rtp_ports().parse().unwrap();
+    config.rtp.codecs = vec!["PCMU".to_owned()];
+    config
+}
+
+/// A program that embeds the server brings people into conferences and calls, and takes them apart again.
+#[test]
+fn a_program_invites_to_a_conference_and_to_supervise_holds_and_hangs_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(omnivox::Server::builder(config(DEVICES, folder.path())).start()).unwrap();
+    let at = server.sip_addrs().first().unwrap().1;
+    let [mut alice, mut bob, mut carol, mut dave] =
+        [("alice", "a", ALICE), ("bob", "b", BOB), ("carol", "c", CAROL), ("dave", "d", DAVE)]
+            .map(|(user, password, tone)| Phone::register(at, user, password, tone));
+    let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
+    let call = server.calls().first().unwrap().to_string();
+    server.invite("dave", Place::Watch(call.clone(), Watching::Join)).unwrap();
+    let at_dave = dave.pick_up();
+    dave.wait_to_hear(at_dave, &[ALICE, BOB], &[]);
+    alice.wait_to_hear(at_alice, &[BOB, DAVE], &[]);
+    dave.hang_up(at_dave);
+    assert!(server.command(&call, Command::Hold(true)));
+    alice.wait_to_hear(at_alice, &[], &[BOB]);
+    assert!(server.command(&call, Command::Hold(false)));
+    alice.wait_to_hear(at_alice, &[BOB], &[]);
+    // Alice into a conference, and carol too.
+    assert!(server.command(&call, Command::Transfer("room-board".to_owned())));
+    bob.ended(at_bob);
+    server.invite("carol", Place::Room("board".to_owned())).unwrap();
+    let at_carol = carol.pick_up();
+    carol.wait_to_hear(at_carol, &[ALICE], &[]);
+    alice.wait_to_hear(at_alice, &[CAROL], &[BOB]);
+    assert!(server.invite("nobody", Place::Room("board".to_owned())).is_err());
+    assert!(server.command(&call, Command::HangUp));
+    alice.ended(at_alice);
+    carol.ended(at_carol);
+    runtime.block_on(server.shut_down()).unwrap();
+}
+
 /// Conforms: RFC 3515 §2.4 — a carrier that takes its calls back is asked by REFER to call the person itself.
 #[test]
 fn a_carrier_takes_its_call_back() {
@@ -293,12 +341,7 @@ fn a_carrier_takes_its_call_back() {
          country = \"DE\"\nnumbers_out = \"digits\"\nping_s = 0\nrefer = true\n",
         carrier.address()
     );
-    let mut config: omnivox::Config = toml::from_str(&text).unwrap();
-    config.sip.listen = vec![omnivox::config::SipListen::new(sip::Transport::Udp, "127.0.0.1:0".parse().unwrap())];
-    config.data.dir = folder.path().to_owned();
-    config.rtp.bind = [127, 0, 0, 1].into();
-    config.rtp.ports = common::rtp_ports().parse().unwrap();
-    config.rtp.codecs = vec!["PCMU".to_owned()];
+    let config = config(&text, folder.path());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listening = omnivox::Server::builder(config).number("desk", |mut call| async move {
         while call.hear().await.is_some() {}
@@ -307,7 +350,7 @@ fn a_carrier_takes_its_call_back() {
     let server = runtime.block_on(listening.start()).unwrap();
     carrier.server = server.sip_addrs().first().unwrap().1;
     let call = carrier.call("desk");
-    let transfer = omnivox::call::Command::Transfer("030 222".to_owned());
+    let transfer = Command::Transfer("030 222".to_owned());
     let id = server.calls().first().unwrap().clone();
     assert!(server.command(&id, transfer));
     assert_eq!(carrier.is_referred(call, 200), "sip:4930222@carrier.test");
