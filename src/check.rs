@@ -11,6 +11,7 @@ use sip::endpoint::Transport;
 
 use crate::agents::Agents;
 use crate::config::{Config, Sources};
+use crate::stir::Stir;
 
 /// Arguments of `omnivox check`.
 #[derive(Debug, Clone, Args)]
@@ -93,6 +94,7 @@ fn findings(sources: &Sources) -> Vec<Finding> {
         ),
     }
     check_tls(&config, &mut tell);
+    check_stir(&config, &mut tell);
     check_ports(&config, &mut tell);
     check_agents(&config, &mut tell);
     found
@@ -112,6 +114,18 @@ fn check_tls(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
         Err(fault) => {
             tell("tls", Verdict::Fault, format!("{fault}. Set tls.certificates, tls.keys, tls.client_ca or tls.ca"))
         }
+    }
+}
+
+fn check_stir(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    match Stir::open(config) {
+        Ok(None) => {}
+        Ok(Some(stir)) => {
+            let does = |does: bool, what: &str| if does { what.to_owned() } else { format!("not {what}") };
+            let (verified, signed) = (does(stir.verifies(), "verified"), does(stir.signer().is_some(), "signed"));
+            tell("stir", Verdict::Ok, format!("callers are {verified}, calls are {signed}"));
+        }
+        Err(fault) => tell("stir", Verdict::Fault, format!("{fault:#}")),
     }
 }
 

@@ -225,7 +225,9 @@ impl Signer {
     /// The file cannot be read, or holds no such key.
     pub fn load(path: &Path, certificate_url: &str, origin_id: &str) -> anyhow::Result<Self> {
         let what = || format!("stir.key_file {}", path.display());
-        let key = PrivatePkcs8KeyDer::from_pem_file(path).with_context(what)?;
+        let key = PrivatePkcs8KeyDer::from_pem_file(path)
+            .map_err(|fault| anyhow::anyhow!("it holds no PKCS #8 private key in PEM: {fault}"))
+            .with_context(what)?;
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_pkcs8_der())
             .map_err(|fault| anyhow::anyhow!("it is no PKCS #8 key on P-256: {fault}"))
             .with_context(what)?;
