@@ -110,14 +110,9 @@ impl Accounts {
     pub(crate) fn register(&self, message: &Message, source: &Source) -> Reply {
         let now = now_s();
         let mut inner = self.lock();
-        let user = match inner.authenticator.check(now, message, Name::Authorization, |name, kind| self.ha1(name, kind))
-        {
-            Verdict::Known(user) => user,
-            Verdict::Unproven { stale } => return challenge(&mut inner, now, (401, Name::WwwAuthenticate), stale),
-            Verdict::Wrong => {
-                let reply = challenge(&mut inner, now, (401, Name::WwwAuthenticate), false);
-                return Reply { has_failed: true, ..reply };
-            }
+        let user = match self.prove(&mut inner, now, message) {
+            Ok(user) => user,
+            Err(reply) => return reply,
         };
         let Some(device) = self.named(&user) else { return Reply::new(403) };
         let asked = message.to().ok().and_then(|to| to.uri().ok()).and_then(|uri| uri.user_decoded());
@@ -154,21 +149,21 @@ impl Accounts {
     /// # Errors
     /// The challenge to answer with, or a refusal.
     pub(crate) fn device_of(&self, message: &Message) -> Result<String, Reply> {
-        let now = now_s();
-        let mut inner = self.lock();
-        let user = match inner.authenticator.check(now, message, Name::Authorization, |name, kind| self.ha1(name, kind))
-        {
-            Verdict::Known(user) => user,
-            Verdict::Unproven { stale } => {
-                return Err(challenge(&mut inner, now, (401, Name::WwwAuthenticate), stale));
-            }
-            Verdict::Wrong => {
-                let reply = challenge(&mut inner, now, (401, Name::WwwAuthenticate), false);
-                return Err(Reply { has_failed: true, ..reply });
-            }
-        };
+        let user = self.prove(&mut self.lock(), now_s(), message)?;
         let device = self.config.devices.iter().find(|device| device.user.eq_ignore_ascii_case(&user));
         device.map(|device| device.user.clone()).ok_or_else(|| Reply::refusal(403))
+    }
+
+    /// Who sent a request outside of calls, by its credentials; or the challenge to answer with.
+    fn prove(&self, inner: &mut Inner, now: u64, message: &Message) -> Result<String, Reply> {
+        match inner.authenticator.check(now, message, Name::Authorization, |name, kind| self.ha1(name, kind)) {
+            Verdict::Known(user) => Ok(user),
+            Verdict::Unproven { stale } => Err(challenge(inner, now, (401, Name::WwwAuthenticate), stale)),
+            Verdict::Wrong => {
+                let reply = challenge(inner, now, (401, Name::WwwAuthenticate), false);
+                Err(Reply { has_failed: true, ..reply })
+            }
+        }
     }
 
     /// Who sent an INVITE: the device, or the trunk that comes by a name of its own; or the challenge to answer with.

@@ -139,9 +139,10 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
         _ => None,
     };
     // A phone behind the address of a carrier, or of another exchange of the house, is known by the socket that it registered from.
-    let claimed = crate::call::sound::user_of(&incoming.from_uri);
-    let is_phone = hub.accounts.as_ref().is_some_and(|accounts| accounts.is_registered_at(&claimed, source.remote));
-    if let Some(trunk) = hub.trunks.of_source(source.remote.ip(), certified.as_deref()).filter(|_| !is_phone) {
+    let claimed = || crate::call::sound::user_of(&incoming.from_uri);
+    let is_phone =
+        || hub.accounts.as_ref().is_some_and(|accounts| accounts.is_registered_at(&claimed(), source.remote));
+    if let Some(trunk) = hub.trunks.of_source(source.remote.ip(), certified.as_deref()).filter(|_| !is_phone()) {
         return Ok(Origin { trunk: Some(Arc::clone(trunk)), device: None });
     }
     let Some(accounts) = hub.accounts.as_ref().filter(|accounts| accounts.ask_for_names()) else {
@@ -149,7 +150,7 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
     };
     let Some(user) = accounts.identify(&incoming.request)? else {
         // Nobody calls in a device's name who cannot prove it.
-        return match accounts.named(&claimed) {
+        return match accounts.named(&claimed()) {
             Some(_) => Err(accounts.challenge()),
             None => Ok(Origin::default()),
         };

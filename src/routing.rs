@@ -24,7 +24,9 @@ use crate::call::inbound::Refusal;
 use crate::call::place::Place;
 use crate::call::route::{RouteQuery, Target};
 use crate::call::sound::user_of;
-use crate::config::{Config, DeviceConfig, IdentityPolicy, NumberForm, QueueOrder, Rewrite, RouteConfig, RouteTo};
+use crate::config::{
+    Config, DeviceConfig, IdentityPolicy, NumberForm, QueueOrder, Rewrite, RouteConfig, RouteTo, TrunkConfig,
+};
 use crate::stir::passport::Signer;
 use crate::trunks::{Trunk, Trunks};
 
@@ -69,8 +71,7 @@ impl Router {
         let Some(name) = self.name_in(target, None) else { return Some(target.to_owned()) };
         let country = numbers::country(&trunk.country);
         let number = numbers::e164(&name, country).filter(|_| self.accounts.named(&name).is_none())?;
-        let number = Rewrite::first(&trunk.called_out, &numbers::write(&number, trunk.numbers_out, country));
-        Some(format!("sip:{number}@{}", trunk.our_domain()))
+        Some(format!("sip:{}@{}", called_out(&number, trunk), trunk.our_domain()))
     }
 
     /// Who calls and who is called, as we write numbers: for signatures.
@@ -380,10 +381,15 @@ fn passed_to_device(invite: Option<&Message>) -> Vec<(String, String)> {
     passed.chain([("Max-Forwards".to_owned(), hops.to_string())]).collect()
 }
 
+/// A number that is called, as a trunk wants it written.
+fn called_out(number: &str, trunk: &TrunkConfig) -> String {
+    let number = numbers::write(number, trunk.numbers_out, numbers::country(&trunk.country));
+    Rewrite::first(&trunk.called_out, &number)
+}
+
 fn carrier_branch(trunk: &Arc<Trunk>, host: usize, way: &Way<'_>) -> DialBranch {
     let config = &trunk.config;
-    let number = numbers::write(way.called, config.numbers_out, numbers::country(&config.country));
-    let number = Rewrite::first(&config.called_out, &number);
+    let number = called_out(way.called, config);
     let uri = config.hosts.get(host).map(|host| host.uri.clone()).unwrap_or_default();
     let at = uri.split_once(':').map_or(uri.as_str(), |(_, rest)| rest);
     let (from, mut headers) = identity::for_trunk(&way.outside, config);

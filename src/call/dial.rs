@@ -129,8 +129,7 @@ pub trait Dialer: Send + Sync {
     fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal>;
 
     /// The place of the server's own that `target` names, for those who may put somebody there.
-    fn place(&self, target: &str, on_behalf: &Party) -> Option<Place> {
-        let _ = (target, on_behalf);
+    fn place(&self, _target: &str, _on_behalf: &Party) -> Option<Place> {
         None
     }
 }

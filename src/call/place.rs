@@ -62,6 +62,19 @@ pub enum Entry {
     Nothing(u16),
 }
 
+impl<T> Errand<T> {
+    /// The same with the leg that is replaced named otherwise.
+    pub fn map<U>(self, name: impl FnOnce(T) -> U) -> Errand<U> {
+        match self {
+            Self::Join => Errand::Join,
+            Self::Fetch => Errand::Fetch,
+            Self::Pickup => Errand::Pickup,
+            Self::Watch(how) => Errand::Watch(how),
+            Self::Replace(leg) => Errand::Replace(name(leg)),
+        }
+    }
+}
+
 impl Watching {
     /// The keys by which a supervisor changes it.
     #[must_use]

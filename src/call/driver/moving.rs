@@ -112,17 +112,8 @@ impl Driver {
         let Arrival { mut leg, errand, record, pending } = arrival;
         let number = self.legs.iter().map(|leg| leg.no.next()).max().unwrap_or(LegNo::ADOPTED);
         let no = number.max(LegNo::ADOPTED);
-        let errand = match errand {
-            Errand::Join => Errand::Join,
-            Errand::Fetch => Errand::Fetch,
-            Errand::Pickup => Errand::Pickup,
-            Errand::Watch(how) => Errand::Watch(how),
-            Errand::Replace(sip) => {
-                let replaced = self.legs.iter().find(|leg| leg.sip == Some(sip)).map(|leg| leg.no);
-                // Nobody is of the number that it gets itself: it has come too late.
-                Errand::Replace(replaced.unwrap_or(no))
-            }
-        };
+        // Nobody is of the number that it gets itself: whoever was to be replaced has gone meanwhile.
+        let errand = errand.map(|sip| self.legs.iter().find(|leg| leg.sip == Some(sip)).map_or(no, |leg| leg.no));
         leg.no = no;
         leg.errand = Some(errand);
         let sip = leg.sip;
@@ -140,7 +131,9 @@ impl Driver {
     /// Legs that came too late are let go.
     pub(super) fn turn_away_arrivals(&mut self) {
         self.inbox.mail.close();
-        while let Ok(mail) = self.inbox.mail.try_recv() {
+        let mut unread = std::mem::take(&mut self.postponed);
+        unread.extend(std::iter::from_fn(|| self.inbox.mail.try_recv().ok()));
+        for mail in unread {
             let Mail::Adopt(mut arrival) = mail else { continue };
             arrival.leg.close_media();
             let Some(sip) = arrival.leg.sip else { continue };

@@ -18,26 +18,21 @@ const STRAYS_LIMIT: usize = 64;
 impl Driver {
     pub(super) fn mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Event(event) => {
-                let is_known = self.legs.iter().any(|leg| leg.sip == event.call());
-                if is_known {
-                    self.event_of(event);
-                } else if self.strays.len() < STRAYS_LIMIT {
-                    // Of a leg that was let go, or of one that is about to come from another call.
-                    self.strays.push(event);
-                }
-            }
+            Mail::Event(event) => self.event_of(event),
             Mail::Adopt(arrival) => self.adopt_leg(*arrival),
             Mail::Routed(no, routes) => self.routed(no, routes),
             Mail::Placed(no, placed) => self.placed(no, placed),
         }
     }
 
-    /// Something happened to one of the legs.
+    /// Something happened to one of the legs, or to one that is not here.
     pub(super) fn event_of(&mut self, event: Event) {
         let Some(call) = event.call() else { return };
-        if let Some(no) = self.legs.iter().find(|leg| leg.sip == Some(call)).map(|leg| leg.no) {
-            self.event(no, call, event);
+        match self.legs.iter().find(|leg| leg.sip == Some(call)).map(|leg| leg.no) {
+            Some(no) => self.event(no, call, event),
+            // Of a leg that was let go, or of one that is about to come from another call.
+            None if self.strays.len() < STRAYS_LIMIT => self.strays.push(event),
+            None => {}
         }
     }
 
