@@ -8,10 +8,10 @@ mod pair;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pair::{ANSWER, Raw, Request, response};
+use pair::{ANSWER, Raw, Request, invite, outgoing, response};
 use sip::auth::Credentials;
-use sip::endpoint::{Destination, Target};
-use sip::{CallId, EndCause, EndpointConfig, EndpointLimits, Event, Message, Name, OutgoingCall, Transport};
+use sip::endpoint::Target;
+use sip::{CallId, EndCause, EndpointConfig, EndpointLimits, Event, Message, Name, OutgoingCall};
 
 fn raw() -> Raw {
     Raw::new(EndpointConfig::default())
@@ -38,31 +38,6 @@ fn standing(raw: &mut Raw) -> (CallId, String) {
     assert!(matches!(raw.events.last(), Some(Event::Acked { .. })));
     raw.out.clear();
     (call, tag)
-}
-
-fn outgoing() -> OutgoingCall {
-    OutgoingCall {
-        uri: "sip:peer@192.0.2.1:5062".into(),
-        from: "<sip:agent@192.0.2.2>".into(),
-        to: None,
-        destination: Destination {
-            transport: Transport::Udp,
-            flow: None,
-            target: Target::Address("192.0.2.1:5062".parse().unwrap()),
-        },
-        local: "192.0.2.2:5060".parse().unwrap(),
-        headers: Vec::new(),
-        credentials: None,
-        offer: Bytes::from_static(b"v=0\r\n"),
-        patience: None,
-    }
-}
-
-/// Places a call and answers its INVITE.
-fn invite(raw: &mut Raw, call: OutgoingCall) -> (CallId, Message) {
-    let id = raw.endpoint.invite(raw.now, call).unwrap();
-    raw.poll();
-    (id, raw.only())
 }
 
 const CONTACT: &str = "Contact: <sip:peer@192.0.2.1:5062>\r\n";

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use Who::{Callee, Caller};
 use bytes::Bytes;
-use pair::{ANSWER, OFFER, Pair, Raw, Request, Who, drop_first, response};
-use sip::endpoint::{Destination, Target};
+use pair::{ANSWER, OFFER, Pair, Raw, Request, Who, drop_first, invite, outgoing, response};
 use sip::headers::RAck;
-use sip::{CallId, EndCause, EndpointConfig, Event, Message, Method, Name, OutgoingCall, Transport};
+use sip::{CallId, EndCause, EndpointConfig, Event, Message, Method, Name};
 
 fn early_media(pair: &mut Pair) -> CallId {
     let (call, now) = (pair.incoming(), pair.now);
@@ -146,28 +145,6 @@ fn a_late_offer_is_made_by_the_2xx() {
     assert_eq!(raw.last().body(), OFFER);
 }
 
-/// A peer whose INVITE we sent: the INVITE, and our call.
-fn calling(raw: &mut Raw) -> (CallId, Message) {
-    let call = OutgoingCall {
-        uri: "sip:many@192.0.2.1".into(),
-        from: "<sip:us@192.0.2.2>".into(),
-        to: None,
-        destination: Destination {
-            transport: Transport::Udp,
-            flow: None,
-            target: Target::Address("192.0.2.1:5062".parse().unwrap()),
-        },
-        local: "192.0.2.2:5060".parse().unwrap(),
-        headers: Vec::new(),
-        credentials: None,
-        offer: Bytes::from_static(OFFER),
-        patience: None,
-    };
-    let call = raw.endpoint.invite(raw.now, call).unwrap();
-    raw.poll();
-    (call, raw.only())
-}
-
 fn reliable(number: u32) -> String {
     format!("Contact: <sip:phone@192.0.2.1:5070>\r\nRequire: 100rel\r\nRSeq: {number}\r\n")
 }
@@ -177,7 +154,7 @@ fn reliable(number: u32) -> String {
 #[test]
 fn each_fork_is_acknowledged_by_itself() {
     let mut raw = Raw::new(EndpointConfig::default());
-    let (_, invite) = calling(&mut raw);
+    let (_, invite) = invite(&mut raw, outgoing());
     assert!(invite.header_values(Name::Supported).any(|tag| tag == "100rel"));
     for (tag, number, is_new) in
         [("a", 7, true), ("a", 7, false), ("a", 9, false), ("b", 100, true), ("a", 8, true), ("b", 100, false)]
@@ -215,7 +192,7 @@ fn each_fork_is_acknowledged_by_itself() {
 #[test]
 fn a_phone_that_rings_may_update() {
     let mut raw = Raw::new(EndpointConfig::default());
-    let (_, invite) = calling(&mut raw);
+    let (_, invite) = invite(&mut raw, outgoing());
     raw.receive(&response(&invite, 180, "a", "Contact: <sip:phone@192.0.2.1:5070>\r\n", ""));
     for (cseq, body, code) in [(5, "", 200), (6, "v=0\r\n", 488), (6, "", 500)] {
         let mut update = Request::new("UPDATE", &format!("u{cseq}{}", body.len())).cseq(cseq);

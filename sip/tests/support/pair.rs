@@ -477,3 +477,29 @@ pub fn response(request: &Message, code: u16, to_tag: &str, extra: &str, body: &
     text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
     text
 }
+
+/// A call to the peer of a [`Raw`].
+pub fn outgoing() -> OutgoingCall {
+    OutgoingCall {
+        uri: "sip:peer@192.0.2.1:5062".into(),
+        from: "<sip:agent@192.0.2.2>".into(),
+        to: None,
+        destination: Destination {
+            transport: Transport::Udp,
+            flow: None,
+            target: Target::Address("192.0.2.1:5062".parse().unwrap()),
+        },
+        local: "192.0.2.2:5060".parse().unwrap(),
+        headers: Vec::new(),
+        credentials: None,
+        offer: Bytes::from_static(b"v=0\r\n"),
+        patience: None,
+    }
+}
+
+/// Places a call: its id, and its INVITE.
+pub fn invite(raw: &mut Raw, call: OutgoingCall) -> (CallId, Message) {
+    let id = raw.endpoint.invite(raw.now, call).unwrap();
+    raw.poll();
+    (id, raw.only())
+}
