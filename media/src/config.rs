@@ -3,11 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use codecs::registry::CodecParams;
 
+use crate::connect::ConnectConfig;
 use crate::latch::LatchPolicy;
+use crate::srtp::KeyPair;
 
 /// Legs that one worker takes at most; also the bound of every ring between a worker and the async side.
 pub const MAX_LEGS_PER_WORKER: usize = 8_192;
@@ -72,6 +75,8 @@ pub struct LegConfig {
     pub latch: LatchPolicy,
     /// RTCP shares the RTP socket (RFC 5761).
     pub rtcp_mux: bool,
+    /// How packets are protected.
+    pub security: Security,
     /// Which way sound flows, from our side.
     pub direction: Direction,
     /// What the leg does with the sound.
@@ -104,6 +109,7 @@ impl LegConfig {
             signalling: None,
             latch: LatchPolicy::Nat,
             rtcp_mux: false,
+            security: Security::Plain,
             direction: Direction::SendRecv,
             mode,
             media_timeout: None,
@@ -113,6 +119,18 @@ impl LegConfig {
             record: None,
         }
     }
+}
+
+/// How a leg's packets are protected.
+#[derive(Debug, Clone, Default)]
+pub enum Security {
+    /// They are not.
+    #[default]
+    Plain,
+    /// By keys that signalling carried (SDES, RFC 4568).
+    Sdes(Arc<KeyPair>),
+    /// By keys that are agreed on in the media path (DTLS-SRTP, RFC 5763), at an address that may be found there too (ICE).
+    Dtls(Arc<ConnectConfig>),
 }
 
 /// telephone-event as agreed (RFC 4733 section 2.4): one number each way, and its clock.

@@ -76,6 +76,9 @@ pub enum MediaError {
         /// Why not.
         why: &'static str,
     },
+    /// The way to the peer cannot be set up.
+    #[error(transparent)]
+    Connect(#[from] crate::connect::ConnectError),
     /// A room cannot be had, or cannot be joined.
     #[error("room: {0}")]
     Room(&'static str),

@@ -2,6 +2,7 @@
 //!
 //! The only part of this package that knows sockets, threads and tokio.
 
+pub(crate) mod connector;
 pub(crate) mod link;
 mod ports;
 pub mod record;
@@ -11,7 +12,7 @@ mod wheel;
 #[doc(hidden)]
 pub mod worker;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use codecs::pcm::SampleRate;
@@ -28,6 +29,7 @@ pub(crate) use self::room::Membership;
 pub use self::room::Room;
 use self::worker::{COMMAND_RING, EVENT_RING, Seat, Sockets, Worker};
 use crate::config::{LegConfig, MediaConfig, RecorderConfig};
+use crate::connect::Identity;
 use crate::error::MediaError;
 use crate::leg::Leg;
 use crate::port::LegPort;
@@ -41,6 +43,10 @@ pub struct Media {
 struct Inner {
     links: Vec<Arc<WorkerLink>>,
     ports: Arc<PortPool>,
+    /// Where legs are connected.
+    runtime: tokio::runtime::Handle,
+    /// Our certificate, made when it is first asked for.
+    identity: OnceLock<Arc<Identity>>,
     /// Started with the first recording.
     recorder: Mutex<Option<Recorder>>,
 }
@@ -135,7 +141,8 @@ impl Media {
             links.push(link);
             workers.push(worker);
         }
-        Ok((Media { inner: Arc::new(Inner { links, ports, recorder: Mutex::new(None) }) }, workers))
+        let inner = Inner { links, ports, runtime, identity: OnceLock::new(), recorder: Mutex::new(None) };
+        Ok((Media { inner: Arc::new(inner) }, workers))
     }
 
     /// Binds an RTP and an RTCP socket, for an offer or answer to name.
@@ -185,10 +192,23 @@ impl Media {
         };
         let (leg, ends, rate) = Leg::new(&config, Instant::now(), SystemTime::now(), record)?;
         port.drain();
+        let sockets = port.pair().ok_or(MediaError::Closed)?;
         let seat = Box::new(Seat { leg, parted: None, sockets: Sockets { port, last_round: 0 } });
         let shared = Arc::clone(&ends.shared);
         let handle = link.open(seat, shared, fate)?;
-        Ok(LegPort::new(ends, handle, config, rate))
+        LegPort::new(ends, handle, config, rate, (sockets, self.inner.runtime.clone()))
+    }
+
+    /// The certificate that legs show to their peers (DTLS-SRTP): one for the engine's life.
+    ///
+    /// # Errors
+    /// [`MediaError::Connect`].
+    pub fn identity(&self) -> Result<Arc<Identity>, MediaError> {
+        if let Some(identity) = self.inner.identity.get() {
+            return Ok(Arc::clone(identity));
+        }
+        let made = Arc::new(Identity::generate()?);
+        Ok(Arc::clone(self.inner.identity.get_or_init(|| made)))
     }
 
     /// Figures as of now.

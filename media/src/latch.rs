@@ -53,6 +53,9 @@ pub enum LatchPolicy {
     /// Learnt from what arrives, as the module says.
     #[default]
     Nat,
+    /// Found otherwise (ICE, or a handshake): packets are authenticated, and taken from wherever they come; ours go where
+    /// [`Latch::aim`] says.
+    Aimed,
 }
 
 /// The payload types that were agreed: what else comes is nobody we know.
@@ -212,7 +215,10 @@ impl Latch {
 
     /// A new offer or answer: the window opens anew. What is believed stays so where SDP names the same address as
     /// before, and is good until the new one shows up where it names another.
-    pub fn renegotiate(&mut self, now: Instant, config: LatchConfig) {
+    pub fn renegotiate(&mut self, now: Instant, mut config: LatchConfig) {
+        if (self.config.policy, config.policy) == (LatchPolicy::Aimed, LatchPolicy::Aimed) {
+            (config.remote, config.remote_rtcp) = (self.config.remote, self.config.remote_rtcp);
+        }
         let moved = config.remote != self.config.remote;
         self.watch = Watch::new(config.seed, config.clock_hz);
         self.config = config;
@@ -233,9 +239,15 @@ impl Latch {
             return LatchVerdict::Refuse(Refusal::PayloadType);
         }
         if let Some(peer) = &mut self.peer
-            && peer.addr == from
+            && (peer.addr == from || self.config.policy == LatchPolicy::Aimed)
         {
             return peer.receive(now, packet);
+        }
+        if self.config.policy == LatchPolicy::Aimed {
+            let addr = self.config.remote.unwrap_or(from);
+            let source = Stream::of(now, packet);
+            self.peer = Some(Peer { addr, rank: Rank::Sdp, source, former: None, rival: None, banned: None });
+            return LatchVerdict::Accept;
         }
         let rank = self.rank(from);
         if self.config.policy == LatchPolicy::Strict && rank != Rank::Sdp {
@@ -252,6 +264,20 @@ impl Latch {
         match proof {
             Proof::Given => self.latch(now, from, rank, packet),
             Proof::Missing => LatchVerdict::Refuse(Refusal::Watched),
+        }
+    }
+
+    /// The peer's address was found out, and proven.
+    pub fn aim(&mut self, rtcp: bool, to: SocketAddr) {
+        if rtcp {
+            self.config.remote_rtcp = Some(to);
+            self.rtcp = Some(to);
+            return;
+        }
+        self.config.remote = Some(to);
+        if let Some(peer) = &mut self.peer {
+            peer.addr = to;
+            peer.rank = Rank::Sdp;
         }
     }
 
@@ -275,9 +301,17 @@ impl Latch {
         }
     }
 
+    /// Whether RTCP that shares the RTP port is believed from there.
+    pub fn believes(&self, from: SocketAddr) -> bool {
+        self.config.policy == LatchPolicy::Aimed || self.send_to() == Some(from)
+    }
+
     /// Whether a datagram on the RTCP port is from the peer: from the IP that is believed for RTP, or the
     /// address that SDP gives.
     pub fn receive_rtcp(&mut self, from: SocketAddr) -> bool {
+        if self.config.policy == LatchPolicy::Aimed {
+            return true;
+        }
         let stated = self.config.remote_rtcp == Some(from);
         let same_ip = self.send_to().is_some_and(|rtp| rtp.ip() == from.ip());
         let strict = self.config.policy == LatchPolicy::Strict;

@@ -9,6 +9,7 @@
 //! of a recording are placed on it.
 
 mod ear;
+mod guard;
 mod inbound;
 mod joined;
 mod music;
@@ -29,6 +30,8 @@ use ringbuf::HeapProd;
 use ringbuf::traits::Producer;
 
 use self::ear::Ear;
+use self::guard::{Clear, Guard};
+pub(crate) use self::guard::{Datagram, GuardChange, HANDSHAKE_RING, Keys};
 use self::inbound::{Inbound, Kind};
 pub(crate) use self::joined::Joined;
 pub(crate) use self::music::Music;
@@ -36,12 +39,12 @@ use self::outbound::{Outbound, SendFormat};
 pub(crate) use self::retune::Retune;
 use self::sending::DtmfOut;
 use self::voice::Voice;
-use crate::config::{Direction, LegConfig, LegMode};
+use crate::config::{Direction, LegConfig, LegMode, Security};
 use crate::dtmf::{DtmfEvent, DtmfReceiver};
 use crate::error::MediaError;
 use crate::io::record::RecordSink;
 use crate::jitter::JitterStats;
-use crate::latch::{Latch, LatchConfig, LatchVerdict, PayloadTypes, Refusal};
+use crate::latch::{Latch, LatchConfig, LatchPolicy, LatchVerdict, PayloadTypes, Refusal};
 use crate::port::{self, Notice, PortEnds, Shared};
 use crate::recorder;
 use crate::rtcp::{NtpTime, RtcpConfig, RtcpSession};
@@ -59,6 +62,7 @@ pub struct Scratch {
     work: Work,
     frame: [i16; MAX_FRAME_SAMPLES],
     packet: [u8; MAX_PACKET_BYTES],
+    clear: Clear,
 }
 
 /// Where sound is decoded to (`pcm`), by way of `convert` where its rate has to be changed.
@@ -70,7 +74,7 @@ struct Work {
 impl Default for Scratch {
     fn default() -> Self {
         let work = Work { pcm: [0; MAX_FRAME_SAMPLES], convert: [0; MAX_FRAME_SAMPLES] };
-        Scratch { work, frame: [0; MAX_FRAME_SAMPLES], packet: [0; MAX_PACKET_BYTES] }
+        Scratch { work, frame: [0; MAX_FRAME_SAMPLES], packet: [0; MAX_PACKET_BYTES], clear: Clear::default() }
     }
 }
 
@@ -96,6 +100,7 @@ pub struct Leg {
     mode: LegMode,
     direction: Direction,
     rtcp_mux: bool,
+    guard: Guard,
     seam: SampleRate,
     started: Instant,
     latch: Latch,
@@ -131,6 +136,8 @@ pub struct Leg {
     stats: LegStats,
     /// There is something for the port.
     ready: bool,
+    /// There is something for whoever connects the leg.
+    handshake_ready: bool,
     /// What `next_wake` said last.
     wake: Instant,
 }
@@ -166,6 +173,7 @@ impl Leg {
             mode: config.mode,
             direction: config.direction,
             rtcp_mux: config.rtcp_mux,
+            guard: guard_of(config),
             seam,
             started: now,
             latch: Latch::new(now, latch_config(config)),
@@ -194,6 +202,7 @@ impl Leg {
             publish_at: now + PUBLISH_EVERY,
             stats: LegStats::default(),
             ready: false,
+            handshake_ready: false,
             wake: now,
         };
         Ok((leg, port_ends, seam))
@@ -201,14 +210,22 @@ impl Leg {
 
     /// Takes a datagram of the RTP socket.
     pub fn receive(&mut self, now: Instant, datagram: &[u8], from: SocketAddr, scratch: &mut Scratch) {
+        if self.hand_over(Channel::Rtp, datagram, from) {
+            return;
+        }
+        let Scratch { work, clear, .. } = scratch;
         if self.rtcp_mux && rtp::is_rtcp(datagram) {
-            if self.latch.send_to() == Some(from) {
-                self.take_rtcp(now, datagram);
+            if self.latch.believes(from) {
+                self.take_rtcp(now, Channel::Rtp, datagram, clear);
             } else {
                 self.stats.not_the_peer += 1;
             }
             return;
         }
+        let Ok(datagram) = self.guard.open(datagram, clear) else {
+            self.stats.bad_tags += 1;
+            return;
+        };
         let Ok(packet) = RtpPacket::parse(datagram) else {
             self.stats.malformed += 1;
             return;
@@ -231,14 +248,17 @@ impl Leg {
         self.stats.bytes_in += packet.payload.len() as u64;
         self.account(now, &packet);
         if self.direction.receives() {
-            self.take_packet(now, &packet, scratch);
+            self.take_packet(now, &packet, work);
         }
     }
 
     /// Takes a datagram of the RTCP socket.
-    pub fn receive_rtcp(&mut self, now: Instant, datagram: &[u8], from: SocketAddr) {
+    pub fn receive_rtcp(&mut self, now: Instant, datagram: &[u8], from: SocketAddr, scratch: &mut Scratch) {
+        if self.hand_over(Channel::Rtcp, datagram, from) {
+            return;
+        }
         if self.latch.receive_rtcp(from) {
-            self.take_rtcp(now, datagram);
+            self.take_rtcp(now, Channel::Rtcp, datagram, &mut scratch.clear);
         } else {
             self.stats.not_the_peer += 1;
         }
@@ -255,7 +275,7 @@ impl Leg {
             voice.drop_old(&self.shared);
         }
         if self.inbound.ear_wake(now).is_some_and(|due| due <= now) {
-            self.hear(now, scratch);
+            self.hear(now, &mut scratch.work);
         }
         if let Some(event) = self.dtmf_in.tick(now) {
             self.take_key(event);
@@ -340,7 +360,7 @@ impl Leg {
         }
     }
 
-    fn take_packet(&mut self, now: Instant, packet: &RtpPacket<'_>, scratch: &mut Scratch) {
+    fn take_packet(&mut self, now: Instant, packet: &RtpPacket<'_>, work: &mut Work) {
         let kind = self.inbound.kind(packet.payload_type);
         if !self.inbound_begun {
             self.inbound_begun = true;
@@ -361,14 +381,14 @@ impl Leg {
             }
             Kind::ComfortNoise | Kind::Unknown => {}
         }
-        self.hear(now, scratch);
+        self.hear(now, work);
     }
 
-    fn hear(&mut self, now: Instant, scratch: &mut Scratch) {
+    fn hear(&mut self, now: Instant, work: &mut Work) {
         let (ear, record, stats, end) = (&mut self.ear, &mut self.record, &mut self.stats, &mut self.ear_end_samples);
         let (ready, seam) = (&mut self.ready, self.seam);
         let tapped = self.tapped;
-        self.inbound.hear(now, &mut scratch.work, tapped || record.is_some(), |piece| {
+        self.inbound.hear(now, work, tapped || record.is_some(), |piece| {
             *end = piece.at_samples + piece.samples.len() as u64;
             if piece.concealed {
                 stats.concealed_ms += piece.samples.len() as u64 * 1_000 / u64::from(seam.hz().max(1));
@@ -394,7 +414,32 @@ impl Leg {
         }
     }
 
-    fn take_rtcp(&mut self, now: Instant, datagram: &[u8]) {
+    /// Whether a datagram is one of a handshake: then the async side has it.
+    fn hand_over(&mut self, channel: Channel, datagram: &[u8], from: SocketAddr) -> bool {
+        let Some(taken) = self.guard.hand_over(channel, datagram, from) else { return false };
+        self.handshake_ready = true;
+        self.stats.handshake_drops += u64::from(!taken);
+        true
+    }
+
+    /// Changes how packets are protected, or where they go; leaves behind what was there before.
+    pub(crate) fn secure(&mut self, change: &mut GuardChange) {
+        if let GuardChange::Aim(channel, to) = change {
+            self.latch.aim(*channel == Channel::Rtcp, *to);
+        }
+        self.guard.change(change);
+    }
+
+    /// Whether whoever connects the leg has to be woken.
+    pub(crate) fn take_handshake_ready(&mut self) -> bool {
+        std::mem::take(&mut self.handshake_ready) && !self.shared.handshake_ready.swap(true, Ordering::AcqRel)
+    }
+
+    fn take_rtcp(&mut self, now: Instant, channel: Channel, datagram: &[u8], clear: &mut Clear) {
+        let Ok(datagram) = self.guard.open_rtcp(channel, datagram, clear) else {
+            self.stats.bad_tags += 1;
+            return;
+        };
         let Ok(received) = self.rtcp.receive(now, datagram, self.latch.ssrc()) else {
             self.stats.malformed += 1;
             return;
@@ -466,12 +511,22 @@ fn latch_config(config: &LegConfig) -> LatchConfig {
     if let Some(payload_type) = config.comfort_noise_payload_type {
         types = types.with(payload_type);
     }
+    // Whoever has the keys is the peer; a handshake, or ICE, finds out where that is.
+    let policy = if matches!(config.security, Security::Dtls(_)) { LatchPolicy::Aimed } else { config.latch };
     LatchConfig {
         remote_rtcp: config.remote_rtcp,
         signalling: config.signalling,
-        policy: config.latch,
+        policy,
         ..LatchConfig::new(config.remote, types, outbound::clock_hz(config), config.seed)
     }
+}
+
+fn guard_of(config: &LegConfig) -> Guard {
+    let mut guard = Guard::new(&config.security);
+    if matches!(config.security, Security::Dtls(_)) && !config.rtcp_mux {
+        guard.expect_rtcp_keys();
+    }
+    guard
 }
 
 fn dtmf_clock_hz(config: &LegConfig) -> u32 {

@@ -9,6 +9,7 @@
 #[doc(hidden)]
 pub mod bench;
 pub mod config;
+pub mod connect;
 pub mod dtmf;
 pub mod error;
 #[doc(hidden)]
@@ -22,12 +23,13 @@ pub mod recorder;
 pub mod room;
 pub mod rtcp;
 pub mod rtp;
+pub mod srtp;
 pub mod stats;
 
 pub use codecs::registry::{
     COMFORT_NOISE, COMFORT_NOISE_PAYLOAD_TYPE, TELEPHONE_EVENT, TELEPHONE_EVENT_FMTP, TELEPHONE_EVENT_PAYLOAD_TYPE,
 };
-pub use config::{Direction, DtmfFormat, LegConfig, LegMode, MediaConfig, RecorderConfig};
+pub use config::{Direction, DtmfFormat, LegConfig, LegMode, MediaConfig, RecorderConfig, Security};
 pub use error::MediaError;
 pub use io::{Media, ReservedPort, Room, WorkerId, WorkerStats};
 pub use latch::LatchPolicy;

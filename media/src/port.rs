@@ -19,8 +19,9 @@ use codecs::pcm::SampleRate;
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
-use crate::config::{LegConfig, LegMode};
+use crate::config::{LegConfig, LegMode, Security};
 use crate::error::MediaError;
+use crate::io::connector::{Connector, SocketPair};
 use crate::io::{LegHandle, Membership, WorkerId};
 use crate::leg::{Joined, Music};
 use crate::stats::{LegStats, SharedStats};
@@ -92,6 +93,11 @@ pub enum LegEvent {
         /// What happened, for a log.
         reason: String,
     },
+    /// There is no way to the peer, or it is not who signalling said it is (ICE, DTLS).
+    ConnectFailed {
+        /// What happened, for a log.
+        reason: String,
+    },
     /// The engine was shut down; nothing follows.
     Closed,
 }
@@ -108,11 +114,20 @@ pub struct LegPort {
     written: u64,
     epoch_start: u64,
     membership: Option<Membership>,
+    sockets: SocketPair,
+    runtime: tokio::runtime::Handle,
+    connector: Option<Connector>,
 }
 
 impl LegPort {
-    pub(crate) fn new(ends: PortEnds, handle: LegHandle, config: LegConfig, rate: SampleRate) -> Self {
-        LegPort {
+    pub(crate) fn new(
+        ends: PortEnds,
+        handle: LegHandle,
+        config: LegConfig,
+        rate: SampleRate,
+        (sockets, runtime): (SocketPair, tokio::runtime::Handle),
+    ) -> Result<Self, MediaError> {
+        let mut port = LegPort {
             shared: ends.shared,
             handle,
             ear: ends.ear,
@@ -123,7 +138,25 @@ impl LegPort {
             written: 0,
             epoch_start: 0,
             membership: None,
+            sockets,
+            runtime,
+            connector: None,
+        };
+        port.connect()?;
+        Ok(port)
+    }
+
+    /// Begins to connect, goes on with it, or ends it, as the configuration says.
+    fn connect(&mut self) -> Result<(), MediaError> {
+        match (&self.config.security, &self.connector) {
+            (Security::Dtls(config), Some(connector)) => connector.update(&self.config, config),
+            (Security::Dtls(config), None) => {
+                let (handle, sockets) = (self.handle.clone(), self.sockets.clone());
+                self.connector = Some(Connector::start(&self.runtime, handle, sockets, &self.config, config)?);
+            }
+            _ => self.connector = None,
         }
+        Ok(())
     }
 
     /// The next thing that happened. Safe to cancel: an event is taken only when it is returned.
@@ -228,7 +261,7 @@ impl LegPort {
         self.handle.update(&self.config, &config, self.rate, self.membership.is_some())?;
         let (mode, seed, record) = (self.config.mode, self.config.seed, self.config.record.take());
         self.config = LegConfig { mode, seed, record, ..config };
-        Ok(())
+        self.connect()
     }
 
     /// The worker that has the leg.
@@ -299,6 +332,9 @@ impl LegPort {
         if let Some(reason) = self.handle.recording_failure() {
             return Some(LegEvent::RecordingFailed { reason });
         }
+        if let Some(reason) = self.handle.connecting_failure() {
+            return Some(LegEvent::ConnectFailed { reason });
+        }
         self.shared.closed.load(Ordering::Acquire).then_some(LegEvent::Closed)
     }
 
@@ -344,6 +380,8 @@ pub(crate) struct Shared {
     pub(crate) position: AtomicU64,
     /// A wake-up is under way: set by the worker, cleared by the port before it waits.
     pub(crate) ready: AtomicBool,
+    /// The same for whoever connects the leg.
+    pub(crate) handshake_ready: AtomicBool,
     /// Worker or engine: no event follows.
     pub(crate) closed: AtomicBool,
     /// Worker: figures, published every so often.
@@ -357,6 +395,7 @@ impl Shared {
             gain_bits: AtomicU32::new(1.0_f32.to_bits()),
             position: AtomicU64::new(0),
             ready: AtomicBool::new(false),
+            handshake_ready: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             stats: SharedStats::default(),
         }

@@ -68,6 +68,10 @@ leg_stats! {
     not_the_peer,
     /// Datagrams dropped because they were no RTP, no RTCP, or of a payload type that was not agreed.
     malformed,
+    /// Datagrams dropped because they were not under the keys that were agreed on, or came before (SRTP).
+    bad_tags,
+    /// STUN and DTLS datagrams dropped because nobody took them in time.
+    handshake_drops,
     /// Times that the peer's stream began anew: another SSRC or a leap in its sequence.
     resyncs,
     /// Interarrival jitter, in microseconds (RFC 3550 appendix A.8).

@@ -2,6 +2,9 @@
 //! asks of it while legs of every mode come, talk, change and go.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "common/ports.rs"]
+mod ports;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -9,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use codecs::registry::{self, CodecId};
 use media::rtp::{RtpHeader, RtpTime, Seq};
+use media::srtp::{KeyPair, MasterKey, Sender, Suite};
 use media::{DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, RecorderConfig};
 
 /// The thread that must not allocate; 0 while there is none.
@@ -49,17 +53,6 @@ static ALLOCATOR: Watching = Watching;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Ports that were free a moment ago.
-fn ports(pairs: u16) -> std::ops::RangeInclusive<u16> {
-    loop {
-        let probe = UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port() & !1;
-        let Some(last) = probe.checked_add(pairs * 2 - 1) else { continue };
-        if (probe..=last).all(|port| UdpSocket::bind((LOOPBACK, port)).is_ok()) {
-            return probe..=last;
-        }
-    }
-}
-
 fn worker_thread() -> i32 {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
@@ -74,7 +67,15 @@ fn worker_thread() -> i32 {
     panic!("no media thread");
 }
 
+/// What a peer protects with, and a leg.
+fn keys() -> media::Security {
+    let master = MasterKey::new(Suite::AesCm128HmacSha1_80, &[7; 30]).unwrap();
+    media::Security::Sdes(std::sync::Arc::new(KeyPair { send: master.clone(), receive: master }))
+}
+
 struct Call {
+    /// Where the leg is protected.
+    sender: Option<Sender>,
     peer: UdpSocket,
     to: std::net::SocketAddr,
     port: LegPort,
@@ -85,6 +86,15 @@ struct Call {
 }
 
 impl Call {
+    fn protected(media: &Media, codec: CodecId, mode: LegMode) -> Call {
+        let mut call = Call::open(media, codec, mode, None);
+        call.port.update(LegConfig { security: keys(), ..call.port.config().clone() }).unwrap();
+        if let media::Security::Sdes(keys) = &call.port.config().security {
+            call.sender = Some(Sender::new(&keys.receive));
+        }
+        call
+    }
+
     fn open(media: &Media, codec: CodecId, mode: LegMode, record: Option<RecorderConfig>) -> Call {
         let peer = UdpSocket::bind((LOOPBACK, 0)).unwrap();
         let spec = registry::spec(codec).unwrap();
@@ -102,7 +112,7 @@ impl Call {
         let to = port.rtp_addr();
         let port = media.open(port, config).unwrap();
         let payload_bytes = if codec == CodecId::L16 { 640 } else { 160 };
-        Call { peer, to, port, payload_type, payload_bytes, ticks: spec.clock_hz / 50, n: 0 }
+        Call { sender: None, peer, to, port, payload_type, payload_bytes, ticks: spec.clock_hz / 50, n: 0 }
     }
 
     /// One packet; now and then one is left out, comes twice, or is a key, comfort noise or nonsense.
@@ -118,7 +128,13 @@ impl Call {
         };
         let timestamp = RtpTime(u32::from(n) * self.ticks);
         let header = RtpHeader { marker: false, payload_type, seq: Seq(n), timestamp, ssrc: 5 };
-        let packet = [&header.to_bytes()[..], &payload].concat();
+        let mut packet = [&header.to_bytes()[..], &payload].concat();
+        if let Some(sender) = self.sender.as_mut().filter(|_| n % 16 != 8) {
+            let len = packet.len();
+            packet.resize(len + 16, 0);
+            let len = sender.protect(&mut packet, len).unwrap();
+            packet.truncate(len);
+        }
         for _ in 0..1 + n % 2 {
             self.peer.send_to(&packet, self.to).unwrap();
         }
@@ -138,7 +154,7 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
     drop(std::hint::black_box(Box::new(1)));
     WATCHED.store(0, Ordering::Relaxed);
     assert!(ALLOCATIONS.swap(0, Ordering::Relaxed) >= 1 && FREES.swap(0, Ordering::Relaxed) >= 1);
-    let config = MediaConfig { bind: LOOPBACK, ports: ports(60), ..MediaConfig::default() };
+    let config = MediaConfig { bind: LOOPBACK, ports: ports::ports(60), ..MediaConfig::default() };
     let media = Media::start(config).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let worker = worker_thread();
@@ -161,11 +177,14 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
             calls.push(Call::open(&media, codec, mode, Some(RecorderConfig { path })));
         }
     }
+    for mode in [LegMode::Echo, LegMode::Talk] {
+        calls.push(Call::protected(&media, CodecId::Pcmu, mode));
+    }
     let music: std::sync::Arc<[i16]> = (0..4_000).collect();
     for turn in 0..60_u32 {
         if turn % 20 == 2 {
             // A conference of all that talk, whatever their rates.
-            let room = media.room(calls[0].port.worker(), codecs::SampleRate::HZ_16000, 10).unwrap();
+            let room = media.room(calls[0].port.worker(), codecs::SampleRate::HZ_16000, 12).unwrap();
             for call in calls.iter_mut().filter(|call| call.port.config().mode == LegMode::Talk) {
                 room.join(&mut call.port, turn % 40 == 2).unwrap();
             }

@@ -1,8 +1,10 @@
 //! Workers with real sockets on loopback: what goes in by the wire comes out at the port, and back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/ports.rs"]
+mod ports;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use codecs::g711::Law;
@@ -17,19 +19,8 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Longer than anything here takes on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Ports that were free a moment ago; tests that meet on them try the next pair.
-fn ports(pairs: u16) -> RangeInclusive<u16> {
-    loop {
-        let probe = UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port() & !1;
-        let Some(last) = probe.checked_add(pairs * 2 - 1) else { continue };
-        if (probe..=last).all(|port| UdpSocket::bind((LOOPBACK, port)).is_ok()) {
-            return probe..=last;
-        }
-    }
-}
-
 fn media(pairs: u16) -> Media {
-    let config = MediaConfig { bind: LOOPBACK, ports: ports(pairs), workers: 2, ..MediaConfig::default() };
+    let config = MediaConfig { bind: LOOPBACK, ports: ports::ports(pairs), workers: 2, ..MediaConfig::default() };
     Media::start(config).unwrap()
 }
 
@@ -302,7 +293,7 @@ fn outside_a_runtime_the_engine_says_what_it_needs() {
 async fn a_hundred_legs_come_and_go_many_times() {
     let config = MediaConfig {
         bind: LOOPBACK,
-        ports: ports(110),
+        ports: ports::ports(110),
         port_rest: Duration::ZERO,
         workers: 2,
         ..MediaConfig::default()
@@ -325,7 +316,7 @@ async fn a_hundred_legs_come_and_go_many_times() {
 
 /// An engine with one worker that the test runs round by round.
 fn by_hand(pairs: u16) -> (Media, media::io::worker::Worker) {
-    let config = MediaConfig { bind: LOOPBACK, ports: ports(pairs), ..MediaConfig::default() };
+    let config = MediaConfig { bind: LOOPBACK, ports: ports::ports(pairs), ..MediaConfig::default() };
     let (media, workers) = Media::by_hand(config).unwrap();
     (media, workers.into_iter().next().unwrap())
 }

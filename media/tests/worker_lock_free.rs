@@ -4,6 +4,9 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/ports.rs"]
+mod ports;
+
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -68,24 +71,13 @@ fn confine() {
     std::mem::forget(filter);
 }
 
-fn ports(pairs: u16) -> std::ops::RangeInclusive<u16> {
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    loop {
-        let probe = UdpSocket::bind((loopback, 0)).unwrap().local_addr().unwrap().port() & !1;
-        let Some(last) = probe.checked_add(pairs * 2 - 1) else { continue };
-        if (probe..=last).all(|port| UdpSocket::bind((loopback, port)).is_ok()) {
-            return probe..=last;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_worker_asks_nothing_of_the_system_but_datagrams_waits_and_wakes() {
     static CONFINED: AtomicBool = AtomicBool::new(false);
     static STOP: AtomicBool = AtomicBool::new(false);
     static ENDED: AtomicBool = AtomicBool::new(false);
     let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let config = MediaConfig { bind, ports: ports(40), ..MediaConfig::default() };
+    let config = MediaConfig { bind, ports: ports::ports(40), ..MediaConfig::default() };
     let (media, workers) = Media::by_hand(config).unwrap();
     let mut worker = workers.into_iter().next().unwrap();
     std::thread::spawn(move || {

@@ -18,7 +18,7 @@ use super::sys::EventFd;
 use super::worker::{Command, Event, RoomCommand, Seat, Spent, WorkerCounters};
 use crate::config::{LegConfig, MAX_LEGS_PER_WORKER, MAX_ROOMS_PER_WORKER};
 use crate::error::MediaError;
-use crate::leg::{Joined, Music, Retune};
+use crate::leg::{GuardChange, Joined, Music, Retune};
 use crate::port::Shared;
 
 /// One of an engine's workers.
@@ -57,6 +57,9 @@ struct Table {
 /// The async side's part of a leg.
 pub(crate) struct LegCell {
     waker: Mutex<Option<Waker>>,
+    /// Of the task that connects the leg.
+    connector: Mutex<Option<Waker>>,
+    connecting: Mutex<Option<String>>,
     place: Mutex<Place>,
     shared: Arc<Shared>,
     recording: Arc<RecordingFate>,
@@ -98,6 +101,13 @@ impl RecordingFate {
 }
 
 impl LegCell {
+    fn wake_connector(&self) {
+        let waker = lock(&self.connector).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     fn wake(&self) {
         let waker = lock(&self.waker).take();
         if let Some(waker) = waker {
@@ -142,7 +152,14 @@ impl WorkerLink {
         }
         let slot = self.take_slot()?;
         let place = Mutex::new(Place::At(Arc::clone(self), slot));
-        let cell = Arc::new(LegCell { waker: Mutex::new(None), place, shared, recording });
+        let cell = Arc::new(LegCell {
+            waker: Mutex::new(None),
+            connector: Mutex::new(None),
+            connecting: Mutex::new(None),
+            place,
+            shared,
+            recording,
+        });
         *lock(&cell.recording.cell) = Arc::downgrade(&cell);
         self.seat(slot, &cell);
         self.send(Command::Open { slot, seat });
@@ -274,6 +291,7 @@ impl WorkerLink {
         }
         cell.shared.closed.store(true, Ordering::Release);
         cell.wake();
+        cell.wake_connector();
     }
 
     /// No event follows for anybody.
@@ -284,6 +302,7 @@ impl WorkerLink {
 }
 
 /// A leg as its port reaches it.
+#[derive(Clone)]
 pub(crate) struct LegHandle {
     cell: Arc<LegCell>,
 }
@@ -371,6 +390,33 @@ impl LegHandle {
         self.send(move |slot| Command::Room(RoomCommand::Tap { slot, tapped }));
     }
 
+    /// Changes how packets are protected, or where they go.
+    pub(super) fn secure(&self, change: GuardChange) {
+        let change = Box::new(change);
+        self.send(move |slot| Command::Secure { slot, change });
+    }
+
+    /// Who is to be woken when there is STUN or DTLS. What comes from here on wakes.
+    pub(super) fn register_connector(&self, waker: &Waker) {
+        *lock(&self.cell.connector) = Some(waker.clone());
+        self.cell.shared.handshake_ready.swap(false, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.cell.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// There is no way to the peer.
+    pub(super) fn connecting_failed(&self, why: String) {
+        *lock(&self.cell.connecting) = Some(why);
+        self.cell.wake();
+    }
+
+    /// Why there is no way to the peer, once.
+    pub(crate) fn connecting_failure(&self) -> Option<String> {
+        lock(&self.cell.connecting).take()
+    }
+
     /// Why the recording broke off, once.
     pub(crate) fn recording_failure(&self) -> Option<String> {
         self.cell.recording.take()
@@ -402,6 +448,12 @@ pub(super) async fn dispatch(link: Arc<WorkerLink>, mut events: HeapCons<Event>,
                         cell.wake();
                     }
                 }
+                Event::Handshake { slot } => {
+                    if let Some(cell) = link.cell(slot) {
+                        cell.wake_connector();
+                    }
+                }
+                Event::Secured { change } => drop(change),
                 Event::Lifted { slot, seat } => link.lifted(slot, seat),
                 Event::Removed { slot, seat } => {
                     drop(seat);

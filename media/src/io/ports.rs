@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::connector::SocketPair;
 use crate::error::MediaError;
 
 /// Datagrams taken off a fresh socket at most before it is used.
@@ -39,8 +40,8 @@ struct State {
 /// Two bound sockets.
 struct Pair {
     port: u16,
-    rtp: UdpSocket,
-    rtcp: UdpSocket,
+    rtp: Arc<UdpSocket>,
+    rtcp: Arc<UdpSocket>,
 }
 
 impl PortPool {
@@ -105,7 +106,7 @@ impl PortPool {
 /// A bound pair of sockets. Dropping it lets them rest, then be used again.
 pub struct ReservedPort {
     /// There until it is dropped.
-    sockets: Option<(UdpSocket, UdpSocket)>,
+    sockets: Option<(Arc<UdpSocket>, Arc<UdpSocket>)>,
     pool: Arc<PortPool>,
     port: u16,
 }
@@ -130,12 +131,18 @@ impl ReservedPort {
         }
     }
 
+    /// Both sockets, for whoever connects the leg.
+    pub(crate) fn pair(&self) -> Option<SocketPair> {
+        let (rtp, rtcp) = self.sockets.as_ref()?;
+        Some(SocketPair { rtp: Arc::clone(rtp), rtcp: Arc::clone(rtcp) })
+    }
+
     pub(crate) fn rtp(&self) -> Option<&UdpSocket> {
-        self.sockets.as_ref().map(|(rtp, _)| rtp)
+        self.sockets.as_ref().map(|(rtp, _)| &**rtp)
     }
 
     pub(crate) fn rtcp(&self) -> Option<&UdpSocket> {
-        self.sockets.as_ref().map(|(_, rtcp)| rtcp)
+        self.sockets.as_ref().map(|(_, rtcp)| &**rtcp)
     }
 }
 
@@ -165,13 +172,13 @@ impl Drop for ReservedPort {
     }
 }
 
-fn bind_pair(bind: IpAddr, port: u16) -> io::Result<(UdpSocket, UdpSocket)> {
+fn bind_pair(bind: IpAddr, port: u16) -> io::Result<(Arc<UdpSocket>, Arc<UdpSocket>)> {
     // No SO_REUSEADDR: two programs must never share a port.
     let rtp = UdpSocket::bind((bind, port))?;
     let rtcp = UdpSocket::bind((bind, port.saturating_add(1)))?;
     rtp.set_nonblocking(true)?;
     rtcp.set_nonblocking(true)?;
-    Ok((rtp, rtcp))
+    Ok((Arc::new(rtp), Arc::new(rtcp)))
 }
 
 fn drain(socket: &UdpSocket) {

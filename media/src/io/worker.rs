@@ -26,13 +26,14 @@ use super::ports::ReservedPort;
 use super::sys::{self, Poller};
 use super::wheel::Wheel;
 use crate::config::{MAX_LEGS_PER_WORKER, MAX_ROOMS_PER_WORKER};
-use crate::leg::{Channel, Joined, Leg, Outbox, Retune, Scratch};
+use crate::leg::{Channel, GuardChange, Joined, Leg, Outbox, Retune, Scratch};
 use crate::room::Room;
 
 /// Commands that wait for the worker at most; more of them wait on the async side.
 pub(super) const COMMAND_RING: usize = 1_024;
-/// Events that wait for the async side at most: a wake-up for each leg, and as much again for what is handed back.
-pub(super) const EVENT_RING: usize = 2 * MAX_LEGS_PER_WORKER;
+/// Events that wait for the async side at most: two wake-ups for each leg (its port, and whoever connects
+/// it), and as much again for what is handed back.
+pub(super) const EVENT_RING: usize = 3 * MAX_LEGS_PER_WORKER;
 /// Up to this many legs, a packet is taken the moment it comes; beyond, rounds are spaced.
 const UNSPACED_LEGS: usize = 4;
 /// Datagrams that one socket gets taken in one round at most, so that a flood on one call does not starve the others.
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Open { slot: u32, seat: Box<Seat> },
     /// Exchange codec, remote and direction.
     Retune { slot: u32, retune: Box<Retune> },
+    /// Change how packets are protected, or where they go.
+    Secure { slot: u32, change: Box<GuardChange> },
     /// Send a key press.
     Digit { slot: u32, digit: char, duration_ms: u16 },
     /// About rooms and what a leg plays.
@@ -66,6 +69,10 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// The leg's rings have something for its port.
     Ready { slot: u32 },
+    /// The leg has STUN or DTLS for whoever connects it.
+    Handshake { slot: u32 },
+    /// What a [`Command::Secure`] took the place of, to be dropped.
+    Secured { change: Box<GuardChange> },
     /// For the worker that it is to go to.
     Lifted { slot: u32, seat: Box<Seat> },
     /// To be dropped.
@@ -262,7 +269,7 @@ impl Worker {
             self.link.counters.datagrams.add(1);
             let Some(datagram) = self.datagram.get(..size) else { break };
             if rtcp {
-                seat.leg.receive_rtcp(now, datagram, from);
+                seat.leg.receive_rtcp(now, datagram, from, &mut self.scratch);
             } else {
                 seat.leg.receive(now, datagram, from, &mut self.scratch);
             }
@@ -291,7 +298,7 @@ impl Worker {
         self.commands_left = false;
         loop {
             // A wake-up for each leg must always find room, so what is handed back leaves that much.
-            if self.events.vacant_len() <= MAX_LEGS_PER_WORKER {
+            if self.events.vacant_len() <= 2 * MAX_LEGS_PER_WORKER {
                 self.commands_left = true;
                 break;
             }
@@ -305,6 +312,12 @@ impl Worker {
                         seat.leg.retune(now, &mut retune);
                     }
                     self.hand_back(Event::Retuned { retune });
+                }
+                Command::Secure { slot, mut change } => {
+                    if let Some(seat) = self.seat(slot) {
+                        seat.leg.secure(&mut change);
+                    }
+                    self.hand_back(Event::Secured { change });
                 }
                 Command::Digit { slot, digit, duration_ms } => {
                     if let Some(seat) = self.seat(slot) {
@@ -404,11 +417,14 @@ impl Drop for Worker {
 
 /// Puts a wake-up for the leg's port among the events, unless one is under way.
 fn announce(seat: &mut Seat, slot: u32, events: &mut HeapProd<Event>, counters: &WorkerCounters) -> bool {
-    if !seat.leg.take_ready() {
-        return false;
+    let port = seat.leg.take_ready().then_some(Event::Ready { slot });
+    let connector = seat.leg.take_handshake_ready().then_some(Event::Handshake { slot });
+    let mut any = false;
+    for event in port.into_iter().chain(connector) {
+        any = true;
+        if events.try_push(event).is_err() {
+            counters.events_dropped.add(1);
+        }
     }
-    if events.try_push(Event::Ready { slot }).is_err() {
-        counters.events_dropped.add(1);
-    }
-    true
+    any
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use codecs::pcm::SampleRate;
 
+use super::guard::GuardChange;
 use super::inbound::Inbound;
 use super::outbound::SendFormat;
 use super::sending::DtmfOut;
@@ -23,6 +24,7 @@ pub(crate) struct Retune {
     dtmf_clock_hz: u32,
     direction: Direction,
     rtcp_mux: bool,
+    guard: Option<GuardChange>,
     media_timeout: Option<Duration>,
 }
 
@@ -60,6 +62,7 @@ impl Retune {
             dtmf_clock_hz: dtmf_clock_hz(new),
             direction: new.direction,
             rtcp_mux: new.rtcp_mux,
+            guard: GuardChange::between(&old.security, &new.security),
             media_timeout: new.media_timeout,
         })
     }
@@ -89,6 +92,9 @@ impl Leg {
         self.latch.renegotiate(now, retune.latch);
         self.direction = retune.direction;
         self.rtcp_mux = retune.rtcp_mux;
+        if let Some(change) = &mut retune.guard {
+            self.guard.change(change);
+        }
         self.media_timeout = retune.media_timeout;
         self.heard = now;
         self.timed_out = false;

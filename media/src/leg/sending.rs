@@ -41,8 +41,8 @@ enum Noise {
 impl Leg {
     /// Sends what belongs at the time of the frame that is due: a key's tone, sound, silence, or nothing.
     pub(super) fn send_frame(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
-        let Some(to) = self.latch.send_to() else {
-            // Nobody to send to yet. What the agent says waits; an echo has nothing to say yet.
+        let Some(to) = self.latch.send_to().filter(|_| self.guard.is_open()) else {
+            // Nobody to send to yet, or no keys. What the agent says waits; an echo has nothing to say yet.
             self.outbound.leave_out();
             return;
         };
@@ -125,8 +125,9 @@ impl Leg {
         Some(self.outbound.event(packet, dtmf.payload_type, event.marker, event.timestamp, payload_bytes))
     }
 
-    fn send_rtp(&mut self, size: usize, to: SocketAddr, scratch: &Scratch, out: &mut impl Outbox) {
-        let Some(packet) = scratch.packet.get(..size) else { return };
+    fn send_rtp(&mut self, size: usize, to: SocketAddr, scratch: &mut Scratch, out: &mut impl Outbox) {
+        let sealed = self.guard.seal(&mut scratch.packet, size);
+        let Some(packet) = sealed.and_then(|sealed| scratch.packet.get(..sealed)) else { return };
         if out.send(Channel::Rtp, to, packet) {
             self.stats.packets_out += 1;
             self.stats.bytes_out += (size - HEADER_BYTES) as u64;
@@ -146,9 +147,10 @@ impl Leg {
         }
     }
 
-    pub(super) fn send_rtcp(&mut self, size: usize, scratch: &Scratch, out: &mut impl Outbox) {
+    pub(super) fn send_rtcp(&mut self, size: usize, scratch: &mut Scratch, out: &mut impl Outbox) {
         let to = if self.rtcp_mux { self.latch.send_to() } else { self.latch.send_rtcp_to() };
         let channel = if self.rtcp_mux { Channel::Rtp } else { Channel::Rtcp };
+        let Some(size) = self.guard.seal_rtcp(channel, &mut scratch.packet, size) else { return };
         if let (Some(to), Some(packet)) = (to, scratch.packet.get(..size))
             && !out.send(channel, to, packet)
         {

@@ -516,9 +516,9 @@ fn a_goodbye_of_the_peer_is_told() {
     let mut bytes = [0; 256];
     let size = peer.goodbye(bench.now, &SenderCounts::default(), None, "", &mut bytes).unwrap();
     let elsewhere: SocketAddr = "198.51.100.1:4001".parse().unwrap();
-    bench.leg.receive_rtcp(bench.now, &bytes[..size], elsewhere);
+    bench.leg.receive_rtcp(bench.now, &bytes[..size], elsewhere, &mut bench.scratch);
     assert!(bench.notices().is_empty());
-    bench.leg.receive_rtcp(bench.now, &bytes[..size], "192.0.2.7:4001".parse().unwrap());
+    bench.leg.receive_rtcp(bench.now, &bytes[..size], "192.0.2.7:4001".parse().unwrap(), &mut bench.scratch);
     assert_eq!(bench.notices(), [Notice::RtcpBye]);
 }
 
@@ -552,7 +552,7 @@ fn a_peer_behind_nat_is_found_and_told_of() {
     }
     assert_eq!(bench.notices(), [Notice::Latched { addr: PEER.parse().unwrap() }]);
     let (_, _, to, _) = bench.sent.packets.last().unwrap();
-    assert_eq!(*to, PEER.parse().unwrap());
+    assert_eq!(*to, PEER.parse::<SocketAddr>().unwrap());
 }
 
 #[test]
@@ -611,7 +611,7 @@ fn no_datagram_makes_a_leg_panic() {
                 datagram.truncate(draw() as usize % 213);
                 bench.hear(&datagram);
                 let now = bench.now;
-                bench.leg.receive_rtcp(now, &datagram, PEER.parse().unwrap());
+                bench.leg.receive_rtcp(now, &datagram, PEER.parse().unwrap(), &mut bench.scratch);
                 bench.pass(Duration::from_millis(draw() % 25));
             }
         }

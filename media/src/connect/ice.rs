@@ -1,0 +1,314 @@
+//! ICE by the webrtc crate's core: one component, RTP and RTCP together.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rtc_ice::candidate::candidate_host::CandidateHostConfig;
+use rtc_ice::candidate::candidate_server_reflexive::CandidateServerReflexiveConfig;
+use rtc_ice::candidate::{Candidate, CandidateConfig, CandidateType, unmarshal_candidate};
+use rtc_ice::state::ConnectionState;
+use rtc_ice::{Agent, AgentConfig, Event};
+use rtc_shared::{TransportContext, TransportMessage, TransportProtocol};
+use sansio::Protocol;
+
+use super::ConnectError;
+use super::dtls::Identity;
+
+/// Candidates of a peer that are looked at.
+pub const CANDIDATES: usize = 32;
+/// A check that nobody answered is sent again after this.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// One side's name and password for checks (RFC 8445 section 5.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceCredentials {
+    /// `a=ice-ufrag`.
+    pub ufrag: String,
+    /// `a=ice-pwd`.
+    pub pwd: String,
+}
+
+/// What is needed to find a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceConfig {
+    /// Ours.
+    pub local: IceCredentials,
+    /// The peer's.
+    pub remote: IceCredentials,
+    /// The addresses that our socket can be reached at, port included.
+    pub hosts: Vec<SocketAddr>,
+    /// Our address as those outside see it, where that is none of `hosts`.
+    pub public: Option<SocketAddr>,
+    /// The peer's candidates, as `a=candidate` has them.
+    pub candidates: Vec<String>,
+    /// We choose the path (RFC 8445 section 6.1.1).
+    pub is_controlling: bool,
+    /// We answer checks and send none (section 2.5).
+    pub is_lite: bool,
+}
+
+/// What became of the search.
+pub(super) enum Found {
+    /// This address works, the best so far.
+    Path(SocketAddr),
+    /// None does any more.
+    Lost,
+}
+
+pub(super) struct Ice {
+    agent: Agent,
+    config: IceConfig,
+    path: Option<SocketAddr>,
+    found: VecDeque<Found>,
+}
+
+impl Ice {
+    pub(super) fn new(now: Instant, config: &IceConfig, identity: &Identity) -> Result<Self, ConnectError> {
+        let set_up = |why: String| ConnectError::SetUp { what: "ICE", why };
+        let types = if config.is_lite {
+            vec![CandidateType::Host]
+        } else {
+            vec![CandidateType::Host, CandidateType::ServerReflexive]
+        };
+        let agent_config = AgentConfig {
+            local_ufrag: config.local.ufrag.clone(),
+            local_pwd: config.local.pwd.clone(),
+            candidate_types: types,
+            is_controlling: config.is_controlling,
+            lite: config.is_lite,
+            check_interval: CHECK_INTERVAL,
+            // What the peer reaches us by is all that there is: there is nothing to wait for.
+            srflx_acceptance_min_wait: Some(Duration::ZERO),
+            prflx_acceptance_min_wait: Some(Duration::ZERO),
+            relay_acceptance_min_wait: Some(Duration::from_millis(500)),
+            ..AgentConfig::default()
+        };
+        let agent = Agent::new(now, Arc::new(agent_config), Arc::clone(&identity.provider))
+            .map_err(|fault| set_up(fault.to_string()))?;
+        let mut ice = Ice { agent, config: config.clone(), path: None, found: VecDeque::new() };
+        ice.begin(now).map_err(set_up)?;
+        Ok(ice)
+    }
+
+    fn begin(&mut self, now: Instant) -> Result<(), String> {
+        for candidate in local_candidates(&self.config) {
+            self.agent.add_local_candidate(candidate?).map_err(|fault| fault.to_string())?;
+        }
+        let remote = self.config.remote.clone();
+        self.agent
+            .start_connectivity_checks(now, self.config.is_controlling, remote.ufrag, remote.pwd)
+            .map_err(|fault| fault.to_string())?;
+        self.add_remote_candidates(&self.config.candidates.clone());
+        Ok(())
+    }
+
+    fn add_remote_candidates(&mut self, candidates: &[String]) {
+        for text in candidates.iter().take(CANDIDATES) {
+            let Some(candidate) = read_candidate(text) else { continue };
+            // One that the agent would not have is none that could be used.
+            let _ = self.agent.add_remote_candidate(candidate);
+        }
+    }
+
+    /// Takes new candidates, or new credentials: whether the search has begun anew.
+    pub(super) fn update(&mut self, now: Instant, config: &IceConfig) -> bool {
+        if config.remote == self.config.remote && config.local == self.config.local {
+            self.add_remote_candidates(&config.candidates);
+            self.config = config.clone();
+            return false;
+        }
+        self.config = config.clone();
+        let local = config.local.clone();
+        // Where it fails, checks are answered by what was agreed before, and the peer hears of it by their failing.
+        let restarted = self.agent.restart(now, local.ufrag, local.pwd, false).map_err(|fault| fault.to_string());
+        if restarted.and_then(|()| self.begin(now)).is_err() {
+            self.found.push_back(Found::Lost);
+        }
+        true
+    }
+
+    pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, local: IpAddr, datagram: &[u8]) {
+        // Nobody who does not know both names changes anything here: not by a conflict of roles either.
+        let is_request = datagram.first_chunk::<2>() == Some(&[0, 1]);
+        if is_request && !is_addressed(datagram, &self.config.local.ufrag, &self.config.remote.ufrag) {
+            return;
+        }
+        let transport = self.transport(from, local);
+        // What it would not have is not the peer's, or of no use.
+        let _ = self.agent.handle_read(TransportMessage { now, transport, message: BytesMut::from(datagram) });
+        self.watch();
+        // Checks that it triggers go out at once.
+        self.handle_timeout(now);
+    }
+
+    /// Whether a check of the peer's came from there.
+    pub(super) fn knows(&mut self, now: Instant, from: SocketAddr, local: IpAddr) -> bool {
+        let transport = self.transport(from, local);
+        self.agent.is_valid_non_stun_traffic(now, transport)
+    }
+
+    pub(super) fn has_path(&self) -> bool {
+        self.path.is_some()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.agent.poll_timeout().is_some_and(|due| due <= now) {
+            let _ = self.agent.handle_timeout(now);
+            self.watch();
+        }
+    }
+
+    pub(super) fn next_wake(&mut self) -> Option<Instant> {
+        self.agent.poll_timeout()
+    }
+
+    pub(super) fn poll_path(&mut self) -> Option<Found> {
+        self.found.pop_front()
+    }
+
+    /// What to send: from, to, and the datagram.
+    pub(super) fn poll_transmit(&mut self) -> Option<(SocketAddr, SocketAddr, BytesMut)> {
+        let message = self.agent.poll_write()?;
+        Some((message.transport.local_addr, message.transport.peer_addr, message.message))
+    }
+
+    fn watch(&mut self) {
+        while let Some(event) = self.agent.poll_event() {
+            match event.event {
+                Event::SelectedCandidatePairChange(_, remote) => {
+                    let to = remote.addr();
+                    if self.path != Some(to) {
+                        self.path = Some(to);
+                        self.found.push_back(Found::Path(to));
+                    }
+                }
+                Event::ConnectionStateChange(ConnectionState::Failed) => {
+                    self.path = None;
+                    self.found.push_back(Found::Lost);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The agent tells candidates apart by our address; the socket has one port for all.
+    fn transport(&self, from: SocketAddr, local: IpAddr) -> TransportContext {
+        let named = self.config.hosts.iter().find(|host| host.ip() == local);
+        let local_addr = named.or(self.config.hosts.first()).copied().unwrap_or(SocketAddr::new(local, 0));
+        TransportContext { local_addr, peer_addr: from, transport_protocol: TransportProtocol::UDP, ecn: None }
+    }
+}
+
+fn local_candidates(config: &IceConfig) -> impl Iterator<Item = Result<Candidate, String>> + use<> {
+    let base = |at: SocketAddr| CandidateConfig {
+        network: "udp".to_owned(),
+        address: at.ip().to_string(),
+        port: at.port(),
+        component: 1,
+        ..CandidateConfig::default()
+    };
+    let hosts = config.hosts.clone().into_iter().map(move |at| {
+        CandidateHostConfig { base_config: base(at), ..CandidateHostConfig::default() }.new_candidate_host()
+    });
+    let inside = config.hosts.first().copied().filter(|_| !config.is_lite);
+    let public = config.public.zip(inside).map(move |(at, inside)| {
+        CandidateServerReflexiveConfig {
+            base_config: base(at),
+            rel_addr: inside.ip().to_string(),
+            rel_port: inside.port(),
+            url: None,
+        }
+        .new_candidate_server_reflexive()
+    });
+    hosts.chain(public).map(|candidate| candidate.map_err(|fault| fault.to_string()))
+}
+
+/// Our candidates as `a=candidate` has them, without the attribute's name.
+#[must_use]
+pub fn describe(config: &IceConfig) -> Vec<String> {
+    let mut described: Vec<String> = local_candidates(config).flatten().map(|candidate| candidate.marshal()).collect();
+    if let (true, Some(public)) = (config.is_lite, config.public) {
+        // A lite agent has one kind alone: what it is reached at.
+        let host = CandidateConfig {
+            network: "udp".to_owned(),
+            address: public.ip().to_string(),
+            port: public.port(),
+            component: 1,
+            ..CandidateConfig::default()
+        };
+        let host = CandidateHostConfig { base_config: host, ..CandidateHostConfig::default() }.new_candidate_host();
+        described.extend(host.ok().map(|candidate| candidate.marshal()));
+    }
+    described
+}
+
+/// A candidate that we can use: UDP, the first component, an address and not a name.
+fn read_candidate(text: &str) -> Option<Candidate> {
+    let text = text.trim();
+    let text = text.strip_prefix("candidate:").unwrap_or(text);
+    let mut words = text.split_ascii_whitespace();
+    let component = words.nth(1)?;
+    let network = words.next()?;
+    let address = words.nth(1)?;
+    if component != "1" || !network.eq_ignore_ascii_case("udp") || address.parse::<IpAddr>().is_err() {
+        return None;
+    }
+    unmarshal_candidate(text).ok()
+}
+
+/// Whether a check is from our peer to us, by the name that it carries (RFC 8445 section 7.2.2).
+fn is_addressed(datagram: &[u8], ours: &str, theirs: &str) -> bool {
+    const USERNAME: u16 = 6;
+    let mut rest = datagram.get(20..).unwrap_or_default();
+    while let Some((head, behind)) = rest.split_first_chunk::<4>() {
+        let [t0, t1, l0, l1] = *head;
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        let Some(value) = behind.get(..length) else { return false };
+        if u16::from_be_bytes([t0, t1]) == USERNAME {
+            let name = value.split(|byte| *byte == b':');
+            return name.eq([ours.as_bytes(), theirs.as_bytes()]);
+        }
+        rest = behind.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_that_cannot_be_used_are_passed_over() {
+        assert!(read_candidate("candidate:1 1 udp 2130706431 192.0.2.1 4000 typ host").is_some());
+        assert!(read_candidate("1 1 UDP 1 2001:db8::1 4000 typ srflx raddr 10.0.0.1 rport 4000").is_some());
+        for other in [
+            "1 2 udp 2130706431 192.0.2.1 4001 typ host",
+            "1 1 tcp 2130706431 192.0.2.1 9 typ host tcptype active",
+            "1 1 udp 2130706431 f0e1d2.local 4000 typ host",
+            "1 1 udp 2130706431 192.0.2.1 99999 typ host",
+            "1 1 udp",
+            "",
+        ] {
+            assert!(read_candidate(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_check_is_ours_by_both_names() {
+        let check = |name: &str| {
+            let mut bytes = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            bytes.extend([0x80, 0x2a, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 6, 0, name.len() as u8]);
+            bytes.extend(name.as_bytes());
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        assert!(is_addressed(&check("ours:them"), "ours", "them"));
+        for other in ["them:ours", "ours:", "ours:them:x", "ours"] {
+            assert!(!is_addressed(&check(other), "ours", "them"), "{other}");
+        }
+        assert!(!is_addressed(&check("ours:them")[..40], "ours", "them"), "cut short");
+    }
+}

@@ -1,0 +1,192 @@
+//! Drives a leg's [`Connection`]: the task beside the worker that takes STUN and DTLS from it, and gives it keys and address.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use ringbuf::traits::{Consumer, Observer, Split};
+use ringbuf::{HeapCons, HeapRb};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::link::LegHandle;
+use crate::config::LegConfig;
+use crate::connect::{ConnectConfig, ConnectError, Connection, Step};
+use crate::leg::{Channel, Datagram, GuardChange, HANDSHAKE_RING, Keys};
+
+/// Looks at the time no more often than this.
+const SHORTEST_WAIT: Duration = Duration::from_millis(5);
+/// Addresses of peers whose counterpart of ours is remembered.
+const ROUTES: usize = 64;
+
+/// The socket pair of a leg.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketPair {
+    pub(crate) rtp: Arc<UdpSocket>,
+    pub(crate) rtcp: Arc<UdpSocket>,
+}
+
+/// The port's hold on the task; dropping it ends that.
+pub(crate) struct Connector {
+    updates: mpsc::UnboundedSender<Update>,
+    task: AbortHandle,
+}
+
+struct Update {
+    config: Arc<ConnectConfig>,
+    remote: Option<SocketAddr>,
+    remote_rtcp: Option<SocketAddr>,
+}
+
+impl Update {
+    fn of(leg: &LegConfig, config: &Arc<ConnectConfig>) -> Self {
+        let remote_rtcp = leg.remote_rtcp.filter(|_| !leg.rtcp_mux);
+        Update { config: Arc::clone(config), remote: leg.remote, remote_rtcp }
+    }
+
+    fn connection(&self, now: Instant) -> Result<Connection, ConnectError> {
+        Connection::new(now, &self.config, self.remote, self.remote_rtcp)
+    }
+}
+
+impl Connector {
+    /// Begins to connect a leg.
+    pub(crate) fn start(
+        runtime: &Handle,
+        handle: LegHandle,
+        sockets: SocketPair,
+        leg: &LegConfig,
+        config: &Arc<ConnectConfig>,
+    ) -> Result<Connector, ConnectError> {
+        let first = Update::of(leg, config);
+        let connection = first.connection(Instant::now())?;
+        let (producer, ring) = HeapRb::new(HANDSHAKE_RING).split();
+        handle.secure(GuardChange::Listen(Some(Box::new(producer))));
+        let (updates, changed) = mpsc::unbounded_channel();
+        let task = Task { handle, sockets, ring, config: first.config, connection, routes: HashMap::new() };
+        let task = runtime.spawn(task.run(changed)).abort_handle();
+        Ok(Connector { updates, task })
+    }
+
+    /// A new offer or answer.
+    pub(crate) fn update(&self, leg: &LegConfig, config: &Arc<ConnectConfig>) {
+        // Where the task is gone, so is the leg.
+        let _ = self.updates.send(Update::of(leg, config));
+    }
+}
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Task {
+    handle: LegHandle,
+    sockets: SocketPair,
+    ring: HeapCons<Datagram>,
+    config: Arc<ConnectConfig>,
+    connection: Connection,
+    /// By which address of ours a peer is reached.
+    routes: HashMap<IpAddr, IpAddr>,
+}
+
+impl Task {
+    async fn run(mut self, mut updates: mpsc::UnboundedReceiver<Update>) {
+        while !self.handle.is_closed() {
+            while let Some(datagram) = self.ring.try_pop() {
+                let local = self.local_towards(datagram.from);
+                let now = Instant::now();
+                self.connection.receive(now, datagram.channel, datagram.from, local, datagram.bytes());
+            }
+            let now = Instant::now();
+            self.connection.handle_timeout(now);
+            self.perform();
+            let wake = self.connection.next_wake().max(now + SHORTEST_WAIT);
+            tokio::select! {
+                () = readable(&self.handle, &mut self.ring) => {}
+                () = tokio::time::sleep_until(wake.into()) => {}
+                update = updates.recv() => match update {
+                    Some(update) => self.update(&update),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn update(&mut self, update: &Update) {
+        let now = Instant::now();
+        if update.config.is_same_association(&self.config) {
+            self.connection.update(now, &update.config);
+        } else {
+            match update.connection(now) {
+                Ok(connection) => self.connection = connection,
+                Err(fault) => self.handle.connecting_failed(fault.to_string()),
+            }
+        }
+        self.config = Arc::clone(&update.config);
+    }
+
+    fn perform(&mut self) {
+        while let Some(step) = self.connection.poll() {
+            match step {
+                Step::Send { channel, from, to, datagram } => self.send(channel, from, to, &datagram),
+                Step::Aim { channel, to } => self.handle.secure(GuardChange::Aim(channel, to)),
+                Step::Keys { channel, keys } => {
+                    let keys = Some(Box::new(Keys::new(&keys)));
+                    self.handle.secure(GuardChange::Key(channel, keys, None));
+                }
+                Step::Failed(why) => self.handle.connecting_failed(why),
+            }
+        }
+    }
+
+    fn send(&mut self, channel: Channel, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
+        if let (Some(from), Some(ice)) = (from, &self.config.ice) {
+            // It would leave from another address than the one that it is a check of.
+            let hosts = ice.hosts.clone();
+            let local = self.local_towards(to);
+            if from != local && hosts.iter().any(|host| host.ip() == local) {
+                return;
+            }
+        }
+        let socket = match channel {
+            Channel::Rtp => &self.sockets.rtp,
+            Channel::Rtcp => &self.sockets.rtcp,
+        };
+        // A datagram that the system would not send is as good as lost: it is sent again.
+        let _ = socket.send_to(datagram, to);
+    }
+
+    /// Our address that the system sends from to this peer.
+    fn local_towards(&mut self, peer: SocketAddr) -> IpAddr {
+        let bound = self.sockets.rtp.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |addr| addr.ip());
+        if !bound.is_unspecified() {
+            return bound;
+        }
+        if let Some(known) = self.routes.get(&peer.ip()) {
+            return *known;
+        }
+        let found = UdpSocket::bind((bound, 0))
+            .and_then(|probe| probe.connect(peer).and_then(|()| probe.local_addr()))
+            .map_or(bound, |addr| addr.ip());
+        if self.routes.len() >= ROUTES {
+            self.routes.clear();
+        }
+        self.routes.insert(peer.ip(), found);
+        found
+    }
+}
+
+/// Waits for datagrams, or the leg's end.
+async fn readable(handle: &LegHandle, ring: &mut HeapCons<Datagram>) {
+    poll_fn(move |cx| {
+        handle.register_connector(cx.waker());
+        if ring.is_empty() && !handle.is_closed() { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+}
