@@ -37,6 +37,7 @@ pub mod log;
 pub mod music;
 pub mod parking;
 pub mod place;
+mod protection;
 pub mod record;
 pub mod referral;
 pub mod route;

@@ -14,6 +14,7 @@ mod load;
 mod pattern;
 mod routes;
 mod secret;
+mod srtp;
 mod stir;
 mod tls;
 mod trace;
@@ -36,6 +37,7 @@ pub use network::{Network, PortRange, SipListen};
 pub use pattern::{Pattern, Rewrite};
 pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo};
 pub use secret::{Ha1, Secret};
+pub use srtp::{IceMode, SrtpPolicy};
 pub use stir::{StirConfig, StirPolicy};
 pub use tls::TlsConfig;
 pub use trace::TraceConfig;
@@ -123,6 +125,10 @@ pub struct RtpConfig {
     pub ptime_ms: u8,
     /// A call whose media stops for this long is ended, in seconds.
     pub timeout_s: u64,
+    /// Whether sound is protected (SRTP): `off`, `preferred`, `required`, or, required with our offers in one form, `sdes` or `dtls`.
+    pub srtp: SrtpPolicy,
+    /// How ICE takes part in calls of browsers: `full`, or `lite` on a public address.
+    pub ice: IceMode,
 }
 
 /// `[http]`
@@ -246,6 +252,8 @@ impl Default for RtpConfig {
             codecs: ["opus", "G722", "PCMU", "PCMA", "L16"].map(String::from).to_vec(),
             ptime_ms: 20,
             timeout_s: 30,
+            srtp: SrtpPolicy::Preferred,
+            ice: IceMode::Full,
         }
     }
 }
@@ -374,6 +382,9 @@ impl Config {
         }
         if self.rtp.timeout_s == 0 {
             return bad("rtp.timeout_s", "0".into(), "write a number of seconds from 1");
+        }
+        if self.rtp.srtp == SrtpPolicy::Default {
+            return bad("rtp.srtp", "default".into(), "write off, preferred, required, sdes or dtls");
         }
         if self.rtp.codecs.is_empty() {
             return bad("rtp.codecs", "[]".into(), "name at least one codec, such as [\"PCMU\"]");
@@ -535,6 +546,9 @@ mod tests {
             ("sip.listen=[]", "sip.listen"),
             ("rtp.codecs=[\"g729\"]", "rtp.codecs"),
             ("calls.max=0", "calls.max"),
+            ("rtp.srtp=default", "rtp.srtp"),
+            ("rtp.srtp=always", "srtp"),
+            ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "srtp"),
             ("sip.advertise=here", "sip.advertise"),
         ] {
             let message = with_sets(&[set]).unwrap_err().to_string();

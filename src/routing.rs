@@ -199,6 +199,7 @@ impl Router {
             branch.to = Some(format!("<sip:{}@{}>", device.user, self.config.registrar.realm));
             branch.headers = passed_to_device(way.invite);
             branch.codecs = Some(device.codecs.clone()).filter(|codecs| !codecs.is_empty());
+            branch.srtp = device.srtp;
             branch.next_hop = next_hop(&binding);
             branch.device = Some(device.user.clone());
             if !binding.path.is_empty() {
@@ -398,6 +399,7 @@ fn carrier_branch(trunk: &Arc<Trunk>, host: usize, way: &Way<'_>) -> DialBranch 
     branch.headers = headers;
     branch.next_hop = NextHop::Resolve(uri);
     branch.codecs = Some(config.codecs.clone()).filter(|codecs| !codecs.is_empty());
+    branch.srtp = config.srtp;
     if !config.username.is_empty() {
         branch.credentials = Some(sip::auth::Credentials {
             username: config.username.clone(),

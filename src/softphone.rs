@@ -50,6 +50,9 @@ pub struct CallArgs {
     /// Offers only these codecs, best first (PCMU, PCMA, G722, opus, L16).
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub codec: Vec<String>,
+    /// Whether the sound is protected (SRTP): off, preferred, required, or, required with our offer in one form, sdes or dtls.
+    #[arg(long, value_name = "POLICY")]
+    pub srtp: Option<crate::config::SrtpPolicy>,
     /// Our own SIP address: ADDRESS:PORT. By default the address that leads to the far side, any port.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
@@ -81,6 +84,9 @@ pub async fn run(args: CallArgs, mut config: Config) -> anyhow::Result<ExitCode>
                 "--codec {name}: known codecs are opus, G722, PCMU, PCMA and L16"
             );
         }
+    }
+    if let Some(srtp) = args.srtp.filter(|srtp| *srtp != crate::config::SrtpPolicy::Default) {
+        config.rtp.srtp = srtp;
     }
     let duration = match args.duration {
         Some(seconds) if seconds > 0.0 && seconds < 86_400.0 => Some(Duration::from_secs_f64(seconds)),

@@ -16,6 +16,11 @@ const QUIT_WITHIN: Duration = Duration::from_secs(15);
 
 /// Starts baresip in a folder of its own; it calls the agent with `wav` for a microphone.
 fn dial(folder: &Path, wav: &Path, server: &Server) -> Running {
+    dial_protected(folder, wav, server, "")
+}
+
+/// The same with its sound protected by this `mediaenc` of baresip's: `srtp`, `srtp-mand`, `dtls_srtp`.
+fn dial_protected(folder: &Path, wav: &Path, server: &Server, mediaenc: &str) -> Running {
     let sound = folder.display();
     let config = format!(
         "poll_method epoll\nsip_listen 127.0.0.1:{sip}\nsip_trans_def udp\n\
@@ -23,14 +28,16 @@ fn dial(folder: &Path, wav: &Path, server: &Server) -> Running {
          ausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\n\
          rtp_ports {rtp}-{rtp_last}\nnet_interface 127.0.0.1\n\
          module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule g711.so\nmodule aufile.so\n\
-         module_tmp account.so\nmodule_app menu.so\n",
+         module srtp.so\nmodule dtls_srtp.so\nmodule_tmp account.so\nmodule_app menu.so\n",
         sip = free_port(),
         wav = wav.display(),
         rtp = 16_000,
         rtp_last = 17_999,
     );
     std::fs::write(folder.join("config"), config).unwrap();
-    std::fs::write(folder.join("accounts"), "<sip:baresip@127.0.0.1>;regint=0;audio_codecs=PCMU/8000/1\n").unwrap();
+    let mediaenc = if mediaenc.is_empty() { String::new() } else { format!(";mediaenc={mediaenc}") };
+    let account = format!("<sip:baresip@127.0.0.1>;regint=0;audio_codecs=PCMU/8000/1{mediaenc}\n");
+    std::fs::write(folder.join("accounts"), account).unwrap();
     let dial = format!("/dial {}", server.uri("agent"));
     Running::start(Command::new("baresip").arg("-4").arg("-f").arg(folder).args(["-e", &dial]))
 }
@@ -102,4 +109,35 @@ fn baresip_says_goodbye_and_sees_the_agent_hang_up() {
     assert_eq!(said, ["what are your opening hours", "no thank you goodbye"], "{record}");
     assert_eq!(turns.last().unwrap()["text"], "Thank you for calling. Goodbye.", "{record}");
     server.stop();
+}
+
+/// Conforms: RFC 5764 — baresip is understood with its sound protected by keys in the description and by a handshake.
+#[test]
+fn baresip_is_understood_under_srtp_by_each_of_its_ways() {
+    for (mediaenc, expected) in [("srtp", "sdes"), ("srtp-mand", "sdes"), ("dtls_srtp", "dtls")] {
+        let server = Server::start(&["rtp.codecs=[\"PCMU\"]", "rtp.srtp=required"]);
+        server.wait_until_ready();
+        let folder = tempfile::tempdir().unwrap();
+        let wav = caller::wav(folder.path(), "question", 8_000, &[(5.0, "What are your opening hours?")], 60.0);
+        let mut baresip = dial_protected(folder.path(), &wav, &server, mediaenc);
+        wait_for(
+            "the caller's turn",
+            PATIENCE,
+            || server.get("/metrics").1.contains("omnivox_turns_total{who=\"caller\"} 1").then_some(()),
+            || format!("{mediaenc}\n{}\n{}", printed(&baresip), server.process.stderr()),
+        );
+        baresip.type_line("/hangup");
+        let record = server.wait_for_records(1).remove(0);
+        wait_for_its_end(baresip);
+        assert_eq!(
+            (&record["srtp"], &record["end"]["reason"]),
+            (&expected.into(), &"caller_hung_up".into()),
+            "{record}"
+        );
+        assert_eq!(record["agent"]["turns"][1]["text"], "what are your opening hours", "{mediaenc}: {record}");
+        assert_eq!(record["media"]["lost"], 0, "{record}");
+        // It sends one RTCP packet in the clear.
+        assert!(record["media"]["bad_tags"].as_u64().unwrap() <= 2, "{record}");
+        server.stop();
+    }
 }

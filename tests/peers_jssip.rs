@@ -1,8 +1,11 @@
-//! A phone in a browser: JsSIP in headless Chromium registers over secure WebSocket, and leaves.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! A phone in a browser: JsSIP in headless Chromium registers over secure WebSocket, calls the agent and is called.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/caller.rs"]
+mod caller;
 mod common;
 
+use std::path::Path;
 use std::process::Command;
 
 use common::{PATIENCE, Running, Server, free_port, wait_for};
@@ -23,15 +26,24 @@ fn server() -> (Server, u16) {
 
 /// Chromium with the phone's page.
 fn browser(server: &Server, port: u16, password: &str) -> Running {
+    browser_that(server, &format!("#127.0.0.1:{port}|alice|{password}"), None)
+}
+
+/// The same at this part of the page's address, with `wav` for a microphone.
+fn browser_that(server: &Server, does: &str, wav: Option<&Path>) -> Running {
     let bundle = std::env::var("OMNIVOX_TEST_JSSIP").expect("scripts/test says where JsSIP is");
     let script = std::fs::read_to_string(&bundle).unwrap_or_else(|fault| panic!("{bundle}: {fault}"));
     let page = server.folder.path().join("phone.html");
     std::fs::write(&page, format!("<!doctype html><title>phone</title><script>{script}</script>")).unwrap();
-    let at = format!("file://{}#127.0.0.1:{port}|alice|{password}", page.display());
+    let at = format!("file://{}{does}", page.display());
     let profile = format!("--user-data-dir={}", server.folder.path().join("profile").display());
     let flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors"];
     let logs = ["--enable-logging=stderr", "--no-first-run", "--disable-background-networking"];
-    Running::start(Command::new("chromium").args(flags).args(logs).args([&profile, &at]))
+    let sound = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"];
+    let free = ["--autoplay-policy=no-user-gesture-required"];
+    let microphone = wav.map(|wav| format!("--use-file-for-fake-audio-capture={}%noloop", wav.display()));
+    let arguments = flags.iter().chain(&logs).chain(&sound).chain(&free);
+    Running::start(Command::new("chromium").args(arguments).args(microphone).args([&profile, &at]))
 }
 
 fn registrations(server: &Server) -> Vec<serde_json::Value> {
@@ -84,5 +96,38 @@ fn a_browser_with_a_wrong_password_is_told_so() {
         || chromium.stderr() + &server.process.stderr(),
     );
     assert!(registrations(&server).is_empty());
+    server.stop();
+}
+
+/// How loud the page hears the other side, over time.
+fn loudness(browser: &Running) -> Vec<f64> {
+    let told = said(browser);
+    let figure = |line: &str| line.split("loudness ").nth(1)?.split('"').next()?.parse().ok();
+    told.lines().filter_map(figure).collect()
+}
+
+/// Conforms: RFC 8445 — a browser (Chromium with JsSIP) is understood by the agent and hears it, over ICE and DTLS-SRTP with Opus.
+#[test]
+fn a_browser_calls_the_agent_is_understood_and_hears_the_answer() {
+    let (server, port) = server();
+    server.wait_until_ready();
+    let says = [(7.0, "What are your opening hours?")];
+    let wav = caller::wav(server.folder.path(), "question", 16_000, &says, 60.0);
+    // It hangs up when the agent has answered.
+    let chromium = browser_that(&server, &format!("?22000=hangUp#127.0.0.1:{port}|alice|a-secret|agent"), Some(&wav));
+    let record = wait_for(
+        "the call's record",
+        PATIENCE,
+        || server.records().into_iter().next(),
+        || chromium.stderr() + &server.process.stderr(),
+    );
+    let told = || format!("{record}\n{}", said(&chromium));
+    assert_eq!((&record["srtp"], &record["codec"]), (&"dtls".into(), &"opus".into()), "{}", told());
+    assert_eq!(record["end"]["reason"], "caller_hung_up", "{}", told());
+    assert_eq!(record["agent"]["turns"][1]["text"], "what are your opening hours", "{}", told());
+    assert_eq!(record["agent"]["turns"][2]["who"], "agent", "{}", told());
+    let heard = loudness(&chromium).into_iter().filter(|rms| *rms > 0.01).count();
+    assert!(heard >= 8, "two seconds of speech are heard: {}", told());
+    assert!(said(&chromium).contains("connection connected"), "{}", told());
     server.stop();
 }

@@ -16,11 +16,16 @@ const QUIT_WITHIN: Duration = Duration::from_secs(30);
 
 /// Starts linphonec in a folder of its own; it calls the agent with `wav` for a microphone.
 fn dial(folder: &Path, wav: &Path, server: &Server) -> Running {
+    dial_with(folder, wav, server, "", "")
+}
+
+/// The same with more in the `[sip]` and `[net]` sections of its configuration.
+fn dial_with(folder: &Path, wav: &Path, server: &Server, more_sip: &str, more_net: &str) -> Running {
     let (sip, rtp) = (free_port(), free_port());
     let config = format!(
         "[sip]\nsip_port={sip}\nsip_tcp_port=0\nsip_tls_port=0\nbind_address=127.0.0.1\nuse_ipv6=0\nguess_hostname=0\n\
-         contact=sip:linphone@127.0.0.1:{sip}\n\
-         [rtp]\naudio_rtp_port={rtp}\nbind_address=127.0.0.1\n[net]\nmtu=1300\n\
+         contact=sip:linphone@127.0.0.1:{sip}\n{more_sip}\
+         [rtp]\naudio_rtp_port={rtp}\nbind_address=127.0.0.1\n[net]\nmtu=1300\n{more_net}\
          [video]\nautomatically_initiate=0\nautomatically_accept=0\n"
     );
     let path = folder.join("linphonerc");
@@ -106,6 +111,35 @@ fn linphone_says_goodbye_and_sees_the_agent_hang_up() {
     assert_eq!(said, ["what are your opening hours", "no thank you goodbye"], "{record}");
     assert_eq!(turns.last().unwrap()["text"], "Thank you for calling. Goodbye.", "{record}");
     server.stop();
+}
+
+/// Conforms: RFC 4568 — linphone is understood with its sound protected by keys in the description and by a handshake.
+#[test]
+fn linphone_is_understood_under_srtp_by_each_of_its_ways() {
+    for (encryption, expected) in [("srtp", "sdes"), ("dtls", "dtls")] {
+        let server = Server::start(&["rtp.srtp=required"]);
+        server.wait_until_ready();
+        let folder = tempfile::tempdir().unwrap();
+        let wav = caller::wav(folder.path(), "question", 16_000, &[(5.0, "What are your opening hours?")], 60.0);
+        let more = format!("media_encryption={encryption}\nmedia_encryption_mandatory=1\n");
+        let mut linphone = dial_with(folder.path(), &wav, &server, &more, "");
+        wait_for(
+            "the caller's turn",
+            PATIENCE,
+            || server.get("/metrics").1.contains("omnivox_turns_total{who=\"caller\"} 1").then_some(()),
+            || format!("{encryption}\n{}\n{}", printed(&linphone), server.process.stderr()),
+        );
+        linphone.type_line("terminate");
+        let record = server.wait_for_records(1).remove(0);
+        wait_for_its_end(linphone);
+        assert_eq!(
+            (&record["srtp"], &record["end"]["reason"]),
+            (&expected.into(), &"caller_hung_up".into()),
+            "{record}"
+        );
+        assert_eq!(record["agent"]["turns"][1]["text"], "what are your opening hours", "{encryption}: {record}");
+        server.stop();
+    }
 }
 
 const DEVICES: &str =

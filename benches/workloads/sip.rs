@@ -137,7 +137,14 @@ fn negotiate_offer() -> Step {
         rtcp_mux: true,
         preference: Preference::Ours,
     };
-    let local = LocalMedia { addr: OURS.ip(), port: 10_000, session_id: 1, version: 1, direction: Direction::SendRecv };
+    let local = LocalMedia {
+        addr: OURS.ip(),
+        port: 10_000,
+        session_id: 1,
+        version: 1,
+        direction: Direction::SendRecv,
+        protection: Default::default(),
+    };
     let offer = Session::parse(SDP.as_bytes()).unwrap();
     Box::new(move || {
         black_box(negotiate::answer(&local, &caps, black_box(&offer)).unwrap());

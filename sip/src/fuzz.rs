@@ -7,7 +7,10 @@ use bytes::Bytes;
 
 use crate::headers::Name;
 use crate::message::Message;
-use crate::negotiate::{Capability, CodecOffer, LocalMedia, Preference, accept_answer, answer, offer, reoffer};
+use crate::negotiate::{
+    Capability, CodecOffer, LocalDtls, LocalIce, LocalMedia, OfferAs, Policy, Preference, Protecting, Protection,
+    SdesKey, accept_answer, answer, offer, reoffer,
+};
 use crate::parse::{Limits, ParseErrorKind};
 use crate::sdp::{Direction, Session};
 use crate::stream::StreamFramer;
@@ -125,19 +128,48 @@ pub fn negotiate(data: &[u8]) {
         session_id: 1,
         version: 1,
         direction: Direction::SendRecv,
+        protection: Protecting::default(),
     };
+    protected(&local, &caps, &theirs);
     if let Ok(agreed) = answer(&local, &caps, &theirs) {
         assert_eq!(agreed.answer.media.len(), theirs.media.len());
         assert_eq!(agreed.answer.media.iter().filter(|m| m.port != 0).count(), 1);
         assert_eq!(Session::parse(&agreed.answer.to_bytes()).as_ref(), Ok(&agreed.answer));
         assert!(agreed.media.payload_type_send < 128 && (10..=60).contains(&agreed.media.ptime_ms));
-        let seen = accept_answer(&theirs, &agreed.answer, &caps);
+        let seen = accept_answer(&local, &theirs, &agreed.answer, &caps);
         if agreed.media.media_index == theirs.media.iter().position(|m| m.kind == "audio" && m.port != 0).unwrap_or(0) {
             assert!(seen.is_ok_and(|s| s.codec_name == agreed.media.codec_name));
         }
         let _ = reoffer(&local, &caps, &agreed.answer, agreed.media.media_index);
     }
-    let _ = accept_answer(&offer(&local, &caps), &theirs, &caps);
+    let _ = accept_answer(&local, &offer(&local, &caps), &theirs, &caps);
+}
+
+/// The same with all that protects: what is agreed on is in the answer.
+fn protected(local: &LocalMedia, caps: &Capability, theirs: &Session) {
+    let key = SdesKey { suite: "AES_CM_128_HMAC_SHA1_80".to_owned(), inline: "A".repeat(40) };
+    let protection = Protecting {
+        policy: Policy::Required,
+        offer_as: OfferAs::Browser,
+        sdes: vec![key],
+        dtls: Some(LocalDtls { fingerprint: "sha-256 00".to_owned(), is_client: None }),
+        ice: Some(LocalIce { ufrag: "u".to_owned(), pwd: "p".to_owned(), candidates: vec![], is_lite: false }),
+    };
+    let local = LocalMedia { protection, ..local.clone() };
+    if let Ok(agreed) = answer(&local, caps, theirs) {
+        let media = agreed.answer.media.get(agreed.media.media_index);
+        let has = |name| media.is_some_and(|media| media.attributes.has(name));
+        match &agreed.media.protection {
+            Protection::None => assert!(!has("crypto") && !has("fingerprint")),
+            Protection::Sdes { .. } => assert!(has("crypto")),
+            Protection::Dtls { ice, .. } => {
+                assert!(has("fingerprint") && has("setup") && has("ice-ufrag") == ice.is_some())
+            }
+        }
+        assert!(agreed.media.protection != Protection::None, "required");
+        assert_eq!(Session::parse(&agreed.answer.to_bytes()).as_ref(), Ok(&agreed.answer));
+    }
+    let _ = accept_answer(&local, &offer(&local, caps), theirs, caps);
 }
 
 fn capability() -> Capability {

@@ -6,6 +6,7 @@
 
 mod formats;
 mod make;
+mod protection;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 use crate::sdp::{Direction, Media, Session};
 pub use formats::Format;
 use formats::{Found, find_codec, find_comfort_noise, find_telephone_event};
+pub use protection::{LocalDtls, LocalIce, OfferAs, Policy, Protecting, Protection, RemoteIce, SdesKey};
 
 /// A codec that can be offered or accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub struct LocalMedia {
     pub version: u64,
     /// What we want.
     pub direction: Direction,
+    /// How it may be protected.
+    pub protection: Protecting,
 }
 
 /// Why there is no common ground. All of them are answered with 488.
@@ -79,12 +83,18 @@ pub enum NegotiateError {
     /// No `m=audio` with a port.
     #[error("no audio offered")]
     NoAudio,
-    /// Audio over something else than plain RTP.
+    /// Audio over something else than RTP, or over SRTP where that is switched off.
     #[error("audio transport {0} not supported")]
     UnsupportedTransport(String),
     /// No codec that both have.
     #[error("no codec in common")]
     NoCommonCodec,
+    /// SRTP without a key of a crypto suite that both have, or a fingerprint.
+    #[error("SRTP without a crypto suite in common, or a fingerprint and its setup")]
+    NoCommonSuite,
+    /// The peer would have sound in the clear, where it is to be protected.
+    #[error("the sound would not be protected (SRTP), and that is required here")]
+    NotProtected,
     /// No `c=`, a name instead of an address, or an address nobody may send to.
     #[error("no usable media address")]
     BadAddress,
@@ -127,6 +137,8 @@ pub struct MediaChoice {
     pub direction: Direction,
     /// Which `m=` section it is, from 0.
     pub media_index: usize,
+    /// What protects it.
+    pub protection: Protection,
 }
 
 /// DTMF as agreed (RFC 4733).
@@ -154,7 +166,7 @@ pub struct Negotiated {
 /// # Errors
 /// [`NegotiateError`], each a 488.
 pub fn answer(local: &LocalMedia, caps: &Capability, offer: &Session) -> Result<Negotiated, NegotiateError> {
-    let (media_index, media, found) = first_usable(offer, caps)?;
+    let (media_index, media, found, protection) = first_usable(local, offer, caps)?;
     let remote = remote_ends(offer, media)?;
     let rtcp_mux = caps.rtcp_mux && media.attributes.has("rtcp-mux");
     let telephone_event = caps.telephone_event.then(|| find_telephone_event(media, found.codec.clock_hz)).flatten();
@@ -177,8 +189,9 @@ pub fn answer(local: &LocalMedia, caps: &Capability, offer: &Session) -> Result<
         remote: remote.rtp,
         remote_rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
         rtcp_mux,
-        direction: local.direction.and(remote_direction(offer, media).mirrored()),
+        direction: local.direction.and(remote_direction(offer, media, &protection).mirrored()),
         media_index,
+        protection,
     };
     let mut answer = make::envelope(local);
     answer.time.clone_from(&offer.time);
@@ -189,6 +202,7 @@ pub fn answer(local: &LocalMedia, caps: &Capability, offer: &Session) -> Result<
             make::refused(offered)
         });
     }
+    protection::describe_session(&mut answer, local, offer, media_index);
     Ok(Negotiated { answer, media: choice })
 }
 
@@ -197,6 +211,7 @@ pub fn answer(local: &LocalMedia, caps: &Capability, offer: &Session) -> Result<
 pub fn offer(local: &LocalMedia, caps: &Capability) -> Session {
     let mut session = make::envelope(local);
     session.media.push(make::offered(local, caps));
+    protection::describe_offer_session(&mut session, local);
     session
 }
 
@@ -211,6 +226,7 @@ pub fn reoffer(local: &LocalMedia, caps: &Capability, last: &Session, media_inde
     if session.media.is_empty() {
         session.media.push(make::offered(local, caps));
     }
+    protection::describe_offer_session(&mut session, local);
     session
 }
 
@@ -218,7 +234,12 @@ pub fn reoffer(local: &LocalMedia, caps: &Capability, last: &Session, media_inde
 ///
 /// # Errors
 /// [`NegotiateError`] where it does not match the offer or cannot be served.
-pub fn accept_answer(offer: &Session, answer: &Session, caps: &Capability) -> Result<MediaChoice, NegotiateError> {
+pub fn accept_answer(
+    local: &LocalMedia,
+    offer: &Session,
+    answer: &Session,
+    caps: &Capability,
+) -> Result<MediaChoice, NegotiateError> {
     if offer.media.len() != answer.media.len() {
         return Err(NegotiateError::Mismatch);
     }
@@ -236,9 +257,7 @@ pub fn accept_answer(offer: &Session, answer: &Session, caps: &Capability) -> Re
     if theirs.port == 0 {
         return Err(NegotiateError::Refused);
     }
-    if !is_plain_rtp(&theirs.protocol) {
-        return Err(NegotiateError::UnsupportedTransport(theirs.protocol.clone()));
-    }
+    let protection = protection::of_answer(local, answer, ours, theirs)?;
     // Whatever order they answer in is their preference among what we offered (section 6.1).
     let found = find_codec(theirs, caps, Preference::Theirs).ok_or(NegotiateError::NoCommonCodec)?;
     let payload_type_recv = formats::payload_type_of(ours, found.codec).ok_or(NegotiateError::NoCommonCodec)?;
@@ -264,8 +283,9 @@ pub fn accept_answer(offer: &Session, answer: &Session, caps: &Capability) -> Re
         remote: remote.rtp,
         remote_rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
         rtcp_mux,
-        direction: offer.direction_of(ours).and(remote_direction(answer, theirs).mirrored()),
+        direction: offer.direction_of(ours).and(remote_direction(answer, theirs, &protection).mirrored()),
         media_index,
+        protection,
     })
 }
 
@@ -278,26 +298,33 @@ pub fn settle_version(last: &Session, next: &mut Session) {
     }
 }
 
-/// The first audio that can be served. Otherwise the error that says most: what was wrong with the audio that came closest.
-fn first_usable<'a>(offer: &'a Session, caps: &'a Capability) -> Result<(usize, &'a Media, Found<'a>), NegotiateError> {
-    let mut error = NegotiateError::NoAudio;
+/// The first audio that can be served, protected before plain. Otherwise the error that says most: what was wrong with the audio that came
+/// closest.
+fn first_usable<'a>(
+    local: &LocalMedia,
+    offer: &'a Session,
+    caps: &'a Capability,
+) -> Result<(usize, &'a Media, Found<'a>, Protection), NegotiateError> {
+    let (mut error, mut plain) = (NegotiateError::NoAudio, None);
     for (index, media) in offer.media.iter().enumerate().filter(|(_, m)| m.kind == "audio" && m.port != 0) {
-        if !is_plain_rtp(&media.protocol) {
-            if error == NegotiateError::NoAudio {
-                error = NegotiateError::UnsupportedTransport(media.protocol.clone());
+        let protection = match protection::of_offer(local, offer, media) {
+            Ok(protection) => protection,
+            Err(why) => {
+                if error == NegotiateError::NoAudio {
+                    error = why;
+                }
+                continue;
             }
-            continue;
-        }
+        };
         match find_codec(media, caps, caps.preference) {
-            Some(found) => return Ok((index, media, found)),
+            Some(found) if protection == Protection::None => {
+                plain = plain.or(Some((index, media, found, protection)));
+            }
+            Some(found) => return Ok((index, media, found, protection)),
             None => error = NegotiateError::NoCommonCodec,
         }
     }
-    Err(error)
-}
-
-fn is_plain_rtp(protocol: &str) -> bool {
-    protocol.eq_ignore_ascii_case("RTP/AVP") || protocol.eq_ignore_ascii_case("RTP/AVPF")
+    plain.ok_or(error)
 }
 
 /// Where a media section wants its packets.
@@ -323,9 +350,13 @@ fn remote_ends(session: &Session, media: &Media) -> Result<RemoteEnds, Negotiate
     Ok(RemoteEnds { rtp: SocketAddr::new(ip, media.port), rtcp: named.unwrap_or(next) })
 }
 
-/// The peer's direction. `c=0.0.0.0` is hold from before RFC 3264: it receives nothing (section 8.4).
-fn remote_direction(session: &Session, media: &Media) -> Direction {
+/// The peer's direction. `c=0.0.0.0` is hold from before RFC 3264: it receives nothing (section 8.4). With ICE it says that the address
+/// is yet to be found (RFC 8838 section 8.1).
+fn remote_direction(session: &Session, media: &Media, protection: &Protection) -> Direction {
     let said = session.direction_of(media);
+    if matches!(protection, Protection::Dtls { ice: Some(_), .. }) {
+        return said;
+    }
     match session.connection_of(media).and_then(|c| c.ip()) {
         Some(ip) if ip.is_unspecified() => said.and(Direction::SendOnly),
         _ => said,

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sip::negotiate::{
-    Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, TelephoneEvent,
-    accept_answer, answer, offer, reoffer, settle_version,
+    Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, Protecting, Protection,
+    TelephoneEvent, accept_answer, answer, offer, reoffer, settle_version,
 };
 use sip::sdp::{Direction, Session};
 
@@ -35,6 +35,7 @@ fn local() -> LocalMedia {
         session_id: 77,
         version: 1,
         direction: Direction::SendRecv,
+        protection: Protecting::default(),
     }
 }
 
@@ -83,6 +84,7 @@ fn the_first_codec_of_ours_that_they_offer_is_taken_with_its_companions() {
         rtcp_mux: false,
         direction: Direction::SendRecv,
         media_index: 0,
+        protection: Protection::None,
     };
     assert_eq!(media, expected);
 }
@@ -244,7 +246,7 @@ fn an_offer_names_all_we_have_best_first() {
 fn our_own_answer_to_our_own_offer_is_accepted_and_both_agree() {
     let offered = offer(&local(), &caps());
     let answered = answer(&LocalMedia { port: 20_000, ..local() }, &caps(), &offered).unwrap();
-    let choice = accept_answer(&offered, &answered.answer, &caps()).unwrap();
+    let choice = accept_answer(&local(), &offered, &answered.answer, &caps()).unwrap();
     assert_eq!((choice.codec_name.as_str(), choice.remote.port(), choice.rtcp_mux), ("opus", 20_000, true));
     assert_eq!(choice.payload_type_send, answered.media.payload_type_recv);
     assert_eq!(choice.telephone_event, answered.media.telephone_event);
@@ -255,7 +257,7 @@ fn an_answer_may_give_a_codec_another_number_than_we_did() {
     let offered = offer(&local(), &caps());
     let answered =
         sdp("m=audio 4000 RTP/AVP 111 110\na=rtpmap:111 opus/48000/2\na=rtpmap:110 telephone-event/48000\na=recvonly");
-    let choice = accept_answer(&offered, &answered, &caps()).unwrap();
+    let choice = accept_answer(&local(), &offered, &answered, &caps()).unwrap();
     assert_eq!((choice.payload_type_send, choice.payload_type_recv), (111, 96));
     let event = choice.telephone_event.unwrap();
     assert_eq!((event.payload_type_send, event.payload_type_recv), (110, 97));
@@ -265,7 +267,7 @@ fn an_answer_may_give_a_codec_another_number_than_we_did() {
 #[test]
 fn answers_that_do_not_match_are_refused() {
     let offered = offer(&local(), &caps());
-    let error = |media: &str| accept_answer(&offered, &sdp(media), &caps()).unwrap_err();
+    let error = |media: &str| accept_answer(&local(), &offered, &sdp(media), &caps()).unwrap_err();
     assert_eq!(error("a=x"), NegotiateError::Mismatch);
     assert_eq!(error("m=audio 4000 RTP/AVP 0\nm=video 1 RTP/AVP 31"), NegotiateError::Mismatch);
     assert_eq!(error("m=video 4000 RTP/AVP 31"), NegotiateError::Mismatch);
@@ -275,7 +277,7 @@ fn answers_that_do_not_match_are_refused() {
     let small = Capability { codecs: caps().codecs.split_off(2), ..caps() };
     let narrow = offer(&local(), &small);
     assert_eq!(
-        accept_answer(&narrow, &sdp("m=audio 4000 RTP/AVP 9"), &caps()).unwrap_err(),
+        accept_answer(&local(), &narrow, &sdp("m=audio 4000 RTP/AVP 9"), &caps()).unwrap_err(),
         NegotiateError::NoCommonCodec
     );
 }

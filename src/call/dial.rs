@@ -15,6 +15,7 @@ use sip::endpoint::{Destination, Source};
 use super::end::EndReason;
 use super::inbound::Refusal;
 use super::place::Place;
+use crate::config::SrtpPolicy;
 
 /// Branches in one group at most; a plan with more is cut there.
 pub const BRANCHES_LIMIT: usize = 32;
@@ -62,6 +63,8 @@ pub struct DialBranch {
     pub credentials: Option<Credentials>,
     /// The codecs to offer, best first; `None` takes the configuration's.
     pub codecs: Option<Vec<String>>,
+    /// Whether the sound is protected.
+    pub srtp: SrtpPolicy,
     /// Asked right before the branch is called.
     pub admit: Option<Arc<Admit>>,
     /// Told once what became of the branch, so that a trunk's health is known.
@@ -185,6 +188,7 @@ impl DialBranch {
             device: None,
             credentials: None,
             codecs: None,
+            srtp: SrtpPolicy::Default,
             admit: None,
             on_result: None,
         }

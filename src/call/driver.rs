@@ -138,6 +138,9 @@ impl Driver {
         hub.tracer.link(seat.id(), incoming.request.call_id());
         let source = &incoming.source;
         let mut sound = Sound::new(&hub.config, hub.sip.public(), source.local.ip(), source.remote.ip());
+        let srtp =
+            hub.config.srtp_in(incoming.trunk.as_deref(), incoming.device.as_deref(), (source.transport, source.local));
+        sound.protect(srtp, source.transport);
         let offered = sound.take_offer(incoming.offer.take());
         let max_duration = Duration::from_secs(hub.config.calls.max_duration_s);
         let is_recorded = hub.config.calls.record && target.converses();
@@ -329,7 +332,7 @@ impl Driver {
                 self.log.failure(format!("recording: {why}"));
                 return;
             }
-            LineNote::JoinFailed(why) => LegInput::MediaFailed(why),
+            LineNote::JoinFailed(why) | LineNote::ConnectFailed(why) => LegInput::MediaFailed(why),
             LineNote::UpdateFailed(why) => {
                 tracing::warn!(call = %id, "call {id}: a change of the session could not be set up: {why}");
                 return;

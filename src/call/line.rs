@@ -52,6 +52,8 @@ pub enum LineNote {
     TimedOut,
     /// The recording broke off.
     RecordingFailed(String),
+    /// There is no way to the peer (ICE), or it is not who it should be (DTLS).
+    ConnectFailed(String),
     /// What a re-INVITE settled could not be set up; the leg goes on as before.
     UpdateFailed(String),
     /// The leg could not be put into a room.
@@ -174,6 +176,10 @@ impl CallLine {
             }
             LegEvent::RecordingFailed { reason } => {
                 self.note(LineNote::RecordingFailed(reason));
+                None
+            }
+            LegEvent::ConnectFailed { reason } => {
+                self.note(LineNote::ConnectFailed(reason));
                 None
             }
             LegEvent::Closed => {

@@ -75,6 +75,7 @@ impl CallLog {
             target: target.to_owned(),
             identity: None,
             codec: String::new(),
+            srtp: String::new(),
             end: End::new(super::end::EndReason::Internal),
             agent: None,
             media: None,
@@ -141,6 +142,7 @@ impl CallLog {
             peer: self.record.peer.clone(),
             transport: self.record.transport.clone(),
             codec: self.record.codec.clone(),
+            srtp: self.record.srtp.clone(),
             ..LegRecord::default()
         };
         LegRecord { label, ..self.leg(no).cloned().unwrap_or(first) }
@@ -180,13 +182,15 @@ impl CallLog {
         }
     }
 
-    /// The codec in use on a leg.
-    pub fn set_codec(&mut self, no: LegNo, name: &str) {
+    /// The codec in use on a leg, and what protects its sound.
+    pub fn set_sound(&mut self, no: LegNo, codec: &str, protection: &str) {
         if let Some(leg) = self.leg(no) {
-            name.clone_into(&mut leg.codec);
+            codec.clone_into(&mut leg.codec);
+            protection.clone_into(&mut leg.srtp);
         }
         if self.is_main(no) {
-            name.clone_into(&mut self.record.codec);
+            codec.clone_into(&mut self.record.codec);
+            protection.clone_into(&mut self.record.srtp);
         }
     }
 
@@ -227,6 +231,7 @@ impl CallLog {
             duplicates: stats.duplicates,
             reordered: stats.reordered,
             foreign: stats.not_the_peer + stats.malformed,
+            bad_tags: stats.bad_tags,
             jitter_ms: stats.jitter_us as f64 / 1_000.0,
             rtt_ms: (stats.round_trip_us > 0).then_some(stats.round_trip_us as f64 / 1_000.0),
             ring_drops: stats.ear_ring_drops + stats.record_ring_drops,

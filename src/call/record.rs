@@ -63,6 +63,9 @@ pub struct CallRecord {
     pub identity: Option<Verdict>,
     /// The codec of the sound, empty where there was none.
     pub codec: String,
+    /// What protected the sound: `none`, `sdes` or `dtls`; empty where there was none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub srtp: String,
     /// How it ended.
     pub end: End,
     /// The parts of the conversation, where an agent answered.
@@ -96,6 +99,9 @@ pub struct LegRecord {
     pub answered_at: Option<String>,
     /// The codec of the sound, empty where there was none.
     pub codec: String,
+    /// What protected the sound: `none`, `sdes` or `dtls`; empty where there was none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub srtp: String,
     /// Packet figures, where there was media.
     pub media: Option<MediaRecord>,
 }
@@ -136,6 +142,9 @@ pub struct MediaRecord {
     pub reordered: u64,
     /// Packets from somebody else than the peer.
     pub foreign: u64,
+    /// Packets that were not under the keys that were agreed on, or came before (SRTP).
+    #[serde(default)]
+    pub bad_tags: u64,
     /// Interarrival jitter (RFC 3550 A.8).
     pub jitter_ms: f64,
     /// Round trip by RTCP, where known.

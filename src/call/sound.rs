@@ -10,13 +10,17 @@ use codecs::registry;
 use media::{
     Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, RecorderConfig, ReservedPort, WorkerId,
 };
-use sip::negotiate::{self, Capability, CodecOffer, LocalMedia, MediaChoice, Preference};
+use sip::endpoint::Transport;
+use sip::negotiate::{
+    self, Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, Protecting,
+};
 use sip::sdp::Session;
 
 use super::end::EndReason;
 use super::inbound::Refusal;
+use super::protection::{self, Shield};
 use super::route::Target;
-use crate::config::Config;
+use crate::config::{Config, SrtpPolicy};
 
 /// People hear no more delay than this from the playout buffer.
 const MAX_PLAYOUT_DELAY_MS: u16 = 200;
@@ -36,6 +40,7 @@ pub struct Sound {
     reserved: Option<ReservedPort>,
     open_as: Option<OpenAs>,
     choice: Option<MediaChoice>,
+    shield: Shield,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +76,7 @@ impl Sound {
                 session_id: session_id >> 2,
                 version: 1,
                 direction: sip::sdp::Direction::SendRecv,
+                protection: Protecting::default(),
             },
             timeout: config.media_timeout(),
             offered: None,
@@ -81,7 +87,13 @@ impl Sound {
             reserved: None,
             open_as: None,
             choice: None,
+            shield: Shield::new(config, public),
         }
+    }
+
+    /// Settles whether the sound is protected, where signalling goes by this transport.
+    pub fn protect(&mut self, policy: SrtpPolicy, transport: Transport) {
+        self.shield.set(&mut self.local, policy, transport);
     }
 
     /// The leg is to be on this worker, where the call's other legs are.
@@ -135,10 +147,9 @@ impl Sound {
         let Some(offered) = self.offered.take() else {
             self.reserved = Some(reserved);
             self.open_as = Some(open_as);
-            return Ok((self.make_offer(), None));
+            return Ok((self.make_offer(media), None));
         };
-        let settled = negotiate::answer(&self.local, &self.capability, &offered)
-            .map_err(|fault| not_acceptable(488, fault.to_string()))?;
+        let settled = self.settle(media, &offered).map_err(|fault| not_acceptable(488, fault.to_string()))?;
         let port = self.open(media, reserved, &settled.media, open_as).map_err(|why| not_acceptable(500, why))?;
         let sdp = settled.answer.to_bytes();
         self.ours = Some(settled.answer);
@@ -183,7 +194,7 @@ impl Sound {
         self.local.port = reserved.rtp_port();
         self.reserved = Some(reserved);
         self.open_as = Some(OpenAs { mode, record, seed: random() });
-        Ok(self.make_offer())
+        Ok(self.make_offer(media))
     }
 
     /// Whether our offer has not been answered yet.
@@ -201,7 +212,10 @@ impl Sound {
         let answer = answer.ok_or("the peer's answer holds no session description")?;
         let answer = Session::parse(&answer).map_err(|fault| fault.to_string())?;
         let ours = self.ours.as_ref().ok_or("there is no offer to answer")?;
-        let choice = negotiate::accept_answer(ours, &answer, &self.capability).map_err(|fault| fault.to_string())?;
+        let choice = negotiate::accept_answer(&self.local, ours, &answer, &self.capability)
+            .map_err(|fault| fault.to_string())?;
+        let before = self.choice.as_ref().map(|choice| &choice.protection);
+        self.shield.settle(&mut self.local, before, &choice.protection);
         let accepted = match (self.reserved.take(), self.open_as.take()) {
             (Some(reserved), Some(open_as)) => Accepted::Opened(self.open(media, reserved, &choice, open_as)?),
             _ => Accepted::Changed(self.leg_config(&choice, LegMode::Talk)?),
@@ -215,10 +229,15 @@ impl Sound {
     ///
     /// # Errors
     /// No common ground: 488, and the session stays as it was.
-    pub fn reoffer(&mut self, offer: Option<Bytes>) -> Result<(Bytes, Option<LegConfig>), String> {
+    pub fn reoffer(&mut self, media: &Media, offer: Option<Bytes>) -> Result<(Bytes, Option<LegConfig>), String> {
         let last = self.ours.clone();
         let Some(offer) = offer else {
             let index = self.choice.as_ref().map_or(0, |choice| choice.media_index);
+            if let (Some(choice), Some(last)) = (&self.choice, &last) {
+                let protocol = last.media.get(index).map(|media| media.protocol.clone()).unwrap_or_default();
+                Shield::offer_like(&mut self.local, &choice.protection, &protocol);
+            }
+            self.shield.arm(&mut self.local, media, None);
             let mut next = match &last {
                 Some(last) => negotiate::reoffer(&self.local, &self.capability, last, index),
                 None => negotiate::offer(&self.local, &self.capability),
@@ -232,8 +251,7 @@ impl Sound {
             return Ok((sdp, None));
         };
         let offer = Session::parse(&offer).map_err(|fault| fault.to_string())?;
-        let mut settled =
-            negotiate::answer(&self.local, &self.capability, &offer).map_err(|fault| fault.to_string())?;
+        let mut settled = self.settle(media, &offer).map_err(|fault| fault.to_string())?;
         let config = self.leg_config(&settled.media, LegMode::Talk)?;
         if let Some(last) = &last {
             negotiate::settle_version(last, &mut settled.answer);
@@ -263,7 +281,25 @@ impl Sound {
         self.choice.as_ref().map_or("", |choice| choice.codec_name.as_str())
     }
 
-    fn make_offer(&mut self) -> Bytes {
+    /// What protects the sound, as it stands in records.
+    #[must_use]
+    pub fn protection_name(&self) -> &'static str {
+        protection::name(self.choice.as_ref().map(|choice| &choice.protection))
+    }
+
+    /// Answers an offer; one that begins ICE anew gets a new name and password of ours.
+    fn settle(&mut self, media: &Media, offered: &Session) -> Result<Negotiated, NegotiateError> {
+        self.shield.arm(&mut self.local, media, Some(offered));
+        let settled = negotiate::answer(&self.local, &self.capability, offered)?;
+        let before = self.choice.as_ref().map(|choice| &choice.protection);
+        if self.shield.settle(&mut self.local, before, &settled.media.protection) {
+            return negotiate::answer(&self.local, &self.capability, offered);
+        }
+        Ok(settled)
+    }
+
+    fn make_offer(&mut self, media: &Media) -> Bytes {
+        self.shield.arm(&mut self.local, media, None);
         let offer = negotiate::offer(&self.local, &self.capability);
         let sdp = offer.to_bytes();
         self.ours = Some(offer);
@@ -305,6 +341,7 @@ impl Sound {
             remote: is_sendable.then_some(choice.remote),
             remote_rtcp: is_sendable.then_some(choice.remote_rtcp),
             rtcp_mux: choice.rtcp_mux,
+            security: self.shield.security(&self.local, &choice.protection)?,
             direction: direction(choice.direction),
             media_timeout: Some(self.timeout),
             max_playout_delay_ms: MAX_PLAYOUT_DELAY_MS,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sip::auth::Algorithm;
 
 use super::secret::{SecretSource, resolve};
-use super::{Checks, ConfigError, Ha1, Network, Secret};
+use super::{Checks, ConfigError, Ha1, Network, Secret, SrtpPolicy};
 
 /// `[registrar]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,8 @@ pub struct DeviceConfig {
     pub networks: Vec<Network>,
     /// Codecs offered to it, best first. Empty: `rtp.codecs`.
     pub codecs: Vec<String>,
+    /// Whether the sound of its calls is protected (SRTP), as with `rtp.srtp`; `default`: as that says, or the listener.
+    pub srtp: SrtpPolicy,
 }
 
 impl Default for RegistrarConfig {
@@ -92,6 +94,7 @@ impl Default for DeviceConfig {
             max_contacts: 5,
             networks: vec![Network::Any],
             codecs: Vec::new(),
+            srtp: SrtpPolicy::Default,
         }
     }
 }

@@ -6,27 +6,35 @@ use std::str::FromStr;
 
 use sip::endpoint::Transport;
 
-/// One SIP listener: `udp:0.0.0.0:5060`.
+use super::SrtpPolicy;
+
+/// One SIP listener: `udp:0.0.0.0:5060`, `tls:0.0.0.0:5061;srtp=required`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SipListen {
     /// The transport.
     pub transport: Transport,
     /// The address bound.
     pub addr: SocketAddr,
+    /// Whether the sound of calls that come here is protected.
+    pub srtp: SrtpPolicy,
 }
 
 impl SipListen {
     /// A listener on `addr`.
     #[must_use]
     pub fn new(transport: Transport, addr: SocketAddr) -> Self {
-        Self { transport, addr }
+        Self { transport, addr, srtp: SrtpPolicy::Default }
     }
 }
 
 impl fmt::Display for SipListen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transport = self.transport;
-        write!(f, "{transport}:{}", self.addr)
+        write!(f, "{transport}:{}", self.addr)?;
+        match self.srtp {
+            SrtpPolicy::Default => Ok(()),
+            srtp => write!(f, ";srtp={srtp}"),
+        }
     }
 }
 
@@ -35,11 +43,18 @@ impl FromStr for SipListen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = "write TRANSPORT:ADDRESS:PORT, such as udp:0.0.0.0:5060";
+        let (text, srtp) = match text.split_once(';') {
+            Some((text, parameter)) => {
+                let wrong = || format!("`{parameter}` is no parameter of a listener: write ;srtp=POLICY, or nothing");
+                (text, parameter.strip_prefix("srtp=").ok_or_else(wrong)?.parse()?)
+            }
+            None => (text, SrtpPolicy::Default),
+        };
         let (transport, addr) = text.split_once(':').ok_or_else(|| format!("`{text}` is no listener: {expected}"))?;
         let transport = Transport::parse(transport)
             .ok_or_else(|| format!("`{transport}` is no transport: write udp, tcp, tls, ws or wss"))?;
         let addr = addr.parse().map_err(|_| format!("`{addr}` is no ADDRESS:PORT: {expected}"))?;
-        Ok(Self { transport, addr })
+        Ok(Self { transport, addr, srtp })
     }
 }
 
@@ -193,7 +208,15 @@ mod tests {
 
     #[test]
     fn what_is_no_listener_is_refused_with_the_form_expected() {
-        for text in ["5060", "udp", "udp:localhost:5060", "sctp:0.0.0.0:5060", "udp:0.0.0.0"] {
+        for text in [
+            "5060",
+            "udp",
+            "udp:localhost:5060",
+            "sctp:0.0.0.0:5060",
+            "udp:0.0.0.0",
+            "udp:0.0.0.0:5060;srtp=never",
+            "udp:0.0.0.0:5060;x",
+        ] {
             let message = text.parse::<SipListen>().unwrap_err();
             assert!(message.contains("write"), "{text}: {message}");
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::devices::is_user;
 use super::secret::{SecretSource, resolve};
-use super::{Checks, ConfigError, Network, Pattern, Rewrite, Secret};
+use super::{Checks, ConfigError, Network, Pattern, Rewrite, Secret, SrtpPolicy};
 
 /// One of `[[trunks]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub struct TrunkConfig {
     pub over_limit: u16,
     /// Codecs, best first. Empty: `rtp.codecs`.
     pub codecs: Vec<String>,
+    /// Whether the sound of its calls is protected (SRTP), as with `rtp.srtp`; `default`: as that says, or the listener.
+    pub srtp: SrtpPolicy,
     /// The country whose numbers are written without a country code here, such as DE.
     pub country: String,
     /// Numbers that come are brought into this form: `keep` or `e164`.
@@ -171,6 +173,7 @@ impl Default for TrunkConfig {
             max_calls_per_second: 0,
             over_limit: 503,
             codecs: Vec::new(),
+            srtp: SrtpPolicy::Default,
             country: String::new(),
             numbers_in: NumberForm::E164,
             numbers_out: NumberForm::E164,

@@ -1,7 +1,7 @@
 //! Writing our side of a description.
 
 use super::formats::Found;
-use super::{Capability, CodecOffer, LocalMedia, MediaChoice};
+use super::{Capability, CodecOffer, LocalMedia, MediaChoice, protection};
 use crate::sdp::{Attributes, Connection, Media, Origin, Session};
 
 /// The first dynamic payload type.
@@ -30,13 +30,17 @@ pub(super) fn envelope(local: &LocalMedia) -> Session {
 
 /// The same section with port 0.
 pub(super) fn refused(offered: &Media) -> Media {
+    let mut attributes = Attributes::default();
+    if let Some(mid) = offered.attributes.get("mid") {
+        attributes.push("mid", mid);
+    }
     Media {
         kind: offered.kind.clone(),
         port: 0,
         protocol: offered.protocol.clone(),
         formats: offered.formats.first().cloned().or_else(|| Some("0".into())).into_iter().collect(),
         connection: None,
-        attributes: Attributes::default(),
+        attributes,
     }
 }
 
@@ -64,12 +68,13 @@ pub(super) fn answered(
     if choice.rtcp_mux {
         media.attributes.flag("rtcp-mux");
     }
+    protection::describe_answer(&mut media, local, offered, &choice.protection);
     media
 }
 
 /// The section with all that we can do.
 pub(super) fn offered(local: &LocalMedia, caps: &Capability) -> Media {
-    let mut media = empty(local, "RTP/AVP");
+    let mut media = empty(local, protection::protocol_of_offer(local));
     let mut taken = vec![TELEPHONE_EVENT, COMFORT_NOISE];
     taken.extend(caps.codecs.iter().filter_map(|c| c.static_payload_type));
     for codec in &caps.codecs {
@@ -88,6 +93,7 @@ pub(super) fn offered(local: &LocalMedia, caps: &Capability) -> Media {
     if caps.rtcp_mux {
         media.attributes.flag("rtcp-mux");
     }
+    protection::describe_offer(&mut media, local, caps);
     media
 }
 

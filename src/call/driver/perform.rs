@@ -120,9 +120,9 @@ impl Driver {
         sound.open_near(near);
         match sound.answer(&media, mode, recording.clone()) {
             Ok((sdp, port)) => {
-                let codec = sound.codec_name().to_owned();
+                let (codec, protection) = (sound.codec_name().to_owned(), sound.protection_name());
                 self.log.answered(no, SystemTime::now());
-                self.log.set_codec(no, &codec);
+                self.log.set_sound(no, &codec, protection);
                 self.log.set_recording(recording);
                 if let Some(port) = port {
                     self.adopt(no, port);
@@ -151,8 +151,8 @@ impl Driver {
         sound.open_near(near);
         match sound.answer_early(&media, mode) {
             Ok((sdp, port)) => {
-                let codec = sound.codec_name().to_owned();
-                self.log.set_codec(no, &codec);
+                let (codec, protection) = (sound.codec_name().to_owned(), sound.protection_name());
+                self.log.set_sound(no, &codec, protection);
                 self.adopt(no, port);
                 note_refused(self.hub.sip.ring(sip, 183, Some(sdp)));
             }

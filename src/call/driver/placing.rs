@@ -121,6 +121,7 @@ impl Driver {
         if let Some(codecs) = &branch.codecs {
             sound.offer_only(codecs);
         }
+        sound.protect(hub.config.srtp_out(branch.srtp), route.destination.transport);
         sound.open_near(near);
         let offer = sound.offer(&hub.media, media::LegMode::Talk, recording.clone())?;
         leg.sound = Some(sound);

@@ -160,8 +160,8 @@ impl Driver {
         let media = self.hub.media.clone();
         let Some(sound) = self.leg(no).and_then(|leg| leg.sound.as_mut()) else { return Ok(()) };
         let accepted = sound.accept(&media, answer)?;
-        let codec = sound.codec_name().to_owned();
-        self.log.set_codec(no, &codec);
+        let (codec, protection) = (sound.codec_name().to_owned(), sound.protection_name());
+        self.log.set_sound(no, &codec, protection);
         match accepted {
             Accepted::Opened(port) => self.adopt(no, port),
             Accepted::Changed(config) => {
@@ -172,14 +172,15 @@ impl Driver {
     }
 
     fn reoffered(&mut self, no: LegNo, call: CallId, offer: Option<Bytes>) {
+        let media = self.hub.media.clone();
         let Some(sound) = self.leg(no).and_then(|leg| leg.sound.as_mut()) else { return };
-        match sound.reoffer(offer) {
+        match sound.reoffer(&media, offer) {
             Ok((sdp, change)) => {
-                let codec = sound.codec_name().to_owned();
+                let (codec, protection) = (sound.codec_name().to_owned(), sound.protection_name());
                 let held = change.as_ref().map(|_| sound.is_on_hold());
                 if let Some(config) = change {
                     self.order(no, LineOrder::Update(Box::new(config)));
-                    self.log.set_codec(no, &codec);
+                    self.log.set_sound(no, &codec, protection);
                 }
                 note_refused(self.hub.sip.answer_reoffer(call, sdp));
                 if let Some(held) = held {
