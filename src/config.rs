@@ -548,7 +548,7 @@ mod tests {
             ("calls.max=0", "calls.max"),
             ("rtp.srtp=default", "rtp.srtp"),
             ("rtp.srtp=always", "srtp"),
-            ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "srtp"),
+            ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),
             ("sip.advertise=here", "sip.advertise"),
         ] {
             let message = with_sets(&[set]).unwrap_err().to_string();
