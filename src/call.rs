@@ -41,6 +41,7 @@ mod protection;
 pub mod record;
 pub mod referral;
 pub mod route;
+pub mod signal;
 pub mod sound;
 pub mod switchboard;
 pub mod talking;

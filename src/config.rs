@@ -19,6 +19,7 @@ mod stir;
 mod tls;
 mod trace;
 mod trunks;
+mod web;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub use stir::{StirConfig, StirPolicy};
 pub use tls::TlsConfig;
 pub use trace::TraceConfig;
 pub use trunks::{HeaderPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
+pub use web::WebConfig;
 
 /// Everything `omnivox serve` can be told.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -57,8 +59,10 @@ pub struct Config {
     pub guard: GuardConfig,
     /// Sound: ports and worker threads.
     pub rtp: RtpConfig,
-    /// The HTTP listener: health, readiness, metrics.
+    /// The HTTP listener: health, readiness, metrics, calls of web pages.
     pub http: HttpConfig,
+    /// Calls of web pages.
+    pub web: WebConfig,
     /// Where records, recordings and models are kept.
     pub data: DataConfig,
     /// Logs on stderr.
@@ -309,6 +313,7 @@ impl Config {
         let mut config = sources.read()?;
         config.devices.iter_mut().try_for_each(|device| device.resolve_secrets(&sources.env))?;
         config.trunks.iter_mut().try_for_each(|trunk| trunk.resolve_secrets(&sources.env))?;
+        config.web.resolve_secrets(&sources.env)?;
         config.validate()?;
         Ok(config)
     }
@@ -405,6 +410,7 @@ impl Config {
         self.stir.validate()?;
         self.trace.validate()?;
         self.registrar.validate()?;
+        self.web.validate()?;
         self.devices.iter().try_for_each(DeviceConfig::validate)?;
         self.trunks.iter().try_for_each(TrunkConfig::validate)?;
         self.routes.iter().enumerate().try_for_each(|(index, route)| route.validate(index))?;
@@ -546,6 +552,7 @@ mod tests {
             ("sip.listen=[]", "sip.listen"),
             ("rtp.codecs=[\"g729\"]", "rtp.codecs"),
             ("calls.max=0", "calls.max"),
+            ("web.numbers=[]", "web.numbers"),
             ("rtp.srtp=default", "rtp.srtp"),
             ("rtp.srtp=always", "srtp"),
             ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),

@@ -18,8 +18,10 @@ use sip::trace::pcap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::hub::Hub;
 use crate::readiness::Readiness;
 use crate::trace::Tracer;
+use crate::web::whip;
 
 /// What the routes need to know.
 #[derive(Clone)]
@@ -30,6 +32,8 @@ pub struct HttpState {
     pub metrics: Option<PrometheusHandle>,
     /// Keeps the signalling of calls.
     pub tracer: Arc<Tracer>,
+    /// Takes calls of web pages.
+    pub(crate) web: Option<Arc<Hub>>,
 }
 
 /// Binds the listener.
@@ -49,6 +53,7 @@ pub async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
 /// # Errors
 /// The listener broke.
 pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationToken) -> anyhow::Result<()> {
+    let web = state.web.clone().map(whip::router).unwrap_or_default();
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -56,6 +61,7 @@ pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationTo
         .route("/calls/{id}/trace", get(ladder))
         .route("/calls/{id}/trace.pcap", get(capture))
         .with_state(state)
+        .merge(web)
         .into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())

@@ -23,6 +23,7 @@ use crate::call::music::HoldMusic;
 use crate::call::place::Places;
 use crate::call::record::RecordSink;
 use crate::call::route::{self, Directory, Names, RouteQuery, Target};
+use crate::call::signal::Signal;
 use crate::call::switchboard::{Inbox, Switchboard};
 use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
@@ -34,6 +35,7 @@ use crate::trace::Tracer;
 use crate::trunks::Trunks;
 use crate::trunks::ask::Asker;
 use crate::watchers::Watchers;
+use crate::web::WebLegs;
 
 /// Told of everything that happens in conversations: the call's id and the event.
 pub type Observer = Arc<dyn Fn(&str, &SessionEvent) + Send + Sync>;
@@ -80,6 +82,8 @@ pub struct Hub {
     pub(crate) stir: Option<Arc<Stir>>,
     /// Told who failed; `None` where everybody is listened to.
     pub(crate) door: Option<Arc<Door>>,
+    /// Calls of web pages.
+    pub(crate) web: WebLegs,
     /// Keeps signalling to be looked at.
     pub tracer: Arc<Tracer>,
     running: AtomicUsize,
@@ -125,6 +129,7 @@ impl Hub {
             watchers: Watchers::default(),
             stir: None,
             door: None,
+            web: WebLegs::default(),
             tracer: Arc::default(),
             running: AtomicUsize::new(0),
         }
@@ -134,6 +139,11 @@ impl Hub {
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
+    }
+
+    /// What a call says to its legs.
+    pub(crate) fn signal(&self) -> Signal<'_> {
+        Signal { sip: &self.sip, web: &self.web, board: &self.switchboard }
     }
 
     /// Counts a call in until its seat is given up, and takes mail and commands for it.
@@ -192,6 +202,7 @@ impl Hub {
             }
             _ => {}
         }
+        self.web.observe(call, event);
         if let Some(observer) = &self.observer {
             observer(call, event);
         }

@@ -29,6 +29,7 @@ pub mod trace;
 mod trunks;
 mod watchers;
 pub mod wav;
+pub mod web;
 
 pub use codecs::SampleRate;
 pub use config::Config;

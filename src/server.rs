@@ -169,7 +169,8 @@ impl ServerBuilder {
         hub.accounts = Some(Arc::clone(&accounts));
         let hub = Arc::new(hub);
         if let Some(listener) = listener {
-            let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics, tracer };
+            let web = config.web.calls.then(|| Arc::clone(&hub));
+            let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics, tracer, web };
             let stop = stop.clone();
             tokio::spawn(async move {
                 if let Err(fault) = http::serve(listener, state, stop).await {

@@ -45,6 +45,14 @@ pub fn init_logs(config: &LogConfig) -> anyhow::Result<()> {
             config.level
         )
     })?;
+    // These two name addresses of peers in their logs, and warn of what is usual; a filter that names them has them nevertheless.
+    let filter = ["rtc_ice=error", "rtc_dtls=error"].into_iter().fold(filter, |filter, quiet| {
+        let of_its_own = quiet.split('=').next().is_some_and(|name| config.level.contains(name));
+        match quiet.parse() {
+            Ok(directive) if !of_its_own => filter.add_directive(directive),
+            _ => filter,
+        }
+    });
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
     // A second call in one process (tests, examples) keeps the first subscriber.

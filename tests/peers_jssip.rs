@@ -31,7 +31,7 @@ fn browser(server: &Server, port: u16, password: &str) -> Running {
 
 /// The same at this part of the page's address, with `wav` for a microphone.
 fn browser_that(server: &Server, does: &str, wav: Option<&Path>) -> Running {
-    let bundle = std::env::var("OMNIVOX_TEST_JSSIP").expect("scripts/test says where JsSIP is");
+    let bundle = std::env::var("OMNIVOX_TEST_BROWSER").expect("scripts/test says where JsSIP is") + "/phone.bundle.js";
     let script = std::fs::read_to_string(&bundle).unwrap_or_else(|fault| panic!("{bundle}: {fault}"));
     let page = server.folder.path().join("phone.html");
     std::fs::write(&page, format!("<!doctype html><title>phone</title><script>{script}</script>")).unwrap();

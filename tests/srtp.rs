@@ -23,7 +23,8 @@ fn sound_comes_back_under_keys_from_signalling_and_from_a_handshake() {
         let record = server.wait_for_records(number).pop().unwrap();
         assert_eq!((&ours["srtp"], &record["srtp"]), (&expected.into(), &expected.into()), "{srtp}: {record}");
         for record in [&ours, &record] {
-            assert!(record["media"]["packets_in"].as_u64().unwrap() > 40, "{srtp}: {record}");
+            // Comfort noise takes the place of silence.
+            assert!(record["media"]["packets_in"].as_u64().unwrap() > 5, "{srtp}: {record}");
             assert_eq!((&record["media"]["lost"], &record["media"]["bad_tags"]), (&0.into(), &0.into()), "{record}");
         }
     }

@@ -19,6 +19,7 @@ use codecs::pcm::SampleRate;
 use ringbuf::HeapRb;
 use ringbuf::traits::Split;
 
+use self::connector::Wiring;
 pub(crate) use self::link::LegHandle;
 pub use self::link::WorkerId;
 use self::link::{RecordingFate, WorkerLink};
@@ -196,7 +197,7 @@ impl Media {
         let seat = Box::new(Seat { leg, parted: None, sockets: Sockets { port, last_round: 0 } });
         let shared = Arc::clone(&ends.shared);
         let handle = link.open(seat, shared, fate)?;
-        LegPort::new(ends, handle, config, rate, (sockets, self.inner.runtime.clone()))
+        LegPort::new(ends, handle, config, rate, Wiring { sockets, runtime: self.inner.runtime.clone() })
     }
 
     /// The certificate that legs show to their peers (DTLS-SRTP): one for the engine's life.

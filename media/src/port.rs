@@ -21,7 +21,7 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 
 use crate::config::{LegConfig, LegMode, Security};
 use crate::error::MediaError;
-use crate::io::connector::{Connector, SocketPair};
+use crate::io::connector::{Connector, Wiring};
 use crate::io::{LegHandle, Membership, WorkerId};
 use crate::leg::{Joined, Music};
 use crate::stats::{LegStats, SharedStats};
@@ -114,8 +114,7 @@ pub struct LegPort {
     written: u64,
     epoch_start: u64,
     membership: Option<Membership>,
-    sockets: SocketPair,
-    runtime: tokio::runtime::Handle,
+    wiring: Wiring,
     connector: Option<Connector>,
 }
 
@@ -125,7 +124,7 @@ impl LegPort {
         handle: LegHandle,
         config: LegConfig,
         rate: SampleRate,
-        (sockets, runtime): (SocketPair, tokio::runtime::Handle),
+        wiring: Wiring,
     ) -> Result<Self, MediaError> {
         let mut port = LegPort {
             shared: ends.shared,
@@ -138,8 +137,7 @@ impl LegPort {
             written: 0,
             epoch_start: 0,
             membership: None,
-            sockets,
-            runtime,
+            wiring,
             connector: None,
         };
         port.connect()?;
@@ -151,8 +149,8 @@ impl LegPort {
         match (&self.config.security, &self.connector) {
             (Security::Dtls(config), Some(connector)) => connector.update(&self.config, config),
             (Security::Dtls(config), None) => {
-                let (handle, sockets) = (self.handle.clone(), self.sockets.clone());
-                self.connector = Some(Connector::start(&self.runtime, handle, sockets, &self.config, config)?);
+                let handle = self.handle.clone();
+                self.connector = Some(Connector::start(&self.wiring, handle, &self.config, config)?);
             }
             _ => self.connector = None,
         }

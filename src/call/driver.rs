@@ -42,8 +42,10 @@ use super::{
     Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, conference, dialing,
     ending, entering, inbound, note_refused, parking, referral, talking, transfer,
 };
+use crate::config::SrtpPolicy;
 use crate::hub::{CallSeat, Hub};
 use crate::telemetry::Masked;
+use crate::web::WebLegs;
 
 pub use moving::Arrival;
 pub use signalling::signalling_end;
@@ -140,6 +142,8 @@ impl Driver {
         let mut sound = Sound::new(&hub.config, hub.sip.public(), source.local.ip(), source.remote.ip());
         let srtp =
             hub.config.srtp_in(incoming.trunk.as_deref(), incoming.device.as_deref(), (source.transport, source.local));
+        // A page's sound is protected, or there is no call (RFC 9725 section 4.4).
+        let srtp = if WebLegs::is_web(incoming.call) { SrtpPolicy::Required } else { srtp };
         sound.protect(srtp, source.transport);
         let offered = sound.take_offer(incoming.offer.take());
         let max_duration = Duration::from_secs(hub.config.calls.max_duration_s);
@@ -368,7 +372,7 @@ impl Driver {
         let Some(leg) = self.leg(no) else { return };
         leg.stage = if leg.sip.is_some() { Stage::Going } else { Stage::Over };
         let Some(sip) = leg.sip else { return };
-        note_refused(self.hub.sip.reject(sip, code, "", Vec::new()));
+        note_refused(self.hub.signal().reject(sip, code));
     }
 
     fn signalling_stopped(&mut self) {

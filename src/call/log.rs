@@ -12,6 +12,7 @@ use super::driver::{Incoming, Outgoing};
 use super::end::End;
 use super::record::{AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, timestamp};
 use super::route::Target;
+use crate::web::WebLegs;
 
 /// Turns kept of one call; later ones are counted in the metrics only.
 pub const TURNS_LIMIT: usize = 2_000;
@@ -48,7 +49,7 @@ impl CallLog {
             &incoming.from_uri,
             &incoming.request_uri,
             &incoming.source.remote.to_string(),
-            incoming.source.transport.uri_name(),
+            if WebLegs::is_web(incoming.call) { "whip" } else { incoming.source.transport.uri_name() },
         )
     }
 

@@ -17,6 +17,8 @@ use crate::config::{Config, IceMode, SrtpPolicy};
 
 /// Addresses of ours that a browser is told at most.
 const HOSTS: usize = 8;
+/// Candidates of a peer that are kept.
+const CANDIDATES: usize = ice::CANDIDATES;
 /// Letters of the name and the password of checks (RFC 8445 section 5.3 asks for 4 and 22).
 const UFRAG: usize = 8;
 const PWD: usize = 24;
@@ -181,6 +183,20 @@ impl Shield {
             is_lite: ours.is_lite,
         }
     }
+}
+
+/// Adds candidates of the peer's; whether there were any.
+pub(super) fn add_candidates(agreed: &mut Protection, fragment: &[u8]) -> bool {
+    let Protection::Dtls { ice: Some(ice), .. } = agreed else { return false };
+    let before = ice.candidates.len();
+    for line in String::from_utf8_lossy(fragment).lines() {
+        let candidate = line.trim().strip_prefix("a=candidate:").unwrap_or_default();
+        if !candidate.is_empty() && ice.candidates.len() < CANDIDATES && !ice.candidates.iter().any(|c| c == candidate)
+        {
+            ice.candidates.push(candidate.to_owned());
+        }
+    }
+    ice.candidates.len() > before
 }
 
 /// How it stands in records.

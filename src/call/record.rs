@@ -54,7 +54,7 @@ pub struct CallRecord {
     pub to: String,
     /// The signalling peer.
     pub peer: String,
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp`, `tls`, `ws`, `wss` or `whip`.
     pub transport: String,
     /// What answered: an agent's name, `echo`, `ring`, `bye`.
     pub target: String,

@@ -281,6 +281,17 @@ impl Sound {
         self.choice.as_ref().map_or("", |choice| choice.codec_name.as_str())
     }
 
+    /// Takes candidates that the peer sends behind its description (`a=candidate` lines, RFC 8840): what to tell the leg.
+    pub fn trickle(&mut self, fragment: &[u8]) -> Option<LegConfig> {
+        let mut choice = self.choice.clone()?;
+        if !protection::add_candidates(&mut choice.protection, fragment) {
+            return None;
+        }
+        let config = self.leg_config(&choice, LegMode::Talk).ok()?;
+        self.choice = Some(choice);
+        Some(config)
+    }
+
     /// What protects the sound, as it stands in records.
     #[must_use]
     pub fn protection_name(&self) -> &'static str {

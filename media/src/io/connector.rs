@@ -30,6 +30,12 @@ pub(crate) struct SocketPair {
     pub(crate) rtcp: Arc<UdpSocket>,
 }
 
+/// What it takes to connect a leg: its sockets, and where the task runs.
+pub(crate) struct Wiring {
+    pub(crate) sockets: SocketPair,
+    pub(crate) runtime: Handle,
+}
+
 /// The port's hold on the task; dropping it ends that.
 pub(crate) struct Connector {
     updates: mpsc::UnboundedSender<Update>,
@@ -56,9 +62,8 @@ impl Update {
 impl Connector {
     /// Begins to connect a leg.
     pub(crate) fn start(
-        runtime: &Handle,
+        wiring: &Wiring,
         handle: LegHandle,
-        sockets: SocketPair,
         leg: &LegConfig,
         config: &Arc<ConnectConfig>,
     ) -> Result<Connector, ConnectError> {
@@ -67,8 +72,9 @@ impl Connector {
         let (producer, ring) = HeapRb::new(HANDSHAKE_RING).split();
         handle.secure(GuardChange::Listen(Some(Box::new(producer))));
         let (updates, changed) = mpsc::unbounded_channel();
+        let sockets = wiring.sockets.clone();
         let task = Task { handle, sockets, ring, config: first.config, connection, routes: HashMap::new() };
-        let task = runtime.spawn(task.run(changed)).abort_handle();
+        let task = wiring.runtime.spawn(task.run(changed)).abort_handle();
         Ok(Connector { updates, task })
     }
 

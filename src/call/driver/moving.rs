@@ -139,8 +139,8 @@ impl Driver {
             let Some(sip) = arrival.leg.sip else { continue };
             self.hub.switchboard.disconnect(sip);
             note_refused(match arrival.leg.is_up {
-                true => self.hub.sip.bye(sip, None),
-                false => self.hub.sip.reject(sip, 480, "", Vec::new()),
+                true => self.hub.signal().bye(sip, None),
+                false => self.hub.signal().reject(sip, 480),
             });
         }
     }

@@ -79,7 +79,7 @@ impl Driver {
             Action::Press(no, digit) => self.press(no, digit),
             Action::Write(no, kind, text) => {
                 if let Some(sip) = self.leg(no).and_then(|leg| leg.sip) {
-                    note_refused(self.hub.sip.send_message(sip, &kind, text));
+                    note_refused(self.hub.signal().send_message(sip, &kind, text));
                 }
             }
             Action::HangUp(no, reason) => self.hang_up(no, reason),
@@ -101,7 +101,7 @@ impl Driver {
 
     fn ring(&mut self, no: LegNo, code: u16) {
         if let Some(sip) = self.leg(no).and_then(|leg| leg.sip) {
-            note_refused(self.hub.sip.ring(sip, code, None));
+            note_refused(self.hub.signal().ring(sip, code, None));
         }
     }
 
@@ -114,7 +114,7 @@ impl Driver {
         let Some((sip, sound)) = self.leg(no).and_then(|leg| Some((leg.sip?, leg.sound.as_mut()?))) else { return };
         if let Some(sdp) = sound.answered_early() {
             self.log.answered(no, SystemTime::now());
-            note_refused(self.hub.sip.answer(sip, sdp));
+            note_refused(self.hub.signal().answer(sip, sdp));
             return;
         }
         sound.open_near(near);
@@ -127,7 +127,7 @@ impl Driver {
                 if let Some(port) = port {
                     self.adopt(no, port);
                 }
-                note_refused(self.hub.sip.answer(sip, sdp));
+                note_refused(self.hub.signal().answer(sip, sdp));
             }
             Err(refusal) => {
                 self.refuse(no, refusal.code);
@@ -154,7 +154,7 @@ impl Driver {
                 let (codec, protection) = (sound.codec_name().to_owned(), sound.protection_name());
                 self.log.set_sound(no, &codec, protection);
                 self.adopt(no, port);
-                note_refused(self.hub.sip.ring(sip, 183, Some(sdp)));
+                note_refused(self.hub.signal().ring(sip, 183, Some(sdp)));
             }
             Err(why) => {
                 tracing::debug!(call = %self.log.id(), "call {}: no early media: {why}", self.log.id());
@@ -278,7 +278,7 @@ impl Driver {
             leg.order(LineOrder::SendDigit(digit));
         } else if let Some(sip) = leg.sip {
             let body = format!("Signal={digit}\r\nDuration={DIGIT_MS}\r\n");
-            note_refused(self.hub.sip.send_info(sip, "application/dtmf-relay", body.into()));
+            note_refused(self.hub.signal().send_info(sip, "application/dtmf-relay", body.into()));
         }
     }
 
@@ -302,7 +302,7 @@ impl Driver {
             _ => Stage::Going,
         };
         if let Some(sip) = leg.sip {
-            note_refused(self.hub.sip.bye(sip, reason.map(str::to_owned)));
+            note_refused(self.hub.signal().bye(sip, reason.map(str::to_owned)));
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::call::line::LineOrder;
 use crate::call::sound::{self, Accepted};
 use crate::call::switchboard::Mail;
 use crate::call::{Input, LegInput, LegNo, Phase, Referred, SignallingEnd, Stage, note_refused};
+use crate::web::whip;
 
 /// Events kept for legs that are about to come.
 const STRAYS_LIMIT: usize = 64;
@@ -42,6 +43,10 @@ impl Driver {
             Event::ReferResult { code, .. } => Some(LegInput::Passed(code, code >= 300)),
             Event::ReferProgress { code, is_final, .. } => Some(LegInput::Passed(code, is_final)),
             Event::Message { content_type, body, .. } => Some(LegInput::Wrote(content_type, body)),
+            Event::Info { content_type, body, .. } if content_type == whip::TRICKLE => {
+                self.trickled(no, &body);
+                None
+            }
             Event::Info { content_type, body, .. } => sound::info_digit(&content_type, &body).map(LegInput::Digit),
             Event::Reoffer { offer, .. } => {
                 self.reoffered(no, call, offer);
@@ -171,6 +176,14 @@ impl Driver {
         Ok(())
     }
 
+    /// Further candidates of the peer's (RFC 8838).
+    fn trickled(&mut self, no: LegNo, body: &[u8]) {
+        let Some(sound) = self.leg(no).and_then(|leg| leg.sound.as_mut()) else { return };
+        if let Some(config) = sound.trickle(body) {
+            self.order(no, LineOrder::Update(Box::new(config)));
+        }
+    }
+
     fn reoffered(&mut self, no: LegNo, call: CallId, offer: Option<Bytes>) {
         let media = self.hub.media.clone();
         let Some(sound) = self.leg(no).and_then(|leg| leg.sound.as_mut()) else { return };
@@ -182,14 +195,14 @@ impl Driver {
                     self.order(no, LineOrder::Update(Box::new(config)));
                     self.log.set_sound(no, &codec, protection);
                 }
-                note_refused(self.hub.sip.answer_reoffer(call, sdp));
+                note_refused(self.hub.signal().answer_reoffer(call, sdp));
                 if let Some(held) = held {
                     self.queue.push(Input::Leg(no, LegInput::Held(held)));
                 }
             }
             Err(why) => {
                 tracing::info!(call = %self.log.id(), "call {}: a change of the session was refused: {why}", self.log.id());
-                note_refused(self.hub.sip.reject_reoffer(call, 488));
+                note_refused(self.hub.signal().reject_reoffer(call, 488));
             }
         }
     }
