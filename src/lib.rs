@@ -12,6 +12,7 @@ mod dispatch;
 mod guard;
 pub mod http;
 pub mod hub;
+pub mod load;
 mod messages;
 pub mod models;
 mod public;

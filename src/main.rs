@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use omnivox::config::{Config, Sources};
+use omnivox::config::{Config, LogConfig, Sources};
 
 /// Calls are set up on one thread and let go on another; the system's allocator grows and shrinks its arenas all the while.
 #[global_allocator]
@@ -36,6 +36,8 @@ enum Command {
     Serve(omnivox::serve::ServeArgs),
     /// Places one call: a headless softphone.
     Call(Box<omnivox::softphone::CallArgs>),
+    /// Places many calls at once, each with a sound of its own, and says how they went: for capacity.
+    Load(omnivox::load::LoadArgs),
     /// Talks with an agent over this machine's microphone and loudspeaker.
     Talk(omnivox::talk::TalkArgs),
     /// Lists, fetches and verifies downloadable models.
@@ -66,11 +68,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Command::Check(args) = cli.command {
         return block_on(omnivox::check::run(args, &sources));
     }
-    let config = Config::load(&sources)?;
+    let mut config = Config::load(&sources)?;
+    if matches!(cli.command, Command::Load(_)) && config.log == LogConfig::default() {
+        // Two lines for each of thousands of calls hide what matters.
+        config.log.level = "warn".to_owned();
+    }
     omnivox::telemetry::init_logs(&config.log)?;
     match cli.command {
         Command::Serve(args) => block_on(omnivox::serve::run(args, config)),
         Command::Call(args) => block_on(omnivox::softphone::run(*args, config)),
+        Command::Load(args) => block_on(omnivox::load::run(args, config)),
         Command::Talk(args) => block_on(omnivox::talk::run(args, config)),
         Command::Models(args) => block_on(omnivox::models::run(args, config)),
         Command::Say(args) => block_on(omnivox::say::run(args)),

@@ -15,7 +15,7 @@ use clap::Args;
 use crate::call::end::EndClass;
 use crate::call::record::CallRecord;
 use crate::config::Config;
-use dialer::{Credentials, DialRequest, Phone};
+pub use dialer::{Credentials, DialRequest, Phone, PlaceRequest};
 use script::{Sound, Step};
 
 /// Arguments of `omnivox call`.
@@ -76,15 +76,7 @@ pub struct CallArgs {
 /// A URI, a file or a script that cannot be used; an address that cannot be bound.
 pub async fn run(args: CallArgs, mut config: Config) -> anyhow::Result<ExitCode> {
     let steps = steps(&args)?;
-    if !args.codec.is_empty() {
-        config.rtp.codecs.clone_from(&args.codec);
-        for name in &args.codec {
-            anyhow::ensure!(
-                codecs::registry::SPECS.iter().any(|spec| spec.name.eq_ignore_ascii_case(name)),
-                "--codec {name}: known codecs are opus, G722, PCMU, PCMA and L16"
-            );
-        }
-    }
+    offer_only(&mut config, &args.codec)?;
     if let Some(srtp) = args.srtp.filter(|srtp| *srtp != crate::config::SrtpPolicy::Default) {
         config.rtp.srtp = srtp;
     }
@@ -110,6 +102,20 @@ pub async fn run(args: CallArgs, mut config: Config) -> anyhow::Result<ExitCode>
     phone.close().await;
     report(&args, &record)?;
     Ok(if record.end.class == EndClass::Ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Offers these codecs alone, where there are any.
+pub(crate) fn offer_only(config: &mut Config, codecs: &[String]) -> anyhow::Result<()> {
+    for name in codecs {
+        anyhow::ensure!(
+            codecs::registry::SPECS.iter().any(|spec| spec.name.eq_ignore_ascii_case(name)),
+            "--codec {name}: known codecs are opus, G722, PCMU, PCMA and L16"
+        );
+    }
+    if !codecs.is_empty() {
+        config.rtp.codecs = codecs.to_vec();
+    }
+    Ok(())
 }
 
 /// What the arguments ask to be done on the call.

@@ -75,6 +75,8 @@ pub struct LegConfig {
     pub latch: LatchPolicy,
     /// RTCP shares the RTP socket (RFC 5761).
     pub rtcp_mux: bool,
+    /// Reports tell the peer how it sounds (VoIP metrics, RFC 3611).
+    pub rtcp_xr: bool,
     /// How packets are protected.
     pub security: Security,
     /// Which way sound flows, from our side.
@@ -109,6 +111,7 @@ impl LegConfig {
             signalling: None,
             latch: LatchPolicy::Nat,
             rtcp_mux: false,
+            rtcp_xr: false,
             security: Security::Plain,
             direction: Direction::SendRecv,
             mode,

@@ -305,6 +305,11 @@ impl JitterBuffer {
         Duration::from_micros(self.playout.target_us(&self.core).max(0) as u64)
     }
 
+    /// The longest delay of playout, in ms.
+    pub fn playout_max_ms(&self) -> u16 {
+        u16::try_from(self.playout.max_us() / 1_000).unwrap_or(u16::MAX)
+    }
+
     /// Mean deviation of the packets' spacing, as RFC 3550 appendix A.8 smooths it.
     pub fn jitter(&self) -> Duration {
         Duration::from_micros(u64::from(self.core.delay.jitter_us()))

@@ -14,6 +14,7 @@ mod inbound;
 mod joined;
 mod music;
 mod outbound;
+mod quality;
 mod retune;
 mod sending;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use crate::io::record::RecordSink;
 use crate::jitter::JitterStats;
 use crate::latch::{Latch, LatchConfig, LatchPolicy, LatchVerdict, PayloadTypes, Refusal};
 use crate::port::{self, Notice, PortEnds, Shared};
+use crate::quality::Bursts;
 use crate::recorder;
 use crate::rtcp::{NtpTime, RtcpConfig, RtcpSession};
 use crate::rtp::{self, RtpPacket, Source};
@@ -100,6 +102,7 @@ pub struct Leg {
     mode: LegMode,
     direction: Direction,
     rtcp_mux: bool,
+    rtcp_xr: bool,
     guard: Guard,
     seam: SampleRate,
     started: Instant,
@@ -107,6 +110,8 @@ pub struct Leg {
     inbound: Box<Inbound>,
     /// The peer's stream as receiver reports count it.
     source: Option<Source>,
+    /// How its losses lie.
+    bursts: Bursts,
     /// Lost before the present source began.
     lost_before: u64,
     /// What jitter buffers before the present one counted.
@@ -129,6 +134,8 @@ pub struct Leg {
     spoken: bool,
     rtcp: RtcpSession,
     record: Option<RecordSink>,
+    /// What the peer says of our sound, in hundredths; 0 where it does not.
+    told_mos: u64,
     media_timeout: Option<Duration>,
     heard: Instant,
     timed_out: bool,
@@ -173,12 +180,14 @@ impl Leg {
             mode: config.mode,
             direction: config.direction,
             rtcp_mux: config.rtcp_mux,
+            rtcp_xr: config.rtcp_xr,
             guard: guard_of(config),
             seam,
             started: now,
             latch: Latch::new(now, latch_config(config)),
             inbound,
             source: None,
+            bursts: Bursts::default(),
             lost_before: 0,
             jitter_before: JitterStats::default(),
             inbound_begun: false,
@@ -196,6 +205,7 @@ impl Leg {
             spoken: false,
             rtcp,
             record,
+            told_mos: 0,
             media_timeout: config.media_timeout,
             heard: now,
             timed_out: false,
@@ -348,6 +358,7 @@ impl Leg {
 
     /// Counts a packet for reports and figures.
     fn account(&mut self, now: Instant, packet: &RtpPacket<'_>) {
+        self.bursts.receive(packet.seq);
         match &mut self.source {
             Some(source) if source.ssrc() == packet.ssrc => {
                 source.receive(now, packet);
@@ -455,6 +466,9 @@ impl Leg {
             let percent = (u32::from(report.fraction_lost) * 100 / 256) as u8;
             self.outbound.format.set_expected_loss_percent(percent);
         }
+        if let Some(mos) = received.metrics.and_then(|metrics| metrics.mos_cq.or(metrics.mos_lq)) {
+            self.told_mos = u64::from(mos) * 10;
+        }
         if received.bye {
             self.tell(Notice::RtcpBye);
         }
@@ -499,6 +513,8 @@ impl Leg {
         stats.overflowed = former.overflowed + jitter.overflowed;
         stats.resyncs = former.resyncs + jitter.resyncs;
         stats.playout_delay_ms = self.inbound.jitter().playout_target().as_millis() as u64;
+        self.rate();
+        let stats = &self.stats;
         self.shared.stats.publish(stats);
     }
 }

@@ -19,6 +19,7 @@ pub mod jitter;
 pub mod latch;
 pub mod leg;
 pub mod port;
+pub mod quality;
 pub mod recorder;
 pub mod room;
 pub mod rtcp;

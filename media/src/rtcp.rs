@@ -6,9 +6,11 @@
 
 mod session;
 mod writer;
+mod xr;
 
 pub use session::{Received, RtcpConfig, RtcpSession, SenderCounts};
 pub use writer::Writer;
+pub use xr::{VoipMetrics, XR};
 
 use std::time::Duration;
 

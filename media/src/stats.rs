@@ -84,6 +84,10 @@ leg_stats! {
     remote_fraction_lost,
     /// What the peer says it lost of ours in all.
     remote_lost,
+    /// Mean opinion score of what we hear, in hundredths, by the E-model (ITU-T G.107); 0 until there is enough to tell.
+    mos_in,
+    /// The same of what the peer hears of us: by its own report (RFC 3611) where it sends one, else by its losses.
+    mos_out,
     /// Sound made up for packets that did not come, in milliseconds.
     concealed_ms,
     /// The playout buffer's delay now, in milliseconds.

@@ -133,6 +133,8 @@ pub struct MediaChoice {
     pub remote_rtcp: SocketAddr,
     /// RTCP shares the RTP port.
     pub rtcp_mux: bool,
+    /// The peer wants VoIP metrics in RTCP (RFC 3611 section 5).
+    pub rtcp_xr: bool,
     /// What we do.
     pub direction: Direction,
     /// Which `m=` section it is, from 0.
@@ -189,6 +191,7 @@ pub fn answer(local: &LocalMedia, caps: &Capability, offer: &Session) -> Result<
         remote: remote.rtp,
         remote_rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
         rtcp_mux,
+        rtcp_xr: wants_metrics(offer, media),
         direction: local.direction.and(remote_direction(offer, media, &protection).mirrored()),
         media_index,
         protection,
@@ -283,6 +286,7 @@ pub fn accept_answer(
         remote: remote.rtp,
         remote_rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
         rtcp_mux,
+        rtcp_xr: wants_metrics(answer, theirs),
         direction: offer.direction_of(ours).and(remote_direction(answer, theirs, &protection).mirrored()),
         media_index,
         protection,
@@ -325,6 +329,12 @@ fn first_usable<'a>(
         }
     }
     plain.ok_or(error)
+}
+
+/// Whether the peer asks for VoIP metrics (`a=rtcp-xr`, RFC 3611 section 5.1).
+fn wants_metrics(session: &Session, media: &Media) -> bool {
+    let formats = media.attributes.get("rtcp-xr").or_else(|| session.attributes.get("rtcp-xr"));
+    formats.is_some_and(|formats| formats.split(' ').any(|format| format.eq_ignore_ascii_case("voip-metrics")))
 }
 
 /// Where a media section wants its packets.

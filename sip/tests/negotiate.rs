@@ -82,6 +82,7 @@ fn the_first_codec_of_ours_that_they_offer_is_taken_with_its_companions() {
         remote: "198.51.100.2:4000".parse().unwrap(),
         remote_rtcp: "198.51.100.2:4001".parse().unwrap(),
         rtcp_mux: false,
+        rtcp_xr: false,
         direction: Direction::SendRecv,
         media_index: 0,
         protection: Protection::None,
@@ -237,6 +238,7 @@ fn an_offer_names_all_we_have_best_first() {
         "ptime:20",
         "sendrecv",
         "rtcp-mux",
+        "rtcp-xr:voip-metrics",
     ] {
         assert!(text.contains(&format!("a={attribute}\r\n")), "{attribute}");
     }
@@ -297,4 +299,13 @@ fn an_offer_within_a_call_keeps_the_sections_and_counts_its_version_up_when_it_c
     same.origin.version = 0;
     settle_version(&next, &mut same);
     assert_eq!(same.origin.version, 2);
+}
+
+/// Conforms: RFC 3611 §5.1 — who asks for VoIP metrics gets them, and we ask for them.
+#[test]
+fn metrics_are_agreed_on_where_both_want_them() {
+    let negotiated = agreed("m=audio 4000 RTP/AVP 0\na=rtcp-xr:rcvr-rtt=all:10000 voip-metrics");
+    assert!(negotiated.media.rtcp_xr && negotiated.answer.to_string().contains("a=rtcp-xr:voip-metrics\r\n"));
+    let negotiated = agreed("m=audio 4000 RTP/AVP 0\na=rtcp-xr:pkt-loss-rle");
+    assert!(!negotiated.media.rtcp_xr && !negotiated.answer.to_string().contains("rtcp-xr"));
 }

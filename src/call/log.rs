@@ -235,6 +235,8 @@ impl CallLog {
             bad_tags: stats.bad_tags,
             jitter_ms: stats.jitter_us as f64 / 1_000.0,
             rtt_ms: (stats.round_trip_us > 0).then_some(stats.round_trip_us as f64 / 1_000.0),
+            mos_in: (stats.mos_in > 0).then_some(stats.mos_in as f64 / 100.0),
+            mos_out: (stats.mos_out > 0).then_some(stats.mos_out as f64 / 100.0),
             ring_drops: stats.ear_ring_drops + stats.record_ring_drops,
         };
         if let Some(leg) = self.leg(no) {

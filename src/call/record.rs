@@ -149,6 +149,12 @@ pub struct MediaRecord {
     pub jitter_ms: f64,
     /// Round trip by RTCP, where known.
     pub rtt_ms: Option<f64>,
+    /// Mean opinion score of what was heard of the peer, 1 to 4.5, by the E-model (ITU-T G.107), where enough came to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mos_in: Option<f64>,
+    /// The same of what the peer heard: by its own reports (RFC 3611) or else by its losses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mos_out: Option<f64>,
     /// Frames dropped at full rings.
     pub ring_drops: u64,
 }

@@ -352,6 +352,7 @@ impl Sound {
             remote: is_sendable.then_some(choice.remote),
             remote_rtcp: is_sendable.then_some(choice.remote_rtcp),
             rtcp_mux: choice.rtcp_mux,
+            rtcp_xr: choice.rtcp_xr,
             security: self.shield.security(&self.local, &choice.protection)?,
             direction: direction(choice.direction),
             media_timeout: Some(self.timeout),

@@ -53,7 +53,22 @@ pub struct DialRequest {
     pub answer_within: Duration,
 }
 
-/// A phone: a server with one call at a time, which is its own.
+/// A call to place with code of one's own.
+#[derive(Debug, Clone)]
+pub struct PlaceRequest {
+    /// The user part of the From URI.
+    pub from_user: String,
+    /// For servers that ask.
+    pub credentials: Option<Credentials>,
+    /// Where to record.
+    pub record: Option<PathBuf>,
+    /// It is ended after this.
+    pub max_duration: Duration,
+    /// Give up without an answer after this.
+    pub answer_within: Duration,
+}
+
+/// A phone: a server whose calls are all its own.
 #[derive(Debug)]
 pub struct Phone {
     hub: Arc<Hub>,
@@ -93,7 +108,20 @@ impl Phone {
     ///
     /// # Errors
     /// A URI that cannot be called, a host that cannot be found, an address that cannot be bound.
-    pub async fn open(mut config: Config, uri: &str, listen: Option<SocketAddr>) -> anyhow::Result<Self> {
+    pub async fn open(config: Config, uri: &str, listen: Option<SocketAddr>) -> anyhow::Result<Self> {
+        Self::open_with(config, uri, listen, 1).await
+    }
+
+    /// The same with so many media workers; 0 takes what the configuration says.
+    ///
+    /// # Errors
+    /// As [`Phone::open`].
+    pub async fn open_with(
+        mut config: Config,
+        uri: &str,
+        listen: Option<SocketAddr>,
+        workers: usize,
+    ) -> anyhow::Result<Self> {
         let dns = sip::io::DnsConfig { servers: config.sip.dns.clone() };
         let ways = sip::io::Resolver::new(&dns)?.resolve(uri).await?;
         // Which listener to open is settled by the first way; others of its kind may follow.
@@ -107,8 +135,10 @@ impl Phone {
         let own_transport = if transport.is_reliable() { Transport::Tcp } else { Transport::Udp };
         config.sip.listen = vec![SipListen::new(own_transport, local)];
         config.rtp.bind = local.ip();
-        config.rtp.ports = PortRange { first: 30_000, last: 39_999 };
-        config.rtp.workers = 1;
+        config.rtp.ports = PortRange { first: 30_000, last: 59_999 };
+        if workers > 0 {
+            config.rtp.workers = workers;
+        }
         config.sip.allow = vec![crate::config::Network::Any];
         let media = media::Media::start(sound::media_config(&config))?;
         let dispatcher = Dispatcher::default();
@@ -128,24 +158,15 @@ impl Phone {
     pub async fn dial(&mut self, request: DialRequest) -> anyhow::Result<CallRecord> {
         let acts = prepare(&request.steps, &request.voice).await?;
         let stays = request.duration.is_some() || acts.is_empty();
-        let from = format!("sip:{}@{}", request.from_user, host_of(self.local));
-        let mut branch = DialBranch::new("softphone", self.uri.clone(), from);
-        branch.credentials.clone_from(&request.credentials);
-        let group = DialGroup { branches: vec![branch], ring_for: request.answer_within };
-        let outgoing = Outgoing {
-            plan: Arc::new(DialPlan { groups: vec![group], also_after: Vec::new() }),
-            target: Target::Program(
-                PERFORMANCE.to_owned(),
-                App::new(move |call| perform_on(call, acts.clone(), stays)),
-            ),
-            from: request.from_user.clone(),
-            to: self.uri.clone(),
-            recording: request.record.clone(),
+        let app = App::new(move |call| perform_on(call, acts.clone(), stays));
+        let place = PlaceRequest {
+            from_user: request.from_user.clone(),
+            credentials: request.credentials.clone(),
+            record: request.record.clone(),
             max_duration: request.duration.unwrap_or(MAX_DURATION),
+            answer_within: request.answer_within,
         };
-        let seat = self.hub.enter();
-        let id = seat.id().to_owned();
-        tokio::spawn(Driver::place(Arc::clone(&self.hub), seat, outgoing));
+        let id = self.place(app, place);
         let mut record = loop {
             tokio::select! {
                 record = self.records.recv() => break record.context("the call left no record")?,
@@ -157,6 +178,36 @@ impl Phone {
             record.end = End::new(EndReason::Commanded).with_detail("the duration asked for is over");
         }
         Ok(record)
+    }
+
+    /// Places a call that this code holds once it is up; its id. What came of it is among the records.
+    pub fn place(&self, app: App, request: PlaceRequest) -> String {
+        let from = format!("sip:{}@{}", request.from_user, host_of(self.local));
+        let mut branch = DialBranch::new("softphone", self.uri.clone(), from);
+        branch.credentials = request.credentials;
+        let group = DialGroup { branches: vec![branch], ring_for: request.answer_within };
+        let outgoing = Outgoing {
+            plan: Arc::new(DialPlan { groups: vec![group], also_after: Vec::new() }),
+            target: Target::Program(PERFORMANCE.to_owned(), app),
+            from: request.from_user,
+            to: self.uri.clone(),
+            recording: request.record,
+            max_duration: request.max_duration,
+        };
+        let seat = self.hub.enter();
+        let id = seat.id().to_owned();
+        tokio::spawn(Driver::place(Arc::clone(&self.hub), seat, outgoing));
+        id
+    }
+
+    /// The record of the call that ended next.
+    pub async fn next_record(&mut self) -> Option<CallRecord> {
+        self.records.recv().await
+    }
+
+    /// Ends all calls.
+    pub fn hang_up_all(&self) {
+        self.hub.switchboard.command_all(&Command::HangUp);
     }
 
     /// Releases sockets and threads.

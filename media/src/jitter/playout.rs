@@ -81,6 +81,10 @@ impl Playout {
         self.enabled && !self.wants(index)
     }
 
+    pub(super) fn max_us(&self) -> i64 {
+        self.max_us
+    }
+
     pub(super) fn target_us(&self, core: &Core) -> i64 {
         (core.delay.spread_us() + MARGIN_US).clamp(self.min_us, self.max_us)
     }

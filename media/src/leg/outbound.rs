@@ -59,6 +59,11 @@ impl SendFormat {
         })
     }
 
+    /// Sound in one packet.
+    pub(super) fn ptime_ms(&self) -> f64 {
+        self.ptime.as_secs_f64() * 1_000.0
+    }
+
     /// Samples in one packet, at the seam's rate.
     pub(super) fn seam_samples(&self) -> usize {
         self.seam_samples

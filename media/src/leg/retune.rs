@@ -24,6 +24,7 @@ pub(crate) struct Retune {
     dtmf_clock_hz: u32,
     direction: Direction,
     rtcp_mux: bool,
+    rtcp_xr: bool,
     guard: Option<GuardChange>,
     media_timeout: Option<Duration>,
 }
@@ -62,6 +63,7 @@ impl Retune {
             dtmf_clock_hz: dtmf_clock_hz(new),
             direction: new.direction,
             rtcp_mux: new.rtcp_mux,
+            rtcp_xr: new.rtcp_xr,
             guard: GuardChange::between(&old.security, &new.security),
             media_timeout: new.media_timeout,
         })
@@ -92,6 +94,7 @@ impl Leg {
         self.latch.renegotiate(now, retune.latch);
         self.direction = retune.direction;
         self.rtcp_mux = retune.rtcp_mux;
+        self.rtcp_xr = retune.rtcp_xr;
         if let Some(change) = &mut retune.guard {
             self.guard.change(change);
         }

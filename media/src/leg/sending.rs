@@ -143,6 +143,8 @@ impl Leg {
         }
         let counts = self.outbound.counts(now);
         if let Some(size) = self.rtcp.tick(now, &counts, self.source.as_mut(), &mut scratch.packet) {
+            let metrics = self.metrics().filter(|_| self.rtcp_xr);
+            let size = metrics.map_or(size, |metrics| self.rtcp.extend(&metrics, size, &mut scratch.packet));
             self.send_rtcp(size, scratch, out);
         }
     }

@@ -11,7 +11,7 @@ use ringbuf::traits::{Consumer, Observer, Producer};
 use super::{Channel, Leg, Outbox, Retune, Scratch};
 use crate::config::{Direction, DtmfFormat, LegConfig, LegMode};
 use crate::port::{EAR_RING_FRAMES, EarFrame, Notice, PortEnds};
-use crate::rtcp::{Compound, Packet, RtcpConfig, RtcpSession, SenderCounts};
+use crate::rtcp::{Compound, NtpTime, Packet, RtcpConfig, RtcpSession, SenderCounts, VoipMetrics, XR};
 use crate::rtp::{RtpHeader, RtpPacket, RtpTime, Seq};
 
 const MS: Duration = Duration::from_millis(1);
@@ -634,4 +634,44 @@ fn an_echo_leg_takes_less_than_sixteen_kibibytes() {
     ];
     let sum: usize = sizes.iter().map(|(_, size)| size).sum();
     assert!(sum <= 14 * 1_024, "{sum}: {sizes:?}");
+}
+
+#[test]
+fn a_leg_judges_what_it_hears_and_tells_its_peer() {
+    let mut bench = Bench::new(LegConfig { rtcp_xr: true, ..config(LegMode::Talk) });
+    for n in 0..600_u32 {
+        if n % 20 != 3 {
+            bench.hear_sound(n, 0x10);
+        }
+        bench.pass(20 * MS);
+    }
+    let stats = bench.leg.stats();
+    assert!((250..430).contains(&stats.mos_in), "5 % lost: {stats:?}");
+    let reports = bench.sent.packets.iter().filter(|(_, channel, ..)| *channel == Channel::Rtcp);
+    let metrics: Vec<VoipMetrics> = reports
+        .flat_map(|(.., bytes)| Compound::parse(bytes).unwrap().packets().collect::<Vec<_>>())
+        .filter_map(|packet| match packet {
+            Packet::Other { kind: XR, body, .. } => VoipMetrics::find(body),
+            _ => None,
+        })
+        .collect();
+    let last = metrics.last().unwrap();
+    assert!((10..=15).contains(&last.loss_rate) && last.mos_cq.is_some() && last.gap_density > 0, "{last:?}");
+    // And the peer tells what it hears of us.
+    let told = VoipMetrics { ssrc: bench.leg.outbound.ssrc(), mos_cq: Some(37), ..VoipMetrics::default() };
+    let peer = RtcpConfig {
+        ssrc: 5,
+        cname: "peer".into(),
+        seed: 1,
+        bandwidth_bps: 64_000,
+        minimum_interval: MS,
+        ntp_at_start: NtpTime::from_unix(Duration::from_secs(1)),
+    };
+    let mut peer = RtcpSession::new(bench.now, peer);
+    let mut bytes = [0; 500];
+    let size = peer.goodbye(bench.now, &SenderCounts::default(), None, "", &mut bytes).unwrap();
+    let size = peer.extend(&told, size, &mut bytes);
+    bench.leg.receive_rtcp(bench.now, &bytes[..size], "192.0.2.7:4001".parse().unwrap(), &mut bench.scratch);
+    bench.pass(200 * MS);
+    assert_eq!(bench.leg.stats().mos_out, 370);
 }

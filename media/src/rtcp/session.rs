@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Compound, NtpTime, Packet, ReportBlock, RtcpError, SenderInfo, Writer};
+use super::{Compound, NtpTime, Packet, ReportBlock, RtcpError, SenderInfo, VoipMetrics, Writer, XR};
 use crate::rtp::{RtpTime, Source};
 
 /// Members that are counted at most, ourselves left out: a flood of invented sources cannot slow our reports further.
@@ -54,6 +54,8 @@ pub struct Received {
     pub report: Option<ReportBlock>,
     /// The peer's source said goodbye.
     pub bye: bool,
+    /// How our stream sounds at the peer, by its own judgement (RFC 3611).
+    pub metrics: Option<VoipMetrics>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -169,6 +171,14 @@ impl RtcpSession {
         self.print(now, sent, we_sent, source, Some(reason), out)
     }
 
+    /// Puts an extended report behind a compound packet of ours of `size_bytes` at the front of `out`; the size then. Where there is no
+    /// room, it stays as it is.
+    pub fn extend(&self, metrics: &VoipMetrics, size_bytes: usize, out: &mut [u8]) -> usize {
+        let mut writer = Writer::new(out.get_mut(size_bytes..).unwrap_or_default());
+        let _ = writer.voip_metrics(self.ssrc, metrics);
+        size_bytes + writer.size_bytes()
+    }
+
     /// Takes a datagram of the peer. `peer_ssrc` is the source of the stream that is being received: only its goodbye
     /// counts, any where it is not known.
     pub fn receive(&mut self, now: Instant, datagram: &[u8], peer_ssrc: Option<u32>) -> Result<Received, RtcpError> {
@@ -193,6 +203,10 @@ impl RtcpSession {
                         self.part(now, ssrc);
                         received.bye |= ssrc != self.ssrc && peer_ssrc.is_none_or(|peer| peer == ssrc);
                     }
+                }
+                Packet::Other { kind: XR, body, .. } => {
+                    let metrics = VoipMetrics::find(body).filter(|metrics| metrics.ssrc == self.ssrc);
+                    received.metrics = metrics.or(received.metrics);
                 }
                 Packet::SourceDescription(_) | Packet::Other { .. } => {}
             }

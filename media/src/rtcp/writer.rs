@@ -1,6 +1,6 @@
 //! Printing a compound RTCP packet into the caller's buffer (RFC 3550 sections 6.4 to 6.6).
 
-use super::{BYE, CNAME, HEADER_BYTES, RR, ReportBlock, RtcpError, SDES, SR, SenderInfo};
+use super::{BYE, CNAME, HEADER_BYTES, RR, ReportBlock, RtcpError, SDES, SR, SenderInfo, VoipMetrics, XR};
 use crate::rtp::VERSION;
 
 const MAX_COUNT: usize = 31;
@@ -55,6 +55,15 @@ impl<'a> Writer<'a> {
         self.put(&[CNAME, text_bytes]);
         self.put(cname.as_bytes());
         self.put(&[0; 4][..padding_bytes.min(4)]);
+        Ok(())
+    }
+
+    /// An extended report with the VoIP metrics of one source.
+    pub fn voip_metrics(&mut self, ssrc: u32, metrics: &VoipMetrics) -> Result<(), RtcpError> {
+        let block = metrics.to_bytes();
+        self.begin(XR, 0, 4 + block.len())?;
+        self.put(&ssrc.to_be_bytes());
+        self.put(&block);
         Ok(())
     }
 

@@ -68,6 +68,9 @@ pub(super) fn answered(
     if choice.rtcp_mux {
         media.attributes.flag("rtcp-mux");
     }
+    if choice.rtcp_xr {
+        media.attributes.push("rtcp-xr", "voip-metrics");
+    }
     protection::describe_answer(&mut media, local, offered, &choice.protection);
     media
 }
@@ -93,6 +96,7 @@ pub(super) fn offered(local: &LocalMedia, caps: &Capability) -> Media {
     if caps.rtcp_mux {
         media.attributes.flag("rtcp-mux");
     }
+    media.attributes.push("rtcp-xr", "voip-metrics");
     protection::describe_offer(&mut media, local, caps);
     media
 }
