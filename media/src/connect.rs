@@ -29,7 +29,7 @@ use crate::leg::Channel;
 use crate::srtp::KeyPair;
 
 /// Nobody to talk to within this: the connection has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What is needed to connect, as offer and answer settled it.
 #[derive(Debug, Clone)]

@@ -2,14 +2,18 @@
 //! every test. Each takes raw input, panics where an invariant breaks, and is for tests only.
 #![allow(clippy::expect_used)]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::connect::{ConnectConfig, Connection, IceConfig, IceCredentials, Identity, Step};
 use crate::dtmf::{DtmfEvent, DtmfReceiver, DtmfSender, digit_of};
 use crate::jitter::{Heard, JitterBuffer, JitterConfig, MAX_SLOTS, Played};
 use crate::latch::{Latch, LatchConfig, LatchVerdict, PayloadTypes};
+use crate::leg::Channel;
 use crate::rtcp::{Compound, NtpTime, Packet, RtcpConfig, RtcpSession, SenderCounts, Writer};
 use crate::rtp::{HEADER_BYTES, RtpHeader, RtpPacket, RtpTime, Seq, Source};
+use crate::srtp::{MasterKey, Receiver, Sender, Suite};
 
 /// Datagrams, each behind a byte of its size and one of its delay, through parser, latch and source.
 pub fn rtp(data: &[u8]) {
@@ -202,4 +206,79 @@ pub fn jitter(data: &[u8]) {
     }
     let stats = buffer.stats();
     assert!(handed <= stats.stored && stats.stored <= pushed);
+}
+
+/// Datagrams, each behind two bytes of its size and one of who sends it, to an end that waits for a handshake: whatever comes, nobody
+/// gets keys who cannot show the certificate, and what is to be sent stays within bounds.
+pub fn handshake(data: &[u8]) {
+    static IDENTITIES: OnceLock<[Arc<Identity>; 2]> = OnceLock::new();
+    let make = || Arc::new(Identity::generate().expect("a certificate"));
+    let [ours, theirs] = IDENTITIES.get_or_init(|| [make(), make()]);
+    let credentials =
+        |name: &str| IceCredentials { ufrag: name.to_owned(), pwd: format!("{name}-password-of-enough-bits") };
+    let here = SocketAddr::from(([192, 0, 2, 1], 4_000));
+    let with_ice = data.first().is_some_and(|first| first & 1 == 1);
+    let ice = IceConfig {
+        local: credentials("ours"),
+        remote: credentials("them"),
+        hosts: vec![here],
+        public: None,
+        candidates: Vec::new(),
+        is_controlling: false,
+        is_lite: false,
+    };
+    let config = ConnectConfig {
+        identity: Arc::clone(ours),
+        is_client: false,
+        fingerprint: theirs.fingerprint().clone(),
+        ice: with_ice.then_some(ice),
+    };
+    let mut now = Instant::now();
+    let Ok(mut connection) = Connection::new(now, &config, None, None) else { return };
+    let mut rest = data.get(1..).unwrap_or_default();
+    let (mut taken, mut sent) = (0_usize, 0_usize);
+    while let Some((&[s0, s1, who], behind)) = rest.split_first_chunk::<3>() {
+        let size = usize::from(u16::from_be_bytes([s0, s1])).min(1_500).min(behind.len());
+        let (datagram, behind) = behind.split_at(size);
+        rest = behind;
+        taken += 1;
+        now += Duration::from_millis(u64::from(who >> 4));
+        let from = SocketAddr::new(IpAddr::from([198, 51, 100, who & 7]), 5_000);
+        connection.receive(now, Channel::Rtp, from, here.ip(), datagram);
+        if connection.next_wake() <= now {
+            connection.handle_timeout(now);
+        }
+        while let Some(step) = connection.poll() {
+            assert!(!matches!(step, Step::Keys { .. }), "keys for somebody without the certificate");
+            sent += usize::from(matches!(step, Step::Send { .. }));
+        }
+        assert!(sent <= 64 + taken * 16, "{sent} datagrams for {taken}");
+    }
+}
+
+/// Packets, each behind a byte of its size, to receivers of every suite: nothing that was not protected is taken, and what was is
+/// taken once.
+pub fn srtp(data: &[u8]) {
+    for suite in Suite::ALL {
+        let bytes: Vec<u8> = (0..suite.master_bytes() as u8).collect();
+        let master = MasterKey::new(suite, &bytes).expect("a key of the right length");
+        let (mut sender, mut receiver) = (Sender::new(&master), Receiver::new(&master));
+        let mut rest = data;
+        while let Some((&size, behind)) = rest.split_first() {
+            let (packet, behind) = behind.split_at(behind.len().min(usize::from(size)));
+            rest = behind;
+            let mut out = vec![0; packet.len() + 20];
+            assert!(
+                receiver.unprotect(packet, &mut out).is_err() && receiver.unprotect_rtcp(packet, &mut out).is_err()
+            );
+            let mut buffer = packet.to_vec();
+            buffer.resize(packet.len() + 20, 0);
+            let Some(len) = sender.protect(&mut buffer, packet.len()) else { continue };
+            let sealed = buffer.get(..len).unwrap_or_default();
+            if let Ok(opened) = receiver.unprotect(sealed, &mut out) {
+                assert_eq!(out.get(..opened), Some(packet));
+                assert!(receiver.unprotect(sealed, &mut out).is_err(), "taken twice");
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! SRTP and SRTCP (RFC 3711; AES-GCM: RFC 7714): sound and reports that nobody on the way can read, forge or replay.
 //!
-//! A [`Sender`] and a [`Receiver`] hold one direction's session keys, made once from a [`MasterKey`]. Both work in place.
+//! A [`Sender`] and a [`Receiver`] hold one direction's session keys, made once from a [`MasterKey`]. The one works in place, the other
+//! from one buffer into another.
 //! Invariants: nothing here allocates once the keys are made, reads a clock or panics, whatever the bytes; a packet
 //! whose tag does not fit, or that came before, changes nothing.
 //!

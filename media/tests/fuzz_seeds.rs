@@ -11,11 +11,13 @@ type Target = (&'static str, fn(&[u8]));
 
 #[test]
 fn the_fuzz_targets_hold_on_their_seeds_and_near_them() {
-    let targets: [Target; 4] = [
+    let targets: [Target; 6] = [
         ("rtp", media::fuzz::rtp),
         ("rtcp", media::fuzz::rtcp),
         ("dtmf", media::fuzz::dtmf),
         ("jitter", media::fuzz::jitter),
+        ("handshake", media::fuzz::handshake),
+        ("srtp", media::fuzz::srtp),
     ];
     for (name, target) in targets {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(name);

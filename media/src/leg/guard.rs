@@ -148,18 +148,18 @@ impl Guard {
             State::Waiting => return Err(SrtpError::Tag),
             State::Keyed(keys) => keys,
         };
-        let packet = copy(datagram, clear)?;
-        let len = match keys.receive.unprotect(packet) {
+        let out = &mut clear.0;
+        let len = match keys.receive.unprotect(datagram, out) {
             Ok(len) => {
                 self.former_serves = false;
                 len
             }
             Err(error) => match self.former.as_mut().filter(|_| self.former_serves) {
-                Some(former) => former.receive.unprotect(packet)?,
+                Some(former) => former.receive.unprotect(datagram, out)?,
                 None => return Err(error),
             },
         };
-        packet.get(..len).ok_or(SrtpError::Malformed)
+        out.get(..len).ok_or(SrtpError::Malformed)
     }
 
     /// The compound packet that a datagram of RTCP holds.
@@ -174,9 +174,9 @@ impl Guard {
             (_, State::Waiting, _) | (Channel::Rtcp, _, State::Waiting) => return Err(SrtpError::Tag),
             (Channel::Rtcp, _, State::Keyed(keys)) | (_, State::Keyed(keys), _) => keys,
         };
-        let packet = copy(datagram, clear)?;
-        let len = keys.receive.unprotect_rtcp(packet)?;
-        packet.get(..len).ok_or(SrtpError::Malformed)
+        let out = &mut clear.0;
+        let len = keys.receive.unprotect_rtcp(datagram, out)?;
+        out.get(..len).ok_or(SrtpError::Malformed)
     }
 
     /// Protects the packet of `len` bytes at the front of `buffer`; its size then.
@@ -242,10 +242,4 @@ impl Guard {
         self.former_serves = self.former.is_some();
         spent
     }
-}
-
-fn copy<'a>(datagram: &[u8], clear: &'a mut Clear) -> Result<&'a mut [u8], SrtpError> {
-    let packet = clear.0.get_mut(..datagram.len()).ok_or(SrtpError::Malformed)?;
-    packet.copy_from_slice(datagram);
-    Ok(packet)
 }

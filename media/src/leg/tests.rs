@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use codecs::g711::Law;
@@ -9,10 +10,11 @@ use codecs::registry::{self, CodecId};
 use ringbuf::traits::{Consumer, Observer, Producer};
 
 use super::{Channel, Leg, Outbox, Retune, Scratch};
-use crate::config::{Direction, DtmfFormat, LegConfig, LegMode};
+use crate::config::{Direction, DtmfFormat, LegConfig, LegMode, Security};
 use crate::port::{EAR_RING_FRAMES, EarFrame, Notice, PortEnds};
 use crate::rtcp::{Compound, NtpTime, Packet, RtcpConfig, RtcpSession, SenderCounts, VoipMetrics, XR};
 use crate::rtp::{RtpHeader, RtpPacket, RtpTime, Seq};
+use crate::srtp::{KeyPair, MasterKey, Sender, Suite};
 
 const MS: Duration = Duration::from_millis(1);
 const PEER: &str = "192.0.2.7:4000";
@@ -674,4 +676,44 @@ fn a_leg_judges_what_it_hears_and_tells_its_peer() {
     bench.leg.receive_rtcp(bench.now, &bytes[..size], "192.0.2.7:4001".parse().unwrap(), &mut bench.scratch);
     bench.pass(200 * MS);
     assert_eq!(bench.leg.stats().mos_out, 370);
+}
+
+/// A million packets that nobody with the keys made, from the peer's own address and others, between those of the peer: none is
+/// taken, none of the peer's is lost.
+#[test]
+fn a_flood_of_packets_under_other_keys_changes_nothing() {
+    let master = |from: u8| MasterKey::new(Suite::AeadAes128Gcm, &[from; 28]).unwrap();
+    let pair = KeyPair { send: master(1), receive: master(2) };
+    let mut bench = Bench::new(LegConfig { security: Security::Sdes(Arc::new(pair)), ..with_dtmf(LegMode::Talk) });
+    let (mut peer, mut forger) = (Sender::new(&master(2)), Sender::new(&master(3)));
+    let seal = |sender: &mut Sender, plain: &[u8]| {
+        let mut buffer = plain.to_vec();
+        buffer.resize(plain.len() + 16, 0);
+        let len = sender.protect(&mut buffer, plain.len()).unwrap();
+        buffer.truncate(len);
+        buffer
+    };
+    const ROUNDS: u32 = 1_000;
+    for n in 0..ROUNDS {
+        let genuine = seal(&mut peer, &sound(n, 0, &[0x10; 160]));
+        for k in 0..1_000_u32 {
+            let from: SocketAddr =
+                if k % 2 == 0 { PEER.parse().unwrap() } else { "198.51.100.9:4000".parse().unwrap() };
+            let mut forged = match k % 4 {
+                0 => seal(&mut forger, &sound(n + k, 0, &[0x80; 40])),
+                1 => seal(&mut forger, &packet(n + k, 101, 0, true, &[5, 0x8a, 1, 0x40])),
+                2 => genuine.clone(),
+                _ => sound(n + k, 0, &[0x80; 40]),
+            };
+            let at = forged.len() - 1 - (k % 16) as usize;
+            forged[at] ^= 0x55;
+            bench.leg.receive(bench.now, &forged, from, &mut bench.scratch);
+        }
+        bench.hear(&genuine);
+        bench.pass(20 * MS);
+        while bench.ends.ear.as_mut().unwrap().try_pop().is_some() {}
+    }
+    let stats = bench.leg.stats();
+    assert_eq!((stats.packets_in, stats.bad_tags), (u64::from(ROUNDS), u64::from(ROUNDS) * 1_000), "{stats:?}");
+    assert_eq!((stats.lost, stats.digits_in, stats.not_the_peer), (0, 0, 0), "{stats:?}");
 }

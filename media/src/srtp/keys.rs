@@ -10,6 +10,8 @@ use super::{INDEX_BYTES, MasterKey, SrtpError, Suite};
 /// Bytes of the salt in counter mode; GCM's is two bytes shorter.
 const SALT_BYTES: usize = 14;
 const AUTH_KEY_BYTES: usize = 20;
+/// What of an RTCP packet is not encrypted.
+const RTCP_CLEAR_BYTES: usize = 8;
 /// Set in the index of RTCP packets that are encrypted, as all of ours are.
 const ENCRYPTED: u32 = 1 << 31;
 
@@ -86,31 +88,31 @@ impl SessionKeys {
         Some(len + self.suite.rtp_tag_bytes())
     }
 
-    /// The other way round: whether the tag fits; only then is anything changed. Returns the size of what is left.
+    /// The other way round, from `packet` into `out`, which is at least as long: the size of what is in it where the tag fits.
     pub(super) fn open_rtp(
         &self,
-        packet: &mut [u8],
+        packet: &[u8],
+        out: &mut [u8],
         clear: usize,
         ssrc: u32,
         roc: u32,
         seq: u16,
     ) -> Result<usize, SrtpError> {
         let len = packet.len().checked_sub(self.suite.rtp_tag_bytes()).ok_or(SrtpError::Malformed)?;
-        if clear > len {
-            return Err(SrtpError::Malformed);
-        }
+        let (body, tag) = packet.split_at_checked(len).ok_or(SrtpError::Malformed)?;
+        let (header, payload) = body.split_at_checked(clear).ok_or(SrtpError::Malformed)?;
+        let (out_header, out) =
+            out.get_mut(..len).and_then(|out| out.split_at_mut_checked(clear)).ok_or(SrtpError::Malformed)?;
+        out_header.copy_from_slice(header);
         match &self.rtp {
             Cipher::Counter { key, auth, salt } => {
-                let (body, tag) = packet.split_at_mut_checked(len).ok_or(SrtpError::Malformed)?;
                 check_tag(auth, body, &roc.to_be_bytes(), tag)?;
-                let index = u64::from(roc) << 16 | u64::from(seq);
-                let payload = body.get_mut(clear..).ok_or(SrtpError::Malformed)?;
-                counter(key, salt, ssrc, index, payload).ok_or(SrtpError::Tag)?;
+                out.copy_from_slice(payload);
+                counter(key, salt, ssrc, u64::from(roc) << 16 | u64::from(seq), out).ok_or(SrtpError::Tag)?;
             }
             Cipher::Galois { key, salt } => {
-                let (header, sealed) = packet.split_at_mut_checked(clear).ok_or(SrtpError::Malformed)?;
                 let nonce = rtp_nonce(salt, ssrc, roc, seq);
-                key.open_in_place(nonce, Aad::from(&*header), sealed).map_err(|_| SrtpError::Tag)?;
+                key.open_separate_gather(nonce, Aad::from(header), payload, tag, out).map_err(|_| SrtpError::Tag)?;
             }
             Cipher::None => return Err(SrtpError::Tag),
         }
@@ -160,23 +162,29 @@ impl SessionKeys {
     }
 
     /// The other way round, as with [`open_rtp`](Self::open_rtp).
-    pub(super) fn open_rtcp(&self, packet: &mut [u8], ssrc: u32, index: u32) -> Result<usize, SrtpError> {
+    pub(super) fn open_rtcp(&self, packet: &[u8], out: &mut [u8], ssrc: u32, index: u32) -> Result<usize, SrtpError> {
         let tag_bytes = self.suite.rtcp_tag_bytes();
-        let len = packet.len().checked_sub(tag_bytes + INDEX_BYTES).filter(|len| *len >= 8);
+        let len = packet.len().checked_sub(tag_bytes + INDEX_BYTES).filter(|len| *len >= RTCP_CLEAR_BYTES);
         let len = len.ok_or(SrtpError::Malformed)?;
+        let (body, behind) = packet.split_at_checked(len).ok_or(SrtpError::Malformed)?;
+        let (header, payload) = body.split_at_checked(RTCP_CLEAR_BYTES).ok_or(SrtpError::Malformed)?;
+        let (out_header, out) = out
+            .get_mut(..len)
+            .and_then(|out| out.split_at_mut_checked(RTCP_CLEAR_BYTES))
+            .ok_or(SrtpError::Malformed)?;
+        out_header.copy_from_slice(header);
         match &self.rtcp {
             Cipher::Counter { key, auth, salt } => {
-                let (body, tag) = packet.split_at_mut_checked(len + INDEX_BYTES).ok_or(SrtpError::Malformed)?;
-                check_tag(auth, body, &[], tag)?;
-                let payload = body.get_mut(8..len).ok_or(SrtpError::Malformed)?;
-                counter(key, salt, ssrc, u64::from(index), payload).ok_or(SrtpError::Tag)?;
+                let (signed, tag) = packet.split_at_checked(len + INDEX_BYTES).ok_or(SrtpError::Malformed)?;
+                check_tag(auth, signed, &[], tag)?;
+                out.copy_from_slice(payload);
+                counter(key, salt, ssrc, u64::from(index), out).ok_or(SrtpError::Tag)?;
             }
             Cipher::Galois { key, salt } => {
-                let (header, sealed) = packet.split_at_mut_checked(8).ok_or(SrtpError::Malformed)?;
-                let sealed = sealed.get_mut(..len - 8 + tag_bytes).ok_or(SrtpError::Malformed)?;
+                let tag = behind.get(..tag_bytes).ok_or(SrtpError::Malformed)?;
                 let aad = rtcp_aad(header, (index | ENCRYPTED).to_be_bytes()).ok_or(SrtpError::Malformed)?;
                 let nonce = rtcp_nonce(salt, ssrc, index);
-                key.open_in_place(nonce, Aad::from(aad), sealed).map_err(|_| SrtpError::Tag)?;
+                key.open_separate_gather(nonce, Aad::from(aad), payload, tag, out).map_err(|_| SrtpError::Tag)?;
             }
             Cipher::None => return Err(SrtpError::Tag),
         }
@@ -346,8 +354,9 @@ mod tests {
             packet.resize(plain.len() + 16, 0);
             let len = keys.seal_rtp(&mut packet, plain.len(), 12, 0x5501_a0b2, 0, 0xf17b).unwrap();
             assert_eq!(packet[..len].to_vec(), bytes(sealed), "{key}");
-            let len = keys.open_rtp(&mut packet, 12, 0x5501_a0b2, 0, 0xf17b).unwrap();
-            assert_eq!(packet[..len].to_vec(), plain);
+            let mut out = vec![0; len];
+            let len = keys.open_rtp(&packet[..len], &mut out, 12, 0x5501_a0b2, 0, 0xf17b).unwrap();
+            assert_eq!(out[..len].to_vec(), plain);
         }
     }
 
@@ -367,7 +376,8 @@ mod tests {
         let len = keys.seal_rtcp(&mut packet, plain.len(), 0x4d61_7273, 0x5d4).unwrap();
         assert_eq!(packet[..len].to_vec(), sealed);
         assert_eq!(keys.rtcp_index(&packet), Ok(0x5d4));
-        let len = keys.open_rtcp(&mut packet, 0x4d61_7273, 0x5d4).unwrap();
-        assert_eq!(packet[..len].to_vec(), plain);
+        let mut out = vec![0; len];
+        let len = keys.open_rtcp(&packet, &mut out, 0x4d61_7273, 0x5d4).unwrap();
+        assert_eq!(out[..len].to_vec(), plain);
     }
 }

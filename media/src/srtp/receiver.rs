@@ -83,11 +83,11 @@ impl Receiver {
         self.sources = former.sources.map(|source| source.map(|source| Source { inherited: true, ..source }));
     }
 
-    /// Opens an RTP packet in place; returns the size of what is left at its front.
+    /// Opens an RTP packet into `out`, which is at least as long; returns the size of what is in it.
     ///
     /// # Errors
-    /// [`SrtpError`]; the packet is then as it was, and nothing is remembered of it.
-    pub fn unprotect(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+    /// [`SrtpError`]; nothing is remembered of the packet then, and what is in `out` means nothing.
+    pub fn unprotect(&mut self, packet: &[u8], out: &mut [u8]) -> Result<usize, SrtpError> {
         let clear = payload_at(packet).ok_or(SrtpError::Malformed)?;
         let (seq, ssrc) = (seq_of(packet), ssrc_of(packet, 8));
         let known = self.sources.iter().flatten().find(|source| source.ssrc == ssrc);
@@ -97,14 +97,14 @@ impl Receiver {
         if !window.admits(index) && !inherited {
             return Err(SrtpError::Replay);
         }
-        match self.keys.open_rtp(packet, clear, ssrc, roc, seq) {
+        match self.keys.open_rtp(packet, out, clear, ssrc, roc, seq) {
             Ok(len) => {
                 self.note(ssrc, window, index);
                 Ok(len)
             }
             // Begun anew with the new keys.
             Err(SrtpError::Tag) if inherited && roc != 0 => {
-                let len = self.keys.open_rtp(packet, clear, ssrc, 0, seq)?;
+                let len = self.keys.open_rtp(packet, out, clear, ssrc, 0, seq)?;
                 self.note(ssrc, Window::default(), u64::from(seq));
                 Ok(len)
             }
@@ -112,17 +112,17 @@ impl Receiver {
         }
     }
 
-    /// Opens a compound RTCP packet in place; returns the size of what is left at its front.
+    /// Opens a compound RTCP packet into `out`, in the same way.
     ///
     /// # Errors
     /// As [`Receiver::unprotect`].
-    pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+    pub fn unprotect_rtcp(&mut self, packet: &[u8], out: &mut [u8]) -> Result<usize, SrtpError> {
         let ssrc = ssrc_of(packet, 4);
         let index = self.keys.rtcp_index(packet)?;
         if !self.rtcp.admits(u64::from(index)) {
             return Err(SrtpError::Replay);
         }
-        let len = self.keys.open_rtcp(packet, ssrc, index)?;
+        let len = self.keys.open_rtcp(packet, out, ssrc, index)?;
         self.rtcp.note(u64::from(index));
         Ok(len)
     }
