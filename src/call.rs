@@ -252,6 +252,8 @@ pub enum Command {
     Transfer(String),
     /// Put the caller on hold with music, or take them back.
     Hold(bool),
+    /// Go on with the recording, or pause it: what is said meanwhile (a card's number, say) is silence in it.
+    Record(bool),
     /// The server stops: end it.
     ShutDown,
 }

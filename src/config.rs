@@ -211,6 +211,12 @@ pub struct CallsConfig {
     pub max_duration_s: u64,
     /// Record calls with an agent as stereo WAV under `data.dir/recordings`.
     pub record: bool,
+    /// Recordings are sealed with this key (32 bytes in base64, from `omnivox recording key`). Empty: they are not.
+    pub record_key: Secret,
+    /// A file that holds it alone.
+    pub record_key_file: PathBuf,
+    /// An environment variable that holds it.
+    pub record_key_env: String,
     /// A WAV file (16 bit) that those hear who wait; empty takes music of our own.
     pub music: PathBuf,
     /// Whoever is parked waits this long, in seconds; then the device that put them there is called back.
@@ -294,7 +300,17 @@ impl Default for AgentsConfig {
 
 impl Default for CallsConfig {
     fn default() -> Self {
-        Self { max: 1_000, max_duration_s: 3_600, record: true, music: PathBuf::new(), park_s: 300, drain_s: 10 }
+        Self {
+            max: 1_000,
+            max_duration_s: 3_600,
+            record: true,
+            record_key: Secret::default(),
+            record_key_file: PathBuf::new(),
+            record_key_env: String::new(),
+            music: PathBuf::new(),
+            park_s: 300,
+            drain_s: 10,
+        }
     }
 }
 
@@ -314,6 +330,8 @@ impl Config {
         config.devices.iter_mut().try_for_each(|device| device.resolve_secrets(&sources.env))?;
         config.trunks.iter_mut().try_for_each(|trunk| trunk.resolve_secrets(&sources.env))?;
         config.web.resolve_secrets(&sources.env)?;
+        let CallsConfig { record_key, record_key_file: file, record_key_env: env, .. } = &mut config.calls;
+        secret::resolve(record_key, &secret::SecretSource { at: "calls", key: "record_key", file, env }, &sources.env)?;
         config.validate()?;
         Ok(config)
     }
@@ -328,6 +346,12 @@ impl Config {
     #[must_use]
     pub fn recordings_dir(&self) -> PathBuf {
         self.data.dir.join("recordings")
+    }
+
+    /// What recordings' names end in.
+    #[must_use]
+    pub fn recording_kind(&self) -> &'static str {
+        if self.calls.record_key.is_empty() { "wav" } else { "ovrec" }
     }
 
     /// Media worker threads to start.
@@ -401,6 +425,13 @@ impl Config {
         }
         if self.calls.max == 0 {
             return bad("calls.max", "0".into(), "write a number from 1");
+        }
+        if !self.calls.record_key.is_empty() && crate::recording::read_key(self.calls.record_key.reveal()).is_err() {
+            return bad(
+                "calls.record_key",
+                "(hidden)".into(),
+                "write 32 bytes in base64: `omnivox recording key` makes them",
+            );
         }
         if self.calls.max_duration_s == 0 {
             return bad("calls.max_duration_s", "0".into(), "write a number of seconds from 1");
@@ -552,6 +583,7 @@ mod tests {
             ("sip.listen=[]", "sip.listen"),
             ("rtp.codecs=[\"g729\"]", "rtp.codecs"),
             ("calls.max=0", "calls.max"),
+            ("calls.record_key=abc", "calls.record_key"),
             ("web.numbers=[]", "web.numbers"),
             ("rtp.srtp=default", "rtp.srtp"),
             ("rtp.srtp=always", "srtp"),

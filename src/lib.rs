@@ -17,6 +17,7 @@ mod messages;
 pub mod models;
 mod public;
 pub mod readiness;
+pub mod recording;
 pub mod report;
 pub mod routing;
 pub mod say;

@@ -48,6 +48,8 @@ enum Command {
     Say(omnivox::say::SayArgs),
     /// Shows the signalling of a call of a running server, as a ladder of text or as a capture for Wireshark.
     Trace(omnivox::trace::show::TraceArgs),
+    /// Makes keys for sealed recordings, and opens them.
+    Recording(omnivox::recording::RecordingArgs),
     /// Makes an HTML report of a recorded call.
     Report(omnivox::report::ReportArgs),
 }
@@ -82,6 +84,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(args) => block_on(omnivox::models::run(args, config)),
         Command::Say(args) => block_on(omnivox::say::run(args)),
         Command::Trace(args) => block_on(omnivox::trace::show::run(args, config)),
+        Command::Recording(args) => omnivox::recording::run(args, &config),
         Command::Report(args) => omnivox::report::run(&args),
         Command::Check(_) => Ok(ExitCode::SUCCESS),
     }

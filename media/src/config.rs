@@ -10,6 +10,7 @@ use codecs::registry::CodecParams;
 
 use crate::connect::ConnectConfig;
 use crate::latch::LatchPolicy;
+use crate::sealed::SealKey;
 use crate::srtp::KeyPair;
 
 /// Legs that one worker takes at most; also the bound of every ring between a worker and the async side.
@@ -189,6 +190,8 @@ pub enum LegMode {
 /// Where the recording of a leg goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecorderConfig {
-    /// The WAV file, made anew; its folder must be there.
+    /// The file, made anew; its folder must be there.
     pub path: PathBuf,
+    /// Sealed with this key; a WAV file where there is none.
+    pub seal: Option<SealKey>,
 }

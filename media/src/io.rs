@@ -73,7 +73,7 @@ impl Inner {
                 fate.fail(format!("{}: {reason}", path.display()));
             }
         };
-        Ok(recorder.open(&config.path, rate.hz(), on_event)?)
+        Ok(recorder.open_sealed(&config.path, rate.hz(), config.seal.as_ref(), on_event)?)
     }
 }
 

@@ -129,6 +129,8 @@ pub struct Leg {
     music: Option<Box<Music>>,
     /// What the peer says goes to the port.
     tapped: bool,
+    /// What is said goes to the recording, where there is one.
+    recorded: bool,
     silent_frames: u32,
     /// Something was said already.
     spoken: bool,
@@ -201,6 +203,7 @@ impl Leg {
             joined: None,
             music: None,
             tapped: true,
+            recorded: true,
             silent_frames: 0,
             spoken: false,
             rtcp,
@@ -337,6 +340,11 @@ impl Leg {
         self.tapped = tapped;
     }
 
+    /// Whether what is said goes to the recording. While it does not, there is silence in its place.
+    pub(crate) fn set_recorded(&mut self, recorded: bool) {
+        self.recorded = recorded;
+    }
+
     /// Whether the port has to be woken: there is something for it, and no wake-up is under way.
     pub(crate) fn take_ready(&mut self) -> bool {
         std::mem::take(&mut self.ready) && !self.shared.ready.swap(true, Ordering::AcqRel)
@@ -398,13 +406,13 @@ impl Leg {
     fn hear(&mut self, now: Instant, work: &mut Work) {
         let (ear, record, stats, end) = (&mut self.ear, &mut self.record, &mut self.stats, &mut self.ear_end_samples);
         let (ready, seam) = (&mut self.ready, self.seam);
-        let tapped = self.tapped;
+        let (tapped, recorded) = (self.tapped, self.recorded);
         self.inbound.hear(now, work, tapped || record.is_some(), |piece| {
             *end = piece.at_samples + piece.samples.len() as u64;
             if piece.concealed {
                 stats.concealed_ms += piece.samples.len() as u64 * 1_000 / u64::from(seam.hz().max(1));
             }
-            if let Some(record) = record {
+            if let Some(record) = record.as_mut().filter(|_| recorded) {
                 stats.record_ring_drops += record.push(recorder::Channel::Caller, piece.at_samples, piece.samples);
             }
             if let Some(ear) = ear.as_mut().filter(|_| tapped) {

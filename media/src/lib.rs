@@ -24,6 +24,7 @@ pub mod recorder;
 pub mod room;
 pub mod rtcp;
 pub mod rtp;
+pub mod sealed;
 pub mod srtp;
 pub mod stats;
 

@@ -299,6 +299,12 @@ impl LegPort {
         self.handle.tap(tapped);
     }
 
+    /// Whether what is said, both ways, goes to the recording of the leg; it does in the beginning. Meanwhile there is silence in it, so that
+    /// the rest stays where it belongs.
+    pub fn set_recorded(&mut self, recorded: bool) {
+        self.handle.record(recorded);
+    }
+
     pub(crate) fn handle(&self) -> &LegHandle {
         &self.handle
     }

@@ -174,7 +174,7 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
         for mode in [LegMode::Echo, LegMode::Talk, LegMode::Sink] {
             let path = folder.path().join(format!("{codec:?}-{mode:?}.wav"));
             calls.push(Call::open(&media, codec, mode, None));
-            calls.push(Call::open(&media, codec, mode, Some(RecorderConfig { path })));
+            calls.push(Call::open(&media, codec, mode, Some(RecorderConfig { path, seal: None })));
         }
     }
     for mode in [LegMode::Echo, LegMode::Talk] {

@@ -237,7 +237,8 @@ async fn both_sides_are_recorded_on_one_timeline() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("call.wav");
     let mut peer = Peer::new();
-    let config = LegConfig { record: Some(RecorderConfig { path: path.clone() }), ..peer.config(LegMode::Talk) };
+    let config =
+        LegConfig { record: Some(RecorderConfig { path: path.clone(), seal: None }), ..peer.config(LegMode::Talk) };
     let mut port = peer.open(&media, config);
     port.say(&[9_000; 1_600]);
     for _ in 0..10 {
@@ -262,7 +263,7 @@ async fn a_recording_that_cannot_begin_is_an_error_with_its_path() {
     let media = media(2);
     let peer = Peer::new();
     let path = std::path::PathBuf::from("/nonexistent/folder/call.wav");
-    let config = LegConfig { record: Some(RecorderConfig { path }), ..peer.config(LegMode::Talk) };
+    let config = LegConfig { record: Some(RecorderConfig { path, seal: None }), ..peer.config(LegMode::Talk) };
     let error = media.open(media.reserve().unwrap(), config).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/folder/call.wav"), "{error}");
     assert_eq!(media.stats().ports_in_use, 0);

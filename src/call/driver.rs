@@ -32,7 +32,7 @@ use super::dial::DialPlan;
 use super::end::End;
 use super::inbound::Refusal;
 use super::leg::{Happening, Leg};
-use super::line::LineNote;
+use super::line::{LineNote, LineOrder};
 use super::log::CallLog;
 use super::record::{CallRecord, RecordSink};
 use super::route::Target;
@@ -148,7 +148,8 @@ impl Driver {
         let offered = sound.take_offer(incoming.offer.take());
         let max_duration = Duration::from_secs(hub.config.calls.max_duration_s);
         let is_recorded = hub.config.calls.record && target.converses();
-        let recording = is_recorded.then(|| hub.config.recordings_dir().join(format!("{}.wav", log.id())));
+        let recording = is_recorded
+            .then(|| hub.config.recordings_dir().join(format!("{}.{}", log.id(), hub.config.recording_kind())));
         let (inbox, _guard) = seat.take();
         let mut driver = Self::new(hub, inbox, target, log, max_duration, recording);
         let mut caller = Leg::caller(LegNo::FIRST, incoming.call, sound);
@@ -239,6 +240,7 @@ impl Driver {
             match self.wake().await {
                 Wake::Mail(Some(mail)) => self.mail(mail),
                 Wake::Mail(None) => self.signalling_stopped(),
+                Wake::Commanded(super::Command::Record(on)) => self.record(on),
                 Wake::Commanded(command) => self.queue.push(Input::Commanded(command)),
                 Wake::Leg(no, happening) => self.happened(no, happening),
                 Wake::Observed(seen) => self.observed(seen),
@@ -343,6 +345,15 @@ impl Driver {
             }
         };
         self.queue.push(Input::Leg(no, input));
+    }
+
+    /// Goes on with the recording, or pauses it.
+    fn record(&mut self, on: bool) {
+        let id = self.log.id();
+        tracing::info!(call = %id, "call {id}: the recording {}", if on { "goes on" } else { "pauses" });
+        for leg in &self.legs {
+            leg.order(LineOrder::Record(on));
+        }
     }
 
     fn observed(&mut self, event: Option<agent::session::SessionEvent>) {

@@ -37,6 +37,8 @@ pub enum LineOrder {
     },
     /// Take the leg out of its room: the holder of the line hears the peer again.
     Leave,
+    /// Whether what is said goes to the recording.
+    Record(bool),
     /// Play this to the peer where nothing is said, or nothing any more.
     Music(Option<Arc<[i16]>>),
     /// Let go of the line: whoever holds it is told that it closed, and it goes back to the call, open.
@@ -212,6 +214,12 @@ impl CallLine {
                 if let Some(port) = self.port.as_mut() {
                     port.leave();
                     port.set_tapped(true);
+                }
+                None
+            }
+            Some(LineOrder::Record(on)) => {
+                if let Some(port) = self.port.as_mut() {
+                    port.set_recorded(on);
                 }
                 None
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codecs::registry;
+use media::sealed::SealKey;
 use media::{
     Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, RecorderConfig, ReservedPort, WorkerId,
 };
@@ -41,6 +42,7 @@ pub struct Sound {
     open_as: Option<OpenAs>,
     choice: Option<MediaChoice>,
     shield: Shield,
+    seal: Option<SealKey>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +90,8 @@ impl Sound {
             open_as: None,
             choice: None,
             shield: Shield::new(config, public),
+            // Checked when the configuration was read.
+            seal: crate::recording::seal_key(config).ok().flatten(),
         }
     }
 
@@ -326,7 +330,7 @@ impl Sound {
         open_as: OpenAs,
     ) -> Result<LegPort, String> {
         let mut config = self.leg_config(choice, open_as.mode)?;
-        config.record = open_as.record.map(|path| RecorderConfig { path });
+        config.record = open_as.record.map(|path| RecorderConfig { path, seal: self.seal.clone() });
         config.seed = open_as.seed;
         match self.near {
             Some(worker) => media.open_near(worker, reserved, config),

@@ -135,6 +135,8 @@ impl Phone {
         let own_transport = if transport.is_reliable() { Transport::Tcp } else { Transport::Udp };
         config.sip.listen = vec![SipListen::new(own_transport, local)];
         config.rtp.bind = local.ip();
+        // What a softphone records is its user's, who asked for a WAV file.
+        config.calls.record_key = crate::config::Secret::default();
         config.rtp.ports = PortRange { first: 30_000, last: 59_999 };
         if workers > 0 {
             config.rtp.workers = workers;

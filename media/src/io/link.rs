@@ -390,6 +390,10 @@ impl LegHandle {
         self.send(move |slot| Command::Room(RoomCommand::Tap { slot, tapped }));
     }
 
+    pub(crate) fn record(&self, recorded: bool) {
+        self.send(move |slot| Command::Room(RoomCommand::Record { slot, recorded }));
+    }
+
     /// Changes how packets are protected, or where they go.
     pub(super) fn secure(&self, change: GuardChange) {
         let change = Box::new(change);

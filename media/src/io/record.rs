@@ -21,6 +21,7 @@ use crate::recorder::{
     Aligner, BLOCK_SAMPLES, Channel, FRAME_BYTES, MAX_WAV_SAMPLES, RecordBlock, StereoSample, WAV_HEADER_BYTES,
     wav_header,
 };
+use crate::sealed::{SealError, SealKey, Sealer};
 
 /// Blocks between a worker and the thread: 1.28 s of both sides in blocks of 20 ms.
 const RING_BLOCKS: usize = 128;
@@ -72,6 +73,14 @@ pub enum RecordError {
         /// What to do about it.
         mend: String,
     },
+    /// It could not be sealed.
+    #[error("recording {}: {source}", path.display())]
+    Seal {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: SealError,
+    },
     /// The thread has ended, or a thousand recordings wait for it.
     #[error("recording {}: the recorder takes no more: {why}", path.display())]
     Busy {
@@ -105,9 +114,22 @@ impl Recorder {
         rate_hz: u32,
         on_event: impl FnOnce(RecordEvent) + Send + 'static,
     ) -> Result<RecordSink, RecordError> {
-        let file = create(path, rate_hz)?;
+        self.open_sealed(path, rate_hz, None, on_event)
+    }
+
+    /// The same, sealed with a key where there is one (see [`sealed`](crate::sealed)).
+    pub fn open_sealed(
+        &self,
+        path: &Path,
+        rate_hz: u32,
+        key: Option<&SealKey>,
+        on_event: impl FnOnce(RecordEvent) + Send + 'static,
+    ) -> Result<RecordSink, RecordError> {
+        let sealer = key.map(|key| Sealer::new(key, rate_hz)).transpose();
+        let sealer = sealer.map_err(|source| RecordError::Seal { path: path.to_owned(), source })?;
+        let file = create(path, rate_hz, sealer.as_ref())?;
         let (blocks, taken) = HeapRb::new(RING_BLOCKS).split();
-        let recording = Box::new(Recording::new(path, rate_hz, file, taken, Box::new(on_event)));
+        let recording = Box::new(Recording::new(path, rate_hz, (file, sealer), taken, Box::new(on_event)));
         let busy = |why| RecordError::Busy { path: path.to_owned(), why };
         let commands = self.commands.as_ref().ok_or(busy("it has been shut down"))?;
         match commands.try_send(recording) {
@@ -171,6 +193,7 @@ struct Recording {
     path: PathBuf,
     rate_hz: u32,
     file: File,
+    sealer: Option<Sealer>,
     blocks: HeapCons<RecordBlock>,
     aligner: Aligner,
     /// Bytes to append in this round.
@@ -182,11 +205,18 @@ struct Recording {
 }
 
 impl Recording {
-    fn new(path: &Path, rate_hz: u32, file: File, blocks: HeapCons<RecordBlock>, on_event: OnEvent) -> Recording {
+    fn new(
+        path: &Path,
+        rate_hz: u32,
+        (file, sealer): (File, Option<Sealer>),
+        blocks: HeapCons<RecordBlock>,
+        on_event: OnEvent,
+    ) -> Recording {
         Recording {
             path: path.to_owned(),
             rate_hz,
             file,
+            sealer,
             blocks,
             aligner: Aligner::new(0, samples_in(WINDOW, rate_hz) as usize, samples_in(MAX_GAP, rate_hz)),
             bytes: Vec::with_capacity(samples_in(WINDOW, rate_hz) as usize * FRAME_BYTES),
@@ -245,6 +275,9 @@ impl Recording {
         }
         self.append()?;
         self.header_written = Instant::now();
+        if self.sealer.is_some() {
+            return if open { Ok(()) } else { self.end_seal() };
+        }
         if self.samples_in_header != self.samples {
             self.file.write_all_at(&wav_header(self.rate_hz, self.samples), 0)?;
             self.samples_in_header = self.samples;
@@ -260,16 +293,33 @@ impl Recording {
         if self.samples + samples > MAX_WAV_SAMPLES {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a WAV file holds no more than 4 GiB"));
         }
-        self.file.write_all(&self.bytes)?;
+        match &mut self.sealer {
+            Some(sealer) => {
+                let mut sealed = Vec::with_capacity(self.bytes.len() + 64);
+                sealer.seal(&self.bytes, &mut sealed).map_err(io::Error::other)?;
+                self.file.write_all(&sealed)?;
+            }
+            None => self.file.write_all(&self.bytes)?,
+        }
         self.samples += samples;
         self.bytes.clear();
         Ok(())
     }
 
+    /// Puts the piece behind a sealed recording that says that it is whole.
+    fn end_seal(&mut self) -> io::Result<()> {
+        let Some(mut sealer) = self.sealer.take() else { return Ok(()) };
+        let mut sealed = Vec::new();
+        sealer.seal(&[], &mut sealed).map_err(io::Error::other)?;
+        self.file.write_all(&sealed)
+    }
+
     /// Leaves the file readable as far as it was written.
     fn fail(&mut self, error: &io::Error) {
         // the header lies in space that the file has; should even this fail, the one before stands
-        let _ = self.file.write_all_at(&wav_header(self.rate_hz, self.samples), 0);
+        if self.sealer.is_none() {
+            let _ = self.file.write_all_at(&wav_header(self.rate_hz, self.samples), 0);
+        }
         self.tell(RecordEvent::Failed { path: self.path.clone(), reason: error.to_string() });
     }
 
@@ -314,13 +364,16 @@ fn run(waiting: &Receiver<Box<Recording>>) {
     }
 }
 
-fn create(path: &Path, rate_hz: u32) -> Result<File, RecordError> {
+fn create(path: &Path, rate_hz: u32, sealer: Option<&Sealer>) -> Result<File, RecordError> {
     let fault = |source: io::Error| {
         let mend = mend(path, &source);
         RecordError::Create { path: path.to_owned(), source, mend }
     };
     let mut file = File::create(path).map_err(fault)?;
-    file.write_all(&wav_header(rate_hz, 0)).map_err(fault)?;
+    match sealer {
+        Some(sealer) => file.write_all(sealer.head()).map_err(fault)?,
+        None => file.write_all(&wav_header(rate_hz, 0)).map_err(fault)?,
+    }
     debug_assert_eq!(wav_header(rate_hz, 0).len(), WAV_HEADER_BYTES);
     Ok(file)
 }

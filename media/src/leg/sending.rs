@@ -76,7 +76,7 @@ impl Leg {
         let speech = speech || plays;
         self.silent_frames = if speech { 0 } else { self.silent_frames.saturating_add(1) };
         let at_samples = self.samples_at(self.outbound.next_send());
-        if let (Some(record), true) = (&mut self.record, speech) {
+        if let (Some(record), true) = (&mut self.record, speech && self.recorded) {
             self.stats.record_ring_drops += record.push(recorder::Channel::Agent, at_samples, frame);
         }
         let payload = scratch.packet.get_mut(HEADER_BYTES..).unwrap_or_default();

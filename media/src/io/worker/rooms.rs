@@ -26,6 +26,8 @@ pub(crate) enum RoomCommand {
     Music { slot: u32, music: Option<Box<Music>> },
     /// Whether what the peer says goes to the port.
     Tap { slot: u32, tapped: bool },
+    /// Whether what is said goes to the recording.
+    Record { slot: u32, recorded: bool },
 }
 
 /// What a room's command leaves over, to be dropped.
@@ -59,6 +61,12 @@ impl Worker {
                 Some(seat) => seat.leg.exchange_music(music).map(Spent::Music),
                 None => music.map(Spent::Music),
             },
+            RoomCommand::Record { slot, recorded } => {
+                if let Some(seat) = self.seat(slot) {
+                    seat.leg.set_recorded(recorded);
+                }
+                None
+            }
             RoomCommand::Tap { slot, tapped } => {
                 if let Some(seat) = self.seat(slot) {
                     seat.leg.set_tapped(tapped);
