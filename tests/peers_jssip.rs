@@ -8,9 +8,10 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{PATIENCE, Running, Server, free_port, wait_for};
+use common::{PATIENCE, Running, Server, free_port, omnivox, told, wait_for};
 
-const DEVICES: &str = "[[devices]]\nuser = \"alice\"\npassword = \"a-secret\"\n";
+const DEVICES: &str =
+    "[[devices]]\nuser = \"alice\"\npassword = \"a-secret\"\n[[devices]]\nuser = \"bob\"\npassword = \"b-secret\"\n";
 
 /// A server that browsers reach at this port, with a certificate of its own making.
 fn server() -> (Server, u16) {
@@ -129,5 +130,79 @@ fn a_browser_calls_the_agent_is_understood_and_hears_the_answer() {
     let heard = loudness(&chromium).into_iter().filter(|rms| *rms > 0.01).count();
     assert!(heard >= 8, "two seconds of speech are heard: {}", told());
     assert!(said(&chromium).contains("connection connected"), "{}", told());
+    server.stop();
+}
+
+/// A phone of the house calls one in a browser: our offer is one that browsers take, and both hear each other.
+#[test]
+fn a_browser_is_called_by_a_phone_and_both_hear_each_other() {
+    let (server, port) = server();
+    let wav = caller::wav(server.folder.path(), "said", 16_000, &[(1.0, "Hello, this is a page."); 1], 60.0);
+    let chromium = browser_that(&server, &format!("#127.0.0.1:{port}|alice|a-secret"), Some(&wav));
+    wait_for(
+        "the browser's registration",
+        PATIENCE,
+        || registrations(&server).into_iter().next(),
+        || said(&chromium) + &server.process.stderr(),
+    );
+    let (uri, heard) = (server.uri("alice"), server.folder.path().join("heard.wav"));
+    let who = [
+        "call",
+        &uri,
+        "--from",
+        "bob",
+        "--password",
+        "b-secret",
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+        "--duration",
+        "7",
+    ];
+    let does = [
+        "--say",
+        "Hello page, this is a telephone that speaks to you for a while.",
+        "--record",
+        heard.to_str().unwrap(),
+    ];
+    let call = omnivox(server.folder.path(), &[&who[..], &does].concat());
+    assert!(call.status.success(), "{}\n{}\n{}", told(&call), said(&chromium), server.process.stderr());
+    let record = server.wait_for_records(1).remove(0);
+    let leg = &record["legs"][0];
+    assert_eq!(
+        (&leg["label"], &leg["srtp"], &leg["codec"]),
+        (&"device alice/1".into(), &"dtls".into(), &"opus".into()),
+        "{record}"
+    );
+    let page_heard = loudness(&chromium).into_iter().filter(|rms| *rms > 0.01).count();
+    assert!(page_heard >= 4, "the page hears the telephone: {record}\n{}", said(&chromium));
+    let mut wav = hound::WavReader::open(&heard).unwrap();
+    let loud = wav.samples::<i16>().step_by(2).filter(|sample| sample.as_ref().unwrap().unsigned_abs() > 1_000).count();
+    assert!(loud > 1_000, "the telephone hears the page: {loud}");
+    server.stop();
+}
+
+/// Conforms: RFC 8842 §5.1 — a hold and its end (re-INVITEs with ICE and a fingerprint) keep path and keys.
+#[test]
+fn a_browser_holds_its_call_and_takes_it_back() {
+    let (server, port) = server();
+    let says: Vec<(f64, &str)> = (0..12).map(|n| (f64::from(n) * 2.0, "One two three four.")).collect();
+    let wav = caller::wav(server.folder.path(), "counting", 16_000, &says, 60.0);
+    let does = format!("?6000=hold&10000=unhold&15000=hangUp#127.0.0.1:{port}|alice|a-secret|echo");
+    let chromium = browser_that(&server, &does, Some(&wav));
+    let record = wait_for(
+        "the call's record",
+        PATIENCE,
+        || server.records().into_iter().next(),
+        || chromium.stderr() + &server.process.stderr(),
+    );
+    let told = || format!("{record}\n{}", said(&chromium));
+    assert_eq!((&record["end"]["reason"], &record["srtp"]), (&"caller_hung_up".into(), &"dtls".into()), "{}", told());
+    assert!(record["media"]["bad_tags"].as_u64().unwrap() == 0, "{}", told());
+    let heard = loudness(&chromium);
+    let is_loud = |part: &[f64]| part.iter().filter(|rms| **rms > 0.01).count() >= 3;
+    // Four figures a second, from the answer on: before the hold, within it, and at the end.
+    let (first, last) = (&heard[..heard.len() / 3], &heard[heard.len() * 3 / 4..]);
+    assert!(is_loud(first) && is_loud(last), "its own sound comes back before and after: {heard:?}\n{}", told());
     server.stop();
 }
