@@ -16,6 +16,7 @@
 //! | `uring` | a socket per call, io_uring: multishot receive into provided buffers, sends submitted together |
 //! | `uring-1ms` | the same, looking once a millisecond |
 //! | `worker` | this package: echo legs through latch, jitter buffer, both readers, decoder and encoder |
+//! | `worker-cm`, `worker-gcm` | the same under SRTP, AES_CM_128_HMAC_SHA1_80 and AEAD_AES_128_GCM; behind it, what the library's bare calls for the same packets take |
 //! | `talk` | this package: talking legs, each with a task that hears (with the speech gate) and says what it heard |
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -26,19 +27,25 @@ mod loops;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::{aead, cipher, hmac, iv};
 use codecs::registry;
-use media::{LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig};
+use media::srtp::{KeyPair, Suite};
+use media::{LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig, Security};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const NAMES: [&str; 7] = ["epoll", "epoll-1ms", "mmsg", "uring", "uring-1ms", "worker", "talk"];
+const NAMES: [&str; 9] =
+    ["epoll", "epoll-1ms", "mmsg", "uring", "uring-1ms", "worker", "worker-cm", "worker-gcm", "talk"];
 
 /// A running echo server: where to send, which thread does the work, and how to end it.
 struct Server {
     addrs: Vec<SocketAddr>,
     thread_id: i32,
     stop: Box<dyn FnOnce() -> String>,
+    /// What the streams are protected with.
+    suite: Option<Suite>,
 }
 
 fn main() {
@@ -67,11 +74,14 @@ fn main() {
                 "mmsg" => loops::mmsg(calls),
                 "uring" => loops::uring(calls, None),
                 "uring-1ms" => loops::uring(calls, Some(Duration::from_millis(1))),
-                "worker" => worker(&peers),
+                "worker" => worker(&peers, None),
+                "worker-cm" => worker(&peers, Some(Suite::AesCm128HmacSha1_80)),
+                "worker-gcm" => worker(&peers, Some(Suite::AeadAes128Gcm)),
                 "talk" => talk(&peers),
                 other => panic!("no loop named {other}: {NAMES:?}"),
             };
-            let report = load::run(sockets, &server.addrs, server.thread_id, Duration::from_secs(seconds));
+            let report =
+                load::run(sockets, &server.addrs, server.thread_id, Duration::from_secs(seconds), server.suite);
             let note = (server.stop)();
             println!(
                 "{:<10} {:>10} {:>10} {:>9} {:>8} {:>9.2} {:>9.1} {:>12} {:>12}  {note}",
@@ -90,7 +100,7 @@ fn main() {
 }
 
 /// An engine with one worker, a leg to each of `peers`, and the worker's thread.
-fn legs(peers: &[SocketAddr], mode: LegMode) -> (Media, Vec<SocketAddr>, Vec<LegPort>, i32) {
+fn legs(peers: &[SocketAddr], mode: LegMode, suite: Option<Suite>) -> (Media, Vec<SocketAddr>, Vec<LegPort>, i32) {
     let before = thread_ids();
     let config = MediaConfig { bind: LOOPBACK, ports: 20_000..=29_999, ..MediaConfig::default() };
     let media = Media::start(config).expect("media starts");
@@ -99,7 +109,12 @@ fn legs(peers: &[SocketAddr], mode: LegMode) -> (Media, Vec<SocketAddr>, Vec<Leg
     let legs = peers.iter().enumerate().map(|(call, peer)| {
         let port = media.reserve().expect("a port");
         addrs.push(port.rtp_addr());
-        let config = LegConfig { remote: Some(*peer), seed: call as u64, ..LegConfig::new(codec.clone(), 0, mode) };
+        let security = suite.map_or(Security::Plain, |suite| {
+            let (send, receive) = (load::master(suite, 1), load::master(suite, 2));
+            Security::Sdes(Arc::new(KeyPair { send, receive }))
+        });
+        let config =
+            LegConfig { remote: Some(*peer), seed: call as u64, security, ..LegConfig::new(codec.clone(), 0, mode) };
         media.open(port, config).expect("a leg")
     });
     let legs = legs.collect();
@@ -114,8 +129,9 @@ fn legs(peers: &[SocketAddr], mode: LegMode) -> (Media, Vec<SocketAddr>, Vec<Leg
 }
 
 /// Echo legs on one worker of this package.
-fn worker(peers: &[SocketAddr]) -> Server {
-    let (media, addrs, legs, thread_id) = legs(peers, LegMode::Echo);
+fn worker(peers: &[SocketAddr], suite: Option<Suite>) -> Server {
+    let (media, addrs, legs, thread_id) = legs(peers, LegMode::Echo, suite);
+    let bare = suite.map(|suite| format!(", bare library calls {:.3} us/p", bare_us(suite))).unwrap_or_default();
     let stop = Box::new(move || {
         let stats = media.stats();
         let (lost, late) =
@@ -123,16 +139,52 @@ fn worker(peers: &[SocketAddr]) -> Server {
         media.shutdown();
         drop(legs);
         format!(
-            "rounds {}, overruns {}, longest {} us, lost {lost}, late {late}",
+            "rounds {}, overruns {}, longest {} us, lost {lost}, late {late}{bare}",
             stats.rounds, stats.overruns, stats.longest_round_us
         )
     });
-    Server { addrs, thread_id, stop }
+    Server { addrs, thread_id, stop, suite }
+}
+
+/// What the library's own calls take to open one packet and to seal one, with nothing around them.
+fn bare_us(suite: Suite) -> f64 {
+    const ROUNDS: u32 = 200_000;
+    let mut packet = [7_u8; 172];
+    let started = std::time::Instant::now();
+    match suite {
+        Suite::AeadAes128Gcm | Suite::AeadAes256Gcm => {
+            let key = aead::LessSafeKey::new(aead::UnboundKey::new(&aead::AES_128_GCM, &[1; 16]).expect("a key"));
+            let mut out = [0_u8; 160];
+            for n in 0..ROUNDS {
+                let mut nonce = [0; 12];
+                nonce[..4].copy_from_slice(&n.to_le_bytes());
+                let (header, payload) = packet.split_at_mut(12);
+                let of = || aead::Nonce::assume_unique_for_key(nonce);
+                let tag = key.seal_in_place_separate_tag(of(), aead::Aad::from(&*header), payload).expect("seals");
+                key.open_separate_gather(of(), aead::Aad::from(&*header), payload, tag.as_ref(), &mut out)
+                    .expect("opens");
+            }
+        }
+        _ => {
+            let unbound = cipher::UnboundCipherKey::new(&cipher::AES_128, &[1; 16]).expect("a key");
+            let key = cipher::EncryptingKey::ctr(unbound).expect("a key");
+            let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &[2; 20]);
+            for n in 0..2 * ROUNDS {
+                let mut iv = [0; 16];
+                iv[..4].copy_from_slice(&n.to_le_bytes());
+                let context = cipher::EncryptionContext::Iv128(iv::FixedLength::from(iv));
+                key.less_safe_encrypt(&mut packet[12..], context).expect("encrypts");
+                packet[0] ^= hmac::sign(&auth, &packet).as_ref()[0] & 1;
+            }
+        }
+    }
+    std::hint::black_box(packet);
+    started.elapsed().as_secs_f64() * 1e6 / f64::from(ROUNDS)
 }
 
 /// Talking legs on one worker, each with a task that says what it hears.
 fn talk(peers: &[SocketAddr]) -> Server {
-    let (media, addrs, legs, thread_id) = legs(peers, LegMode::Talk);
+    let (media, addrs, legs, thread_id) = legs(peers, LegMode::Talk, None);
     let tasks: Vec<_> = legs
         .into_iter()
         .map(|mut leg| {
@@ -170,7 +222,7 @@ fn talk(peers: &[SocketAddr]) -> Server {
             rounds.longest_round_us
         )
     });
-    Server { addrs, thread_id, stop }
+    Server { addrs, thread_id, stop, suite: None }
 }
 
 /// Threads of this process: id and name.

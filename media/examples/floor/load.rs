@@ -2,9 +2,11 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use media::srtp::{MasterKey, Receiver, Sender, Suite};
 
 const PACKET_BYTES: usize = 172;
 /// Streams run this long before CPU is read, and again after.
@@ -37,6 +39,13 @@ struct Stream {
     /// When the packet with each pattern was last sent, in microseconds of the run; taken by its echo.
     sent_us: Vec<AtomicU64>,
     sent: AtomicU32,
+    /// Protects what is sent, and opens what comes back; each used by one thread.
+    keys: Option<(Mutex<Sender>, Mutex<Receiver>)>,
+}
+
+/// The streams' key (2), or the server's (1).
+pub(crate) fn master(suite: Suite, whose: u8) -> MasterKey {
+    MasterKey::new(suite, &vec![whose; suite.master_bytes()]).expect("a key of the right length")
 }
 
 /// The sockets that the streams are to come from.
@@ -45,12 +54,20 @@ pub(crate) fn sockets(calls: usize) -> Vec<UdpSocket> {
 }
 
 /// Sends a stream to each of `addrs` for `length`, and reads the CPU clock of `thread_id` meanwhile.
-pub(crate) fn run(sockets: Vec<UdpSocket>, addrs: &[SocketAddr], thread_id: i32, length: Duration) -> Report {
+pub(crate) fn run(
+    sockets: Vec<UdpSocket>,
+    addrs: &[SocketAddr],
+    thread_id: i32,
+    length: Duration,
+    suite: Option<Suite>,
+) -> Report {
     let streams = sockets.into_iter().zip(addrs).map(|(socket, addr)| {
         socket.connect(addr).expect("connects");
         socket.set_nonblocking(true).expect("non-blocking");
         let sent_us = (0..PATTERNS).map(|_| AtomicU64::new(0)).collect();
-        Stream { socket, sent_us, sent: AtomicU32::new(0) }
+        let keys = suite
+            .map(|suite| (Mutex::new(Sender::new(&master(suite, 2))), Mutex::new(Receiver::new(&master(suite, 1)))));
+        Stream { socket, sent_us, sent: AtomicU32::new(0), keys }
     });
     let streams: Arc<Vec<Stream>> = Arc::new(streams.collect());
     real_time(thread_id, 8);
@@ -126,7 +143,15 @@ fn send(streams: &[Stream], start: Instant, length: Duration) {
         if stream.sent_us[(k % PATTERNS) as usize].swap(at, Ordering::Relaxed) != 0 {
             OVERWRITTEN.fetch_add(1, Ordering::Relaxed);
         }
-        stream.socket.send(&packet).expect("sends");
+        match &stream.keys {
+            Some((sender, _)) => {
+                let mut sealed = [0_u8; PACKET_BYTES + 20];
+                sealed[..PACKET_BYTES].copy_from_slice(&packet);
+                let size = sender.lock().expect("whole").protect(&mut sealed, PACKET_BYTES).expect("protects");
+                stream.socket.send(&sealed[..size]).expect("sends");
+            }
+            None => drop(stream.socket.send(&packet).expect("sends")),
+        }
         stream.sent.store(k + 1, Ordering::Relaxed);
     }
 }
@@ -160,7 +185,20 @@ fn receive(streams: &[Stream], start: Instant, length: Duration, done: &AtomicBo
         for event in events.iter().take(n.max(0) as usize) {
             let index = event.u64 as usize;
             while let Ok(size) = streams[index].socket.recv(&mut bytes) {
-                heard.take(&streams[index], &mut last_seq[index], &bytes[..size], at_us);
+                let mut clear = [0_u8; 2_048];
+                let packet = match &streams[index].keys {
+                    Some((_, receiver)) if !(192..224).contains(&bytes[1]) => {
+                        match receiver.lock().expect("whole").unprotect(&bytes[..size], &mut clear) {
+                            Ok(size) => &clear[..size],
+                            Err(_) => {
+                                heard.damaged += 1;
+                                continue;
+                            }
+                        }
+                    }
+                    _ => &bytes[..size],
+                };
+                heard.take(&streams[index], &mut last_seq[index], packet, at_us);
             }
         }
         // Taking echoes in batches leaves the cores to the sender and the server.

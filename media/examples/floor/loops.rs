@@ -33,7 +33,7 @@ fn server(addrs: Vec<SocketAddr>, body: impl FnOnce(&AtomicBool) + Send + 'stati
         thread.join().expect("the loop ends well");
         String::new()
     });
-    Server { addrs, thread_id, stop }
+    Server { addrs, thread_id, stop, suite: None }
 }
 
 fn sockets(calls: usize) -> (Vec<UdpSocket>, Vec<SocketAddr>) {
