@@ -1,11 +1,13 @@
-//! Digits as RFC 4733 events, in ([`DtmfReceiver`]) and out ([`DtmfSender`]).
+//! Digits as RFC 4733 events, in ([`DtmfReceiver`]) and out ([`DtmfSender`]), and as tones in the sound ([`InbandReceiver`]).
 //!
 //! Invariants: each digit is told once, whatever is lost or repeated of its packets, as long as one arrives; nothing
 //! here allocates, reads a clock or panics.
 
+mod inband;
 mod receive;
 mod send;
 
+pub use inband::{InbandKey, InbandReceiver};
 pub use receive::{DtmfEvent, DtmfEvents, DtmfReceiver};
 pub use send::{DtmfPacket, DtmfSender};
 

@@ -41,7 +41,7 @@ pub(crate) use self::retune::Retune;
 use self::sending::DtmfOut;
 use self::voice::Voice;
 use crate::config::{Direction, LegConfig, LegMode, Security};
-use crate::dtmf::{DtmfEvent, DtmfReceiver};
+use crate::dtmf::{DtmfEvent, DtmfReceiver, InbandReceiver};
 use crate::error::MediaError;
 use crate::io::record::RecordSink;
 use crate::jitter::JitterStats;
@@ -57,6 +57,8 @@ use crate::stats::LegStats;
 pub const MAX_FRAME_SAMPLES: usize = 5_760;
 /// The largest packet we send: 60 ms of L16 at 48 kHz.
 const MAX_PACKET_BYTES: usize = 6_144;
+/// Keys that can be let go in what is heard at once: the ear's patience is shorter than a key and its pause.
+const KEYS_AT_ONCE: usize = 4;
 /// Figures are published this often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 /// Buffers that a worker lends to whichever leg it runs.
@@ -121,6 +123,8 @@ pub struct Leg {
     ear: Option<Box<Ear>>,
     ear_end_samples: u64,
     dtmf_in: DtmfReceiver,
+    /// Where the peer did not agree to events: keys are tones in its sound.
+    inband: Option<Box<InbandReceiver>>,
     pressed_at_samples: u64,
     outbound: Outbound,
     voice: Option<Voice>,
@@ -196,6 +200,7 @@ impl Leg {
             ear: ends.ear.map(|ring| Box::new(Ear::new(ring, seam))),
             ear_end_samples: 0,
             dtmf_in: DtmfReceiver::new(dtmf_clock_hz(config)),
+            inband: inband_of(config, seam),
             pressed_at_samples: 0,
             dtmf_out: DtmfOut::new(config, &outbound.format),
             outbound,
@@ -407,8 +412,15 @@ impl Leg {
         let (ear, record, stats, end) = (&mut self.ear, &mut self.record, &mut self.stats, &mut self.ear_end_samples);
         let (ready, seam) = (&mut self.ready, self.seam);
         let (tapped, recorded) = (self.tapped, self.recorded);
+        let (inband, mut keys) = (&mut self.inband, [None; KEYS_AT_ONCE]);
         self.inbound.hear(now, work, tapped || record.is_some(), |piece| {
             *end = piece.at_samples + piece.samples.len() as u64;
+            if let Some(key) = inband.as_mut().and_then(|inband| inband.push(piece.samples)) {
+                let began = end.saturating_sub(key.began_samples_ago as u64);
+                if let Some(place) = keys.iter_mut().find(|place| place.is_none()) {
+                    *place = Some((key, began));
+                }
+            }
             if piece.concealed {
                 stats.concealed_ms += piece.samples.len() as u64 * 1_000 / u64::from(seam.hz().max(1));
             }
@@ -420,6 +432,11 @@ impl Leg {
                 *ready = true;
             }
         });
+        for (key, at_samples) in keys.into_iter().flatten() {
+            self.stats.digits_in += 1;
+            let duration_ms = u16::try_from(key.duration.as_millis()).unwrap_or(u16::MAX);
+            self.tell(Notice::Digit { digit: key.digit, duration_ms, at_samples });
+        }
     }
 
     fn take_key(&mut self, event: DtmfEvent) {
@@ -551,6 +568,12 @@ fn guard_of(config: &LegConfig) -> Guard {
         guard.expect_rtcp_keys();
     }
     guard
+}
+
+/// Whoever has agreed to events does not send tones besides; where both came, each key would be told twice.
+fn inband_of(config: &LegConfig, seam: SampleRate) -> Option<Box<InbandReceiver>> {
+    let listens = config.dtmf.is_none() && config.mode == LegMode::Talk;
+    listens.then(|| Box::new(InbandReceiver::new(seam)))
 }
 
 fn dtmf_clock_hz(config: &LegConfig) -> u32 {

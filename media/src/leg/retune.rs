@@ -8,9 +8,9 @@ use super::guard::GuardChange;
 use super::inbound::Inbound;
 use super::outbound::SendFormat;
 use super::sending::DtmfOut;
-use super::{Leg, dtmf_clock_hz, latch_config};
+use super::{Leg, dtmf_clock_hz, inband_of, latch_config};
 use crate::config::{Direction, LegConfig, LegMode};
-use crate::dtmf::DtmfReceiver;
+use crate::dtmf::{DtmfReceiver, InbandReceiver};
 use crate::error::MediaError;
 use crate::jitter::JitterStats;
 use crate::latch::LatchConfig;
@@ -22,6 +22,7 @@ pub(crate) struct Retune {
     latch: LatchConfig,
     dtmf_out: Option<DtmfOut>,
     dtmf_clock_hz: u32,
+    inband: Option<Box<InbandReceiver>>,
     direction: Direction,
     rtcp_mux: bool,
     rtcp_xr: bool,
@@ -61,6 +62,7 @@ impl Retune {
             inbound,
             latch: latch_config(new),
             dtmf_clock_hz: dtmf_clock_hz(new),
+            inband: inband_of(new, seam),
             direction: new.direction,
             rtcp_mux: new.rtcp_mux,
             rtcp_xr: new.rtcp_xr,
@@ -90,6 +92,9 @@ impl Leg {
         let keep = matches!((&self.dtmf_out, &retune.dtmf_out), (Some(old), Some(new)) if same(old, new));
         if !keep || retune.send.is_some() {
             std::mem::swap(&mut self.dtmf_out, &mut retune.dtmf_out);
+        }
+        if self.inband.is_some() != retune.inband.is_some() {
+            std::mem::swap(&mut self.inband, &mut retune.inband);
         }
         self.latch.renegotiate(now, retune.latch);
         self.direction = retune.direction;

@@ -717,3 +717,36 @@ fn a_flood_of_packets_under_other_keys_changes_nothing() {
     assert_eq!((stats.packets_in, stats.bad_tags), (u64::from(ROUNDS), u64::from(ROUNDS) * 1_000), "{stats:?}");
     assert_eq!((stats.lost, stats.digits_in, stats.not_the_peer), (0, 0, 0), "{stats:?}");
 }
+
+/// A peer that did not agree to events presses keys as tones; one that did is not listened to for them, or each would be told twice.
+#[test]
+fn keys_that_are_tones_are_told_where_there_are_no_events() {
+    for (config, expected) in [(config(LegMode::Talk), "7#"), (with_dtmf(LegMode::Talk), "")] {
+        let mut bench = Bench::new(config);
+        let wave = |n: usize, hz: f64| (5_000.0 * (std::f64::consts::TAU * hz * n as f64 / 8_000.0).sin()) as i16;
+        let (mut digits, mut began) = (String::new(), Vec::new());
+        for n in 0..40_u32 {
+            let tones = match n {
+                5..=9 => Some((852.0, 1_209.0)),
+                20..=24 => Some((941.0, 1_477.0)),
+                _ => None,
+            };
+            let at = n as usize * 160;
+            let payload: Vec<u8> = (at..at + 160)
+                .map(|n| Law::Mu.compress(tones.map_or(0, |(low, high)| wave(n, low) + wave(n, high))))
+                .collect();
+            bench.hear(&sound(n, 0, &payload));
+            bench.pass(20 * MS);
+            while let Some(notice) = bench.ends.notices.try_pop() {
+                if let Notice::Digit { digit, at_samples, .. } = notice {
+                    digits.push(digit);
+                    began.push(at_samples);
+                }
+            }
+        }
+        assert_eq!(digits, expected);
+        for (at, packet) in began.into_iter().zip([5_u64, 20]) {
+            assert!(at.abs_diff(packet * 160) < 330, "{at} for packet {packet}");
+        }
+    }
+}
