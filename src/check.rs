@@ -10,7 +10,7 @@ use serde::Serialize;
 use sip::endpoint::Transport;
 
 use crate::agents::Agents;
-use crate::config::{Config, Sources};
+use crate::config::{Config, IceMode, Sources, SrtpPolicy};
 use crate::stir::Stir;
 
 /// Arguments of `omnivox check`.
@@ -96,6 +96,8 @@ fn findings(sources: &Sources) -> Vec<Finding> {
     check_tls(&config, &mut tell);
     check_stir(&config, &mut tell);
     check_ports(&config, &mut tell);
+    check_sound(&config, &mut tell);
+    check_web(&config, &mut tell);
     check_agents(&config, &mut tell);
     found
 }
@@ -164,6 +166,41 @@ fn check_ports(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
         }
         Err(fault) => tell("rtp.ports", Verdict::Fault, fault.to_string()),
     }
+}
+
+/// What protects the sound, and what of it does not do what it seems to.
+fn check_sound(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    tell("rtp.srtp", Verdict::Ok, config.rtp.srtp.to_string());
+    let is_private =
+        |host: &crate::config::TrunkHost| host.uri.contains("transport=tls") || host.uri.starts_with("sips:");
+    for trunk in &config.trunks {
+        if trunk.srtp == SrtpPolicy::Sdes && !trunk.hosts.iter().all(is_private) {
+            let says = "sdes puts the keys into signalling that anybody on the way can read: reach it by transport=tls, or write dtls";
+            tell(&format!("trunks.{}.srtp", trunk.name), Verdict::Note, says.to_owned());
+        }
+    }
+    let is_public = |ip: &std::net::IpAddr| !crate::config::Network::Private.contains(*ip) && !ip.is_loopback();
+    let own = if_addrs::get_if_addrs().unwrap_or_default();
+    if config.rtp.ice == IceMode::Lite && config.sip.advertise.is_empty() && !own.iter().any(|at| is_public(&at.ip())) {
+        let says =
+            "lite is for a public address, and this machine has none of its own: write full, or set sip.advertise";
+        tell("rtp.ice", Verdict::Note, says.to_owned());
+    }
+}
+
+fn check_web(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    if !config.web.calls {
+        return;
+    }
+    let at = config.http.listen;
+    if !at.ip().is_loopback() && config.web.token.is_empty() {
+        let whom = config.web.numbers.join(", ");
+        let says = format!(
+            "whoever reaches {at} may call {whom} from a web page: set web.token_file, or leave http.listen on loopback"
+        );
+        return tell("web", Verdict::Note, says);
+    }
+    tell("web", Verdict::Ok, format!("pages may call {}: http://{at}/call", config.web.numbers.join(", ")));
 }
 
 fn check_agents(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {

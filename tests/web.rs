@@ -161,6 +161,16 @@ fn a_token_is_asked_for_where_there_is_one() {
     let answer = ask(&server, "POST", "/api/v1/whip", &[SDP, ("Authorization", "Bearer open-sesame")], &offer());
     assert_eq!(answer.code, 201, "{}", answer.body);
     server.stop();
+    // Where anybody may reach it without one, `omnivox check` says so.
+    let folder = tempfile::tempdir().unwrap();
+    let listens = |http: &str| {
+        let listen = format!("http.listen={http}:{}", common::free_port());
+        let sip = format!("sip.listen=[\"udp:127.0.0.1:{}\"]", common::free_port());
+        let checked = common::omnivox(folder.path(), &["check", "--set", &listen, "--set", &sip]);
+        common::told(&checked)
+    };
+    assert!(listens("0.0.0.0").contains("from a web page: set web.token_file"));
+    assert!(listens("127.0.0.1").contains("/call"));
     let server = Server::start(&["web.calls=false"]);
     assert_eq!(ask(&server, "POST", "/api/v1/whip", &[SDP], &offer()).code, 404);
     assert_eq!(server.get("/call").0, 404);
