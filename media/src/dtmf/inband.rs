@@ -45,7 +45,7 @@ pub struct InbandReceiver {
     step: usize,
     held: i32,
     held_count: usize,
-    tones: [Goertzel; 8],
+    tones: Goertzel,
     energy: f32,
     count: usize,
     /// What the block before had.
@@ -55,27 +55,41 @@ pub struct InbandReceiver {
     missing: u8,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+/// Eight filters side by side (Goertzel), so that one instruction serves several.
+#[derive(Debug, Clone, Copy)]
 struct Goertzel {
-    turn: f32,
-    a: f32,
-    b: f32,
+    turn: [f32; 8],
+    a: [f32; 8],
+    b: [f32; 8],
 }
 
 impl Goertzel {
-    fn new(hz: f32) -> Self {
-        Goertzel { turn: 2.0 * (TAU * hz / RATE_HZ).cos(), a: 0.0, b: 0.0 }
+    fn new() -> Self {
+        let mut turn = [0.0; 8];
+        for (place, hz) in turn.iter_mut().zip(LOW_HZ.into_iter().chain(HIGH_HZ)) {
+            *place = 2.0 * (TAU * hz / RATE_HZ).cos();
+        }
+        Goertzel { turn, a: [0.0; 8], b: [0.0; 8] }
     }
 
+    #[inline]
     fn push(&mut self, sample: f32) {
-        (self.a, self.b) = (sample + self.turn * self.a - self.b, self.a);
+        let mut next = [0.0; 8];
+        for (((next, turn), a), b) in next.iter_mut().zip(&self.turn).zip(&self.a).zip(&self.b) {
+            *next = sample + turn * a - b;
+        }
+        self.b = self.a;
+        self.a = next;
     }
 
-    /// The tone's amplitude, squared; ready for the next block.
-    fn take(&mut self) -> f32 {
-        let power = self.a * self.a + self.b * self.b - self.turn * self.a * self.b;
-        (self.a, self.b) = (0.0, 0.0);
-        power * 4.0 / (BLOCK * BLOCK) as f32
+    /// The tones' amplitudes, squared; ready for the next block.
+    fn take(&mut self) -> [f32; 8] {
+        let mut power = [0.0; 8];
+        for (((power, turn), a), b) in power.iter_mut().zip(&self.turn).zip(&self.a).zip(&self.b) {
+            *power = (a * a + b * b - turn * a * b) * 4.0 / (BLOCK * BLOCK) as f32;
+        }
+        (self.a, self.b) = ([0.0; 8], [0.0; 8]);
+        power
     }
 }
 
@@ -83,15 +97,11 @@ impl InbandReceiver {
     /// A receiver of sound at this rate: a whole multiple of 8 kHz.
     #[must_use]
     pub fn new(rate: SampleRate) -> Self {
-        let mut tones = [Goertzel::default(); 8];
-        for (tone, hz) in tones.iter_mut().zip(LOW_HZ.into_iter().chain(HIGH_HZ)) {
-            *tone = Goertzel::new(hz);
-        }
         InbandReceiver {
             step: (rate.hz() / 8_000).max(1) as usize,
             held: 0,
             held_count: 0,
-            tones,
+            tones: Goertzel::new(),
             energy: 0.0,
             count: 0,
             last: None,
@@ -111,7 +121,7 @@ impl InbandReceiver {
             }
             let sample = self.held as f32 / self.step as f32;
             (self.held, self.held_count) = (0, 0);
-            self.tones.iter_mut().for_each(|tone| tone.push(sample));
+            self.tones.push(sample);
             self.energy += sample * sample;
             self.count += 1;
             if self.count == BLOCK {
@@ -153,8 +163,7 @@ impl InbandReceiver {
 
     /// The key that this block has.
     fn judge(&mut self) -> Option<char> {
-        let mut power = [0.0; 8];
-        power.iter_mut().zip(&mut self.tones).for_each(|(place, tone)| *place = tone.take());
+        let power = self.tones.take();
         let (low, high) = power.split_at(4);
         let (row, strongest_low) = strongest(low)?;
         let (column, strongest_high) = strongest(high)?;
