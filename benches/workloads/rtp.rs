@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use media::rtcp::{Compound, Packet, ReportBlock, SenderInfo, Writer};
 use media::rtp::{HEADER_BYTES, RtpHeader, RtpPacket, RtpTime, Seq, Source};
+use media::srtp::{MasterKey, Receiver, Sender, Suite};
 
 use crate::case::{Case, Step, Work};
 
@@ -18,6 +19,10 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("rtp/parse/172B", bytes, parse),
         Case::new("rtp/print/172B", bytes, print),
         Case::new("rtp/source/172B", bytes, source),
+        Case::new("srtp/seal_cm_80/172B", bytes, || seal(Suite::AesCm128HmacSha1_80)),
+        Case::new("srtp/open_cm_80/172B", bytes, || open(Suite::AesCm128HmacSha1_80)),
+        Case::new("srtp/seal_gcm_128/172B", bytes, || seal(Suite::AeadAes128Gcm)),
+        Case::new("srtp/open_gcm_128/172B", bytes, || open(Suite::AeadAes128Gcm)),
         Case::new("rtcp/parse/sr_sdes", Work::Items(1), parse_rtcp),
         Case::new("rtcp/print/sr_sdes", Work::Items(1), print_rtcp),
     ]
@@ -55,6 +60,47 @@ fn print() -> Step {
     Box::new(move || {
         n += 1;
         black_box(header(n).write(black_box(&payload), &mut out).unwrap());
+    })
+}
+
+fn master(suite: Suite) -> MasterKey {
+    MasterKey::new(suite, &vec![7; suite.master_bytes()]).unwrap()
+}
+
+fn sealed(sender: &mut Sender, n: u32) -> ([u8; 200], usize) {
+    let plain = packet(n);
+    let mut buffer = [0; 200];
+    buffer[..plain.len()].copy_from_slice(&plain);
+    let size = sender.protect(&mut buffer, plain.len()).unwrap();
+    (buffer, size)
+}
+
+fn seal(suite: Suite) -> Step {
+    let mut sender = Sender::new(&master(suite));
+    let mut n = 0;
+    Box::new(move || {
+        n += 1;
+        black_box(sealed(&mut sender, n));
+    })
+}
+
+/// Packets that were sealed before, since none is taken twice.
+fn open(suite: Suite) -> Step {
+    let mut sender = Sender::new(&master(suite));
+    let mut receiver = Receiver::new(&master(suite));
+    let mut packets: Vec<_> = (0..60_000).map(|n| sealed(&mut sender, n)).collect();
+    packets.reverse();
+    let mut out = [0; 200];
+    Box::new(move || {
+        let Some((packet, size)) = packets.pop() else {
+            // Criterion asks for more than there are: with a new receiver they may come again.
+            let mut sender = Sender::new(&master(suite));
+            receiver = Receiver::new(&master(suite));
+            packets = (0..60_000).map(|n| sealed(&mut sender, n)).collect();
+            packets.reverse();
+            return;
+        };
+        black_box(receiver.unprotect(black_box(&packet[..size]), &mut out).unwrap());
     })
 }
 

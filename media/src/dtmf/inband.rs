@@ -45,8 +45,8 @@ pub struct InbandReceiver {
     step: usize,
     held: i32,
     held_count: usize,
-    tones: Goertzel,
-    energy: f32,
+    turns: [f32; 8],
+    block: [f32; BLOCK],
     count: usize,
     /// What the block before had.
     last: Option<char>,
@@ -55,42 +55,31 @@ pub struct InbandReceiver {
     missing: u8,
 }
 
-/// Eight filters side by side (Goertzel), so that one instruction serves several.
-#[derive(Debug, Clone, Copy)]
-struct Goertzel {
-    turn: [f32; 8],
-    a: [f32; 8],
-    b: [f32; 8],
+/// What the filters (Goertzel) of the eight tones multiply by.
+fn turns() -> [f32; 8] {
+    let mut turns = [0.0; 8];
+    for (place, hz) in turns.iter_mut().zip(LOW_HZ.into_iter().chain(HIGH_HZ)) {
+        *place = 2.0 * (TAU * hz / RATE_HZ).cos();
+    }
+    turns
 }
 
-impl Goertzel {
-    fn new() -> Self {
-        let mut turn = [0.0; 8];
-        for (place, hz) in turn.iter_mut().zip(LOW_HZ.into_iter().chain(HIGH_HZ)) {
-            *place = 2.0 * (TAU * hz / RATE_HZ).cos();
-        }
-        Goertzel { turn, a: [0.0; 8], b: [0.0; 8] }
-    }
-
-    #[inline]
-    fn push(&mut self, sample: f32) {
+/// The amplitude of each tone in a block, squared: the filters run side by side, so that one instruction serves several.
+fn powers(block: &[f32; BLOCK], turns: &[f32; 8]) -> [f32; 8] {
+    let (mut a, mut b) = ([0.0_f32; 8], [0.0_f32; 8]);
+    for sample in block {
         let mut next = [0.0; 8];
-        for (((next, turn), a), b) in next.iter_mut().zip(&self.turn).zip(&self.a).zip(&self.b) {
+        for (((next, turn), a), b) in next.iter_mut().zip(turns).zip(&a).zip(&b) {
             *next = sample + turn * a - b;
         }
-        self.b = self.a;
-        self.a = next;
+        b = a;
+        a = next;
     }
-
-    /// The tones' amplitudes, squared; ready for the next block.
-    fn take(&mut self) -> [f32; 8] {
-        let mut power = [0.0; 8];
-        for (((power, turn), a), b) in power.iter_mut().zip(&self.turn).zip(&self.a).zip(&self.b) {
-            *power = (a * a + b * b - turn * a * b) * 4.0 / (BLOCK * BLOCK) as f32;
-        }
-        (self.a, self.b) = ([0.0; 8], [0.0; 8]);
-        power
+    let mut power = [0.0; 8];
+    for (((power, turn), a), b) in power.iter_mut().zip(turns).zip(&a).zip(&b) {
+        *power = (a * a + b * b - turn * a * b) * 4.0 / (BLOCK * BLOCK) as f32;
     }
+    power
 }
 
 impl InbandReceiver {
@@ -101,8 +90,8 @@ impl InbandReceiver {
             step: (rate.hz() / 8_000).max(1) as usize,
             held: 0,
             held_count: 0,
-            tones: Goertzel::new(),
-            energy: 0.0,
+            turns: turns(),
+            block: [0.0; BLOCK],
             count: 0,
             last: None,
             sounding: None,
@@ -113,29 +102,29 @@ impl InbandReceiver {
     /// Takes sound; the key that was let go in it. (Two cannot be: a key takes 40 ms, and so does the pause behind it.)
     pub fn push(&mut self, pcm: &[i16]) -> Option<InbandKey> {
         let mut told = None;
+        let scale = 1.0 / self.step as f32;
         for (index, sample) in pcm.iter().enumerate() {
             self.held += i32::from(*sample);
             self.held_count += 1;
             if self.held_count < self.step {
                 continue;
             }
-            let sample = self.held as f32 / self.step as f32;
+            if let Some(place) = self.block.get_mut(self.count) {
+                *place = self.held as f32 * scale;
+            }
             (self.held, self.held_count) = (0, 0);
-            self.tones.push(sample);
-            self.energy += sample * sample;
             self.count += 1;
             if self.count == BLOCK {
-                let behind = pcm.len() - 1 - index;
-                told = self.block(behind).or(told);
+                self.count = 0;
+                told = self.judge_block(pcm.len() - 1 - index).or(told);
             }
         }
         told
     }
 
     /// Judges a block that ended `behind` samples before the end of what was given.
-    fn block(&mut self, behind: usize) -> Option<InbandKey> {
+    fn judge_block(&mut self, behind: usize) -> Option<InbandKey> {
         let hit = self.judge();
-        (self.energy, self.count) = (0.0, 0);
         let mut over = None;
         match self.sounding {
             Some((key, blocks)) if hit == Some(key) => {
@@ -162,8 +151,13 @@ impl InbandReceiver {
     }
 
     /// The key that this block has.
-    fn judge(&mut self) -> Option<char> {
-        let power = self.tones.take();
+    fn judge(&self) -> Option<char> {
+        let energy: f32 = self.block.iter().map(|sample| sample * sample).sum();
+        // Most blocks are silence.
+        if energy < LEAST_AMPLITUDE * LEAST_AMPLITUDE * BLOCK as f32 {
+            return None;
+        }
+        let power = powers(&self.block, &self.turns);
         let (low, high) = power.split_at(4);
         let (row, strongest_low) = strongest(low)?;
         let (column, strongest_high) = strongest(high)?;
@@ -171,7 +165,7 @@ impl InbandReceiver {
         let is_loud = strongest_low >= least && strongest_high >= least;
         let is_even = strongest_low <= strongest_high * TWIST && strongest_high <= strongest_low * TWIST;
         // A sine's mean power is half its amplitude squared.
-        let is_pure = (strongest_low + strongest_high) / 2.0 * BLOCK as f32 >= PURITY * self.energy;
+        let is_pure = (strongest_low + strongest_high) / 2.0 * BLOCK as f32 >= PURITY * energy;
         if !(is_loud && is_even && is_pure) {
             return None;
         }
