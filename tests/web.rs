@@ -23,7 +23,10 @@ struct Answer {
 /// Sends one request.
 fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut stream = TcpStream::connect(server.http).unwrap();
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", server.http);
+    let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    if headers.iter().all(|(name, _)| *name != "Host") {
+        text.push_str(&format!("Host: {}\r\n", server.http));
+    }
     headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
     write!(stream, "{text}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     let mut answer = String::new();
@@ -119,6 +122,14 @@ fn each_wrong_request_is_refused_with_what_is_wrong_and_nothing_is_left() {
         ("POST", "/api/v1/whip", vec![SDP], plain, 422, "cannot be answered"),
         ("POST", "/api/v1/whip", vec![SDP], "v=0\r\n".to_owned() + &"a=x\r\n".repeat(9_000), 413, ""),
         ("POST", "/api/v1/whip", vec![SDP, ("Origin", "https://elsewhere.example")], offer(), 403, "sip.origins"),
+        (
+            "POST",
+            "/api/v1/whip",
+            vec![SDP, ("Host", "rebound.example"), ("Origin", "http://rebound.example")],
+            offer(),
+            403,
+            "sip.origins",
+        ),
         ("PATCH", "/api/v1/whip/nobody", vec![], String::new(), 404, "no such call"),
         ("DELETE", "/api/v1/whip/nobody", vec![], String::new(), 404, "no such call"),
         ("GET", "/api/v1/whip/nobody/events", vec![], String::new(), 404, "no such call"),

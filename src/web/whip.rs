@@ -2,8 +2,8 @@
 //! `Location` takes candidates (PATCH, RFC 8840), ends the call (DELETE), and tells what happens in it (`GET .../events`, as
 //! server-sent events).
 //!
-//! Whom a page may call is settled by `web.numbers`; networks and limits are those of calls by SIP. A page of another origin is refused
-//! unless `sip.origins` names it.
+//! Whom a page may call is settled by `web.numbers`; networks and limits are those of calls by SIP. A page that was not served by an
+//! address of this machine is refused unless `sip.origins` names it.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -299,7 +299,9 @@ fn admit_page(hub: &Hub, headers: &HeaderMap) -> Result<(), Problem> {
     let value = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(origin) = value(header::ORIGIN) {
         let host = value(header::HOST).unwrap_or_default();
-        let is_ours = origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(host));
+        // A name may be made to lead here by whoever owns it (DNS rebinding): names count where they are named.
+        let is_ours =
+            origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(host)) && is_own_host(host);
         if !is_ours && !hub.config.sip.origins.iter().any(|named| named.eq_ignore_ascii_case(origin)) {
             let detail = format!("pages of {origin} may not call: add it to sip.origins");
             return Err(Problem::new(StatusCode::FORBIDDEN, "a page of somebody else", detail));
@@ -316,6 +318,13 @@ fn admit_page(hub: &Hub, headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNAUTHORIZED, "no token", "send `Authorization: Bearer` with the token of web.token"))
 }
 
+/// Whether a host is one that nobody else can point at us: an address, or this machine's own name for itself.
+fn is_own_host(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+}
+
 fn has_type(headers: &HeaderMap, wanted: &str) -> bool {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted)
@@ -324,4 +333,25 @@ fn has_type(headers: &HeaderMap, wanted: &str) -> bool {
 /// What may stand in a SIP URI as it is.
 fn is_number(to: &str) -> bool {
     !to.is_empty() && to.len() <= 64 && to.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+*#".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_own_host;
+
+    #[test]
+    fn addresses_are_ours_and_names_are_not() {
+        for (host, is_own) in [
+            ("127.0.0.1:8080", true),
+            ("192.0.2.1", true),
+            ("[::1]:8080", true),
+            ("[2001:db8::1]", true),
+            ("localhost:8080", true),
+            ("phone.example.net", false),
+            ("rebound.example:8080", false),
+            ("", false),
+        ] {
+            assert_eq!(is_own_host(host), is_own, "{host}");
+        }
+    }
 }
