@@ -68,18 +68,10 @@ fn turns() -> [f32; 8] {
 fn powers(block: &[f32; BLOCK], turns: &[f32; 8]) -> [f32; 8] {
     let (mut a, mut b) = ([0.0_f32; 8], [0.0_f32; 8]);
     for sample in block {
-        let mut next = [0.0; 8];
-        for (((next, turn), a), b) in next.iter_mut().zip(turns).zip(&a).zip(&b) {
-            *next = sample + turn * a - b;
-        }
-        b = a;
-        a = next;
+        let next = std::array::from_fn(|n| sample + turns[n] * a[n] - b[n]);
+        (a, b) = (next, a);
     }
-    let mut power = [0.0; 8];
-    for (((power, turn), a), b) in power.iter_mut().zip(turns).zip(&a).zip(&b) {
-        *power = (a * a + b * b - turn * a * b) * 4.0 / (BLOCK * BLOCK) as f32;
-    }
-    power
+    std::array::from_fn(|n| (a[n] * a[n] + b[n] * b[n] - turns[n] * a[n] * b[n]) * 4.0 / (BLOCK * BLOCK) as f32)
 }
 
 impl InbandReceiver {
