@@ -16,6 +16,7 @@ pub mod load;
 mod messages;
 pub mod models;
 mod public;
+mod random;
 pub mod readiness;
 pub mod recording;
 pub mod report;

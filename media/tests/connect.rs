@@ -303,3 +303,39 @@ fn whatever_bytes_come_nothing_breaks() {
         while connection.poll().is_some() {}
     }
 }
+
+/// Conforms: RFC 5769 §2.1 — the sample check is answered: its name, integrity and fingerprint are right; with any byte changed it is not.
+#[test]
+fn the_sample_check_of_the_rfc_is_answered_and_a_changed_one_is_not() {
+    const SAMPLE: &str = "00010058 2112a442 b7e7a701 bc34d686 fa87dfae 80220010 5354554e 20746573 7420636c 69656e74 00240004 6e0001ff \
+        80290008 932ff9b1 51263b36 00060009 6576746a 3a683676 59202020 00080014 9aeaa70c bfd8cb56 781ef2b5 b2d3f249 c1b571a2 \
+        80280004 e57a3bcf";
+    let digits: Vec<u32> = SAMPLE.chars().filter_map(|c| c.to_digit(16)).collect();
+    let sample: Vec<u8> = digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
+    let (one, two) = pair();
+    let answers = |datagram: &[u8]| {
+        let now = Instant::now();
+        let mut b = config(&two, one.fingerprint(), false);
+        b.ice = Some(IceConfig {
+            local: IceCredentials { ufrag: "evtj".to_owned(), pwd: "VOkJxbRl1RmTxUk/WvJxBt".to_owned() },
+            remote: IceCredentials { ufrag: "h6vY".to_owned(), pwd: "its-password-of-enough-bits".to_owned() },
+            ..ice(B, "b", "a", &[], true)
+        });
+        let mut connection = Connection::new(now, &b, None, None).unwrap();
+        connection.receive(now, Channel::Rtp, addr(A), addr(B).ip(), datagram);
+        std::iter::from_fn(|| connection.poll()).any(|step| match step {
+            // A success response of the same transaction.
+            Step::Send { to, datagram, .. } => {
+                to == addr(A) && datagram.starts_with(&[1, 1]) && datagram[8..20] == sample[8..20]
+            }
+            _ => false,
+        })
+    };
+    assert!(answers(&sample));
+    // What is behind the integrity (the fingerprint) and the padding of the name is not covered by it.
+    for at in (0..sample.len() - 8).filter(|at| !(73..76).contains(at)) {
+        let mut changed = sample.clone();
+        changed[at] ^= 1;
+        assert!(!answers(&changed), "byte {at}");
+    }
+}

@@ -11,10 +11,11 @@ use tokio::sync::oneshot;
 
 use super::feed::Feed;
 use crate::call::switchboard::Switchboard;
+use crate::random::letters;
 
 /// Numbers of legs of SIP are below this ([`CallId`]).
 const FIRST: u64 = 1 << 63;
-/// Letters of a resource's name, of 64 each: nobody guesses it.
+/// Letters of a resource's name: 160 bits.
 const NAME: usize = 32;
 
 /// What the call answers an offer with: a description, or a status.
@@ -57,7 +58,7 @@ impl WebLegs {
     #[must_use]
     pub fn open(&self, call: &str) -> Option<(CallId, String, oneshot::Receiver<Answer>)> {
         let leg = CallId(FIRST | self.next.fetch_add(1, Ordering::Relaxed));
-        let name = new_name()?;
+        let name = letters(NAME)?;
         let (sender, answer) = oneshot::channel();
         let open = Leg { name: name.clone(), call: call.to_owned(), answer: Some(sender), feed: Feed::default() };
         self.lock().insert(leg, open);
@@ -112,11 +113,4 @@ impl WebLegs {
     fn lock(&self) -> MutexGuard<'_, HashMap<CallId, Leg>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn new_name() -> Option<String> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut bytes = [0; NAME];
-    aws_lc_rs::rand::fill(&mut bytes).ok()?;
-    bytes.iter().map(|byte| ALPHABET.get(usize::from(byte % 64)).map(|letter| char::from(*letter))).collect()
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ringbuf::traits::{Consumer, Observer, Split};
 use ringbuf::{HeapCons, HeapRb};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::link::LegHandle;
@@ -38,10 +38,12 @@ pub(crate) struct Wiring {
 
 /// The port's hold on the task; dropping it ends that.
 pub(crate) struct Connector {
-    updates: mpsc::UnboundedSender<Update>,
+    /// The latest alone counts.
+    updates: watch::Sender<Update>,
     task: AbortHandle,
 }
 
+#[derive(Clone)]
 struct Update {
     config: Arc<ConnectConfig>,
     remote: Option<SocketAddr>,
@@ -71,7 +73,7 @@ impl Connector {
         let connection = first.connection(Instant::now())?;
         let (producer, ring) = HeapRb::new(HANDSHAKE_RING).split();
         handle.secure(GuardChange::Listen(Some(Box::new(producer))));
-        let (updates, changed) = mpsc::unbounded_channel();
+        let (updates, changed) = watch::channel(first.clone());
         let sockets = wiring.sockets.clone();
         let task = Task { handle, sockets, ring, config: first.config, connection, routes: HashMap::new() };
         let task = wiring.runtime.spawn(task.run(changed)).abort_handle();
@@ -102,7 +104,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut updates: mpsc::UnboundedReceiver<Update>) {
+    async fn run(mut self, mut updates: watch::Receiver<Update>) {
         while !self.handle.is_closed() {
             while let Some(datagram) = self.ring.try_pop() {
                 let local = self.local_towards(datagram.from);
@@ -116,10 +118,13 @@ impl Task {
             tokio::select! {
                 () = readable(&self.handle, &mut self.ring) => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
-                update = updates.recv() => match update {
-                    Some(update) => self.update(&update),
-                    None => return,
-                },
+                changed = updates.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let update = updates.borrow_and_update().clone();
+                    self.update(&update);
+                }
             }
         }
     }
