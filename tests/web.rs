@@ -49,7 +49,6 @@ fn offer() -> String {
 }
 
 fn location(answer: &Answer) -> String {
-    // Names have capitals, and heads are in lower case here; the name stands in the body of no answer.
     answer.head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned()
 }
 
@@ -109,6 +108,18 @@ fn the_page_calls_the_agent_is_understood_and_plays_the_answer() {
     server.stop();
 }
 
+/// A crash says nothing: the call ends when the browser's checks have been missing for long enough (RFC 7675 section 5.1).
+#[test]
+fn the_call_of_a_browser_that_crashes_ends_as_one_whose_sound_stopped() {
+    let server = Server::start(&["web.numbers=[\"echo\"]", "rtp.timeout_s=300"]);
+    server.wait_until_ready();
+    let steps = json!([["click", "#call"], ["wait", "#state", "in a call"], ["sleep", 1000], ["kill"]]);
+    drive(&server, "/call", None, &steps);
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(record["end"]["reason"], "media_timeout", "{record}");
+    server.stop();
+}
+
 #[test]
 fn each_wrong_request_is_refused_with_what_is_wrong_and_nothing_is_left() {
     let server = Server::start(&["web.numbers=[\"echo\",\"bye\"]"]);
@@ -146,7 +157,29 @@ fn each_wrong_request_is_refused_with_what_is_wrong_and_nothing_is_left() {
     let taken = ask(&server, "POST", "/api/v1/whip?to=echo", &[SDP], &offer());
     assert_eq!(taken.code, 201, "{}", taken.body);
     assert!(taken.body.contains("a=setup:active") && taken.body.contains("a=candidate:"), "{}", taken.body);
-    assert!(location(&taken).starts_with("/api/v1/whip/"));
+    let resource = location(&taken);
+    assert!(resource.starts_with("/api/v1/whip/"));
+    let fragment = "a=ice-ufrag:Q7yF\r\na=ice-pwd:a-password-of-enough-letters\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n\
+                    a=candidate:1 1 udp 2130706431 127.0.0.1 9 typ host\r\n";
+    let trickle = ("Content-Type", "application/trickle-ice-sdpfrag");
+    for (method, headers, body, code) in [
+        ("PATCH", vec![SDP], fragment, 415),
+        ("PATCH", vec![trickle], fragment, 204),
+        ("DELETE", vec![], "", 200),
+        ("DELETE", vec![], "", 404),
+    ] {
+        let answer = ask(&server, method, &resource, &headers, body);
+        assert_eq!(answer.code, code, "{method} {headers:?}: {}", answer.body);
+    }
+    wait_for(
+        "the call that was ended",
+        PATIENCE,
+        || {
+            let ended = |record: &Value| record["target"] == "echo" && record["end"]["reason"] == "caller_hung_up";
+            server.records().into_iter().find(ended)
+        },
+        || server.process.stderr(),
+    );
     // One whose page goes away before anything comes of it ends by itself.
     let bye = ask(&server, "POST", "/api/v1/whip?to=bye", &[SDP], &offer());
     assert_eq!(bye.code, 201, "{}", bye.body);

@@ -101,6 +101,8 @@ pub enum Step {
     },
     /// There is no way to the peer, or it is somebody else.
     Failed(String),
+    /// The peer, once connected, can be reached no more.
+    Lost,
 }
 
 /// A leg's way to its peer.
@@ -227,6 +229,7 @@ impl Connection {
                             self.rtp.call(now, to);
                         }
                     }
+                    ice::Found::Lost if self.rtp.is_done() => self.steps.push_back(Step::Lost),
                     ice::Found::Lost => {
                         self.steps.push_back(Step::Failed("no path to the peer is left (ICE)".to_owned()));
                     }

@@ -20,8 +20,8 @@ use ringbuf::HeapRb;
 use ringbuf::traits::Split;
 
 use self::connector::Wiring;
-pub(crate) use self::link::LegHandle;
 pub use self::link::WorkerId;
+pub(crate) use self::link::{Disconnected, LegHandle};
 use self::link::{RecordingFate, WorkerLink};
 use self::ports::PortPool;
 pub use self::ports::ReservedPort;

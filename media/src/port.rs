@@ -22,7 +22,7 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 use crate::config::{LegConfig, LegMode, Security};
 use crate::error::MediaError;
 use crate::io::connector::{Connector, Wiring};
-use crate::io::{LegHandle, Membership, WorkerId};
+use crate::io::{Disconnected, LegHandle, Membership, WorkerId};
 use crate::leg::{Joined, Music};
 use crate::stats::{LegStats, SharedStats};
 
@@ -98,6 +98,8 @@ pub enum LegEvent {
         /// What happened, for a log.
         reason: String,
     },
+    /// The peer, once connected, can be reached no more (its ICE checks stopped).
+    PathLost,
     /// The engine was shut down; nothing follows.
     Closed,
 }
@@ -336,8 +338,10 @@ impl LegPort {
         if let Some(reason) = self.handle.recording_failure() {
             return Some(LegEvent::RecordingFailed { reason });
         }
-        if let Some(reason) = self.handle.connecting_failure() {
-            return Some(LegEvent::ConnectFailed { reason });
+        match self.handle.disconnection() {
+            Some(Disconnected::Failed(reason)) => return Some(LegEvent::ConnectFailed { reason }),
+            Some(Disconnected::Lost) => return Some(LegEvent::PathLost),
+            None => {}
         }
         self.shared.closed.load(Ordering::Acquire).then_some(LegEvent::Closed)
     }

@@ -25,6 +25,7 @@ struct End {
     rtcp_keys: Option<KeyPair>,
     aims: Vec<SocketAddr>,
     failed: Option<String>,
+    is_lost: bool,
 }
 
 impl End {
@@ -32,7 +33,7 @@ impl End {
         let remote = remote.map(addr);
         let rtcp = remote.filter(|_| has_rtcp).map(|at| SocketAddr::new(at.ip(), at.port() + 1));
         let connection = Connection::new(now, config, remote, rtcp).unwrap();
-        End { connection, addr: addr(here), keys: None, rtcp_keys: None, aims: vec![], failed: None }
+        End { connection, addr: addr(here), keys: None, rtcp_keys: None, aims: vec![], failed: None, is_lost: false }
     }
 }
 
@@ -76,6 +77,7 @@ impl Net {
                         Step::Keys { channel: Channel::Rtp, keys } => end.keys = Some(*keys),
                         Step::Keys { keys, .. } => end.rtcp_keys = Some(*keys),
                         Step::Failed(why) => end.failed = Some(why),
+                        Step::Lost => end.is_lost = true,
                     }
                 }
             }
@@ -237,6 +239,23 @@ fn without_a_path_there_is_an_end_with_a_reason() {
     let mut b = End::new(net.now, B, &config(&two, one.fingerprint(), false), None, false);
     net.run([&mut a, &mut b], 31 * S);
     assert!(a.failed.as_ref().unwrap().contains("path to the peer"), "{:?}", a.failed);
+}
+
+/// A page that is closed says nothing: its consent runs out (RFC 7675 section 5.1).
+#[test]
+fn a_peer_that_vanishes_after_it_was_connected_is_lost_and_not_refused() {
+    let (one, two) = pair();
+    let mut net = Net::new(|_| false);
+    let (mut a, mut b) = (config(&one, two.fingerprint(), true), config(&two, one.fingerprint(), false));
+    a.ice = Some(ice(A, "a", "b", &[B_HOST], true));
+    b.ice = Some(ice(B, "b", "a", &[NAME], false));
+    let mut a = End::new(net.now, A, &a, None, false);
+    let mut b = End::new(net.now, B, &b, None, false);
+    net.run([&mut a, &mut b], 3 * S);
+    assert!(agreed(&a, &b) && !b.is_lost);
+    net.drops = |_| true;
+    net.run([&mut a, &mut b], 40 * S);
+    assert!(b.is_lost && b.failed.is_none(), "{:?}", b.failed);
 }
 
 /// Checks of somebody who does not know the names and passwords are not answered, and change no roles.

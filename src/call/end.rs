@@ -65,7 +65,7 @@ pub enum EndReason {
     NoMediaPort,
     /// The answer was never acknowledged.
     NoAck,
-    /// No media came for `rtp.timeout_s`.
+    /// No media came for `rtp.timeout_s`, or the peer, once connected, could be reached no more (ICE).
     MediaTimeout,
     /// The peer stopped answering, or the connection broke.
     PeerLost,

@@ -172,7 +172,8 @@ impl CallLine {
                 None
             }
             LegEvent::Digit { digit, .. } => Some(LineEvent::Digit(digit)),
-            LegEvent::TimedOut => {
+            // A peer without a path is as silent as one that sends nothing.
+            LegEvent::TimedOut | LegEvent::PathLost => {
                 self.note(LineNote::TimedOut);
                 None
             }

@@ -1,7 +1,7 @@
 // Drives a page in headless Chromium: `node drive.mjs JOB`, a JSON file with `url`, `profile`, `microphone` (WAV, or none) and `steps`:
 // ["click", SELECTOR], ["wait", SELECTOR, TEXT] (until an element of it has the text), ["sleep", MS], ["shot", FILE],
 // ["size", WIDTH, HEIGHT], ["scheme", "dark"], ["max", SELECTOR] (the largest width in percent of its style since it was asked for
-// first), ["text", SELECTOR], ["eval", EXPRESSION]. Prints what `max`, `text` and `eval` found, as JSON, one line each.
+// first), ["text", SELECTOR], ["eval", EXPRESSION], ["kill"] (the browser, without a word to anybody). Prints what `max`, `text` and `eval` found, as JSON, one line each.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
@@ -10,6 +10,12 @@ const puppeteer = require('puppeteer-core').default ?? require('puppeteer-core')
 const job = JSON.parse(readFileSync(process.argv[2], 'utf8'))
 const steps = {
   click: (page, selector) => page.click(selector),
+  kill: (page) => {
+    const chromium = page.browser().process()
+    const gone = new Promise((done) => chromium.once('exit', done))
+    chromium.kill('SIGKILL')
+    return gone
+  },
   sleep: (_, ms) => new Promise((done) => setTimeout(done, ms)),
   shot: (page, path) => page.screenshot({ path }),
   size: (page, width, height) => page.setViewport({ width, height }),
@@ -49,5 +55,5 @@ try {
   await page.goto(job.url)
   for (const [what, ...with_] of job.steps) await steps[what](page, ...with_)
 } finally {
-  await browser.close()
+  if (browser.process().exitCode === null && browser.process().signalCode === null) await browser.close()
 }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::link::LegHandle;
+use super::link::{Disconnected, LegHandle};
 use crate::config::LegConfig;
 use crate::connect::{ConnectConfig, ConnectError, Connection, Step};
 use crate::leg::{Channel, Datagram, GuardChange, HANDSHAKE_RING, Keys};
@@ -136,7 +136,7 @@ impl Task {
         } else {
             match update.connection(now) {
                 Ok(connection) => self.connection = connection,
-                Err(fault) => self.handle.connecting_failed(fault.to_string()),
+                Err(fault) => self.handle.disconnected(Disconnected::Failed(fault.to_string())),
             }
         }
         self.config = Arc::clone(&update.config);
@@ -151,7 +151,8 @@ impl Task {
                     let keys = Some(Box::new(Keys::new(&keys)));
                     self.handle.secure(GuardChange::Key(channel, keys, None));
                 }
-                Step::Failed(why) => self.handle.connecting_failed(why),
+                Step::Failed(why) => self.handle.disconnected(Disconnected::Failed(why)),
+                Step::Lost => self.handle.disconnected(Disconnected::Lost),
             }
         }
     }

@@ -54,12 +54,20 @@ struct Table {
     free_rooms: Vec<u32>,
 }
 
+/// How a leg is without a way to its peer.
+pub(crate) enum Disconnected {
+    /// There never was one, for this reason.
+    Failed(String),
+    /// There was one.
+    Lost,
+}
+
 /// The async side's part of a leg.
 pub(crate) struct LegCell {
     waker: Mutex<Option<Waker>>,
     /// Of the task that connects the leg.
     connector: Mutex<Option<Waker>>,
-    connecting: Mutex<Option<String>>,
+    disconnected: Mutex<Option<Disconnected>>,
     place: Mutex<Place>,
     shared: Arc<Shared>,
     recording: Arc<RecordingFate>,
@@ -155,7 +163,7 @@ impl WorkerLink {
         let cell = Arc::new(LegCell {
             waker: Mutex::new(None),
             connector: Mutex::new(None),
-            connecting: Mutex::new(None),
+            disconnected: Mutex::new(None),
             place,
             shared,
             recording,
@@ -411,14 +419,14 @@ impl LegHandle {
     }
 
     /// There is no way to the peer.
-    pub(super) fn connecting_failed(&self, why: String) {
-        *lock(&self.cell.connecting) = Some(why);
+    pub(super) fn disconnected(&self, how: Disconnected) {
+        *lock(&self.cell.disconnected) = Some(how);
         self.cell.wake();
     }
 
     /// Why there is no way to the peer, once.
-    pub(crate) fn connecting_failure(&self) -> Option<String> {
-        lock(&self.cell.connecting).take()
+    pub(crate) fn disconnection(&self) -> Option<Disconnected> {
+        lock(&self.cell.disconnected).take()
     }
 
     /// Why the recording broke off, once.
