@@ -273,6 +273,38 @@ fn checks_of_strangers_are_not_answered() {
     assert!(stranger.aims.is_empty() && b.aims.is_empty() && b.keys.is_none());
 }
 
+/// Whoever has the names and the passwords may still not fill our memory: with checks from ever more addresses.
+#[test]
+fn checks_from_ever_more_addresses_are_answered_up_to_a_bound() {
+    let (one, two) = pair();
+    let now = Instant::now();
+    let mut a = config(&one, two.fingerprint(), true);
+    a.ice = Some(ice(A, "a", "b", &[B_HOST], true));
+    let mut b = config(&two, one.fingerprint(), false);
+    b.ice = Some(ice(B, "b", "a", &[], false));
+    let mut a = Connection::new(now, &a, None, None).unwrap();
+    let mut b = Connection::new(now, &b, None, None).unwrap();
+    a.handle_timeout(now + Duration::from_millis(250));
+    let check = std::iter::from_fn(|| a.poll()).find_map(|step| match step {
+        Step::Send { datagram, .. } if datagram.starts_with(&[0, 1]) => Some(datagram),
+        _ => None,
+    });
+    let check = check.unwrap();
+    let mut answered = std::collections::HashSet::new();
+    for port in 1_000..2_000 {
+        let from = SocketAddr::new(addr(A).ip(), port);
+        b.receive(now, Channel::Rtp, from, addr(B).ip(), &check);
+        while let Some(step) = b.poll() {
+            if let Step::Send { to, datagram, .. } = step
+                && datagram.starts_with(&[1, 1])
+            {
+                answered.insert(to);
+            }
+        }
+    }
+    assert_eq!(answered.len(), 32);
+}
+
 /// A peer whose address changes begins ICE anew in the call (RFC 8445 section 2.4): the keys stay.
 #[test]
 fn an_ice_restart_finds_the_peer_at_its_new_address_and_keeps_the_keys() {

@@ -19,6 +19,8 @@ use super::dtls::Identity;
 
 /// Candidates of a peer that are looked at.
 pub const CANDIDATES: usize = 32;
+/// Addresses that a peer's checks may come from: the agent keeps a candidate for each.
+const ADDRESSES: usize = 32;
 /// A check that nobody answered is sent again after this.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -63,6 +65,10 @@ pub(super) struct Ice {
     config: IceConfig,
     path: Option<SocketAddr>,
     found: VecDeque<Found>,
+    /// The peer's candidates that were looked at since the search began.
+    seen: Vec<String>,
+    /// Where the peer's checks came from since then.
+    heard: Vec<SocketAddr>,
 }
 
 impl Ice {
@@ -88,12 +94,15 @@ impl Ice {
         };
         let agent = Agent::new(now, Arc::new(agent_config), Arc::clone(&identity.provider))
             .map_err(|fault| set_up(fault.to_string()))?;
-        let mut ice = Ice { agent, config: config.clone(), path: None, found: VecDeque::new() };
+        let mut ice =
+            Ice { agent, config: config.clone(), path: None, found: VecDeque::new(), seen: vec![], heard: vec![] };
         ice.begin(now).map_err(set_up)?;
         Ok(ice)
     }
 
     fn begin(&mut self, now: Instant) -> Result<(), String> {
+        self.seen.clear();
+        self.heard.clear();
         for candidate in local_candidates(&self.config) {
             self.agent.add_local_candidate(candidate?).map_err(|fault| fault.to_string())?;
         }
@@ -106,7 +115,11 @@ impl Ice {
     }
 
     fn add_remote_candidates(&mut self, candidates: &[String]) {
-        for text in candidates.iter().take(CANDIDATES) {
+        for text in candidates {
+            if self.seen.len() == CANDIDATES || self.seen.contains(text) {
+                continue;
+            }
+            self.seen.push(text.clone());
             let Some(candidate) = read_candidate(text) else { continue };
             // One that the agent would not have is none that could be used.
             let _ = self.agent.add_remote_candidate(candidate);
@@ -135,6 +148,12 @@ impl Ice {
         let is_request = datagram.first_chunk::<2>() == Some(&[0, 1]);
         if is_request && !is_addressed(datagram, &self.config.local.ufrag, &self.config.remote.ufrag) {
             return;
+        }
+        if is_request && !self.heard.contains(&from) {
+            if self.heard.len() == ADDRESSES {
+                return;
+            }
+            self.heard.push(from);
         }
         let transport = self.transport(from, local);
         // What it would not have is not the peer's, or of no use.
@@ -202,28 +221,34 @@ impl Ice {
     }
 }
 
-fn local_candidates(config: &IceConfig) -> impl Iterator<Item = Result<Candidate, String>> + use<> {
-    let base = |at: SocketAddr| CandidateConfig {
+fn base(at: SocketAddr) -> CandidateConfig {
+    CandidateConfig {
         network: "udp".to_owned(),
         address: at.ip().to_string(),
         port: at.port(),
         component: 1,
         ..CandidateConfig::default()
-    };
-    let hosts = config.hosts.clone().into_iter().map(move |at| {
-        CandidateHostConfig { base_config: base(at), ..CandidateHostConfig::default() }.new_candidate_host()
-    });
+    }
+}
+
+fn host(at: SocketAddr) -> Result<Candidate, String> {
+    let host = CandidateHostConfig { base_config: base(at), ..CandidateHostConfig::default() };
+    host.new_candidate_host().map_err(|fault| fault.to_string())
+}
+
+fn local_candidates(config: &IceConfig) -> impl Iterator<Item = Result<Candidate, String>> + use<> {
+    let hosts = config.hosts.clone().into_iter().map(host);
     let inside = config.hosts.first().copied().filter(|_| !config.is_lite);
-    let public = config.public.zip(inside).map(move |(at, inside)| {
-        CandidateServerReflexiveConfig {
+    let public = config.public.zip(inside).map(|(at, inside)| {
+        let reflexive = CandidateServerReflexiveConfig {
             base_config: base(at),
             rel_addr: inside.ip().to_string(),
             rel_port: inside.port(),
             url: None,
-        }
-        .new_candidate_server_reflexive()
+        };
+        reflexive.new_candidate_server_reflexive().map_err(|fault| fault.to_string())
     });
-    hosts.chain(public).map(|candidate| candidate.map_err(|fault| fault.to_string()))
+    hosts.chain(public)
 }
 
 /// Our candidates as `a=candidate` has them, without the attribute's name.
@@ -232,15 +257,7 @@ pub fn describe(config: &IceConfig) -> Vec<String> {
     let mut described: Vec<String> = local_candidates(config).flatten().map(|candidate| candidate.marshal()).collect();
     if let (true, Some(public)) = (config.is_lite, config.public) {
         // A lite agent has one kind alone: what it is reached at.
-        let host = CandidateConfig {
-            network: "udp".to_owned(),
-            address: public.ip().to_string(),
-            port: public.port(),
-            component: 1,
-            ..CandidateConfig::default()
-        };
-        let host = CandidateHostConfig { base_config: host, ..CandidateHostConfig::default() }.new_candidate_host();
-        described.extend(host.ok().map(|candidate| candidate.marshal()));
+        described.extend(host(public).ok().map(|candidate| candidate.marshal()));
     }
     described
 }

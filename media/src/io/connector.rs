@@ -158,11 +158,11 @@ impl Task {
     }
 
     fn send(&mut self, channel: Channel, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
-        if let (Some(from), Some(ice)) = (from, &self.config.ice) {
+        let config = Arc::clone(&self.config);
+        if let (Some(from), Some(ice)) = (from, &config.ice) {
             // It would leave from another address than the one that it is a check of.
-            let hosts = ice.hosts.clone();
             let local = self.local_towards(to);
-            if from != local && hosts.iter().any(|host| host.ip() == local) {
+            if from != local && ice.hosts.iter().any(|host| host.ip() == local) {
                 return;
             }
         }
