@@ -7,10 +7,9 @@ mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::sync::mpsc;
 
 use self::figures::{Figures, Sample};
@@ -43,8 +42,8 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N")]
     pub total: Option<usize>,
     /// What has to come back: its own sound, any sound, or nothing in particular.
-    #[arg(long, value_enum, default_value_t = What::Echo)]
-    pub expect: What,
+    #[arg(long, value_enum, default_value_t = Expect::Echo)]
+    pub expect: Expect,
     /// Offers only these codecs, best first.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub codec: Vec<String>,
@@ -60,17 +59,6 @@ pub struct LoadArgs {
     /// Draws calls, set-up times and round trips over time.
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
-}
-
-/// What has to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum What {
-    /// Its own sound.
-    Echo,
-    /// Any sound.
-    Sound,
-    /// Nothing in particular.
-    Nothing,
 }
 
 /// Runs the load.
@@ -106,15 +94,10 @@ pub async fn run(args: LoadArgs, mut config: Config) -> anyhow::Result<ExitCode>
 async fn drive(args: &LoadArgs, mut phone: Phone) -> Figures {
     let total = args.total.unwrap_or(args.calls).max(1);
     let (heard_in, mut heard) = mpsc::unbounded_channel::<Heard>();
-    let expect = match args.expect {
-        What::Echo => Expect::Echo,
-        What::Sound => Expect::Sound,
-        What::Nothing => Expect::Nothing,
-    };
     let hold = Duration::from_secs_f64(args.hold);
     let begun = Instant::now();
     let (mut own, mut server) = (Watched::of(std::process::id()), args.watch.map(Watched::of));
-    let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
+    let mut samples = Vec::new();
     let (mut placed, mut running) = (0_usize, 0_usize);
     let mut records: Vec<CallRecord> = Vec::with_capacity(total.min(100_000));
     let mut next = tokio::time::Instant::now();
@@ -134,7 +117,7 @@ async fn drive(args: &LoadArgs, mut phone: Phone) -> Figures {
                     max_duration: hold + Duration::from_secs(30),
                     answer_within: Duration::from_secs(30),
                 };
-                phone.place(probe::app(placed, hold, expect, heard_in.clone()), request);
+                phone.place(probe::app(placed, hold, args.expect, heard_in.clone()), request);
                 (placed, running) = (placed + 1, running + 1);
             }
             record = phone.next_record() => match record {
@@ -145,8 +128,7 @@ async fn drive(args: &LoadArgs, mut phone: Phone) -> Figures {
                 None => break,
             },
             _ = sampling.tick() => {
-                let sample = Sample { at_s: begun.elapsed().as_secs_f64(), running, ended: records.len() };
-                samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+                samples.push(Sample { at_s: begun.elapsed().as_secs_f64(), running, ended: records.len() });
             }
             _ = &mut interrupted, if !is_over => {
                 is_over = true;
@@ -163,6 +145,5 @@ async fn drive(args: &LoadArgs, mut phone: Phone) -> Figures {
     while let Ok(one) = heard.try_recv() {
         probes.push(one);
     }
-    let samples = std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner));
     Figures::of(took, placed, &records, &probes, samples, usage)
 }

@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 use std::time::{Duration, Instant};
 
 use agent::line::Line;
+use clap::ValueEnum;
 use tokio::sync::mpsc;
 
 use crate::call::app::{ActiveCall, App};
@@ -21,9 +22,9 @@ const HEARD_FROM: f64 = 0.3;
 const PATIENCE: Duration = Duration::from_millis(900);
 
 /// What has to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Expect {
-    /// Its own tone.
+    /// Its own sound.
     Echo,
     /// Any sound.
     Sound,

@@ -126,9 +126,9 @@ async fn call(
         let detail = format!("`{to}` is not among web.numbers, whom pages may call");
         return Err(Problem::new(StatusCode::NOT_FOUND, "nobody is called that here", detail));
     }
-    let (name, answer) = begin(&hub, remote, &to, &headers, body)?;
-    let mut waiting = Waiting { hub: &hub, leg: answer.leg, is_over: false };
-    let answered: Answer = answer.answer.await.unwrap_or(Err(500));
+    let Begun { leg, name, answer } = begin(&hub, remote, &to, &headers, body)?;
+    let mut waiting = Waiting { hub: &hub, leg, is_over: false };
+    let answered: Answer = answer.await.unwrap_or(Err(500));
     waiting.is_over = true;
     match answered {
         Ok(sdp) => {
@@ -163,17 +163,13 @@ impl Drop for Waiting<'_> {
 /// A call that has begun.
 struct Begun {
     leg: CallId,
+    /// Its resource's name.
+    name: String,
     answer: tokio::sync::oneshot::Receiver<Answer>,
 }
 
-/// Admits the call and begins it: the resource's name, and the answer to come.
-fn begin(
-    hub: &Arc<Hub>,
-    remote: SocketAddr,
-    to: &str,
-    headers: &HeaderMap,
-    offer: Bytes,
-) -> Result<(String, Begun), Problem> {
+/// Admits the call and begins it.
+fn begin(hub: &Arc<Hub>, remote: SocketAddr, to: &str, headers: &HeaderMap, offer: Bytes) -> Result<Begun, Problem> {
     let is_private = hub.config.tls.certificates.is_empty();
     let transport = if is_private { Transport::Ws } else { Transport::Wss };
     let source = Source { transport, remote, local: hub.config.http.listen, flow: FlowId(u64::MAX) };
@@ -227,7 +223,7 @@ fn begin(
     };
     seat.connect(leg);
     tokio::spawn(Driver::answer(Arc::clone(hub), seat, incoming, target));
-    Ok((name, Begun { leg, answer }))
+    Ok(Begun { leg, name, answer })
 }
 
 /// The request in SIP's words, for routes and records that read headers.
