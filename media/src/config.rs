@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use codecs::pcm::SampleRate;
 use codecs::registry::CodecParams;
 
 use crate::connect::ConnectConfig;
+use crate::io::record::Recording;
 use crate::latch::LatchPolicy;
+use crate::recorder::{RecordFormat, Side};
 use crate::sealed::SealKey;
 use crate::srtp::KeyPair;
 
@@ -93,8 +96,8 @@ pub struct LegConfig {
     pub seed: u64,
     /// The playout buffer holds back no more than this, in milliseconds.
     pub max_playout_delay_ms: u16,
-    /// Records the leg: caller left, agent right.
-    pub record: Option<RecorderConfig>,
+    /// The leg is recorded from its first packet on.
+    pub record: Option<Recorded>,
 }
 
 impl LegConfig {
@@ -187,11 +190,26 @@ pub enum LegMode {
     Sink,
 }
 
-/// Where the recording of a leg goes.
+/// Where a recording goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecorderConfig {
     /// The file, made anew; its folder must be there.
     pub path: PathBuf,
-    /// Sealed with this key; a WAV file where there is none.
+    /// What it is written as.
+    pub format: RecordFormat,
+    /// Sealed with this key; open where there is none.
     pub seal: Option<SealKey>,
+    /// Both sides hear a beep so often ([`recorder::tone`](crate::recorder::tone)), which is in the recording.
+    pub tone_every: Option<Duration>,
+    /// Samples a second; that of the first leg recorded where there is none. Opus takes the nearest rate above that it has.
+    pub rate: Option<SampleRate>,
+}
+
+/// A leg's part in a recording.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The recording; the first leg in it begins it.
+    pub recording: Recording,
+    /// The peer's channel; what is played to the peer is on the other.
+    pub peer: Side,
 }

@@ -12,7 +12,7 @@ mod wheel;
 #[doc(hidden)]
 pub mod worker;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use codecs::pcm::SampleRate;
@@ -21,15 +21,15 @@ use ringbuf::traits::Split;
 
 use self::connector::Wiring;
 pub use self::link::WorkerId;
+use self::link::WorkerLink;
 pub(crate) use self::link::{Disconnected, LegHandle};
-use self::link::{RecordingFate, WorkerLink};
 use self::ports::PortPool;
 pub use self::ports::ReservedPort;
-use self::record::{RecordEvent, RecordSink, Recorder};
+use self::record::{Recorder, Recording};
 pub(crate) use self::room::Membership;
 pub use self::room::Room;
 use self::worker::{COMMAND_RING, EVENT_RING, Seat, Sockets, Worker};
-use crate::config::{LegConfig, MediaConfig, RecorderConfig};
+use crate::config::{LegConfig, MediaConfig, Recorded, RecorderConfig};
 use crate::connect::Identity;
 use crate::error::MediaError;
 use crate::leg::Leg;
@@ -48,33 +48,7 @@ struct Inner {
     runtime: tokio::runtime::Handle,
     /// Our certificate, made when it is first asked for.
     identity: OnceLock<Arc<Identity>>,
-    /// Started with the first recording.
-    recorder: Mutex<Option<Recorder>>,
-}
-
-impl Inner {
-    fn record(
-        &self,
-        config: &RecorderConfig,
-        rate: SampleRate,
-        fate: &Arc<RecordingFate>,
-    ) -> Result<RecordSink, MediaError> {
-        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        let recorder = match &mut *recorder {
-            Some(recorder) => recorder,
-            none => none.insert(
-                Recorder::start()
-                    .map_err(|source| MediaError::System { what: "cannot start the recorder's thread", source })?,
-            ),
-        };
-        let fate = Arc::clone(fate);
-        let on_event = move |event| {
-            if let RecordEvent::Failed { path, reason } = event {
-                fate.fail(format!("{}: {reason}", path.display()));
-            }
-        };
-        Ok(recorder.open_sealed(&config.path, rate.hz(), config.seal.as_ref(), on_event)?)
-    }
+    recorder: Arc<Recorder>,
 }
 
 /// Figures of all workers together.
@@ -142,7 +116,8 @@ impl Media {
             links.push(link);
             workers.push(worker);
         }
-        let inner = Inner { links, ports, runtime, identity: OnceLock::new(), recorder: Mutex::new(None) };
+        let recorder = Recorder::new(config.workers);
+        let inner = Inner { links, ports, runtime, identity: OnceLock::new(), recorder };
         Ok((Media { inner: Arc::new(inner) }, workers))
     }
 
@@ -181,23 +156,29 @@ impl Media {
         Room::open(self.link(worker)?, rate, places)
     }
 
+    /// A recording that is about to be made: it begins with the first leg in it ([`LegConfig::record`],
+    /// [`LegPort::record`](crate::port::LegPort::record)) and is complete when this and all its legs have gone.
+    #[must_use]
+    pub fn recording(&self, config: RecorderConfig) -> Recording {
+        self.inner.recorder.open(config, |_| ())
+    }
+
     fn link(&self, worker: WorkerId) -> Result<&Arc<WorkerLink>, MediaError> {
         self.inner.links.get(worker.0).filter(|link| !link.is_stopped()).ok_or(MediaError::Closed)
     }
 
     fn open_on(&self, link: &Arc<WorkerLink>, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {
-        let fate = Arc::new(RecordingFate::default());
-        let record = match &config.record {
-            Some(record) => Some(self.inner.record(record, config.codec.audio_rate, &fate)?),
-            None => None,
-        };
-        let (leg, ends, rate) = Leg::new(&config, Instant::now(), SystemTime::now(), record)?;
+        let now = Instant::now();
+        let sink = |to: &Recorded| to.recording.sink(config.codec.audio_rate, now, to.peer).map(Box::new);
+        let record = config.record.as_ref().map(sink).transpose()?;
+        let (leg, ends, rate) = Leg::new(&config, now, SystemTime::now(), record)?;
         port.drain();
         let sockets = port.pair().ok_or(MediaError::Closed)?;
         let seat = Box::new(Seat { leg, parted: None, sockets: Sockets { port, last_round: 0 } });
         let shared = Arc::clone(&ends.shared);
-        let handle = link.open(seat, shared, fate)?;
-        LegPort::new(ends, handle, config, rate, Wiring { sockets, runtime: self.inner.runtime.clone() })
+        let handle = link.open(seat, shared, config.record.as_ref().map(|to| &to.recording))?;
+        let wiring = Wiring { sockets, runtime: self.inner.runtime.clone() };
+        LegPort::new(ends, handle, config, (rate, now), wiring)
     }
 
     /// The certificate that legs show to their peers (DTLS-SRTP): one for the engine's life.

@@ -48,7 +48,6 @@ use crate::jitter::JitterStats;
 use crate::latch::{Latch, LatchConfig, LatchPolicy, LatchVerdict, PayloadTypes, Refusal};
 use crate::port::{self, Notice, PortEnds, Shared};
 use crate::quality::Bursts;
-use crate::recorder;
 use crate::rtcp::{NtpTime, RtcpConfig, RtcpSession};
 use crate::rtp::{self, RtpPacket, Source};
 use crate::stats::LegStats;
@@ -133,13 +132,13 @@ pub struct Leg {
     music: Option<Box<Music>>,
     /// What the peer says goes to the port.
     tapped: bool,
-    /// What is said goes to the recording, where there is one.
-    recorded: bool,
+    /// The recording, where there is one, gets silence.
+    recording_paused: bool,
     silent_frames: u32,
     /// Something was said already.
     spoken: bool,
     rtcp: RtcpSession,
-    record: Option<RecordSink>,
+    record: Option<Box<RecordSink>>,
     /// What the peer says of our sound, in hundredths; 0 where it does not.
     told_mos: u64,
     media_timeout: Option<Duration>,
@@ -161,7 +160,7 @@ impl Leg {
         config: &LegConfig,
         now: Instant,
         wall: SystemTime,
-        record: Option<RecordSink>,
+        record: Option<Box<RecordSink>>,
     ) -> Result<(Leg, PortEnds, SampleRate), MediaError> {
         let seam = config.codec.audio_rate;
         let (port_ends, ends) = port::ends(config.mode, seam);
@@ -208,7 +207,7 @@ impl Leg {
             joined: None,
             music: None,
             tapped: true,
-            recorded: true,
+            recording_paused: false,
             silent_frames: 0,
             spoken: false,
             rtcp,
@@ -345,9 +344,21 @@ impl Leg {
         self.tapped = tapped;
     }
 
-    /// Whether what is said goes to the recording. While it does not, there is silence in its place.
-    pub(crate) fn set_recorded(&mut self, recorded: bool) {
-        self.recorded = recorded;
+    /// Goes into a recording, or into none; gives back the way to the one it was in.
+    pub(crate) fn exchange_record(&mut self, sink: Option<Box<RecordSink>>) -> Option<Box<RecordSink>> {
+        std::mem::replace(&mut self.record, sink)
+    }
+
+    /// Whether the recording gets silence in the place of what is said.
+    pub(crate) fn pause_recording(&mut self, paused: bool) {
+        self.recording_paused = paused;
+    }
+
+    /// Hands what is played to the peer to the recording, where there is one.
+    fn record_played(&mut self, at_samples: u64, pcm: &[i16]) {
+        if let Some(record) = self.record.as_mut().filter(|_| !self.recording_paused) {
+            self.stats.record_ring_drops += record.push_played(at_samples, pcm);
+        }
     }
 
     /// Whether the port has to be woken: there is something for it, and no wake-up is under way.
@@ -411,7 +422,7 @@ impl Leg {
     fn hear(&mut self, now: Instant, work: &mut Work) {
         let (ear, record, stats, end) = (&mut self.ear, &mut self.record, &mut self.stats, &mut self.ear_end_samples);
         let (ready, seam) = (&mut self.ready, self.seam);
-        let (tapped, recorded) = (self.tapped, self.recorded);
+        let (tapped, paused) = (self.tapped, self.recording_paused);
         let (inband, mut keys) = (&mut self.inband, [None; KEYS_AT_ONCE]);
         self.inbound.hear(now, work, tapped || record.is_some(), |piece| {
             *end = piece.at_samples + piece.samples.len() as u64;
@@ -424,8 +435,8 @@ impl Leg {
             if piece.concealed {
                 stats.concealed_ms += piece.samples.len() as u64 * 1_000 / u64::from(seam.hz().max(1));
             }
-            if let Some(record) = record.as_mut().filter(|_| recorded) {
-                stats.record_ring_drops += record.push(recorder::Channel::Caller, piece.at_samples, piece.samples);
+            if let Some(record) = record.as_mut().filter(|_| !paused) {
+                stats.record_ring_drops += record.push_peer(piece.at_samples, piece.samples);
             }
             if let Some(ear) = ear.as_mut().filter(|_| tapped) {
                 ear.push(&piece, stats);

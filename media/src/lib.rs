@@ -31,10 +31,12 @@ pub mod stats;
 pub use codecs::registry::{
     COMFORT_NOISE, COMFORT_NOISE_PAYLOAD_TYPE, TELEPHONE_EVENT, TELEPHONE_EVENT_FMTP, TELEPHONE_EVENT_PAYLOAD_TYPE,
 };
-pub use config::{Direction, DtmfFormat, LegConfig, LegMode, MediaConfig, RecorderConfig, Security};
+pub use config::{Direction, DtmfFormat, LegConfig, LegMode, MediaConfig, Recorded, RecorderConfig, Security};
 pub use error::MediaError;
+pub use io::record::Recording;
 pub use io::{Media, ReservedPort, Room, WorkerId, WorkerStats};
 pub use latch::LatchPolicy;
 pub use port::{EarFrame, LegEvent, LegPort};
+pub use recorder::{RecordFormat, Side};
 pub use room::{MAX_MEMBERS, Members};
 pub use stats::LegStats;

@@ -19,7 +19,7 @@ use codecs::pcm::SampleRate;
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
-use crate::config::{LegConfig, LegMode, Security};
+use crate::config::{LegConfig, LegMode, Recorded, Security};
 use crate::error::MediaError;
 use crate::io::connector::{Connector, Wiring};
 use crate::io::{Disconnected, LegHandle, Membership, WorkerId};
@@ -112,6 +112,8 @@ pub struct LegPort {
     voice: Option<HeapProd<i16>>,
     notices: HeapCons<Notice>,
     rate: SampleRate,
+    /// When its timeline began.
+    began: Instant,
     config: LegConfig,
     written: u64,
     epoch_start: u64,
@@ -125,7 +127,7 @@ impl LegPort {
         ends: PortEnds,
         handle: LegHandle,
         config: LegConfig,
-        rate: SampleRate,
+        (rate, began): (SampleRate, Instant),
         wiring: Wiring,
     ) -> Result<Self, MediaError> {
         let mut port = LegPort {
@@ -135,6 +137,7 @@ impl LegPort {
             voice: ends.voice,
             notices: ends.notices,
             rate,
+            began,
             config,
             written: 0,
             epoch_start: 0,
@@ -301,10 +304,33 @@ impl LegPort {
         self.handle.tap(tapped);
     }
 
-    /// Whether what is said, both ways, goes to the recording of the leg; it does in the beginning. Meanwhile there is silence in it, so that
-    /// the rest stays where it belongs.
-    pub fn set_recorded(&mut self, recorded: bool) {
-        self.handle.record(recorded);
+    /// Puts the leg into a recording, out of the one that it is in: what its peer says goes to the peer's side, what is played to the peer
+    /// to the other. What the members of its room say does not: they are recorded themselves, where they are.
+    ///
+    /// # Errors
+    /// [`MediaError::Record`] where the recording cannot begin or takes no more; the leg is then in none.
+    pub fn record(&mut self, into: Option<Recorded>) -> Result<(), MediaError> {
+        self.config.record = None;
+        let Some(to) = into else {
+            self.handle.record(None);
+            return Ok(());
+        };
+        match to.recording.sink(self.rate, self.began, to.peer) {
+            Ok(sink) => {
+                self.handle.record(Some((&to.recording, Box::new(sink))));
+                self.config.record = Some(to);
+                Ok(())
+            }
+            Err(fault) => {
+                self.handle.record(None);
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// While the recording pauses, there is silence in it from this leg, both ways, so that the rest stays where it belongs.
+    pub fn pause_recording(&mut self, paused: bool) {
+        self.handle.pause_recording(paused);
     }
 
     pub(crate) fn handle(&self) -> &LegHandle {

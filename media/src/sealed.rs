@@ -1,8 +1,8 @@
 //! Recordings that nobody reads who has no key: sound in pieces, each encrypted and authenticated (AES-256-GCM) under a key of the file's
 //! own, which the file carries wrapped by a key from the configuration.
 //!
-//! A file is [`MAGIC`], the rate (u32), the first eight bytes of the wrapping key's SHA-256 (so that a wrong key is told from a damaged
-//! file), a nonce and the file's key wrapped with it; then pieces, each a length (u32) and so many bytes of 16-bit stereo sound with a tag
+//! A file is [`MAGIC`], where the sixth byte says what is inside ([`Contents`]), the rate (u32), the first eight bytes of the wrapping key's SHA-256 (so that a wrong key is told from a damaged
+//! file), a nonce and the file's key wrapped with it; then pieces, each a length (u32) and so many bytes of what is inside with a tag
 //! behind. All numbers are little-endian. The n-th piece's nonce is n, and it is bound to the head and to n: pieces cannot be changed,
 //! exchanged, repeated or left out without its being seen. The last piece is empty: a file without it was cut off, and what is before
 //! it is whole.
@@ -14,8 +14,10 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::{digest, rand};
 use thiserror::Error;
 
-/// What such a file begins with.
+/// What such a file begins with; the byte that says what is inside is that of PCM here.
 pub const MAGIC: &[u8; 8] = b"OVREC\x01\r\n";
+/// The byte of [`MAGIC`] that says what is inside.
+const CONTENTS_AT: usize = 5;
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
 const ID_BYTES: usize = 8;
@@ -23,6 +25,29 @@ const TAG_BYTES: usize = 16;
 const HEAD_BYTES: usize = MAGIC.len() + 4 + ID_BYTES + NONCE_LEN + KEY_BYTES + TAG_BYTES;
 /// Sound in one piece at most.
 pub const PIECE_BYTES: usize = 1 << 20;
+
+/// What is inside of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// 16-bit stereo sound, left first, without a header.
+    Pcm,
+    /// An Ogg Opus file.
+    OggOpus,
+}
+
+impl Contents {
+    fn byte(self) -> u8 {
+        match self {
+            Contents::Pcm => 1,
+            Contents::OggOpus => 2,
+        }
+    }
+
+    fn of(head: &[u8; HEAD_BYTES]) -> Option<Self> {
+        let contents = [Contents::Pcm, Contents::OggOpus];
+        contents.into_iter().find(|contents| head.starts_with(&magic(*contents)))
+    }
+}
 
 /// The key from the configuration, which wraps those of files.
 #[derive(Clone)]
@@ -105,13 +130,13 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError::Library`].
-    pub fn new(wrapping: &SealKey, rate_hz: u32) -> Result<Sealer, SealError> {
+    pub fn new(wrapping: &SealKey, contents: Contents, rate_hz: u32) -> Result<Sealer, SealError> {
         let no_entropy = |_| SealError::Library("no entropy");
         let (mut key, mut nonce) = ([0; KEY_BYTES], [0; NONCE_LEN]);
         rand::fill(&mut key).map_err(no_entropy)?;
         rand::fill(&mut nonce).map_err(no_entropy)?;
         let mut wrapped = key;
-        let begin = [&MAGIC[..], &rate_hz.to_le_bytes(), &wrapping.id, &nonce].concat();
+        let begin = [&magic(contents)[..], &rate_hz.to_le_bytes(), &wrapping.id, &nonce].concat();
         let tag = wrapping
             .key
             .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&begin), &mut wrapped)
@@ -152,52 +177,81 @@ impl Sealer {
     }
 }
 
-/// What is known of a file that was opened.
+/// A file that is opened.
+pub struct Opening<R> {
+    file: R,
+    head: [u8; HEAD_BYTES],
+    key: LessSafeKey,
+    contents: Contents,
+    rate_hz: u32,
+}
+
+/// What was in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    /// Samples a second.
-    pub rate_hz: u32,
-    /// Bytes of sound.
+    /// Bytes of what is inside.
     pub sound_bytes: u64,
     /// It has its end; where not, it was cut off behind what there is.
     pub is_whole: bool,
 }
 
-/// Opens a file: its sound (16-bit stereo, caller left) goes to `out`, piece by piece, each only when its tag fits.
-///
-/// # Errors
-/// [`SealError`]; what went to `out` before is good.
-pub fn open(wrapping: &SealKey, mut file: impl Read, mut out: impl Write) -> Result<Opened, SealError> {
-    let mut head = [0; HEAD_BYTES];
-    if read_up_to(&mut file, &mut head)? != HEAD_BYTES || !head.starts_with(MAGIC) {
-        return Err(SealError::NotSealed);
+impl<R: Read> Opening<R> {
+    /// Reads what the file begins with.
+    ///
+    /// # Errors
+    /// It is no such file, or sealed under another key.
+    pub fn begin(wrapping: &SealKey, mut file: R) -> Result<Self, SealError> {
+        let mut head = [0; HEAD_BYTES];
+        let is_whole = read_up_to(&mut file, &mut head)? == HEAD_BYTES;
+        let contents = Contents::of(&head).filter(|_| is_whole).ok_or(SealError::NotSealed)?;
+        let (rate_hz, key) = unwrap(wrapping, &head)?;
+        Ok(Self { file, head, key, contents, rate_hz })
     }
-    let (rate_hz, key) = unwrap(wrapping, &head)?;
-    let (mut pieces, mut sound_bytes) = (0, 0);
-    let mut buffer = Vec::new();
-    loop {
-        let opened = |is_whole| Ok(Opened { rate_hz, sound_bytes, is_whole });
-        let mut length = [0; 4];
-        if read_up_to(&mut file, &mut length)? != length.len() {
-            return opened(false);
+
+    /// What is inside.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        self.contents
+    }
+
+    /// Samples a second.
+    #[must_use]
+    pub fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    /// Gives `out` what is inside, piece by piece, each only when its tag fits.
+    ///
+    /// # Errors
+    /// [`SealError`]; what went to `out` before is good.
+    pub fn pour(mut self, mut out: impl Write) -> Result<Opened, SealError> {
+        let (mut pieces, mut sound_bytes) = (0, 0);
+        let mut buffer = Vec::new();
+        loop {
+            let opened = |is_whole| Ok(Opened { sound_bytes, is_whole });
+            let mut length = [0; 4];
+            if read_up_to(&mut self.file, &mut length)? != length.len() {
+                return opened(false);
+            }
+            let length = u32::from_le_bytes(length) as usize;
+            if length > PIECE_BYTES {
+                return Err(SealError::Damaged { piece: pieces });
+            }
+            buffer.resize(length + TAG_BYTES, 0);
+            if read_up_to(&mut self.file, &mut buffer)? != buffer.len() {
+                return opened(false);
+            }
+            let sound = self
+                .key
+                .open_in_place(nonce(pieces), Aad::from(aad(&self.head, pieces)), &mut buffer)
+                .map_err(|_| SealError::Damaged { piece: pieces })?;
+            if sound.is_empty() {
+                return opened(true);
+            }
+            out.write_all(sound)?;
+            sound_bytes += sound.len() as u64;
+            pieces += 1;
         }
-        let length = u32::from_le_bytes(length) as usize;
-        if length > PIECE_BYTES {
-            return Err(SealError::Damaged { piece: pieces });
-        }
-        buffer.resize(length + TAG_BYTES, 0);
-        if read_up_to(&mut file, &mut buffer)? != buffer.len() {
-            return opened(false);
-        }
-        let sound = key
-            .open_in_place(nonce(pieces), Aad::from(aad(&head, pieces)), &mut buffer)
-            .map_err(|_| SealError::Damaged { piece: pieces })?;
-        if sound.is_empty() {
-            return opened(true);
-        }
-        out.write_all(sound)?;
-        sound_bytes += sound.len() as u64;
-        pieces += 1;
     }
 }
 
@@ -234,6 +288,12 @@ fn aad(head: &[u8; HEAD_BYTES], piece: u64) -> Vec<u8> {
     [&head[..], &piece.to_le_bytes()].concat()
 }
 
+fn magic(contents: Contents) -> [u8; 8] {
+    let mut magic = *MAGIC;
+    magic[CONTENTS_AT] = contents.byte();
+    magic
+}
+
 fn name_of(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -262,7 +322,7 @@ mod tests {
     }
 
     fn sealed(pieces: &[&[u8]]) -> Vec<u8> {
-        let mut sealer = Sealer::new(&key(1), 8_000).unwrap();
+        let mut sealer = Sealer::new(&key(1), Contents::OggOpus, 8_000).unwrap();
         let mut file = sealer.head().to_vec();
         pieces.iter().for_each(|piece| sealer.seal(piece, &mut file).unwrap());
         file
@@ -270,7 +330,10 @@ mod tests {
 
     fn opened(file: &[u8], key: &SealKey) -> (Vec<u8>, Result<Opened, SealError>) {
         let mut out = Vec::new();
-        let result = open(key, file, &mut out);
+        let result = Opening::begin(key, file).and_then(|opening| {
+            assert_eq!((opening.contents(), opening.rate_hz()), (Contents::OggOpus, 8_000));
+            opening.pour(&mut out)
+        });
         (out, result)
     }
 
@@ -280,7 +343,7 @@ mod tests {
         assert!(!file.windows(8).any(|bytes| bytes == [7; 8] || bytes == [8; 8]));
         let (out, result) = opened(&file, &key(1));
         assert_eq!(out.len(), 4_000 + PIECE_BYTES + 4);
-        assert_eq!(result.unwrap(), Opened { rate_hz: 8_000, sound_bytes: out.len() as u64, is_whole: true });
+        assert_eq!(result.unwrap(), Opened { sound_bytes: out.len() as u64, is_whole: true });
         assert_ne!(sealed(&[&[7; 4]]), sealed(&[&[7; 4]]), "each file has a key of its own");
     }
 
@@ -301,7 +364,7 @@ mod tests {
     #[test]
     fn whatever_is_changed_left_out_or_exchanged_is_seen() {
         let file = sealed(&[&[7; 40], &[8; 40], &[9; 40], &[]]);
-        for at in MAGIC.len()..file.len() {
+        for at in std::iter::once(CONTENTS_AT).chain(MAGIC.len()..file.len()) {
             let mut changed = file.clone();
             changed[at] ^= 1;
             let (out, result) = opened(&changed, &key(1));

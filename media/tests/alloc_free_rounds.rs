@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use codecs::registry::{self, CodecId};
 use media::rtp::{RtpHeader, RtpTime, Seq};
 use media::srtp::{KeyPair, MasterKey, Sender, Suite};
-use media::{DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, RecorderConfig};
+use media::{
+    DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, RecordFormat, Recorded, RecorderConfig, Side,
+};
 
 /// The thread that must not allocate; 0 while there is none.
 static WATCHED: AtomicI32 = AtomicI32::new(0);
@@ -95,7 +97,7 @@ impl Call {
         call
     }
 
-    fn open(media: &Media, codec: CodecId, mode: LegMode, record: Option<RecorderConfig>) -> Call {
+    fn open(media: &Media, codec: CodecId, mode: LegMode, record: Option<Recorded>) -> Call {
         let peer = UdpSocket::bind((LOOPBACK, 0)).unwrap();
         let spec = registry::spec(codec).unwrap();
         let payload_type = spec.static_payload_type.unwrap_or(96);
@@ -174,7 +176,9 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
         for mode in [LegMode::Echo, LegMode::Talk, LegMode::Sink] {
             let path = folder.path().join(format!("{codec:?}-{mode:?}.wav"));
             calls.push(Call::open(&media, codec, mode, None));
-            calls.push(Call::open(&media, codec, mode, Some(RecorderConfig { path, seal: None })));
+            let config = RecorderConfig { path, format: RecordFormat::Wav, seal: None, tone_every: None, rate: None };
+            let recorded = Recorded { recording: media.recording(config), peer: Side::Left };
+            calls.push(Call::open(&media, codec, mode, Some(recorded)));
         }
     }
     for mode in [LegMode::Echo, LegMode::Talk] {

@@ -12,7 +12,8 @@ use codecs::registry::{self, CodecId};
 use media::rtcp::{Compound, Packet};
 use media::rtp::{RtpHeader, RtpPacket, RtpTime, Seq};
 use media::{
-    Direction, DtmfFormat, LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig, MediaError, RecorderConfig,
+    Direction, DtmfFormat, LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig, MediaError, RecordFormat,
+    Recorded, RecorderConfig, Side,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -231,14 +232,20 @@ async fn hold_and_another_codec_come_by_update() {
     assert_eq!(port.config().payload_type_send, 9);
 }
 
+/// A recording of its own for a leg.
+fn recorded(media: &Media, path: &std::path::Path) -> Option<Recorded> {
+    let config =
+        RecorderConfig { path: path.to_owned(), format: RecordFormat::Wav, seal: None, tone_every: None, rate: None };
+    Some(Recorded { recording: media.recording(config), peer: Side::Left })
+}
+
 #[tokio::test]
 async fn both_sides_are_recorded_on_one_timeline() {
     let media = media(2);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("call.wav");
     let mut peer = Peer::new();
-    let config =
-        LegConfig { record: Some(RecorderConfig { path: path.clone(), seal: None }), ..peer.config(LegMode::Talk) };
+    let config = LegConfig { record: recorded(&media, &path), ..peer.config(LegMode::Talk) };
     let mut port = peer.open(&media, config);
     port.say(&[9_000; 1_600]);
     for _ in 0..10 {
@@ -263,7 +270,7 @@ async fn a_recording_that_cannot_begin_is_an_error_with_its_path() {
     let media = media(2);
     let peer = Peer::new();
     let path = std::path::PathBuf::from("/nonexistent/folder/call.wav");
-    let config = LegConfig { record: Some(RecorderConfig { path, seal: None }), ..peer.config(LegMode::Talk) };
+    let config = LegConfig { record: recorded(&media, &path), ..peer.config(LegMode::Talk) };
     let error = media.open(media.reserve().unwrap(), config).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/folder/call.wav"), "{error}");
     assert_eq!(media.stats().ports_in_use, 0);

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use ringbuf::traits::{Consumer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 use tokio::io::unix::AsyncFd;
 
+use super::record::{Fate, RecordSink, Recording};
 use super::sys::EventFd;
 use super::worker::{Command, Event, RoomCommand, Seat, Spent, WorkerCounters};
 use crate::config::{LegConfig, MAX_LEGS_PER_WORKER, MAX_ROOMS_PER_WORKER};
@@ -70,7 +71,8 @@ pub(crate) struct LegCell {
     disconnected: Mutex<Option<Disconnected>>,
     place: Mutex<Place>,
     shared: Arc<Shared>,
-    recording: Arc<RecordingFate>,
+    /// What becomes of the recording that the leg is in.
+    recording: Mutex<Option<Arc<Fate>>>,
 }
 
 /// Where a leg is.
@@ -84,31 +86,15 @@ enum Place {
 /// A command to whatever slot the leg will have.
 type SlotCommand = Box<dyn FnOnce(u32) -> Command + Send>;
 
-/// What the recorder's thread tells a leg's port.
-#[derive(Default)]
-pub(super) struct RecordingFate {
-    failed: AtomicBool,
-    reason: Mutex<Option<String>>,
-    cell: Mutex<Weak<LegCell>>,
-}
-
-impl RecordingFate {
-    /// The recording broke off.
-    pub(super) fn fail(&self, reason: String) {
-        *lock(&self.reason) = Some(reason);
-        self.failed.store(true, Ordering::Release);
-        let cell = lock(&self.cell).upgrade();
-        if let Some(cell) = cell {
-            cell.wake();
-        }
-    }
-
-    fn take(&self) -> Option<String> {
-        if self.failed.load(Ordering::Acquire) { lock(&self.reason).take() } else { None }
-    }
-}
-
 impl LegCell {
+    /// Is told from here on what becomes of this recording.
+    fn follow(self: &Arc<Self>, recording: Option<&Recording>) {
+        if let Some(recording) = recording {
+            recording.fate().concerns(self);
+        }
+        *lock(&self.recording) = recording.map(|recording| Arc::clone(recording.fate()));
+    }
+
     fn wake_connector(&self) {
         let waker = lock(&self.connector).take();
         if let Some(waker) = waker {
@@ -116,7 +102,7 @@ impl LegCell {
         }
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         let waker = lock(&self.waker).take();
         if let Some(waker) = waker {
             waker.wake();
@@ -153,7 +139,7 @@ impl WorkerLink {
         self: &Arc<Self>,
         seat: Box<Seat>,
         shared: Arc<Shared>,
-        recording: Arc<RecordingFate>,
+        recording: Option<&Recording>,
     ) -> Result<LegHandle, MediaError> {
         if self.is_stopped() {
             return Err(MediaError::Closed);
@@ -166,9 +152,9 @@ impl WorkerLink {
             disconnected: Mutex::new(None),
             place,
             shared,
-            recording,
+            recording: Mutex::new(None),
         });
-        *lock(&cell.recording.cell) = Arc::downgrade(&cell);
+        cell.follow(recording);
         self.seat(slot, &cell);
         self.send(Command::Open { slot, seat });
         Ok(LegHandle { cell })
@@ -398,8 +384,15 @@ impl LegHandle {
         self.send(move |slot| Command::Room(RoomCommand::Tap { slot, tapped }));
     }
 
-    pub(crate) fn record(&self, recorded: bool) {
-        self.send(move |slot| Command::Room(RoomCommand::Record { slot, recorded }));
+    pub(crate) fn pause_recording(&self, paused: bool) {
+        self.send(move |slot| Command::Room(RoomCommand::PauseRecording { slot, paused }));
+    }
+
+    /// Puts the leg into a recording, out of the one that it is in.
+    pub(crate) fn record(&self, into: Option<(&Recording, Box<RecordSink>)>) {
+        self.cell.follow(into.as_ref().map(|(recording, _)| *recording));
+        let sink = into.map(|(_, sink)| sink);
+        self.send(move |slot| Command::Room(RoomCommand::Record { slot, sink }));
     }
 
     /// Changes how packets are protected, or where they go.
@@ -431,7 +424,7 @@ impl LegHandle {
 
     /// Why the recording broke off, once.
     pub(crate) fn recording_failure(&self) -> Option<String> {
-        self.cell.recording.take()
+        lock(&self.cell.recording).as_ref()?.take()
     }
 
     pub(crate) fn close(&self) {
@@ -478,6 +471,7 @@ pub(super) async fn dispatch(link: Arc<WorkerLink>, mut events: HeapCons<Event>,
                 }
                 Event::Spent(Spent::Joined(place)) => drop(place),
                 Event::Spent(Spent::Music(music)) => drop(music),
+                Event::Spent(Spent::Sink(sink)) => drop(sink),
                 Event::Stopped => {
                     link.stopped.store(true, Ordering::Release);
                     link.vacate_all();

@@ -1,39 +1,45 @@
-//! The thread that writes recordings: one for all of them.
+//! The threads that write recordings, and how sound gets to them.
 //!
 //! A worker puts blocks into a bounded ring ([`RecordSink::push`]) and never waits: what does not fit is dropped and
-//! counted. The thread looks at all rings twenty times a second, aligns what came, appends it to the files and brings their
-//! headers up to date five times a second, so that after a kill a file is whole up to its last second. A
-//! file that cannot be written ends its recording with an event; the call and the other recordings go on.
+//! counted. A recording may have several such rings over its life, one for each leg that is in it ([`Recording::sink`]). Its thread looks at
+//! all rings twenty times a second, aligns what came, encodes it, appends it to the files and brings them up to date five times a second,
+//! so that after a kill a file is whole up to its last second. A file that cannot be written ends its recording with an
+//! event; the call and the other recordings go on.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+mod file;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use codecs::pcm::SampleRate;
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 use thiserror::Error;
 
-use crate::recorder::{
-    Aligner, BLOCK_SAMPLES, Channel, FRAME_BYTES, MAX_WAV_SAMPLES, RecordBlock, StereoSample, WAV_HEADER_BYTES,
-    wav_header,
-};
-use crate::sealed::{SealError, SealKey, Sealer};
+use self::file::RecordFile;
+use super::link::LegCell;
+use crate::config::RecorderConfig;
+use crate::recorder::opus::nearest_rate;
+use crate::recorder::tone::RecordTone;
+use crate::recorder::{Aligner, BLOCK_SAMPLES, RecordBlock, RecordFormat, Side, Track};
+use crate::sealed::SealError;
 
 /// Blocks between a worker and the thread: 1.28 s of both sides in blocks of 20 ms.
 const RING_BLOCKS: usize = 128;
-/// New recordings that wait for the thread.
+/// New recordings, and new sources of recordings, that wait for a thread.
 const MAX_WAITING: usize = 1_024;
 /// How often the thread looks at the rings.
 const ROUND: Duration = Duration::from_millis(50);
-/// How often a header is brought up to date.
-const HEADER_EVERY: Duration = Duration::from_millis(200);
+/// How often a file is brought up to date.
+const WRITE_EVERY: Duration = Duration::from_millis(200);
 /// The later side has this long to come: what the network may become slower by, all at once.
 const HOLD: Duration = Duration::from_millis(400);
-/// How far both sides may lie apart.
+/// How far sources may lie apart.
 const WINDOW: Duration = Duration::from_secs(1);
 /// A leap of the timeline beyond this is a fault, no silence.
 const MAX_GAP: Duration = Duration::from_secs(3_600);
@@ -81,78 +87,196 @@ pub enum RecordError {
         /// What failed.
         source: SealError,
     },
-    /// The thread has ended, or a thousand recordings wait for it.
+    /// The sound cannot be encoded or converted.
+    #[error("recording {}: {source}", path.display())]
+    Codec {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: codecs::CodecError,
+    },
+    /// The thread has ended or cannot be started, or a thousand recordings wait for it.
     #[error("recording {}: the recorder takes no more: {why}", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
-        /// Which of both.
+        /// Which of these.
         why: &'static str,
     },
 }
 
-/// The thread's owner. When it is dropped, all recordings are completed and the thread ends.
+/// The threads' owner: they are started as recordings need them. When it is dropped, all recordings are completed and the threads end.
 #[derive(Debug)]
 pub struct Recorder {
-    commands: Option<SyncSender<Box<Recording>>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<Mutex<Option<Writer>>>,
+    next: AtomicUsize,
+}
+
+/// One thread.
+#[derive(Debug)]
+struct Writer {
+    commands: SyncSender<Command>,
+    thread: JoinHandle<()>,
+}
+
+/// What a thread is told.
+enum Command {
+    Begin(Box<Written>),
+    /// A source of a recording.
+    Source(u64, Box<Source>),
+    Stop,
 }
 
 impl Recorder {
-    /// Starts the thread.
-    pub fn start() -> io::Result<Recorder> {
-        let (commands, waiting) = sync_channel(MAX_WAITING);
-        let thread = std::thread::Builder::new().name(String::from("recorder")).spawn(move || run(&waiting))?;
-        Ok(Recorder { commands: Some(commands), thread: Some(thread) })
+    /// A recorder of so many threads at most, one at least.
+    #[must_use]
+    pub fn new(threads: usize) -> Arc<Recorder> {
+        let threads = (0..threads.max(1)).map(|_| Mutex::new(None)).collect();
+        Arc::new(Recorder { threads, next: AtomicUsize::new(0) })
     }
 
-    /// Makes the file and begins a recording whose timeline starts at sample 0. Both sides have to come at `rate_hz`. `on_event`
-    /// is called once, on the recorder's thread, when the recording is complete or has failed.
+    /// A recording that is about to be made: its file is made, and its timeline begins, with its first source. `on_event` is called once,
+    /// on the recorder's thread, when the recording is complete or has failed.
+    #[must_use]
     pub fn open(
-        &self,
-        path: &Path,
-        rate_hz: u32,
+        self: &Arc<Self>,
+        config: RecorderConfig,
         on_event: impl FnOnce(RecordEvent) + Send + 'static,
-    ) -> Result<RecordSink, RecordError> {
-        self.open_sealed(path, rate_hz, None, on_event)
+    ) -> Recording {
+        let state = Mutex::new(State::Planned(Box::new(on_event)));
+        let (recorder, fate) = (Arc::downgrade(self), Arc::default());
+        Recording { shared: Arc::new(Shared { config, recorder, fate, state }) }
     }
 
-    /// The same, sealed with a key where there is one (see [`sealed`](crate::sealed)).
-    pub fn open_sealed(
-        &self,
-        path: &Path,
-        rate_hz: u32,
-        key: Option<&SealKey>,
-        on_event: impl FnOnce(RecordEvent) + Send + 'static,
-    ) -> Result<RecordSink, RecordError> {
-        let sealer = key.map(|key| Sealer::new(key, rate_hz)).transpose();
-        let sealer = sealer.map_err(|source| RecordError::Seal { path: path.to_owned(), source })?;
-        let file = create(path, rate_hz, sealer.as_ref())?;
-        let (blocks, taken) = HeapRb::new(RING_BLOCKS).split();
-        let recording = Box::new(Recording::new(path, rate_hz, (file, sealer), taken, Box::new(on_event)));
-        let busy = |why| RecordError::Busy { path: path.to_owned(), why };
-        let commands = self.commands.as_ref().ok_or(busy("it has been shut down"))?;
-        match commands.try_send(recording) {
-            Ok(()) => Ok(RecordSink { blocks, dropped_blocks: 0 }),
-            Err(TrySendError::Full(_)) => Err(busy("too many recordings begin at once")),
-            Err(TrySendError::Disconnected(_)) => Err(busy("it has been shut down")),
-        }
+    /// The thread whose turn it is, and a number for a recording on it.
+    fn writer(&self) -> Result<(SyncSender<Command>, u64), &'static str> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let place = self.threads.get(number % self.threads.len().max(1)).ok_or("it has no thread")?;
+        let mut place = lock(place);
+        let writer = match &mut *place {
+            Some(writer) => writer,
+            none => none.insert(Writer::start().map_err(|_| "its thread cannot be started")?),
+        };
+        Ok((writer.commands.clone(), number as u64))
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.commands = None;
-        if let Some(thread) = self.thread.take() {
+        let writers: Vec<Writer> = self.threads.iter_mut().filter_map(|place| lock(place).take()).collect();
+        for writer in &writers {
+            // It takes what waits; it cannot have gone otherwise than by a panic.
+            let _ = writer.commands.send(Command::Stop);
+        }
+        for writer in writers {
             // a panic there has been reported on stderr; there is nothing to add while dropping
-            let _ = thread.join();
+            let _ = writer.thread.join();
         }
     }
 }
 
-/// The worker's end of a recording. Dropped, it completes the file.
+impl Writer {
+    fn start() -> io::Result<Writer> {
+        let (commands, waiting) = sync_channel(MAX_WAITING);
+        let thread = std::thread::Builder::new().name(String::from("recorder")).spawn(move || run(&waiting))?;
+        Ok(Writer { commands, thread })
+    }
+}
+
+/// A recording, as whoever wants it made holds it; clones share it. It is complete once the last clone and all its sinks are gone.
+#[derive(Clone)]
+pub struct Recording {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: RecorderConfig,
+    recorder: Weak<Recorder>,
+    fate: Arc<Fate>,
+    state: Mutex<State>,
+}
+
+enum State {
+    Planned(OnEvent),
+    Running {
+        number: u64,
+        commands: SyncSender<Command>,
+        rate: SampleRate,
+        start: Instant,
+        _held: Arc<()>,
+    },
+    /// It could not begin.
+    Refused,
+}
+
+impl Recording {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &std::path::Path {
+        &self.shared.config.path
+    }
+
+    pub(super) fn fate(&self) -> &Arc<Fate> {
+        &self.shared.fate
+    }
+
+    /// A way for a source to be recorded: its samples are of `rate`, its timeline began at `began`, its peer is on the side `peer`, and what
+    /// is played to its peer on the other. The first source begins the recording: at its rate, unless the configuration says another.
+    ///
+    /// # Errors
+    /// The file cannot be made, or the recorder takes no more.
+    pub fn sink(&self, rate: SampleRate, began: Instant, peer: Side) -> Result<RecordSink, RecordError> {
+        let config = &self.shared.config;
+        let busy = |why| RecordError::Busy { path: config.path.clone(), why };
+        let mut state = lock(&self.shared.state);
+        let (number, commands, to, start) = match &*state {
+            State::Running { number, commands, rate, start, .. } => (*number, commands.clone(), *rate, *start),
+            State::Refused => return Err(busy("it could not begin")),
+            State::Planned(_) => {
+                let State::Planned(on_event) = std::mem::replace(&mut *state, State::Refused) else {
+                    return Err(busy("it could not begin"));
+                };
+                let recorder = self.shared.recorder.upgrade().ok_or(busy("it has been shut down"))?;
+                let wanted = config.rate.unwrap_or(rate);
+                let to = if config.format == RecordFormat::Opus { nearest_rate(wanted) } else { wanted };
+                let file = RecordFile::create(config, to)?;
+                let (commands, number) = recorder.writer().map_err(busy)?;
+                let held = Arc::new(());
+                let ends =
+                    Ends { held: Arc::downgrade(&held), fate: Arc::clone(&self.shared.fate), on_event: Some(on_event) };
+                let written = Written::new(number, config.path.clone(), to, file, ends);
+                send(&commands, Command::Begin(Box::new(written))).map_err(busy)?;
+                *state = State::Running { number, commands: commands.clone(), rate: to, start: began, _held: held };
+                (number, commands, to, began)
+            }
+        };
+        let track = Track::new(rate, to, start, began);
+        let track = track.map_err(|source| RecordError::Codec { path: config.path.clone(), source })?;
+        let (blocks, taken) = HeapRb::new(RING_BLOCKS).split();
+        send(&commands, Command::Source(number, Box::new(Source { blocks: taken, track }))).map_err(busy)?;
+        let tone = config.tone_every.map(|every| RecordTone::new(rate, every));
+        Ok(RecordSink { blocks, peer, tone, dropped_blocks: 0 })
+    }
+}
+
+impl std::fmt::Debug for Recording {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recording").field("path", &self.shared.config.path).finish_non_exhaustive()
+    }
+}
+
+fn send(commands: &SyncSender<Command>, command: Command) -> Result<(), &'static str> {
+    commands.try_send(command).map_err(|refused| match refused {
+        TrySendError::Full(_) => "too many recordings begin at once",
+        TrySendError::Disconnected(_) => "it has been shut down",
+    })
+}
+
+/// A worker's end of a recording.
 pub struct RecordSink {
     blocks: HeapProd<RecordBlock>,
+    peer: Side,
+    tone: Option<RecordTone>,
     dropped_blocks: u64,
 }
 
@@ -163,13 +287,28 @@ impl std::fmt::Debug for RecordSink {
 }
 
 impl RecordSink {
-    /// Hands over sound of one side that begins at `at_samples` of the leg's timeline. Takes no lock, allocates nothing and
+    /// Adds the tone that tells the peer of the recording to what is played at `at_samples`; whether there was any.
+    pub fn add_tone(&mut self, at_samples: u64, frame: &mut [i16]) -> bool {
+        self.tone.as_mut().is_some_and(|tone| tone.add(at_samples, frame))
+    }
+
+    /// Hands over what the peer said, as [`push`](Self::push) does.
+    pub fn push_peer(&mut self, at_samples: u64, pcm: &[i16]) -> u64 {
+        self.push(self.peer, at_samples, pcm)
+    }
+
+    /// Hands over what was played to the peer, as [`push`](Self::push) does.
+    pub fn push_played(&mut self, at_samples: u64, pcm: &[i16]) -> u64 {
+        self.push(self.peer.other(), at_samples, pcm)
+    }
+
+    /// Hands over sound of one side that begins at `at_samples` of the source's timeline. Takes no lock, allocates nothing and
     /// never waits; returns how many blocks had to be dropped.
-    pub fn push(&mut self, channel: Channel, at_samples: u64, pcm: &[i16]) -> u64 {
+    pub fn push(&mut self, side: Side, at_samples: u64, pcm: &[i16]) -> u64 {
         let mut dropped = 0;
         let starts = (at_samples..).step_by(BLOCK_SAMPLES);
         for (at, piece) in starts.zip(pcm.chunks(BLOCK_SAMPLES)) {
-            dropped += u64::from(self.blocks.try_push(RecordBlock::new(channel, at, piece)).is_err());
+            dropped += u64::from(self.blocks.try_push(RecordBlock::new(side, at, piece)).is_err());
         }
         self.dropped_blocks += dropped;
         dropped
@@ -188,214 +327,192 @@ impl RecordSink {
 
 type OnEvent = Box<dyn FnOnce(RecordEvent) + Send>;
 
-/// One file that is being written.
-struct Recording {
-    path: PathBuf,
-    rate_hz: u32,
-    file: File,
-    sealer: Option<Sealer>,
-    blocks: HeapCons<RecordBlock>,
-    aligner: Aligner,
-    /// Bytes to append in this round.
-    bytes: Vec<u8>,
-    samples: u64,
-    samples_in_header: u64,
-    header_written: Instant,
+/// What a thread tells the legs in a recording: how it broke off.
+#[derive(Default)]
+pub(super) struct Fate {
+    has_failed: AtomicBool,
+    reason: Mutex<Option<String>>,
+    legs: Mutex<Vec<Weak<LegCell>>>,
+}
+
+impl Fate {
+    /// A leg is to be woken.
+    pub(super) fn concerns(&self, leg: &Arc<LegCell>) {
+        let mut legs = lock(&self.legs);
+        legs.retain(|leg| leg.strong_count() > 0);
+        legs.push(Arc::downgrade(leg));
+    }
+
+    /// Why it broke off, once.
+    pub(super) fn take(&self) -> Option<String> {
+        if self.has_failed.load(Ordering::Acquire) { lock(&self.reason).take() } else { None }
+    }
+
+    fn fail(&self, reason: String) {
+        *lock(&self.reason) = Some(reason);
+        self.has_failed.store(true, Ordering::Release);
+        for leg in lock(&self.legs).drain(..).filter_map(|leg| leg.upgrade()) {
+            leg.wake();
+        }
+    }
+}
+
+/// Who holds a recording, and who is told of its end.
+struct Ends {
+    /// Whoever holds the recording: more sources may come.
+    held: Weak<()>,
+    fate: Arc<Fate>,
     on_event: Option<OnEvent>,
 }
 
-impl Recording {
-    fn new(
-        path: &Path,
-        rate_hz: u32,
-        (file, sealer): (File, Option<Sealer>),
-        blocks: HeapCons<RecordBlock>,
-        on_event: OnEvent,
-    ) -> Recording {
-        Recording {
-            path: path.to_owned(),
-            rate_hz,
-            file,
-            sealer,
-            blocks,
-            aligner: Aligner::new(0, samples_in(WINDOW, rate_hz) as usize, samples_in(MAX_GAP, rate_hz)),
-            bytes: Vec::with_capacity(samples_in(WINDOW, rate_hz) as usize * FRAME_BYTES),
-            samples: 0,
-            samples_in_header: 0,
-            header_written: Instant::now(),
-            on_event: Some(on_event),
-        }
+/// Where one leg's sound comes from.
+struct Source {
+    blocks: HeapCons<RecordBlock>,
+    track: Track,
+}
+
+/// One recording that is being written.
+struct Written {
+    number: u64,
+    path: PathBuf,
+    rate: SampleRate,
+    file: RecordFile,
+    aligner: Aligner,
+    sources: Vec<Source>,
+    ends: Ends,
+    is_open: bool,
+    written: Instant,
+}
+
+impl Written {
+    fn new(number: u64, path: PathBuf, rate: SampleRate, file: RecordFile, ends: Ends) -> Written {
+        let aligner = Aligner::new(rate.samples_in(WINDOW), rate.samples_in(MAX_GAP) as u64);
+        let (sources, written) = (Vec::new(), Instant::now());
+        Written { number, path, rate, file, aligner, sources, ends, is_open: true, written }
     }
 
     /// Takes what came and writes it. Returns whether there is more to come.
     fn round(&mut self) -> bool {
-        // asked first: what is pushed before the sink is dropped is then in the ring
-        let open = self.blocks.write_is_held();
-        let result = self.take(open).and_then(|()| self.write(open));
-        if let Err(error) = result {
-            self.fail(&error);
-            return false;
-        }
-        if !open {
-            self.tell(RecordEvent::Finished {
-                path: self.path.clone(),
-                samples: self.samples,
-                late_samples: self.aligner.late_samples(),
-            });
+        let (mut came, mut any_open) = (false, false);
+        let mut result = Ok(());
+        let (file, aligner) = (&mut self.file, &mut self.aligner);
+        self.sources.retain_mut(|source| {
+            // asked first: what is pushed before the sink is dropped is then in the ring
+            let open = source.blocks.write_is_held();
+            match source.take(file, aligner) {
+                Ok(some) => came |= some,
+                Err(fault) => result = Err(fault),
+            }
+            any_open |= open;
+            open
+        });
+        let open = self.is_open || any_open;
+        match result.and_then(|()| self.write(open, came)) {
+            Ok(()) if open => {}
+            Ok(()) => self.tell_finished(),
+            Err(fault) => {
+                self.fail(&fault);
+                return false;
+            }
         }
         open
     }
 
-    fn take(&mut self, open: bool) -> io::Result<()> {
-        let mut came = false;
-        // a ring's worth at most, so that no recording holds up the others
-        for _ in 0..RING_BLOCKS {
-            let Some(block) = self.blocks.try_pop() else { break };
-            came = true;
-            let bytes = &mut self.bytes;
-            self.aligner.push(&block, |samples| put(bytes, samples));
-            // a long silence is written in pieces
-            if bytes.len() > samples_in(WINDOW, self.rate_hz) as usize * FRAME_BYTES {
-                self.append()?;
-            }
-        }
-        let bytes = &mut self.bytes;
+    /// Takes what is ready out of the window. It is written, and the file brought up to date behind it, only so often, as each is a system call.
+    fn write(&mut self, open: bool, came: bool) -> io::Result<()> {
+        let is_time = self.written.elapsed() >= WRITE_EVERY;
+        let file = &mut self.file;
         if came && open {
-            self.aligner.take_older(samples_in(HOLD, self.rate_hz), |samples| put(bytes, samples));
-        } else if !open || self.header_written.elapsed() >= HEADER_EVERY {
-            self.aligner.take_all(|samples| put(bytes, samples));
+            self.aligner.take_older(self.rate.samples_in(HOLD) as u64, |sound| file.take(sound));
+        } else if !open || is_time {
+            self.aligner.take_all(|sound| file.take(sound));
+        }
+        if !open {
+            return self.file.finish();
+        }
+        if is_time {
+            self.written = Instant::now();
+            self.file.write()?;
         }
         Ok(())
     }
 
-    /// Appends what has come out, and brings the header up to date behind it: both only so often, as each is a system call.
-    fn write(&mut self, open: bool) -> io::Result<()> {
-        if open && self.header_written.elapsed() < HEADER_EVERY {
-            return Ok(());
+    /// Completes the file, whoever still has a sink.
+    fn complete(&mut self) {
+        self.is_open = false;
+        let mut sources = std::mem::take(&mut self.sources);
+        let taken = sources.iter_mut().try_for_each(|source| source.take(&mut self.file, &mut self.aligner).map(drop));
+        match taken.and_then(|()| self.write(false, true)) {
+            Ok(()) => self.tell_finished(),
+            Err(fault) => self.fail(&fault),
         }
-        self.append()?;
-        self.header_written = Instant::now();
-        if self.sealer.is_some() {
-            return if open { Ok(()) } else { self.end_seal() };
-        }
-        if self.samples_in_header != self.samples {
-            self.file.write_all_at(&wav_header(self.rate_hz, self.samples), 0)?;
-            self.samples_in_header = self.samples;
-        }
-        Ok(())
     }
 
-    fn append(&mut self) -> io::Result<()> {
-        if self.bytes.is_empty() {
-            return Ok(());
-        }
-        let samples = (self.bytes.len() / FRAME_BYTES) as u64;
-        if self.samples + samples > MAX_WAV_SAMPLES {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a WAV file holds no more than 4 GiB"));
-        }
-        match &mut self.sealer {
-            Some(sealer) => {
-                let mut sealed = Vec::with_capacity(self.bytes.len() + 64);
-                sealer.seal(&self.bytes, &mut sealed).map_err(io::Error::other)?;
-                self.file.write_all(&sealed)?;
-            }
-            None => self.file.write_all(&self.bytes)?,
-        }
-        self.samples += samples;
-        self.bytes.clear();
-        Ok(())
+    fn tell_finished(&mut self) {
+        let (samples, late_samples) = (self.file.samples(), self.aligner.late_samples());
+        self.tell(RecordEvent::Finished { path: self.path.clone(), samples, late_samples });
     }
 
-    /// Puts the piece behind a sealed recording that says that it is whole.
-    fn end_seal(&mut self) -> io::Result<()> {
-        let Some(mut sealer) = self.sealer.take() else { return Ok(()) };
-        let mut sealed = Vec::new();
-        sealer.seal(&[], &mut sealed).map_err(io::Error::other)?;
-        self.file.write_all(&sealed)
-    }
-
-    /// Leaves the file readable as far as it was written.
     fn fail(&mut self, error: &io::Error) {
-        // the header lies in space that the file has; should even this fail, the one before stands
-        if self.sealer.is_none() {
-            let _ = self.file.write_all_at(&wav_header(self.rate_hz, self.samples), 0);
-        }
+        self.file.leave();
+        self.ends.fate.fail(format!("{}: {error}", self.path.display()));
         self.tell(RecordEvent::Failed { path: self.path.clone(), reason: error.to_string() });
     }
 
     fn tell(&mut self, event: RecordEvent) {
-        if let Some(on_event) = self.on_event.take() {
+        if let Some(on_event) = self.ends.on_event.take() {
             on_event(event);
         }
     }
 }
 
-/// The thread: takes new recordings, and gives each a round.
-fn run(waiting: &Receiver<Box<Recording>>) {
-    let mut recordings: Vec<Box<Recording>> = Vec::new();
-    let mut open = true;
-    while open || !recordings.is_empty() {
-        let next = match (open, recordings.is_empty()) {
-            (true, true) => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            (true, false) => waiting.recv_timeout(ROUND),
-            (false, _) => break,
+impl Source {
+    /// Takes what came; whether there was any.
+    fn take(&mut self, file: &mut RecordFile, aligner: &mut Aligner) -> io::Result<bool> {
+        let mut came = false;
+        // a ring's worth at most, so that no recording holds up the others
+        for _ in 0..RING_BLOCKS {
+            let Some(block) = self.blocks.try_pop() else { break };
+            came = true;
+            self.track.push(&block, aligner, |sound| file.take(sound));
+            file.relieve()?;
+        }
+        Ok(came)
+    }
+}
+
+/// A thread: takes new recordings, and gives each a round.
+fn run(waiting: &Receiver<Command>) {
+    let mut recordings: Vec<Box<Written>> = Vec::new();
+    let mut is_open = true;
+    while is_open {
+        // Asked before the commands are taken: what was sent before the last holder went is then among them.
+        for recording in &mut recordings {
+            recording.is_open = recording.ends.held.strong_count() > 0;
+        }
+        let first = if recordings.is_empty() {
+            waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            waiting.recv_timeout(ROUND)
         };
-        match next {
-            Ok(recording) => {
-                recordings.push(recording);
-                recordings.extend(waiting.try_iter());
+        is_open = !matches!(first, Err(RecvTimeoutError::Disconnected));
+        for command in first.into_iter().chain(waiting.try_iter()) {
+            match command {
+                Command::Begin(recording) => recordings.push(recording),
+                Command::Source(number, source) => {
+                    if let Some(recording) = recordings.iter_mut().find(|recording| recording.number == number) {
+                        recording.sources.push(*source);
+                    }
+                }
+                Command::Stop => is_open = false,
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => open = false,
         }
         recordings.retain_mut(|recording| recording.round());
     }
     // shut down: complete what is still open
-    for mut recording in recordings {
-        let result = recording.take(false).and_then(|()| recording.write(false));
-        let path = recording.path.clone();
-        match result {
-            Ok(()) => {
-                let (samples, late_samples) = (recording.samples, recording.aligner.late_samples());
-                recording.tell(RecordEvent::Finished { path, samples, late_samples });
-            }
-            Err(error) => recording.fail(&error),
-        }
-    }
+    recordings.iter_mut().for_each(|recording| recording.complete());
 }
 
-fn create(path: &Path, rate_hz: u32, sealer: Option<&Sealer>) -> Result<File, RecordError> {
-    let fault = |source: io::Error| {
-        let mend = mend(path, &source);
-        RecordError::Create { path: path.to_owned(), source, mend }
-    };
-    let mut file = File::create(path).map_err(fault)?;
-    match sealer {
-        Some(sealer) => file.write_all(sealer.head()).map_err(fault)?,
-        None => file.write_all(&wav_header(rate_hz, 0)).map_err(fault)?,
-    }
-    debug_assert_eq!(wav_header(rate_hz, 0).len(), WAV_HEADER_BYTES);
-    Ok(file)
-}
-
-fn mend(path: &Path, error: &io::Error) -> String {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = folder.display();
-    match error.kind() {
-        io::ErrorKind::NotFound => format!("make the folder (mkdir -p {folder}) or name another"),
-        io::ErrorKind::PermissionDenied => format!("let this user write in {folder} or name another folder"),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room on the disk of {folder}"),
-        io::ErrorKind::IsADirectory => String::from("this is a folder: name a file in it"),
-        io::ErrorKind::NotADirectory => format!("{folder} is a file: name a folder"),
-        io::ErrorKind::ReadOnlyFilesystem => format!("{folder} cannot be written to: name another folder"),
-        _ => format!("see that a file can be made in {folder}"),
-    }
-}
-
-fn put(bytes: &mut Vec<u8>, samples: &[StereoSample]) {
-    bytes.extend(samples.iter().flatten().flat_map(|sample| sample.to_le_bytes()));
-}
-
-fn samples_in(duration: Duration, rate_hz: u32) -> u64 {
-    (duration.as_micros() * u128::from(rate_hz.max(1)) / 1_000_000) as u64
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

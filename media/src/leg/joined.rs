@@ -107,16 +107,27 @@ impl Leg {
         let Some(joined) = &mut self.joined else { return };
         let Some(frame) = scratch.frame.get_mut(..joined.own.len()) else { return };
         convert(&mut joined.from_room, mixed, frame);
-        if let Some(music) = &mut self.music {
-            music.fill(frame);
+        if !joined.own_speaks {
+            joined.own.fill(0);
         }
-        if joined.own_speaks {
+        if let Some(music) = &mut self.music {
+            frame.fill(0);
+            music.add(&mut joined.own);
+        }
+        let plays = joined.own_speaks || self.music.is_some();
+        if plays {
             for (place, own) in frame.iter_mut().zip(&joined.own) {
                 *place = place.saturating_add(*own);
             }
         }
         let keep = self.outbound.format.seam_samples() + joined.own.len();
-        joined.queue.push(frame, keep);
+        let ahead = joined.queue.push(frame, keep);
+        // What the members say is recorded where they say it; what the leg plays itself, here: at the place where it will be sent.
+        let at_samples = self.samples_at(self.outbound.next_send()) + ahead as u64;
+        let Some(joined) = self.joined.as_ref().filter(|_| plays && !self.recording_paused) else { return };
+        if let Some(record) = &mut self.record {
+            self.stats.record_ring_drops += record.push_played(at_samples, &joined.own);
+        }
     }
 
     /// Fills `frame` with what the room said; whether there was any sound.
@@ -163,13 +174,14 @@ impl Queue {
         Queue { samples: vec![0; capacity.max(1)].into_boxed_slice(), first: 0, len: 0 }
     }
 
-    /// Puts `sound` behind what is there; no more than `keep` samples stay.
-    fn push(&mut self, sound: &[i16], keep: usize) {
+    /// Puts `sound` behind what is there; no more than `keep` samples stay. Returns how many of those before it do.
+    fn push(&mut self, sound: &[i16], keep: usize) -> usize {
         let capacity = self.samples.len();
         let keep = keep.min(capacity);
         let over = (self.len + sound.len()).saturating_sub(keep).min(self.len);
         self.first = (self.first + over) % capacity;
         self.len -= over;
+        let before = self.len;
         for sample in sound.iter().take(capacity - self.len) {
             let at = (self.first + self.len) % capacity;
             if let Some(place) = self.samples.get_mut(at) {
@@ -177,6 +189,7 @@ impl Queue {
             }
             self.len += 1;
         }
+        before
     }
 
     /// Fills `frame` where there is enough for the whole of it, and with silence where there is not.

@@ -22,6 +22,14 @@ impl Music {
             self.at = (self.at + 1) % self.pcm.len().max(1);
         }
     }
+
+    /// The same on top of what is in `frame`.
+    pub(super) fn add(&mut self, frame: &mut [i16]) {
+        for place in frame {
+            *place = place.saturating_add(self.pcm.get(self.at).copied().unwrap_or(0));
+            self.at = (self.at + 1) % self.pcm.len().max(1);
+        }
+    }
 }
 
 impl Leg {

@@ -9,7 +9,6 @@ use super::outbound::SendFormat;
 use super::{Channel, Leg, Outbox, Scratch};
 use crate::config::LegConfig;
 use crate::dtmf::DtmfSender;
-use crate::recorder;
 use crate::rtp::HEADER_BYTES;
 
 /// Speech that goes on after fewer frames of silence than this had run out, not ended: the agent's own pauses are samples too.
@@ -73,11 +72,26 @@ impl Leg {
             self.stats.voice_ring_underruns += 1;
         }
         self.spoken |= speech && by_voice;
-        let speech = speech || plays;
-        self.silent_frames = if speech { 0 } else { self.silent_frames.saturating_add(1) };
         let at_samples = self.samples_at(self.outbound.next_send());
-        if let (Some(record), true) = (&mut self.record, speech && self.recorded) {
-            self.stats.record_ring_drops += record.push(recorder::Channel::Agent, at_samples, frame);
+        // What comes from a room is recorded where it is said, and the tone that tells of the recording here.
+        let has_tone = match (&mut self.record, self.joined.is_some()) {
+            (Some(record), true) if !self.recording_paused => {
+                let tone = scratch.work.pcm.get_mut(..samples).unwrap_or_default();
+                tone.fill(0);
+                let has_tone = record.add_tone(at_samples, tone);
+                if has_tone {
+                    self.stats.record_ring_drops += record.push_played(at_samples, tone);
+                    frame.iter_mut().zip(tone).for_each(|(place, tone)| *place = place.saturating_add(*tone));
+                }
+                has_tone
+            }
+            (Some(record), false) if !self.recording_paused => record.add_tone(at_samples, frame),
+            _ => false,
+        };
+        let speech = speech || plays || has_tone;
+        self.silent_frames = if speech { 0 } else { self.silent_frames.saturating_add(1) };
+        if speech && self.joined.is_none() {
+            self.record_played(at_samples, frame);
         }
         let payload = scratch.packet.get_mut(HEADER_BYTES..).unwrap_or_default();
         let size = match self.noise_due() {

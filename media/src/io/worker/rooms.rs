@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Event, Worker};
 use crate::config::MAX_LEGS_PER_WORKER;
+use crate::io::record::RecordSink;
 use crate::leg::{Joined, Music};
 use crate::room::{MAX_FRAME, MAX_MEMBERS, Members, Room};
 
@@ -26,8 +27,10 @@ pub(crate) enum RoomCommand {
     Music { slot: u32, music: Option<Box<Music>> },
     /// Whether what the peer says goes to the port.
     Tap { slot: u32, tapped: bool },
-    /// Whether what is said goes to the recording.
-    Record { slot: u32, recorded: bool },
+    /// Record the leg by this, or no more.
+    Record { slot: u32, sink: Option<Box<RecordSink>> },
+    /// While it pauses, there is silence in the recording.
+    PauseRecording { slot: u32, paused: bool },
 }
 
 /// What a room's command leaves over, to be dropped.
@@ -38,6 +41,8 @@ pub(crate) enum Spent {
     Room(u32, Box<Room>),
     /// Music that ended.
     Music(Box<Music>),
+    /// The way to a recording that the leg is in no more.
+    Sink(Box<RecordSink>),
 }
 
 impl Worker {
@@ -61,9 +66,13 @@ impl Worker {
                 Some(seat) => seat.leg.exchange_music(music).map(Spent::Music),
                 None => music.map(Spent::Music),
             },
-            RoomCommand::Record { slot, recorded } => {
+            RoomCommand::Record { slot, sink } => match self.seat(slot) {
+                Some(seat) => seat.leg.exchange_record(sink).map(Spent::Sink),
+                None => sink.map(Spent::Sink),
+            },
+            RoomCommand::PauseRecording { slot, paused } => {
                 if let Some(seat) = self.seat(slot) {
-                    seat.leg.set_recorded(recorded);
+                    seat.leg.pause_recording(paused);
                 }
                 None
             }
