@@ -20,6 +20,7 @@ use crate::call::leg::Occupation;
 use crate::call::line::CallLine;
 use crate::call::log::{Providers, new_id};
 use crate::call::music::HoldMusic;
+use crate::call::notice::RecordNotice;
 use crate::call::place::Places;
 use crate::call::record::RecordSink;
 use crate::call::route::{self, Directory, Names, RouteQuery, Target};
@@ -66,6 +67,8 @@ pub struct Hub {
     pub dialer: Arc<dyn Dialer>,
     /// What those hear who wait.
     pub music: HoldMusic,
+    /// What those hear who are recorded.
+    pub notice: RecordNotice,
     /// Which call is which conference, and who waits where.
     pub places: Places,
     /// Devices and their registrations.
@@ -121,6 +124,7 @@ impl Hub {
             directory: None,
             dialer: Arc::new(Direct),
             music: HoldMusic::default(),
+            notice: RecordNotice::default(),
             places: Places::default(),
             accounts: None,
             trunks: Arc::default(),

@@ -1,6 +1,9 @@
 //! `omnivox recording`: keys for sealed recordings, and what is in them.
 
-use std::io::{BufReader, BufWriter, Seek, SeekFrom, Write};
+mod read;
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Cursor, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +12,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use media::recorder::{FRAME_BYTES, wav_header};
-use media::sealed::{self, KEY_BYTES, SealKey};
+use media::sealed::{Contents, KEY_BYTES, Opened, Opening, SealError, SealKey};
+
+pub use read::Recorded;
 
 use crate::config::Config;
 
@@ -24,12 +29,12 @@ pub struct RecordingArgs {
 enum RecordingCommand {
     /// Makes a key for calls.record_key_file, and prints it.
     Key,
-    /// Opens a sealed recording into a WAV file, by the key of the configuration or of --key-file.
+    /// Opens a sealed recording, by the key of the configuration or of --key-file.
     Open {
         /// The recording.
         file: PathBuf,
-        /// Where it goes; by default beside it.
-        #[arg(long, short, value_name = "FILE.wav")]
+        /// Where it goes; by default beside it. What is inside is WAV or Ogg Opus; a name that ends in .wav makes WAV of either.
+        #[arg(long, short, value_name = "FILE")]
         out: Option<PathBuf>,
         /// A file that holds the key, where it is another than the configuration's.
         #[arg(long, value_name = "FILE")]
@@ -58,7 +63,7 @@ pub fn run(args: RecordingArgs, config: &Config) -> anyhow::Result<ExitCode> {
                 }
                 None => seal_key(config)?.context("there is no key: set calls.record_key_file, or give --key-file")?,
             };
-            open(&key, &file, &out.unwrap_or_else(|| file.with_extension("wav")))
+            open(&key, &file, out)
         }
     }
 }
@@ -82,27 +87,75 @@ pub(crate) fn read_key(text: &str) -> Result<SealKey, String> {
     SealKey::new(&bytes).map_err(|fault| fault.to_string())
 }
 
-fn open(key: &SealKey, from: &Path, to: &Path) -> anyhow::Result<ExitCode> {
-    let sealed = std::fs::File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
-    let cannot_write = || format!("cannot write {}", to.display());
-    let mut wav = BufWriter::new(std::fs::File::create(to).with_context(cannot_write)?);
-    wav.write_all(&wav_header(8_000, 0)).with_context(cannot_write)?;
-    let opened = match sealed::open(key, BufReader::new(sealed), &mut wav) {
-        Ok(opened) => opened,
-        Err(fault) => {
-            drop(wav);
-            // Half a recording that was tampered with is none.
-            let _ = std::fs::remove_file(to);
-            anyhow::bail!("{}: {fault}", from.display());
-        }
+fn open(key: &SealKey, from: &Path, to: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let sealed = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let fault = |fault: SealError| anyhow::anyhow!("{}: {fault}", from.display());
+    let opening = Opening::begin(key, BufReader::new(sealed)).map_err(fault)?;
+    let contents = opening.contents();
+    let kind = if contents == Contents::Pcm { "wav" } else { "opus" };
+    let to = to.unwrap_or_else(|| from.with_extension(kind));
+    let is_wav = to.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("wav"));
+    if contents == Contents::Pcm && !is_wav {
+        anyhow::bail!("{} holds PCM: give --out a name that ends in .wav", from.display());
+    }
+    let poured = match (contents, is_wav) {
+        (Contents::Pcm, _) => pour_pcm(opening, &to),
+        (Contents::OggOpus, false) => pour_as_it_is(opening, &to),
+        (Contents::OggOpus, true) => decode(opening, from, &to),
     };
-    wav.seek(SeekFrom::Start(0)).with_context(cannot_write)?;
-    let samples = opened.sound_bytes / FRAME_BYTES as u64;
-    wav.write_all(&wav_header(opened.rate_hz, samples)).with_context(cannot_write)?;
-    wav.flush().with_context(cannot_write)?;
-    println!("{}: {:.2} s", to.display(), samples as f64 / f64::from(opened.rate_hz.max(1)));
+    let (seconds, opened) = poured.inspect_err(|_| {
+        // Half a recording that was tampered with is none.
+        let _ = std::fs::remove_file(&to);
+    })?;
+    println!("{}: {seconds:.2} s", to.display());
     if !opened.is_whole {
         eprintln!("omnivox: {} has no end: it was cut off there, or its call still runs", from.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+type Sealed = Opening<BufReader<File>>;
+
+/// Sound and a header before it: its seconds.
+fn pour_pcm(opening: Sealed, to: &Path) -> anyhow::Result<(f64, Opened)> {
+    let cannot_write = || format!("cannot write {}", to.display());
+    let mut wav = BufWriter::new(File::create(to).with_context(cannot_write)?);
+    wav.write_all(&wav_header(8_000, 0)).with_context(cannot_write)?;
+    let rate_hz = opening.rate_hz();
+    let opened = opening.pour(&mut wav)?;
+    wav.seek(SeekFrom::Start(0)).with_context(cannot_write)?;
+    let samples = opened.sound_bytes / FRAME_BYTES as u64;
+    wav.write_all(&wav_header(rate_hz, samples)).with_context(cannot_write)?;
+    wav.flush().with_context(cannot_write)?;
+    Ok((samples as f64 / f64::from(rate_hz.max(1)), opened))
+}
+
+fn pour_as_it_is(opening: Sealed, to: &Path) -> anyhow::Result<(f64, Opened)> {
+    let cannot_write = || format!("cannot write {}", to.display());
+    let mut file = BufWriter::new(File::create(to).with_context(cannot_write)?);
+    let opened = opening.pour(&mut file)?;
+    file.flush().with_context(cannot_write)?;
+    let sound = Recorded::open(to)?;
+    let rate_hz = sound.rate().hz();
+    Ok((sound.count() as f64 / f64::from(rate_hz), opened))
+}
+
+fn decode(opening: Sealed, from: &Path, to: &Path) -> anyhow::Result<(f64, Opened)> {
+    let cannot_write = || format!("cannot write {}", to.display());
+    let mut file = Vec::new();
+    let opened = opening.pour(&mut file)?;
+    let sound = Recorded::opus(from, Cursor::new(file))?;
+    let rate_hz = sound.rate().hz();
+    let mut wav = BufWriter::new(File::create(to).with_context(cannot_write)?);
+    wav.write_all(&wav_header(rate_hz, 0)).with_context(cannot_write)?;
+    let mut samples = 0;
+    for [left, right] in sound {
+        let bytes = [left.to_le_bytes(), right.to_le_bytes()].concat();
+        wav.write_all(&bytes).with_context(cannot_write)?;
+        samples += 1;
+    }
+    wav.seek(SeekFrom::Start(0)).with_context(cannot_write)?;
+    wav.write_all(&wav_header(rate_hz, samples)).with_context(cannot_write)?;
+    wav.flush().with_context(cannot_write)?;
+    Ok((samples as f64 / f64::from(rate_hz), opened))
 }

@@ -30,8 +30,8 @@ pub struct ReportArgs {
     /// Call records, one a line, as `serve` writes them.
     #[arg(value_name = "CALLS.jsonl", default_value = "data/calls.jsonl")]
     pub records: PathBuf,
-    /// The recording: stereo, caller left, agent right. Without it the one that the record names.
-    #[arg(value_name = "RECORDING.wav")]
+    /// The recording, WAV or Ogg Opus: stereo, caller left, agent right. Without it the one that the record names.
+    #[arg(value_name = "RECORDING")]
     pub wav: Option<PathBuf>,
     /// The call's id; without it the last one with a conversation.
     #[arg(long, value_name = "ID")]
@@ -41,7 +41,7 @@ pub struct ReportArgs {
     pub out: PathBuf,
     /// Writes no page: measures the recordings given here (several are taken together) and prints JSON. Where CALLS.jsonl
     /// has a recording's call, answers to keys and what the agent said unasked are left out.
-    #[arg(long, value_name = "FILE.wav", num_args = 1.., conflicts_with_all = ["call", "out"])]
+    #[arg(long, value_name = "RECORDING", num_args = 1.., conflicts_with_all = ["call", "out"])]
     pub measure: Vec<PathBuf>,
 }
 
@@ -141,8 +141,8 @@ struct Heard {
 
 /// How the page plays the recording.
 enum Source {
-    /// The file itself, in base64.
-    Embedded(String),
+    /// The file itself, in base64, and its media type.
+    Embedded(String, &'static str),
     /// Too large: its name, to be looked for beside the page.
     Linked(String),
 }
@@ -152,7 +152,8 @@ impl Heard {
         let sound = Sound::read(path)?;
         let size_bytes = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
         let source = if size_bytes <= MAX_EMBEDDED_BYTES {
-            Source::Embedded(base64(&std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?))
+            let file = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Source::Embedded(base64(&file), if file.starts_with(b"OggS") { "audio/ogg" } else { "audio/wav" })
         } else {
             Source::Linked(path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
         };

@@ -33,6 +33,7 @@ use crate::call::app::{ActiveCall, App};
 use crate::call::dial::{Dialer, Party};
 use crate::call::driver::{Driver, Outgoing};
 use crate::call::music::HoldMusic;
+use crate::call::notice::RecordNotice;
 use crate::call::place::Place;
 use crate::call::record::RecordSink;
 use crate::call::route::{Directory, Target};
@@ -122,16 +123,18 @@ impl ServerBuilder {
     pub async fn start(self) -> anyhow::Result<Server> {
         let config = Arc::new(self.config);
         let (records, records_task) = RecordSink::start(&config.data.dir)?;
-        if config.calls.record {
+        if config.records_calls() {
             let dir = config.recordings_dir();
             std::fs::create_dir_all(&dir).map_err(|fault| {
                 anyhow::anyhow!(
-                    "cannot make the folder {}: {fault}. Set data.dir, or calls.record=false",
+                    "cannot make the folder {}: {fault}. Set data.dir, or record no calls (calls.record=false)",
                     dir.display()
                 )
             })?;
         }
         let music = HoldMusic::open(&config.calls.music)?;
+        let notice =
+            if config.records_calls() { RecordNotice::open(&config.calls).await? } else { RecordNotice::default() };
         let agents = Agents::load(&config, self.registry, self.agents)?;
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
         let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
@@ -151,6 +154,7 @@ impl ServerBuilder {
         let mut hub = Hub::new(Arc::clone(&config), sip, media, agents, self.apps, records, self.observer);
         hub.directory = self.directory;
         hub.music = music;
+        hub.notice = notice;
         hub.tracer = Arc::clone(&tracer);
         hub.door = Some(door);
         let [a, b] = sip::io::random_key()?;

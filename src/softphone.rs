@@ -35,8 +35,8 @@ pub struct CallArgs {
     /// The voice for `--say` and scripts, as `omnivox say` takes it.
     #[arg(long, value_name = "VOICE", default_value = "flite:slt")]
     pub voice: String,
-    /// Records the call as stereo WAV: the far side left, what is sent right.
-    #[arg(long, value_name = "FILE.wav")]
+    /// Records the call in stereo, the far side left, what is sent right: as Ogg Opus where the name ends in .opus, otherwise as WAV.
+    #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Presses these keys after what is played or said.
     #[arg(long, value_name = "KEYS")]

@@ -114,7 +114,10 @@ impl Tracer {
 }
 
 impl Tap for Tracer {
-    fn message(&self, message: Traced) {
+    fn message(&self, mut message: Traced) {
+        if let Some(bytes) = without_keys(&message.bytes) {
+            message.bytes = bytes.into();
+        }
         if let Some(capture) = &self.capture
             && let Some(packet) = hep::packet(&message, &capture.agent)
         {
@@ -125,6 +128,30 @@ impl Tap for Tracer {
             kept.trace.record(message);
         }
     }
+}
+
+/// An INFO that carries a key (`application/dtmf-relay`, `application/dtmf`), with an X in the key's place: which it was is nothing to
+/// look for in signalling, and it may be one of a card's number. `None` where the message is none such.
+fn without_keys(bytes: &[u8]) -> Option<Vec<u8>> {
+    if !bytes.starts_with(b"INFO ") {
+        return None;
+    }
+    let head_ends = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
+    let (head, body) = bytes.split_at_checked(head_ends)?;
+    let head_text = String::from_utf8_lossy(head).to_lowercase();
+    if !head_text.contains("application/dtmf") {
+        return None;
+    }
+    let mut masked = head.to_vec();
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let value_at = line.iter().position(|byte| *byte == b'=').map_or(0, |at| at + 1);
+        let is_key = value_at == 0 || line.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"signal"));
+        masked.extend(line.iter().enumerate().map(|(at, byte)| match byte {
+            byte if is_key && at >= value_at && !byte.is_ascii_whitespace() => b'X',
+            byte => *byte,
+        }));
+    }
+    Some(masked)
 }
 
 #[cfg(test)]
@@ -170,6 +197,25 @@ mod tests {
         }
         assert_eq!(tracer.latest().as_deref(), Some("c"));
         assert!(tracer.messages("a").is_none());
+    }
+
+    #[test]
+    fn which_key_was_pressed_is_kept_nowhere() {
+        let tracer = Tracer::start(&TraceConfig { calls: 2, ..TraceConfig::default() }).unwrap();
+        let head = "INFO sip:a@b SIP/2.0\r\nCall-ID: one\r\nContent-Type: ";
+        for (text, kept) in [
+            ("Application/DTMF-Relay\r\n\r\nSignal=7\r\nDuration=160\r\n", Some("Signal=X\r\nDuration=160\r\n")),
+            ("application/dtmf-relay\r\n\r\nDuration=160\r\nsignal= 11", Some("Duration=160\r\nsignal= XX")),
+            ("application/dtmf\r\n\r\n7\r\n", Some("\r\n\r\nX\r\n")),
+            ("application/json\r\n\r\n{7}", None),
+        ] {
+            let bytes = format!("{head}{text}");
+            let shown = without_keys(bytes.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap());
+            assert_eq!(shown.is_some(), kept.is_some(), "{text}");
+            assert!(shown.is_none_or(|shown| shown.ends_with(kept.unwrap()) && shown.len() == bytes.len()), "{text}");
+        }
+        tracer.message(Traced { bytes: format!("{head}application/dtmf\r\n\r\n7").into(), ..message("one") });
+        assert!(!String::from_utf8_lossy(&tracer.messages("one").unwrap().messages[0].bytes).ends_with('7'));
     }
 
     #[test]

@@ -71,6 +71,69 @@ fn a_sealed_recording_is_read_with_its_key_alone() {
 }
 
 #[test]
+fn an_opus_recording_is_read_by_others_by_the_report_and_under_seal() {
+    let server = Server::start(&["calls.record_format=opus"]);
+    server.wait_until_ready();
+    let call = |server: &Server, more: &[&str]| {
+        let uri = server.uri("agent");
+        let call = ["call", &uri, "--listen", "127.0.0.1:0", "--duration", "4"];
+        let call = omnivox(server.folder.path(), &[&call, more].concat());
+        assert!(call.status.success(), "{}", told(&call));
+        server.wait_for_records(1).remove(0)
+    };
+    let record = call(&server, &["--record", "heard.opus"]);
+    let path = server.folder.path().join(record["recording"].as_str().unwrap());
+    assert_eq!(path.extension().unwrap(), "opus");
+    let decoded = |opus: &Path| {
+        let wav = opus.with_extension("decoded.wav");
+        let done = Command::new("opusdec").arg("--quiet").arg(opus).arg(&wav).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        wav
+    };
+    let loud = loud_seconds(&decoded(&path));
+    assert!(loud > 0.3, "the greeting is there: {loud}");
+    // The softphone heard it on its left: the same sound, as recorded by the other end.
+    let heard = decoded(&server.folder.path().join("heard.opus"));
+    let mut heard = hound::WavReader::open(heard).unwrap();
+    let at_caller = heard.samples::<i16>().step_by(2).filter(|sample| sample.as_ref().unwrap().unsigned_abs() > 500);
+    let at_caller = at_caller.count() as f64 / 48_000.0;
+    assert!((at_caller - loud).abs() < 0.3 * loud, "{at_caller} and {loud}");
+    let calls = server.folder.path().join("data/calls.jsonl");
+    let report = omnivox(server.folder.path(), &["report", calls.to_str().unwrap(), "--out", "report.html"]);
+    assert!(report.status.success(), "{}", told(&report));
+    let page = std::fs::read_to_string(server.folder.path().join("report.html")).unwrap();
+    assert!(page.contains("data:audio/ogg;base64,T2dnUw"));
+    server.stop();
+
+    let folder = tempfile::tempdir().unwrap();
+    let folder_key = key(folder.path(), "seal.key");
+    let sealing = format!("calls.record_key_file={}", folder_key.display());
+    let server = Server::start_in(folder, &["calls.record_format=opus", &sealing]);
+    server.wait_until_ready();
+    let record = call(&server, &[]);
+    let sealed = record["recording"].as_str().unwrap();
+    let report = omnivox(server.folder.path(), &["report", "--measure", sealed]);
+    assert!(!report.status.success() && told(&report).contains("recording open"), "{}", told(&report));
+    for (out, loud) in [("opened.wav", None), ("opened.opus", Some(decoded as fn(&Path) -> PathBuf))] {
+        let out = server.folder.path().join(out);
+        let arguments = ["recording", "open", sealed, "--out", out.to_str().unwrap(), "--key-file"];
+        let opened = wait_for(
+            "the end of the file",
+            PATIENCE,
+            || {
+                let opened = omnivox(server.folder.path(), &[&arguments[..], &[folder_key.to_str().unwrap()]].concat());
+                Some(opened).filter(|open| open.stderr.is_empty())
+            },
+            || server.process.stderr(),
+        );
+        assert!(opened.status.success(), "{}", told(&opened));
+        let wav = loud.map_or_else(|| out.clone(), |decoded| decoded(&out));
+        assert!(loud_seconds(&wav) > 0.3, "{}", out.display());
+    }
+    server.stop();
+}
+
+#[test]
 fn a_sealed_recording_is_whole_up_to_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let key = key(folder.path(), "seal.key");

@@ -198,6 +198,11 @@ pub trait Brain: Send {
     /// The last answer is not given: the caller went on.
     fn discard(&mut self);
 
+    /// What is said in the present state, by either side, is nobody else's: it is to be in no recording, transcript or log.
+    fn is_private(&self) -> bool {
+        false
+    }
+
     /// What to say when the answer fails or does not come.
     fn fallback(&self) -> &str {
         "I am sorry, something went wrong at our end."

@@ -76,4 +76,9 @@ pub trait Line: Send {
 
     /// Scales what is sent from here on: 1 is as it is, 0 silence. The line ramps.
     fn duck(&mut self, gain: f32);
+
+    /// What is said from here on is nobody else's, or no longer: whoever records the line leaves it out.
+    fn set_private(&mut self, is_private: bool) {
+        let _ = is_private;
+    }
 }

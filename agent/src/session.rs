@@ -26,7 +26,7 @@ use codecs::pcm::SampleRate;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub use event::{Fault, Means, Part, Remedy, SessionEnd, SessionEvent, Stages, TurnRecord, Waits};
+pub use event::{Fault, Means, PRIVATE, Part, Remedy, SessionEnd, SessionEvent, Stages, TurnRecord, Waits};
 
 use crate::brain::{BrainFactory, BrainInput};
 use crate::ear::Recognizer;

@@ -163,3 +163,17 @@ fn the_front_desk_is_understood_as_it_is_meant() {
     }
     assert!(FRONT_DESK.contains("operator"));
 }
+
+#[test]
+fn what_was_said_in_private_may_not_be_told_elsewhere() {
+    let private = GOOD.replace("say = \"Which day?\"", "say = \"Which day?\"\nprivate = true");
+    let message = fault(&private);
+    assert!(message.contains("script.states.end.say") && message.contains("{day}"), "{message}");
+    assert!(message.contains("private states alone"), "{message}");
+    let private = private.replace("[script.states.end]", "[script.states.end]\nprivate = true");
+    AgentDefinition::parse(&private, Path::new("mine.toml")).unwrap();
+    let on_the_way = private.replace("next = \"end\"", "next = \"end\"\nsay = \"So {day}.\"");
+    assert!(fault(&on_the_way).contains("script.states.menu.on[0].say"), "{}", fault(&on_the_way));
+    let passed_on = private.replace("hang_up = \"done\"", "transfer = \"sip:{day}@host\"");
+    assert!(fault(&passed_on).contains("script.states.end.transfer"), "{}", fault(&passed_on));
+}

@@ -409,3 +409,50 @@ fn a_conversation_has_a_longest_time() {
     assert_eq!(outcome.end, SessionEnd::HangUp { reason: "time limit".into() });
     assert!(outcome.said().last().unwrap().contains("end this call"));
 }
+
+#[test]
+fn what_is_said_or_pressed_in_a_private_state_is_told_to_nobody() {
+    let toml = r##"
+[script]
+start = "menu"
+[script.states.menu]
+say = "Press one to pay."
+[[script.states.menu.on]]
+keys = ["1"]
+next = "card"
+[script.states.card]
+say = "Your card number, please."
+private = true
+digits = { to = "card", min = 4, max = 19, next = "check" }
+[[script.states.card.on]]
+phrases = ["secret word"]
+next = "check"
+[script.states.check]
+private = true
+say = "It is {card}. Press one if that is right."
+[[script.states.check.on]]
+keys = ["1"]
+next = "thanks"
+[script.states.thanks]
+say = "Thank you."
+hang_up = "paid"
+"##;
+    let mut acts = vec![Act::After(300.0, Deed::Key('1')), Act::Over(200.0, Deed::Say(tone(0, 900)))];
+    acts.push(Act::After(400.0, Deed::Key('4')));
+    acts.extend("242#".chars().map(|key| Act::Then(200.0, Deed::Key(key))));
+    acts.push(Act::After(300.0, Deed::Key('1')));
+    let outcome = hold(agent(scripted(toml), &["something secret"]), acts);
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "paid".into() });
+    let all = format!("{:?}", outcome.events);
+    assert!(!all.contains("4242") && !all.contains("secret") && !all.contains("card number"), "{all}");
+    let understood = outcome.understood();
+    assert_eq!(understood.first().map(String::as_str), Some("1"), "{understood:?}");
+    assert!(understood.len() >= 3 && understood[1..].iter().all(|text| text == "(private)"), "{understood:?}");
+    let said = outcome.said();
+    assert_eq!((said[0].as_str(), said.last().unwrap().as_str()), ("Press one to pay.", "Thank you."), "{said:?}");
+    assert_eq!(outcome.count(|event| matches!(event, SessionEvent::Private { on: true })), 1, "{all}");
+    let [(from, true), (to, false)] = outcome.line.privacy[..] else { panic!("{:?}", outcome.line.privacy) };
+    // From before the question to after the last key of the answer.
+    let acts = &outcome.line.act_times;
+    assert!(from >= acts[0] && from < acts[1] && to >= *acts.last().unwrap(), "{from} to {to}: {acts:?}");
+}

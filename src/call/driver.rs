@@ -8,12 +8,14 @@
 //! | [`moving`] | legs that go to other calls, or come from them |
 //! | [`signalling`] | events into inputs |
 //! | [`placing`] | legs that we place |
+//! | [`tape`] | the recording |
 
 mod mix;
 mod moving;
 mod perform;
 mod placing;
 mod signalling;
+mod tape;
 
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
@@ -32,7 +34,7 @@ use super::dial::DialPlan;
 use super::end::End;
 use super::inbound::Refusal;
 use super::leg::{Happening, Leg};
-use super::line::{LineNote, LineOrder};
+use super::line::LineNote;
 use super::log::CallLog;
 use super::record::{CallRecord, RecordSink};
 use super::route::Target;
@@ -51,6 +53,7 @@ pub use moving::Arrival;
 pub use signalling::signalling_end;
 
 use mix::Mix;
+use tape::Tape;
 
 /// A conversation whose line is closed ends within this.
 const CONVERSATION_ENDS_WITHIN: Duration = Duration::from_secs(3);
@@ -109,7 +112,7 @@ pub struct Driver {
     timers: Vec<(Instant, Timer)>,
     inbox: Inbox,
     max_duration: Duration,
-    recording: Option<PathBuf>,
+    tape: Tape,
     observations: Option<mpsc::Receiver<agent::session::SessionEvent>>,
     /// Inputs that came of performing actions.
     queue: Vec<Input>,
@@ -148,8 +151,7 @@ impl Driver {
         let offered = sound.take_offer(incoming.offer.take());
         let max_duration = Duration::from_secs(hub.config.calls.max_duration_s);
         let is_recorded = hub.config.calls.record && target.converses();
-        let recording = is_recorded
-            .then(|| hub.config.recordings_dir().join(format!("{}.{}", log.id(), hub.config.recording_kind())));
+        let recording = is_recorded.then(|| hub.config.recorder_config(log.id()));
         let (inbox, _guard) = seat.take();
         let mut driver = Self::new(hub, inbox, target, log, max_duration, recording);
         let mut caller = Leg::caller(LegNo::FIRST, incoming.call, sound);
@@ -171,8 +173,9 @@ impl Driver {
     /// Places a call and runs it; writes its record.
     pub async fn place(hub: Arc<Hub>, seat: CallSeat, outgoing: Outgoing) {
         let log = CallLog::outbound(seat.id(), &outgoing, SystemTime::now());
+        let recording = outgoing.recording.map(|path| hub.config.recorder_config_at(path));
         let (inbox, _guard) = seat.take();
-        let driver = Self::new(hub, inbox, outgoing.target, log, outgoing.max_duration, outgoing.recording);
+        let driver = Self::new(hub, inbox, outgoing.target, log, outgoing.max_duration, recording);
         let begin = dialing::place(outgoing.plan);
         driver.run(begin).await;
     }
@@ -183,7 +186,7 @@ impl Driver {
         target: Target,
         log: CallLog,
         max_duration: Duration,
-        recording: Option<PathBuf>,
+        recording: Option<media::RecorderConfig>,
     ) -> Self {
         Self {
             hub,
@@ -194,7 +197,7 @@ impl Driver {
             timers: Vec::new(),
             inbox,
             max_duration,
-            recording,
+            tape: Tape::new(recording),
             observations: None,
             queue: Vec::new(),
             postponed: VecDeque::new(),
@@ -240,7 +243,7 @@ impl Driver {
             match self.wake().await {
                 Wake::Mail(Some(mail)) => self.mail(mail),
                 Wake::Mail(None) => self.signalling_stopped(),
-                Wake::Commanded(super::Command::Record(on)) => self.record(on),
+                Wake::Commanded(super::Command::Record(on)) => self.pause_tape(!on),
                 Wake::Commanded(command) => self.queue.push(Input::Commanded(command)),
                 Wake::Leg(no, happening) => self.happened(no, happening),
                 Wake::Observed(seen) => self.observed(seen),
@@ -310,6 +313,7 @@ impl Driver {
             leg.close_media();
             leg.lease = None;
             self.mix.part(leg.no);
+            self.tape.forget(leg.no);
         }
     }
 
@@ -345,15 +349,6 @@ impl Driver {
             }
         };
         self.queue.push(Input::Leg(no, input));
-    }
-
-    /// Goes on with the recording, or pauses it.
-    fn record(&mut self, on: bool) {
-        let id = self.log.id();
-        tracing::info!(call = %id, "call {id}: the recording {}", if on { "goes on" } else { "pauses" });
-        for leg in &self.legs {
-            leg.order(LineOrder::Record(on));
-        }
     }
 
     fn observed(&mut self, event: Option<agent::session::SessionEvent>) {

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -40,8 +39,6 @@ pub struct Leg {
     pub reason: Option<&'static str>,
     /// Its sound; `None` until the way to it is known.
     pub sound: Option<Sound>,
-    /// Where it is recorded.
-    pub recording: Option<PathBuf>,
     /// Where its sound is, once it is open: the worker, and the rate there.
     pub place: Option<(WorkerId, SampleRate)>,
     /// Held for as long as the leg lives.
@@ -109,7 +106,6 @@ impl Leg {
             stage: Stage::Here,
             reason: None,
             sound: None,
-            recording: None,
             place: None,
             lease: None,
             is_up: false,

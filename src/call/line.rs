@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use agent::line::{HeardFrame, Line, LineEvent};
 use codecs::pcm::SampleRate;
-use media::{LegConfig, LegEvent, LegPort, LegStats, MediaError, Room};
+use media::{LegConfig, LegEvent, LegPort, LegStats, MediaError, Recorded, Room};
 use tokio::sync::mpsc;
 
 /// Orders and notes that may wait between a call and its line.
 pub const LINE_QUEUE: usize = 32;
 /// A key stroke sent on a caller's behalf lasts this long.
 pub const DIGIT_MS: u16 = 160;
+
+/// While something is said to its end, the line is looked at so often.
+const SAYING_TICK: Duration = Duration::from_millis(20);
+/// What cannot be said is given up so long after it would have been over.
+const SAYING_STALLS: Duration = Duration::from_secs(5);
 
 /// What the call asks of its line.
 #[derive(Debug)]
@@ -37,8 +42,10 @@ pub enum LineOrder {
     },
     /// Take the leg out of its room: the holder of the line hears the peer again.
     Leave,
-    /// Whether what is said goes to the recording.
-    Record(bool),
+    /// Record the leg in this recording, or in none.
+    Record(Option<Recorded>),
+    /// Whether there is silence in the recording in the place of what is said.
+    PauseRecording(bool),
     /// Play this to the peer where nothing is said, or nothing any more.
     Music(Option<Arc<[i16]>>),
     /// Let go of the line: whoever holds it is told that it closed, and it goes back to the call, open.
@@ -76,6 +83,10 @@ pub struct CallLine {
     last_stats: LegStats,
     last_played_samples: u64,
     is_attended: bool,
+    /// The call's recording pauses.
+    is_paused: bool,
+    /// What is said is nobody else's.
+    is_private: bool,
 }
 
 /// The call's end of its line.
@@ -99,6 +110,8 @@ impl CallLine {
             last_stats: LegStats::default(),
             last_played_samples: 0,
             is_attended: false,
+            is_paused: false,
+            is_private: false,
         };
         (line, LineControl { orders, notes })
     }
@@ -115,6 +128,42 @@ impl CallLine {
         self.is_attended = true;
         while Line::next(self).await != LineEvent::Closed {}
         self.is_attended = false;
+    }
+
+    /// The same, once this was said to the peer, at [`Line::rate`].
+    pub async fn idle_after(&mut self, pcm: &[i16]) {
+        self.is_attended = true;
+        if self.say_all(pcm).await {
+            self.idle().await;
+        }
+        self.is_attended = false;
+    }
+
+    /// Says this to its end, whatever the peer says meanwhile; false where the line was closed or released before. A line that takes no
+    /// sound, because the peer wants none, is not waited for much longer than it takes.
+    pub async fn say_all(&mut self, pcm: &[i16]) -> bool {
+        let limit = Line::rate(self).duration_of(pcm.len()) + SAYING_STALLS;
+        let said = async {
+            let mut rest = pcm;
+            loop {
+                let taken = Line::say(self, rest);
+                rest = rest.get(taken..).unwrap_or_default();
+                if rest.is_empty() && Line::queued_samples(self) == 0 {
+                    return true;
+                }
+                if let Ok(LineEvent::Closed) = tokio::time::timeout(SAYING_TICK, Line::next(self)).await {
+                    return false;
+                }
+            }
+        };
+        tokio::time::timeout(limit, said).await.unwrap_or(true)
+    }
+
+    fn settle_pause(&mut self) {
+        let paused = self.is_paused || self.is_private;
+        if let Some(port) = self.port.as_mut() {
+            port.pause_recording(paused);
+        }
     }
 
     /// Sends keys to the peer, for whoever holds the line.
@@ -218,10 +267,15 @@ impl CallLine {
                 }
                 None
             }
-            Some(LineOrder::Record(on)) => {
-                if let Some(port) = self.port.as_mut() {
-                    port.set_recorded(on);
+            Some(LineOrder::Record(into)) => {
+                if let Some(Err(fault)) = self.port.as_mut().map(|port| port.record(into)) {
+                    self.note(LineNote::RecordingFailed(fault.to_string()));
                 }
+                None
+            }
+            Some(LineOrder::PauseRecording(paused)) => {
+                self.is_paused = paused;
+                self.settle_pause();
                 None
             }
             Some(LineOrder::Music(music)) => {
@@ -292,6 +346,11 @@ impl Line for CallLine {
         if let Some(port) = self.port.as_mut() {
             port.duck(gain);
         }
+    }
+
+    fn set_private(&mut self, is_private: bool) {
+        self.is_private = is_private;
+        self.settle_pause();
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use agent::session::SessionEvent;
-use media::LegStats;
+use media::{LegStats, Side};
 
 use super::LegNo;
 use super::driver::{Incoming, Outgoing};
@@ -196,9 +196,14 @@ impl CallLog {
     }
 
     /// Where the recording is.
-    pub fn set_recording(&mut self, path: Option<PathBuf>) {
-        if path.is_some() {
-            self.record.recording = path;
+    pub fn set_recording(&mut self, path: PathBuf) {
+        self.record.recording = Some(path);
+    }
+
+    /// On which side of it a leg is.
+    pub fn set_side(&mut self, no: LegNo, side: Side) {
+        if let Some(leg) = self.leg(no) {
+            leg.recorded = Some(side.into());
         }
     }
 

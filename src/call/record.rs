@@ -72,7 +72,7 @@ pub struct CallRecord {
     pub agent: Option<AgentRecord>,
     /// Packet figures, where there was media.
     pub media: Option<MediaRecord>,
-    /// Stereo WAV, caller left, agent right.
+    /// Stereo: caller left, agent right, or whoever was called; in a conference by [`LegRecord::recorded`], where whoever came first is left.
     pub recording: Option<PathBuf>,
     /// Everybody who was called for this call, in order; the fields above speak of the caller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -102,8 +102,30 @@ pub struct LegRecord {
     /// What protected the sound: `none`, `sdes` or `dtls`; empty where there was none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub srtp: String,
+    /// Its side in the recording, where it was in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<RecordedSide>,
     /// Packet figures, where there was media.
     pub media: Option<MediaRecord>,
+}
+
+/// A side of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordedSide {
+    /// The left channel.
+    Left,
+    /// The right one.
+    Right,
+}
+
+impl From<media::Side> for RecordedSide {
+    fn from(side: media::Side) -> Self {
+        match side {
+            media::Side::Left => Self::Left,
+            media::Side::Right => Self::Right,
+        }
+    }
 }
 
 /// What the agent did.

@@ -2,15 +2,11 @@
 //! translates between SDP's words and the media engine's.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use codecs::registry;
-use media::sealed::SealKey;
-use media::{
-    Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, RecorderConfig, ReservedPort, WorkerId,
-};
+use media::{Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, Recorded, ReservedPort, WorkerId};
 use sip::endpoint::Transport;
 use sip::negotiate::{
     self, Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, Protecting,
@@ -42,13 +38,12 @@ pub struct Sound {
     open_as: Option<OpenAs>,
     choice: Option<MediaChoice>,
     shield: Shield,
-    seal: Option<SealKey>,
 }
 
 #[derive(Debug, Clone)]
 struct OpenAs {
     mode: LegMode,
-    record: Option<PathBuf>,
+    record: Option<Recorded>,
     seed: u64,
 }
 
@@ -90,8 +85,6 @@ impl Sound {
             open_as: None,
             choice: None,
             shield: Shield::new(config, public),
-            // Checked when the configuration was read.
-            seal: crate::recording::seal_key(config).ok().flatten(),
         }
     }
 
@@ -139,7 +132,7 @@ impl Sound {
         &mut self,
         media: &Media,
         mode: LegMode,
-        record: Option<PathBuf>,
+        record: Option<Recorded>,
     ) -> Result<(Bytes, Option<LegPort>), Refusal> {
         let reserved = media.reserve().map_err(|fault| {
             let mut refusal = Refusal::new(503, EndReason::NoMediaPort);
@@ -193,7 +186,7 @@ impl Sound {
     ///
     /// # Errors
     /// No port is free; the message names `rtp.ports`.
-    pub fn offer(&mut self, media: &Media, mode: LegMode, record: Option<PathBuf>) -> Result<Bytes, String> {
+    pub fn offer(&mut self, media: &Media, mode: LegMode, record: Option<Recorded>) -> Result<Bytes, String> {
         let reserved = media.reserve().map_err(|fault| fault.to_string())?;
         self.local.port = reserved.rtp_port();
         self.reserved = Some(reserved);
@@ -330,7 +323,7 @@ impl Sound {
         open_as: OpenAs,
     ) -> Result<LegPort, String> {
         let mut config = self.leg_config(choice, open_as.mode)?;
-        config.record = open_as.record.map(|path| RecorderConfig { path, seal: self.seal.clone() });
+        config.record = open_as.record;
         config.seed = open_as.seed;
         match self.near {
             Some(worker) => media.open_near(worker, reserved, config),

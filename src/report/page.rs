@@ -40,8 +40,8 @@ pub(super) fn render(record: &CallRecord, heard: Option<&Heard>) -> String {
     if let Some(heard) = heard {
         let _ = write!(html, "<h2>Recording</h2>");
         match &heard.source {
-            Source::Embedded(data) => {
-                let _ = write!(html, "<audio controls preload=\"auto\" src=\"data:audio/wav;base64,{data}\"></audio>");
+            Source::Embedded(data, kind) => {
+                let _ = write!(html, "<audio controls preload=\"auto\" src=\"data:{kind};base64,{data}\"></audio>");
             }
             Source::Linked(name) => {
                 let _ = write!(html, "<audio controls preload=\"metadata\" src=\"{}\"></audio>", escape(name));

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, ensure};
 use codecs::pcm::SampleRate;
+
+use crate::recording::Recorded;
 
 /// The length of a frame.
 pub const FRAME_MS: f64 = 5.0;
@@ -39,29 +40,13 @@ impl Sound {
         sound
     }
 
-    /// Reads a WAV file of 16 bits and two channels, as the recorder writes it.
+    /// Reads a recording, WAV or Ogg Opus.
     ///
     /// # Errors
-    /// The file cannot be read or is of another kind. What is there of a file that breaks off is taken.
+    /// The file cannot be read, is sealed or of another kind. What is there of a file that breaks off is taken.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let mut reader =
-            hound::WavReader::open(path).with_context(|| format!("cannot read {} as WAV", path.display()))?;
-        let spec = reader.spec();
-        ensure!(
-            spec.channels == 2 && spec.bits_per_sample == 16 && spec.sample_format == hound::SampleFormat::Int,
-            "{} has {} channels of {} bits; a recording of a call has 2 of 16",
-            path.display(),
-            spec.channels,
-            spec.bits_per_sample
-        );
-        ensure!((4_000..=192_000).contains(&spec.sample_rate), "{}: a rate of {} Hz", path.display(), spec.sample_rate);
-        let mut sound = Self::default();
-        let mut builder = Builder::new(SampleRate(spec.sample_rate));
-        let mut samples = reader.samples::<i16>().map_while(Result::ok);
-        while let (Some(caller), Some(agent)) = (samples.next(), samples.next()) {
-            builder.push(caller, agent, &mut sound);
-        }
-        Ok(sound)
+        let recorded = Recorded::open(path)?;
+        Ok(Self::of(recorded.rate(), recorded.map(|[caller, agent]| (caller, agent))))
     }
 
     /// How long it is, in whole frames.
@@ -137,5 +122,7 @@ mod tests {
         assert!(Sound::read(&path).unwrap_err().to_string().contains("1 channels"));
         std::fs::write(&path, b"no sound").unwrap();
         assert!(Sound::read(&path).is_err());
+        std::fs::write(&path, b"OVREC\x02\r\n").unwrap();
+        assert!(Sound::read(&path).unwrap_err().to_string().contains("recording open"));
     }
 }

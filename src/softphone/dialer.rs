@@ -137,6 +137,7 @@ impl Phone {
         config.rtp.bind = local.ip();
         // What a softphone records is its user's, who asked for a WAV file.
         config.calls.record_key = crate::config::Secret::default();
+        config.calls.record_tone_s = 0;
         config.rtp.ports = PortRange { first: 30_000, last: 59_999 };
         if workers > 0 {
             config.rtp.workers = workers;

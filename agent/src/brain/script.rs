@@ -3,6 +3,7 @@
 //! What is wrong with a dialogue is found when it is compiled ([`Script::new`]), not in a call.
 
 pub mod definition;
+mod privacy;
 mod template;
 
 use std::collections::BTreeMap;
@@ -233,6 +234,10 @@ impl Brain for ScriptBrain {
         let (situation, outputs) = self.follow(&input);
         self.pending = Some(situation);
         Box::pin(futures::stream::iter(outputs.into_iter().map(Ok)))
+    }
+
+    fn is_private(&self) -> bool {
+        self.here().is_some_and(|state| state.private)
     }
 
     fn commit(&mut self) {

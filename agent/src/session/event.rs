@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::brain::Handover;
 use crate::history::Speaker;
 
+/// Stands where what was said is nobody else's.
+pub const PRIVATE: &str = "(private)";
+
 /// How a conversation ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "end")]
@@ -133,6 +136,12 @@ pub enum SessionEvent {
         heard: String,
         /// True where a key did it.
         by_key: bool,
+    },
+    /// What is said from here on is nobody else's, or no longer: meanwhile there are no partial texts, and [`PRIVATE`] stands for what
+    /// was said or pressed.
+    Private {
+        /// From here on it is.
+        on: bool,
     },
     /// A turn is over.
     Turn(TurnRecord),

@@ -50,6 +50,8 @@ pub(super) struct Reply {
     pub failed: bool,
     /// Cut off by the caller; it may yet go on.
     pub cut: bool,
+    /// It is said in private.
+    pub private: bool,
     /// How many of the agent's samples were heard, and since when no more were: a line that stands still.
     pub progress: (u64, Duration),
 }
@@ -78,6 +80,7 @@ impl Reply {
             filler_said: false,
             failed: false,
             cut: false,
+            private: false,
             progress: (0, now),
         }
     }

@@ -11,7 +11,7 @@ use futures::future::OptionFuture;
 use tokio::sync::mpsc;
 
 use super::clock::LineClock;
-use super::event::{Fault, Means, SessionEnd, SessionEvent};
+use super::event::{Fault, Means, PRIVATE, SessionEnd, SessionEvent};
 use super::hearing::{Failure, Heard, Hearing};
 use super::opinion::Opinion;
 use super::reply::{Made, Reply};
@@ -97,6 +97,8 @@ pub(super) struct Run {
     brain_failures: u32,
     ear_failures: u32,
     heard_reported: Duration,
+    /// What is said now is nobody else's.
+    private: bool,
     end: Option<SessionEnd>,
 }
 
@@ -146,6 +148,7 @@ impl Run {
             brain_failures: 0,
             ear_failures: 0,
             heard_reported: Duration::ZERO,
+            private: false,
             end: None,
         })
     }
@@ -162,6 +165,7 @@ impl Run {
             self.step(line);
             if let Some(end) = self.end.take() {
                 self.close_current(line);
+                self.set_private(false, line);
                 return end;
             }
             let wake = self.wait(line).await;
@@ -229,6 +233,19 @@ impl Run {
         let Failure { part, provider, reason, fault, remedy } = failure;
         tracing::warn!(%provider, ?part, ?remedy, %reason, "{provider} failed: {reason}");
         self.tell(SessionEvent::ProviderFailed { part, provider, reason, fault, remedy });
+    }
+
+    /// What is said from here on is nobody else's, or no longer.
+    fn set_private<L: Line>(&mut self, on: bool, line: &mut L) {
+        if std::mem::replace(&mut self.private, on) != on {
+            line.set_private(on);
+            self.tell(SessionEvent::Private { on });
+        }
+    }
+
+    /// What others may know of what the caller says now.
+    fn public(&self, text: &str) -> String {
+        if self.private { PRIVATE.to_owned() } else { text.to_owned() }
     }
 
     fn tell(&self, event: SessionEvent) {

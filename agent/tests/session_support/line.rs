@@ -79,6 +79,8 @@ pub struct TestLine {
     pub act_times: Vec<f64>,
     /// When interrupted or ducked to silence.
     pub interrupts: Vec<f64>,
+    /// When what is said became nobody else's, or no longer.
+    pub privacy: Vec<(f64, bool)>,
     /// Echo of the agent in the caller's audio: a share of it.
     pub echo: f32,
     /// Where the line stands still for the agent: nothing is taken from the ring.
@@ -111,6 +113,7 @@ impl TestLine {
             caller_track: Vec::new(),
             agent_track: Vec::new(),
             act_times: Vec::new(),
+            privacy: Vec::new(),
             interrupts: Vec::new(),
             echo: 0.0,
             stuck: false,
@@ -256,6 +259,10 @@ impl Line for TestLine {
 
     fn duck(&mut self, gain: f32) {
         self.gain = gain;
+    }
+
+    fn set_private(&mut self, is_private: bool) {
+        self.privacy.push((self.now_ms, is_private));
     }
 }
 

@@ -34,7 +34,7 @@ impl Mix {
     }
 
     /// Whether the leg is in the room.
-    fn has(&self, no: LegNo) -> bool {
+    pub(super) fn has(&self, no: LegNo) -> bool {
         self.seats.iter().any(|(leg, _)| *leg == no)
     }
 
@@ -89,6 +89,7 @@ impl Driver {
             self.queue.push(Input::Leg(no, LegInput::MediaFailed(why)));
         }
         self.settle_hearing();
+        self.settle_tape(no);
     }
 
     fn seat(&mut self, no: LegNo) -> Result<(), String> {
@@ -120,6 +121,7 @@ impl Driver {
             leg.errand = Some(Errand::Watch(how));
         }
         self.settle_hearing();
+        self.settle_tape(no);
     }
 
     /// Tells the room who hears whom.

@@ -83,6 +83,7 @@ impl Driver {
         let record = self.log.leg_record(no);
         let at = self.legs.iter().position(|leg| leg.no == no)?;
         self.mix.part(no);
+        self.untape_leg(no);
         let leg = self.legs.remove(at);
         hub.switchboard.connect(sip, &to);
         // What signalling told of it before this point lies here.
@@ -102,6 +103,7 @@ impl Driver {
         if let Mail::Adopt(arrival) = refused.into_inner() {
             hub.switchboard.connect(sip, &self.inbox.address);
             self.legs.insert(at.min(self.legs.len()), arrival.leg);
+            self.settle_tape(no);
             self.postponed.extend(arrival.pending.into_iter().map(Mail::Event));
         }
         None

@@ -6,13 +6,13 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::call::announce;
 use crate::call::app::{self, Resume};
 use crate::call::dial::Party;
 use crate::call::line::{DIGIT_MS, LineOrder};
 use crate::call::route::Target;
 use crate::call::sound::{self, Sound};
 use crate::call::{Action, ConversationEnd, Found, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
+use crate::call::{announce, notice};
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
@@ -71,6 +71,7 @@ impl Driver {
             Action::Part(no) => {
                 self.mix.part(no);
                 self.order(no, LineOrder::Leave);
+                self.settle_tape(no);
             }
             Action::Music(no, on) => self.music(no, on),
             Action::ReturnToAgent(no, why) => self.return_to_agent(no, why),
@@ -108,7 +109,7 @@ impl Driver {
     /// Reserves a port, settles the sound, opens the leg and answers.
     fn answer_leg(&mut self, no: LegNo) {
         let mode = sound::mode_of(&self.target);
-        let recording = if no == LegNo::FIRST { self.recording.clone() } else { None };
+        let recorded = if no == LegNo::FIRST { self.tape_from_start(no) } else { None };
         let media = self.hub.media.clone();
         let near = self.worker();
         let Some((sip, sound)) = self.leg(no).and_then(|leg| Some((leg.sip?, leg.sound.as_mut()?))) else { return };
@@ -118,12 +119,12 @@ impl Driver {
             return;
         }
         sound.open_near(near);
-        match sound.answer(&media, mode, recording.clone()) {
+        match sound.answer(&media, mode, recorded.clone()) {
             Ok((sdp, port)) => {
                 let (codec, protection) = (sound.codec_name().to_owned(), sound.protection_name());
                 self.log.answered(no, SystemTime::now());
                 self.log.set_sound(no, &codec, protection);
-                self.log.set_recording(recording);
+                self.taped_from_start(no, recorded.as_ref());
                 if let Some(port) = port {
                     self.adopt(no, port);
                 }
@@ -284,6 +285,10 @@ impl Driver {
 
     fn start_conversation(&mut self, no: LegNo) {
         let (occupation, observations) = self.hub.converse(&self.target);
+        let occupation = match self.notice_for(no) {
+            Some(pcm) => notice::before(pcm, occupation),
+            None => occupation,
+        };
         if let Some(leg) = self.leg(no) {
             leg.occupy(occupation);
             self.observations = observations;

@@ -112,7 +112,7 @@ impl Driver {
     fn invite(&mut self, no: LegNo, route: Route) -> Result<(), String> {
         let hub = Arc::clone(&self.hub);
         let near = self.worker();
-        let recording = if self.legs.len() == 1 { self.recording.clone() } else { None };
+        let recorded = if self.legs.len() == 1 { self.tape_from_start(no) } else { None };
         let patience = self.leg(no).filter(|leg| !leg.ways.is_empty()).map(|_| NEXT_WAY_AFTER);
         let peer = (route.remote.to_string(), route.destination.transport.uri_name());
         let Some(leg) = self.leg(no) else { return Ok(()) };
@@ -123,14 +123,13 @@ impl Driver {
         }
         sound.protect(hub.config.srtp_out(branch.srtp), route.destination.transport);
         sound.open_near(near);
-        let offer = sound.offer(&hub.media, media::LegMode::Talk, recording.clone())?;
+        let offer = sound.offer(&hub.media, media::LegMode::Talk, recorded.clone())?;
         leg.sound = Some(sound);
-        leg.recording.clone_from(&recording);
         leg.is_placing = true;
         leg.way = Some(route.clone());
         leg.local = Some(route.local.ip());
         self.log.reached(no, &peer.0, peer.1);
-        self.log.set_recording(recording);
+        self.taped_from_start(no, recorded.as_ref());
         let outgoing = OutgoingCall {
             uri: branch.uri,
             from: branch.from,

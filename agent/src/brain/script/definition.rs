@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::template;
+use super::{privacy, template};
 use crate::brain::TransferKind;
 use crate::grammar::{Grammar, ListItem, Rule};
 
@@ -146,6 +146,8 @@ pub struct State {
     pub uninterruptible: bool,
     /// The answers of `everywhere` are not understood here.
     pub alone: bool,
+    /// What is said or pressed here is in no recording, transcript or log.
+    pub private: bool,
 }
 
 impl State {
@@ -293,6 +295,7 @@ impl Check<'_> {
         }
         self.unreachable();
         self.endless();
+        self.faults.extend(privacy::faults(script));
     }
 
     /// Every name that a template may use: variables, `set`s, collected digits, and slots of any answer.

@@ -7,7 +7,7 @@ use crate::brain::{BrainError, BrainInput, BrainOutput, Listen};
 use crate::history::Speaker;
 use crate::line::Line;
 use crate::session::clock::millis;
-use crate::session::event::{Fault, Means, Part, Remedy, SessionEnd, SessionEvent, Stages, TurnRecord};
+use crate::session::event::{Fault, Means, PRIVATE, Part, Remedy, SessionEnd, SessionEvent, Stages, TurnRecord};
 use crate::session::hearing::Failure;
 use crate::session::reply::{After, MAX_OUTPUTS, Made, Reply};
 use crate::session::speaking::Spoken;
@@ -243,16 +243,20 @@ impl Run {
         if !(reply.speaking.has_audio() || nothing_to_come) {
             return;
         }
-        // A filler is no answer: the brain may still be taken back.
-        reply.released = true;
-        reply.progress = (0, now);
-        reply.speaking.release(line);
         let committed = std::mem::replace(&mut reply.committed, true);
-        let silent = reply.speaking.is_empty();
-        let interruptible = reply.interruptible();
         if !committed && reply.input.is_some() {
             self.brain.commit();
         }
+        let private = self.brain.is_private();
+        self.set_private(private, line);
+        let Some(reply) = self.current.as_mut() else { return };
+        // A filler is no answer: the brain may still be taken back.
+        reply.released = true;
+        reply.private = private;
+        reply.progress = (0, now);
+        reply.speaking.release(line);
+        let silent = reply.speaking.is_empty();
+        let interruptible = reply.interruptible();
         self.carried.clear();
         self.tell_machine_how_to_listen();
         if !silent {
@@ -285,10 +289,12 @@ impl Run {
         let due =
             now.saturating_sub(self.heard_reported) >= HEARD_EVERY && reply.stages.sent_ms.is_some() && !reply.cut;
         let heard = due.then(|| reply.speaking.heard(line).0).filter(|heard| !heard.is_empty());
-        for text in begun {
+        let private = reply.private;
+        let told = |text: String| if private { PRIVATE.to_owned() } else { text };
+        for text in begun.into_iter().map(told) {
             self.tell(SessionEvent::AgentSays { text, at_ms: millis(now) });
         }
-        if let Some(text) = heard {
+        if let Some(text) = heard.map(told) {
             self.heard_reported = now;
             self.tell(SessionEvent::AgentHeard { text });
         }
@@ -336,6 +342,7 @@ impl Run {
         if text.is_empty() && all {
             return;
         }
+        let text = if reply.private { PRIVATE.to_owned() } else { text };
         self.history.agent_was_heard(text.clone(), !all);
         let sent_ms = reply.stages.sent_ms;
         let answers = reply.stages.speech_end_ms;

@@ -6,7 +6,7 @@ use super::{Awaited, LastWord, Run, Utterance};
 use crate::brain::BrainInput;
 use crate::line::Line;
 use crate::session::clock::millis;
-use crate::session::event::{Means, Remedy, SessionEvent};
+use crate::session::event::{Means, PRIVATE, Remedy, SessionEvent};
 use crate::session::hearing::{Failure, Heard};
 use crate::session::reply::After;
 use crate::turn::{Progress, TurnInput, TurnOutput};
@@ -88,6 +88,7 @@ impl Run {
         reply.speaking.cut(line);
         reply.cut = true;
         let (heard, _) = reply.speaking.heard(line);
+        let heard = if reply.private { PRIVATE.to_owned() } else { heard };
         let (at_ms, onset_ms) = (millis(self.now), millis(onset));
         if !by_key {
             self.tell(SessionEvent::SpeechStarted { at_ms: onset_ms });
@@ -119,7 +120,7 @@ impl Run {
     }
 
     pub(super) fn keys<L: Line>(&mut self, digits: String, line: &mut L) {
-        self.tell(SessionEvent::Keys { digits: digits.clone(), at_ms: millis(self.now) });
+        self.tell(SessionEvent::Keys { digits: self.public(&digits), at_ms: millis(self.now) });
         self.hearing.cancel();
         self.awaited = None;
         self.forget_ahead();
@@ -127,9 +128,9 @@ impl Run {
         self.no_matches = 0;
         self.close_current(line);
         let at = self.now;
-        self.caller_turn(&digits, Means::Keys, at, at, None, None);
+        self.caller_turn(&self.public(&digits), Means::Keys, at, at, None, None);
         let mut reply = self.think(BrainInput::Digits(digits.clone()), Means::Keys);
-        self.history.caller_said(format!("(pressed {digits})"));
+        self.history.caller_said(format!("(pressed {})", self.public(&digits)));
         reply.stages.speech_end_ms = Some(millis(at));
         reply.stages.endpoint_ms = Some(millis(at));
         self.decide(reply);
@@ -144,15 +145,17 @@ impl Run {
                     words: self.turn_config.words_that_count(&text),
                     all_words: text.split_whitespace().count(),
                 };
-                self.tell(SessionEvent::Partial { text });
+                if !self.private {
+                    self.tell(SessionEvent::Partial { text });
+                }
                 self.machine.receive(self.now, input);
                 if self.caller_paused {
                     self.prepare(line);
                 }
             }
             Heard::Final { text, words, confidence, accepted } => {
-                let words = words.into_iter().map(|word| word.text).collect();
-                self.tell(SessionEvent::Final { text: text.clone(), words, confidence, accepted });
+                let words = words.into_iter().map(|word| word.text).filter(|_| !self.private).collect();
+                self.tell(SessionEvent::Final { text: self.public(&text), words, confidence, accepted });
                 self.ear_failures = 0;
                 let word = LastWord { text, confidence, accepted, at: self.now };
                 match self.awaited.take() {
@@ -198,7 +201,14 @@ impl Run {
         let carried = self.take_back();
         self.close_current(line);
         let rule = matched.flatten().map(|matched| matched.rule);
-        self.caller_turn(&word.text, Means::Speech, utterance.onset, utterance.last_sound, rule, Some(word.confidence));
+        self.caller_turn(
+            &self.public(&word.text),
+            Means::Speech,
+            utterance.onset,
+            utterance.last_sound,
+            rule,
+            Some(word.confidence),
+        );
         let text = if carried.is_empty() { word.text.clone() } else { format!("{carried} {}", word.text) };
         let mut reply = match ahead {
             Some(reply) if carried.is_empty() => reply,
@@ -208,7 +218,7 @@ impl Run {
                 self.think(BrainInput::Heard { text: text.clone(), confidence }, Means::Speech)
             }
         };
-        self.history.caller_said(word.text.clone());
+        self.history.caller_said(self.public(&word.text));
         self.carried = text;
         reply.stages.speech_end_ms = Some(millis(utterance.last_sound));
         reply.stages.endpoint_ms = Some(millis(utterance.endpoint));
@@ -241,7 +251,7 @@ impl Run {
         self.no_matches += 1;
         self.no_inputs = 0;
         self.caller_turn(
-            &text,
+            &self.public(&text),
             Means::Speech,
             utterance.onset,
             utterance.last_sound,
