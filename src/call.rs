@@ -35,6 +35,7 @@ pub mod leg;
 pub mod line;
 pub mod log;
 pub mod music;
+pub mod notice;
 pub mod parking;
 pub mod place;
 mod protection;

@@ -96,7 +96,14 @@ impl Tones {
 
 /// The record of this call, and its recording.
 fn recorded(record: &serde_json::Value) -> Tones {
-    Tones::of(Path::new(record["recording"].as_str().unwrap_or_else(|| panic!("no recording: {record}"))))
+    let path = Path::new(record["recording"].as_str().unwrap_or_else(|| panic!("no recording: {record}")));
+    // The recorder completes a file a moment after the call, and writes five times a second until then.
+    let is_done = || {
+        let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+        modified.elapsed().is_ok_and(|since| since > std::time::Duration::from_secs(1)).then_some(())
+    };
+    common::wait_for("a complete recording", common::PATIENCE, is_done, String::new);
+    Tones::of(path)
 }
 
 fn side_of(record: &serde_json::Value, leg: u64) -> &serde_json::Value {
@@ -144,7 +151,7 @@ fn a_bridged_call_has_each_on_their_side_and_goes_on_with_whoever_takes_a_place(
     alice.ended(second);
     bob.hang_up(at_bob);
     carol.ended(at_carol);
-    let records = server.wait_for_records(4);
+    let records = server.wait_for_records(3);
     let of = |to: &str| {
         let is_it = |record: &&serde_json::Value| record["to"].as_str().unwrap().starts_with(&format!("sip:{to}@"));
         records.iter().find(is_it).unwrap()
@@ -186,7 +193,7 @@ fn a_conference_has_one_recording_with_all_in_it_who_were_there_while_they_were(
     let tones = recorded(with_recording[0]);
     let [alice, bob, carol] = [(0, ALICE), (1, BOB), (0, CAROL)].map(|(side, hz)| tones.heard(side, hz));
     let first = |windows: &[usize]| *windows.first().unwrap();
-    assert!(first(&alice) < first(&bob) && first(&bob) < first(&carol), "{alice:?} {bob:?} {carol:?}");
+    assert!(first(&alice) <= first(&bob) && first(&bob) < first(&carol), "{alice:?} {bob:?} {carol:?}");
     assert!(bob.len() > carol.len() && carol.len() > 10, "{bob:?} {carol:?}");
     let gap = alice.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     assert!(gap > 1, "alice was away: {alice:?}");

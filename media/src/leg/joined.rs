@@ -114,20 +114,22 @@ impl Leg {
             frame.fill(0);
             music.add(&mut joined.own);
         }
-        let plays = joined.own_speaks || self.music.is_some();
-        if plays {
+        let keep = self.outbound.format.seam_samples() + joined.own.len();
+        let ahead = joined.queue.room_for(joined.own.len(), keep);
+        let at_samples = self.samples_at(self.outbound.next_send()) + ahead as u64;
+        // What the members say is recorded where they say it; what the leg plays itself, here: at the place where it will be sent.
+        let mut record = self.record.as_mut().filter(|_| !self.recording_paused);
+        let Some(joined) = &mut self.joined else { return };
+        let has_tone = record.as_mut().is_some_and(|record| record.add_tone(at_samples, &mut joined.own));
+        if joined.own_speaks || self.music.is_some() || has_tone {
             for (place, own) in frame.iter_mut().zip(&joined.own) {
                 *place = place.saturating_add(*own);
             }
+            if let Some(record) = record {
+                self.stats.record_ring_drops += record.push_played(at_samples, &joined.own);
+            }
         }
-        let keep = self.outbound.format.seam_samples() + joined.own.len();
-        let ahead = joined.queue.push(frame, keep);
-        // What the members say is recorded where they say it; what the leg plays itself, here: at the place where it will be sent.
-        let at_samples = self.samples_at(self.outbound.next_send()) + ahead as u64;
-        let Some(joined) = self.joined.as_ref().filter(|_| plays && !self.recording_paused) else { return };
-        if let Some(record) = &mut self.record {
-            self.stats.record_ring_drops += record.push_played(at_samples, &joined.own);
-        }
+        joined.queue.push(frame, keep);
     }
 
     /// Fills `frame` with what the room said; whether there was any sound.
@@ -174,14 +176,18 @@ impl Queue {
         Queue { samples: vec![0; capacity.max(1)].into_boxed_slice(), first: 0, len: 0 }
     }
 
-    /// Puts `sound` behind what is there; no more than `keep` samples stay. Returns how many of those before it do.
-    fn push(&mut self, sound: &[i16], keep: usize) -> usize {
+    /// How many samples will be before so many more, where no more than `keep` stay.
+    fn room_for(&self, more: usize, keep: usize) -> usize {
+        self.len.min(keep.min(self.samples.len()).saturating_sub(more))
+    }
+
+    /// Puts `sound` behind what is there; no more than `keep` samples stay.
+    fn push(&mut self, sound: &[i16], keep: usize) {
         let capacity = self.samples.len();
         let keep = keep.min(capacity);
         let over = (self.len + sound.len()).saturating_sub(keep).min(self.len);
         self.first = (self.first + over) % capacity;
         self.len -= over;
-        let before = self.len;
         for sample in sound.iter().take(capacity - self.len) {
             let at = (self.first + self.len) % capacity;
             if let Some(place) = self.samples.get_mut(at) {
@@ -189,7 +195,6 @@ impl Queue {
             }
             self.len += 1;
         }
-        before
     }
 
     /// Fills `frame` where there is enough for the whole of it, and with silence where there is not.

@@ -73,19 +73,9 @@ impl Leg {
         }
         self.spoken |= speech && by_voice;
         let at_samples = self.samples_at(self.outbound.next_send());
-        // What comes from a room is recorded where it is said, and the tone that tells of the recording here.
-        let has_tone = match (&mut self.record, self.joined.is_some()) {
-            (Some(record), true) if !self.recording_paused => {
-                let tone = scratch.work.pcm.get_mut(..samples).unwrap_or_default();
-                tone.fill(0);
-                let has_tone = record.add_tone(at_samples, tone);
-                if has_tone {
-                    self.stats.record_ring_drops += record.push_played(at_samples, tone);
-                    frame.iter_mut().zip(tone).for_each(|(place, tone)| *place = place.saturating_add(*tone));
-                }
-                has_tone
-            }
-            (Some(record), false) if !self.recording_paused => record.add_tone(at_samples, frame),
+        // In a room the tone that tells of the recording is there already.
+        let has_tone = match &mut self.record {
+            Some(record) if self.joined.is_none() && !self.recording_paused => record.add_tone(at_samples, frame),
             _ => false,
         };
         let speech = speech || plays || has_tone;
