@@ -36,6 +36,8 @@ pub(super) struct Tape {
     recording: Option<Recording>,
     is_paused: bool,
     legs: Vec<(LegNo, Side)>,
+    /// On which side whoever was in it was: who takes somebody's place takes their side too.
+    sides: Vec<(LegNo, Side)>,
     /// Who has heard that they are recorded.
     told: Vec<LegNo>,
 }
@@ -64,6 +66,7 @@ impl Driver {
         let recording = self.tape.recording.get_or_insert_with(|| self.hub.media.recording(config)).clone();
         let side = self.tape_side(no);
         self.tape.legs.push((no, side));
+        self.tape.sides.push((no, side));
         Some(Recorded { recording, peer: side })
     }
 
@@ -134,6 +137,9 @@ impl Driver {
         self.order(no, LineOrder::PauseRecording(self.tape.is_paused));
         if self.order(no, LineOrder::Record(Some(Recorded { recording, peer }))) {
             self.tape.legs.push((no, peer));
+            if !self.tape.sides.contains(&(no, peer)) {
+                self.tape.sides.push((no, peer));
+            }
             self.log.set_recording(path);
             self.log.set_side(no, peer);
             if let (Some(pcm), Some(leg)) = (self.notice_for(no), self.leg(no)) {
@@ -155,6 +161,13 @@ impl Driver {
 
     fn tape_side(&self, no: LegNo) -> Side {
         let find = |no| self.legs.iter().find(|leg| leg.no == no);
+        let before = match find(no).and_then(|leg| leg.errand) {
+            Some(Errand::Replace(replaced)) => replaced,
+            _ => no,
+        };
+        if let Some((_, side)) = self.tape.sides.iter().find(|(leg, _)| *leg == before) {
+            return *side;
+        }
         if matches!(self.phase, Phase::Conference) {
             let left = self.tape.legs.iter().filter(|(_, side)| *side == Side::Left).count();
             return if left * 2 <= self.tape.legs.len() { Side::Left } else { Side::Right };
