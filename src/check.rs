@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use agent::registry::Registry;
 use clap::Args;
+use control::store::{Store, StoreError};
 use serde::Serialize;
 use sip::endpoint::Transport;
 
 use crate::agents::Agents;
 use crate::config::{Config, IceMode, Sources, SrtpPolicy};
+use crate::plane;
 use crate::stir::Stir;
 
 /// Arguments of `omnivox check`.
@@ -98,6 +100,7 @@ fn findings(sources: &Sources) -> Vec<Finding> {
     check_ports(&config, &mut tell);
     check_sound(&config, &mut tell);
     check_web(&config, &mut tell);
+    check_control(&config, &mut tell);
     check_agents(&config, &mut tell);
     found
 }
@@ -201,6 +204,36 @@ fn check_web(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
         return tell("web", Verdict::Note, says);
     }
     tell("web", Verdict::Ok, format!("pages may call {}: http://{at}/call", config.web.numbers.join(", ")));
+}
+
+/// The database answers. One that is not there yet is not made here.
+fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    if !config.control.on {
+        tell("control", Verdict::Note, "off: no users, no /api/v1; records are in calls.jsonl alone".to_owned());
+        return;
+    }
+    if config.control.database.is_empty() && !config.data.dir.join("omnivox.db").exists() {
+        tell("control.database", Verdict::Ok, "SQLite in data.dir, made at the first start".to_owned());
+        return;
+    }
+    let url = plane::options(config).database;
+    let answer = tokio::runtime::Handle::current().block_on(async {
+        let store = Store::open(&url).await?;
+        let steps = store.migrations().await?;
+        let administrators = if steps.iter().all(|step| step.applied) { store.administrators().await? } else { -1 };
+        store.close().await;
+        Ok::<_, StoreError>(administrators)
+    });
+    match answer {
+        Ok(-1) => tell(
+            "control.database",
+            Verdict::Note,
+            "its schema is older than this program's: serve brings it up".to_owned(),
+        ),
+        Ok(0) => tell("control.database", Verdict::Note, "nobody administers it: omnivox user add NAME".to_owned()),
+        Ok(_) => tell("control.database", Verdict::Ok, "it answers".to_owned()),
+        Err(fault) => tell("control.database", Verdict::Fault, fault.to_string()),
+    }
 }
 
 fn check_agents(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {

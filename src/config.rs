@@ -8,6 +8,7 @@
 mod network;
 
 mod checks;
+mod control;
 mod devices;
 mod guard;
 mod load;
@@ -31,6 +32,7 @@ use sip::endpoint::Transport;
 use checks::Checks;
 
 pub use checks::ENTRIES_LIMIT;
+pub use control::ControlConfig;
 pub use devices::{DeviceConfig, RegistrarConfig};
 pub use guard::GuardConfig;
 pub use load::{ConfigError, Sources};
@@ -63,6 +65,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Calls of web pages.
     pub web: WebConfig,
+    /// Users, records in a database, the HTTP interface to all of it.
+    pub control: ControlConfig,
     /// Where records, recordings and models are kept.
     pub data: DataConfig,
     /// Logs on stderr.
@@ -370,6 +374,7 @@ impl Config {
         config.devices.iter_mut().try_for_each(|device| device.resolve_secrets(&sources.env))?;
         config.trunks.iter_mut().try_for_each(|trunk| trunk.resolve_secrets(&sources.env))?;
         config.web.resolve_secrets(&sources.env)?;
+        config.control.resolve_secrets(&sources.env)?;
         let CallsConfig { record_key, record_key_file: file, record_key_env: env, .. } = &mut config.calls;
         secret::resolve(record_key, &secret::SecretSource { at: "calls", key: "record_key", file, env }, &sources.env)?;
         config.validate()?;
@@ -511,6 +516,7 @@ impl Config {
         self.trace.validate()?;
         self.registrar.validate()?;
         self.web.validate()?;
+        self.control.validate()?;
         self.devices.iter().try_for_each(DeviceConfig::validate)?;
         self.trunks.iter().try_for_each(TrunkConfig::validate)?;
         self.routes.iter().enumerate().try_for_each(|(index, route)| route.validate(index))?;
@@ -654,6 +660,10 @@ mod tests {
             ("calls.max=0", "calls.max"),
             ("calls.record_key=abc", "calls.record_key"),
             ("web.numbers=[]", "web.numbers"),
+            ("control.database=mysql://me:x@host/db", "control.database"),
+            ("control.node=", "control.node"),
+            ("control.url=here", "control.url"),
+            ("control.session_s=1", "control.session_s"),
             ("rtp.srtp=default", "rtp.srtp"),
             ("rtp.srtp=always", "srtp"),
             ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::Hub;
+use crate::plane::Interface;
 use crate::readiness::Readiness;
 use crate::trace::Tracer;
 use crate::web::whip;
@@ -34,6 +35,8 @@ pub struct HttpState {
     pub tracer: Arc<Tracer>,
     /// Takes calls of web pages.
     pub(crate) web: Option<Arc<Hub>>,
+    /// Users, records, calls in progress.
+    pub(crate) interface: Interface,
 }
 
 /// Binds the listener.
@@ -54,6 +57,7 @@ pub async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
 /// The listener broke.
 pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationToken) -> anyhow::Result<()> {
     let web = state.web.clone().map(whip::router).unwrap_or_default();
+    let interface = state.interface.clone();
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -62,6 +66,7 @@ pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationTo
         .route("/calls/{id}/trace.pcap", get(capture))
         .with_state(state)
         .merge(web)
+        .fallback(move |request: Request| interface.clone().answer(request))
         .into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())

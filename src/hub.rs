@@ -29,6 +29,7 @@ use crate::call::switchboard::{Inbox, Switchboard};
 use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
 use crate::guard::Door;
+use crate::live::LiveCalls;
 use crate::routing::Router;
 use crate::stir::Stir;
 use crate::telemetry::Masked;
@@ -87,6 +88,8 @@ pub struct Hub {
     pub(crate) door: Option<Arc<Door>>,
     /// Calls of web pages.
     pub(crate) web: WebLegs,
+    /// The calls in progress, for those outside of them; `None` where nobody asks.
+    pub(crate) live: Option<Arc<LiveCalls>>,
     /// Keeps signalling to be looked at.
     pub tracer: Arc<Tracer>,
     running: AtomicUsize,
@@ -134,6 +137,7 @@ impl Hub {
             stir: None,
             door: None,
             web: WebLegs::default(),
+            live: None,
             tracer: Arc::default(),
             running: AtomicUsize::new(0),
         }
@@ -207,6 +211,9 @@ impl Hub {
             _ => {}
         }
         self.web.observe(call, event);
+        if let Some(live) = &self.live {
+            live.observe(call, event);
+        }
         if let Some(observer) = &self.observer {
             observer(call, event);
         }

@@ -48,6 +48,10 @@ enum Command {
     Say(omnivox::say::SayArgs),
     /// Shows the signalling of a call of a running server, as a ladder of text or as a capture for Wireshark.
     Trace(omnivox::trace::show::TraceArgs),
+    /// Adds users and sets passwords, on the server's own machine.
+    User(omnivox::user::UserArgs),
+    /// Brings the database's schema up, takes it down, shows where it stands.
+    Migrate(omnivox::user::MigrateArgs),
     /// Makes keys for sealed recordings, and opens them.
     Recording(omnivox::recording::RecordingArgs),
     /// Makes an HTML report of a recorded call.
@@ -84,6 +88,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(args) => block_on(omnivox::models::run(args, config)),
         Command::Say(args) => block_on(omnivox::say::run(args)),
         Command::Trace(args) => block_on(omnivox::trace::show::run(args, config)),
+        Command::User(args) => block_on(omnivox::user::run(args, config)),
+        Command::Migrate(args) => block_on(omnivox::user::migrate(args, config)),
         Command::Recording(args) => omnivox::recording::run(args, &config),
         Command::Report(args) => omnivox::report::run(&args),
         Command::Check(_) => Ok(ExitCode::SUCCESS),

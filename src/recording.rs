@@ -18,6 +18,10 @@ pub use read::Recorded;
 
 use crate::config::Config;
 
+/// What recordings are to whoever plays them.
+const WAV: &str = "audio/wav";
+const OPUS: &str = "audio/ogg";
+
 /// `omnivox recording`
 #[derive(Debug, Args)]
 pub struct RecordingArgs {
@@ -116,18 +120,47 @@ fn open(key: &SealKey, from: &Path, to: Option<PathBuf>) -> anyhow::Result<ExitC
 
 type Sealed = Opening<BufReader<File>>;
 
-/// Sound and a header before it: its seconds.
+/// Opens a sealed recording for whoever plays it: what it is then, as a media type.
+///
+/// # Errors
+/// The key is another, or the recording was changed.
+pub(crate) fn unseal(key: &SealKey, sealed: File, to: &mut File) -> anyhow::Result<&'static str> {
+    let opening = Opening::begin(key, BufReader::new(sealed))?;
+    match opening.contents() {
+        Contents::Pcm => {
+            write_pcm(opening, &mut BufWriter::new(to))?;
+            Ok(WAV)
+        }
+        Contents::OggOpus => {
+            opening.pour(to)?;
+            Ok(OPUS)
+        }
+    }
+}
+
+/// What a recording that is not sealed is, by its name.
+pub(crate) fn media_type(path: &Path) -> &'static str {
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("opus")) { OPUS } else { WAV }
+}
+
 fn pour_pcm(opening: Sealed, to: &Path) -> anyhow::Result<(f64, Opened)> {
     let cannot_write = || format!("cannot write {}", to.display());
-    let mut wav = BufWriter::new(File::create(to).with_context(cannot_write)?);
-    wav.write_all(&wav_header(8_000, 0)).with_context(cannot_write)?;
     let rate_hz = opening.rate_hz();
-    let opened = opening.pour(&mut wav)?;
-    wav.seek(SeekFrom::Start(0)).with_context(cannot_write)?;
+    let mut wav = BufWriter::new(File::create(to).with_context(cannot_write)?);
+    let opened = write_pcm(opening, &mut wav).with_context(cannot_write)?;
     let samples = opened.sound_bytes / FRAME_BYTES as u64;
-    wav.write_all(&wav_header(rate_hz, samples)).with_context(cannot_write)?;
-    wav.flush().with_context(cannot_write)?;
     Ok((samples as f64 / f64::from(rate_hz.max(1)), opened))
+}
+
+/// Sound and a header before it.
+fn write_pcm(opening: Sealed, wav: &mut (impl Write + Seek)) -> anyhow::Result<Opened> {
+    wav.write_all(&wav_header(8_000, 0))?;
+    let rate_hz = opening.rate_hz();
+    let opened = opening.pour(&mut *wav)?;
+    wav.seek(SeekFrom::Start(0))?;
+    wav.write_all(&wav_header(rate_hz, opened.sound_bytes / FRAME_BYTES as u64))?;
+    wav.flush()?;
+    Ok(opened)
 }
 
 fn pour_as_it_is(opening: Sealed, to: &Path) -> anyhow::Result<(f64, Opened)> {

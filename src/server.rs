@@ -22,6 +22,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agent::registry::Registry;
+use control::live::Live;
+use control::time::Moment;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +44,8 @@ use crate::dispatch::Dispatcher;
 use crate::guard::Door;
 use crate::http::{self, HttpState};
 use crate::hub::{Hub, Observer};
+use crate::live::LiveCalls;
+use crate::plane::{self, Interface};
 use crate::public;
 use crate::readiness::Readiness;
 use crate::routing::Router;
@@ -171,10 +175,21 @@ impl ServerBuilder {
         }
         hub.router = Some(router);
         hub.accounts = Some(Arc::clone(&accounts));
+        let events = Live::new(Moment::now());
+        let has_plane = listener.is_some() && config.control.on;
+        hub.live = has_plane.then(|| Arc::new(LiveCalls::new(events.clone())));
         let hub = Arc::new(hub);
+        let interface = Interface::default();
+        let plane = hub.live.clone().map(|live| {
+            let stop = CancellationToken::new();
+            let running =
+                plane::run(Arc::clone(&hub), (live, events), Arc::clone(&readiness), interface.clone(), stop.clone());
+            (tokio::spawn(running), stop)
+        });
         if let Some(listener) = listener {
             let web = config.web.calls.then(|| Arc::clone(&hub));
-            let state = HttpState { readiness: Arc::clone(&readiness), metrics: self.metrics, tracer, web };
+            let readiness = Arc::clone(&readiness);
+            let state = HttpState { readiness, metrics: self.metrics, tracer, web, interface };
             let stop = stop.clone();
             tokio::spawn(async move {
                 if let Err(fault) = http::serve(listener, state, stop).await {
@@ -191,7 +206,7 @@ impl ServerBuilder {
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
         let runtime = tokio::runtime::Handle::current();
-        Ok(Server { hub, readiness, stop, farewells, records_task, http_addr, runtime })
+        Ok(Server { hub, readiness, stop, farewells, records_task, plane, http_addr, runtime })
     }
 }
 
@@ -204,6 +219,8 @@ pub struct Server {
     /// What has something to do when the server stops.
     farewells: Vec<tokio::task::JoinHandle<()>>,
     records_task: tokio::task::JoinHandle<()>,
+    /// The control plane, and what ends it: it reads the last records first.
+    plane: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
     http_addr: Option<SocketAddr>,
     runtime: tokio::runtime::Handle,
 }
@@ -244,22 +261,7 @@ impl Server {
     /// # Errors
     /// Nobody is to be reached by that name: why.
     pub fn invite(&self, target: &str, place: Place) -> Result<String, String> {
-        let from = format!("sip:{}@{}", place.name(), self.hub.config.registrar.realm);
-        let party =
-            Party { uri: from.clone(), display: String::new(), source: None, trunk: None, device: None, local: None };
-        let plan = self.hub.dialer.plan(target, &party).map_err(|refusal| refusal.end.detail)?;
-        let outgoing = Outgoing {
-            plan: Arc::new(plan),
-            target: Target::Place(place),
-            from,
-            to: target.to_owned(),
-            recording: None,
-            max_duration: Duration::from_secs(self.hub.config.calls.max_duration_s),
-        };
-        let seat = self.hub.enter();
-        let call = seat.id().to_owned();
-        self.runtime.spawn(Driver::place(Arc::clone(&self.hub), seat, outgoing));
-        Ok(call)
+        invite(&self.hub, &self.runtime, target, Target::Place(place))
     }
 
     /// So many messages wait for a device, new and heard ones: its phones are told (RFC 3842).
@@ -325,6 +327,10 @@ impl Server {
         drop(self.hub);
         // The writer ends when the last call has let go of the hub; calls that hang on to it are not waited for.
         let _ = tokio::time::timeout(BYE_WITHIN, self.records_task).await;
+        if let Some((running, stop)) = self.plane {
+            stop.cancel();
+            let _ = tokio::time::timeout(BYE_WITHIN, running).await;
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -339,6 +345,34 @@ impl Server {
         }
         true
     }
+}
+
+/// Calls somebody (a device, a number, an address) and connects whoever answers with a target. Returns the id of the call.
+pub(crate) fn invite(
+    hub: &Arc<Hub>,
+    runtime: &tokio::runtime::Handle,
+    whom: &str,
+    target: Target,
+) -> Result<String, String> {
+    let from = format!("sip:{}@{}", target.name(), hub.config.registrar.realm);
+    let party =
+        Party { uri: from.clone(), display: String::new(), source: None, trunk: None, device: None, local: None };
+    let plan = hub.dialer.plan(whom, &party).map_err(|refusal| {
+        let end = refusal.end;
+        if end.detail.is_empty() { format!("{whom} is not to be reached: {}", end.reason.as_str()) } else { end.detail }
+    })?;
+    let outgoing = Outgoing {
+        plan: Arc::new(plan),
+        target,
+        from,
+        to: whom.to_owned(),
+        recording: None,
+        max_duration: Duration::from_secs(hub.config.calls.max_duration_s),
+    };
+    let seat = hub.enter();
+    let call = seat.id().to_owned();
+    runtime.spawn(Driver::place(Arc::clone(hub), seat, outgoing));
+    Ok(call)
 }
 
 async fn refresh_gauges(hub: Arc<Hub>, stop: CancellationToken) {

@@ -46,3 +46,28 @@ rust_toolchain() {
     return 1
   fi
 }
+
+# A PostgreSQL server of the tests' own, on a socket in a folder of its own, gone when the script ends; its address goes to
+# OMNIVOX_TEST_POSTGRES. What it stores need not outlive a power cut.
+test_postgres() {
+  packages postgresql postgresql-common
+  local bin runner=()
+  bin=$(find /usr/lib/postgresql -path '*/bin/initdb' | sort -V | tail -n 1 | xargs dirname)
+  OMNIVOX_TEST_POSTGRES_DIR=$(mktemp -d)
+  # It refuses to run as root.
+  if [ "$(id -u)" = 0 ]; then
+    chown postgres "$OMNIVOX_TEST_POSTGRES_DIR"
+    runner=(runuser -u postgres --)
+  fi
+  trap 'stop_test_postgres' EXIT
+  "${runner[@]}" "$bin/initdb" -D "$OMNIVOX_TEST_POSTGRES_DIR/data" -U postgres -A trust -E UTF8 --no-sync >/dev/null
+  (cd / && "${runner[@]}" "$bin/pg_ctl" -D "$OMNIVOX_TEST_POSTGRES_DIR/data" -w -s -l "$OMNIVOX_TEST_POSTGRES_DIR/log" \
+    -o "-k $OMNIVOX_TEST_POSTGRES_DIR -c listen_addresses= -c fsync=off -c max_connections=400" start)
+  export OMNIVOX_TEST_POSTGRES="postgres://postgres@localhost/postgres?host=$OMNIVOX_TEST_POSTGRES_DIR"
+}
+
+stop_test_postgres() {
+  local pid="$OMNIVOX_TEST_POSTGRES_DIR/data/postmaster.pid"
+  [ -f "$pid" ] && as_root kill -INT "$(head -n 1 "$pid")" 2>/dev/null
+  as_root rm -rf "$OMNIVOX_TEST_POSTGRES_DIR"
+}

@@ -125,6 +125,8 @@ pub struct Driver {
     is_place: bool,
     /// What others were told of the devices in it.
     shown: Vec<DeviceLeg>,
+    /// What those who watch calls were told: that it ends, that it was answered.
+    told: Option<(bool, bool)>,
 }
 
 /// What wakes a call.
@@ -205,6 +207,7 @@ impl Driver {
             mix: Mix::default(),
             is_place: false,
             shown: Vec::new(),
+            told: None,
         }
     }
 
@@ -418,7 +421,11 @@ impl Driver {
         while let Some(event) = self.observations.as_mut().and_then(|observations| observations.try_recv().ok()) {
             self.observed(Some(event));
         }
-        write_record(&self.hub.records, self.log.close(end, SystemTime::now()));
+        let record = self.log.close(end, SystemTime::now());
+        if let Some(live) = &self.hub.live {
+            live.ended(&record);
+        }
+        write_record(&self.hub.records, record);
     }
 }
 

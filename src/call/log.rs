@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use agent::session::SessionEvent;
+use control::ports::LiveCall;
+use control::time::Moment;
 use media::{LegStats, Side};
 
 use super::LegNo;
@@ -12,6 +14,7 @@ use super::driver::{Incoming, Outgoing};
 use super::end::End;
 use super::record::{AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, timestamp};
 use super::route::Target;
+use crate::live;
 use crate::web::WebLegs;
 
 /// Turns kept of one call; later ones are counted in the metrics only.
@@ -45,6 +48,8 @@ impl CallLog {
         let sip_call_id = incoming.request.call_id().to_owned();
         let mut log = Self::new(id, CallDirection::Inbound, sip_call_id, target.name(), now);
         log.record.identity.clone_from(&incoming.verdict);
+        log.record.device.clone_from(&incoming.device);
+        log.record.trunk.clone_from(&incoming.trunk);
         log.with_parties(
             &incoming.from_uri,
             &incoming.request_uri,
@@ -74,6 +79,8 @@ impl CallLog {
             peer: String::new(),
             transport: String::new(),
             target: target.to_owned(),
+            device: None,
+            trunk: None,
             identity: None,
             codec: String::new(),
             srtp: String::new(),
@@ -100,6 +107,12 @@ impl CallLog {
         &self.record.call
     }
 
+    /// Whether it was answered.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.answered.is_some()
+    }
+
     /// Who is called.
     #[must_use]
     pub fn to(&self) -> &str {
@@ -110,6 +123,23 @@ impl CallLog {
     #[must_use]
     pub fn from(&self) -> &str {
         &self.record.from
+    }
+
+    /// The call as those see it who are outside of it.
+    #[must_use]
+    pub fn live(&self, is_ending: bool, devices: Vec<String>) -> LiveCall {
+        let record = &self.record;
+        LiveCall {
+            call: record.call.clone(),
+            direction: record.direction.as_str().to_owned(),
+            state: live::state(record.answered_at.is_some(), is_ending),
+            from: record.from.clone(),
+            to: record.to.clone(),
+            target: record.target.clone(),
+            started_at: Moment::parse(&record.started_at).unwrap_or_default(),
+            answered_at: record.answered_at.as_deref().and_then(Moment::parse),
+            devices,
+        }
     }
 
     /// Somebody is being called.

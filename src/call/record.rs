@@ -14,6 +14,8 @@ use crate::stir::Verdict;
 
 /// Records held while the disk refuses them; at the limit the oldest is dropped and counted.
 pub const PENDING_RECORDS_LIMIT: usize = 10_000;
+/// The file of records in the data folder.
+pub const JOURNAL: &str = "calls.jsonl";
 /// Records of calls that end within this long are written together.
 const GATHERED_WITHIN: Duration = Duration::from_millis(20);
 /// A written record survives the process at once, and a power cut when nothing followed it for this long.
@@ -29,6 +31,17 @@ pub enum CallDirection {
     Inbound,
     /// We called somebody.
     Outbound,
+}
+
+impl CallDirection {
+    /// The direction as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
 }
 
 /// Everything worth keeping of one ended call. Times are RFC 3339 in UTC, durations in ms.
@@ -58,6 +71,12 @@ pub struct CallRecord {
     pub transport: String,
     /// What answered: an agent's name, `echo`, `ring`, `bye`.
     pub target: String,
+    /// The device that called us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The trunk that the call came by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<String>,
     /// What is known of the caller by signature (STIR/SHAKEN), where it was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Verdict>,
@@ -205,7 +224,7 @@ impl RecordSink {
                 dir.display()
             )
         })?;
-        let path = dir.join("calls.jsonl");
+        let path = dir.join(JOURNAL);
         append(&path, b"").map_err(|fault| {
             anyhow::anyhow!("cannot write {}: {fault}. Set data.dir to a folder that can be written", path.display())
         })?;

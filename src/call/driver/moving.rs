@@ -163,6 +163,7 @@ impl Driver {
             Some(DeviceLeg { device: leg.device.clone()?, doing, leg: leg.sip?, is_caller, has_rung })
         });
         let doing: Vec<DeviceLeg> = doing.collect();
+        self.show_live(&doing);
         if doing == self.shown {
             return;
         }
@@ -175,6 +176,22 @@ impl Driver {
         for leg in self.shown.iter().filter(is_new) {
             self.hub.watchers.changed(&self.hub, &leg.device, Package::Dialogs);
         }
+    }
+
+    /// Tells those who watch calls how far this one has come.
+    fn show_live(&mut self, legs: &[DeviceLeg]) {
+        let Some(live) = &self.hub.live else { return };
+        let is_over = matches!(self.phase, Phase::Over(_));
+        let is_ending = matches!(self.phase, Phase::Ending(_));
+        let now = (is_ending, self.log.is_answered());
+        if is_over || (self.told == Some(now) && legs == self.shown) {
+            return;
+        }
+        self.told = Some(now);
+        let mut devices: Vec<String> = legs.iter().map(|leg| leg.device.clone()).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        live.show(self.log.live(is_ending, devices));
     }
 
     /// A leg is up from here on.

@@ -1,0 +1,3 @@
+DROP TABLE journals;
+DROP TABLE call_owners;
+DROP TABLE call_records;

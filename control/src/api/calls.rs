@@ -1,0 +1,223 @@
+//! Calls in progress: who sees them may act on them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::extract::{Body, text};
+use super::problem::Problem;
+use crate::control::Control;
+use crate::identity::{Caller, Role};
+use crate::ports::{CallCommand, CallFault, LiveCall, StartCall, Supervision};
+use crate::store::records::Visible;
+
+/// Characters of an address at most.
+const ADDRESS_CHARS: usize = 256;
+
+/// The calls in progress.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LiveCalls {
+    /// Oldest first.
+    pub items: Vec<LiveCall>,
+}
+
+/// A call that was begun, or asked something.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Started {
+    /// Its id: what becomes of it is among the events, and in its record.
+    pub call: String,
+}
+
+/// Where a caller is to go.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransferTo {
+    /// A device's name, a number, an address, or a place: `room-NAME`, `park-SLOT`.
+    #[schema(example = "alice")]
+    pub to: String,
+}
+
+/// On or off.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// On.
+    pub on: bool,
+}
+
+/// How a supervisor takes part.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Supervise {
+    /// How.
+    pub mode: Supervision,
+}
+
+/// List calls
+#[utoipa::path(get, path = "/api/v1/calls", operation_id = "listCalls", tag = "calls",
+    responses((status = 200, description = "The calls in progress that one may see", body = LiveCalls)))]
+pub(crate) async fn list(State(control): State<Arc<Control>>, caller: Caller) -> Result<Json<LiveCalls>, Problem> {
+    let devices = devices(&control, &caller).await?;
+    let items = control.calls.list().into_iter().filter(|call| sees(devices.as_deref(), &call.devices)).collect();
+    Ok(Json(LiveCalls { items }))
+}
+
+/// Call somebody
+///
+/// Whoever answers is connected with what `connect_with` names. Operators have their own device called.
+#[utoipa::path(post, path = "/api/v1/calls", operation_id = "startCall", tag = "calls", request_body = StartCall,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key the call is made once")),
+    responses((status = 202, description = "They are being called", body = Started)))]
+pub(crate) async fn start(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Body(order): Body<StartCall>,
+) -> Result<(StatusCode, Json<Started>), Problem> {
+    let order = StartCall {
+        to: text("to", &order.to, ADDRESS_CHARS)?,
+        connect_with: text("connect_with", &order.connect_with, ADDRESS_CHARS)?,
+    };
+    // What may be dialled is settled here and by the configuration: an operator's phone is not a way to call the world.
+    if caller.user.role == Role::Operator && caller.user.device.as_deref() != Some(order.to.as_str()) {
+        return Err(Problem::forbidden("operators have their own device called: `to` has to be its name"));
+    }
+    let call = control.calls.start(order.clone())?;
+    control.audit(&caller, "call.start", &call, json!({ "to": order.to, "connect_with": order.connect_with })).await;
+    Ok((StatusCode::ACCEPTED, Json(Started { call })))
+}
+
+/// Show a call
+#[utoipa::path(get, path = "/api/v1/calls/{id}", operation_id = "showCall", tag = "calls", params(("id" = String, Path, description = "The call's id")),
+    responses((status = 200, description = "The call", body = LiveCall), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn show(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<LiveCall>, Problem> {
+    Ok(Json(find(&control, &caller, &id).await?))
+}
+
+/// Hang up
+#[utoipa::path(delete, path = "/api/v1/calls/{id}", operation_id = "hangUp", tag = "calls", params(("id" = String, Path, description = "The call's id")),
+    responses((status = 202, description = "It is being ended", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn hang_up(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Started>), Problem> {
+    act(&control, &caller, &id, "call.hang_up", CallCommand::HangUp, json!({})).await
+}
+
+/// Pass a call on
+///
+/// The caller is connected with somebody else, or goes to a place; whom they spoke with is let go.
+#[utoipa::path(post, path = "/api/v1/calls/{id}/transfer", operation_id = "transferCall", tag = "calls", request_body = TransferTo,
+    params(("id" = String, Path, description = "The call's id"), ("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key it is done once")),
+    responses((status = 202, description = "They are being called", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn transfer(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(wanted): Body<TransferTo>,
+) -> Result<(StatusCode, Json<Started>), Problem> {
+    let to = text("to", &wanted.to, ADDRESS_CHARS)?;
+    let detail = json!({ "to": to });
+    act(&control, &caller, &id, "call.transfer", CallCommand::Transfer(to), detail).await
+}
+
+/// Hold
+///
+/// The caller hears music, or is taken back.
+#[utoipa::path(put, path = "/api/v1/calls/{id}/hold", operation_id = "holdCall", tag = "calls", request_body = Switch, params(("id" = String, Path, description = "The call's id")),
+    responses((status = 202, description = "Asked for", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn hold(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(switch): Body<Switch>,
+) -> Result<(StatusCode, Json<Started>), Problem> {
+    act(&control, &caller, &id, "call.hold", CallCommand::Hold(switch.on), json!({ "on": switch.on })).await
+}
+
+/// Pause the recording
+///
+/// What is said while it pauses (a card's number, say) is silence in it.
+#[utoipa::path(put, path = "/api/v1/calls/{id}/recording", operation_id = "pauseRecording", tag = "calls", request_body = Switch, params(("id" = String, Path, description = "The call's id")),
+    responses((status = 202, description = "Asked for", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn record(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(switch): Body<Switch>,
+) -> Result<(StatusCode, Json<Started>), Problem> {
+    act(&control, &caller, &id, "call.recording", CallCommand::Record(switch.on), json!({ "on": switch.on })).await
+}
+
+/// Listen, whisper or join
+///
+/// One's own device is called, and takes part in the call once it answers.
+#[utoipa::path(post, path = "/api/v1/calls/{id}/supervision", operation_id = "superviseCall", tag = "calls", request_body = Supervise,
+    params(("id" = String, Path, description = "The call's id"), ("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key the device is called once")),
+    responses((status = 202, description = "One's device is being called", body = Started),
+              (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "No device to supervise, or none to do it with", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn supervise(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(wanted): Body<Supervise>,
+) -> Result<(StatusCode, Json<Started>), Problem> {
+    let call = find(&control, &caller, &id).await?;
+    let conflict = |why: &str| Problem::new(StatusCode::CONFLICT, why);
+    let own = caller.user.device.clone().ok_or_else(|| conflict("your account has no device that could be called"))?;
+    let theirs = call.devices.iter().find(|device| **device != own);
+    let theirs = theirs.ok_or_else(|| conflict("nobody's device takes part in the call"))?;
+    let how = match wanted.mode {
+        Supervision::Listen => "listen",
+        Supervision::Whisper => "whisper",
+        Supervision::Join => "join",
+    };
+    let started = control.calls.start(StartCall { to: own, connect_with: format!("{how}-{theirs}") })?;
+    control.audit(&caller, "call.supervise", &id, json!({ "mode": wanted.mode, "by_call": started })).await;
+    Ok((StatusCode::ACCEPTED, Json(Started { call: started })))
+}
+
+async fn act(
+    control: &Control,
+    caller: &Caller,
+    id: &str,
+    action: &str,
+    command: CallCommand,
+    detail: serde_json::Value,
+) -> Result<(StatusCode, Json<Started>), Problem> {
+    find(control, caller, id).await?;
+    control.calls.command(id, command)?;
+    control.audit(caller, action, id, detail).await;
+    Ok((StatusCode::ACCEPTED, Json(Started { call: id.to_owned() })))
+}
+
+async fn find(control: &Control, caller: &Caller, id: &str) -> Result<LiveCall, Problem> {
+    let devices = devices(control, caller).await?;
+    let call = control.calls.find(id).filter(|call| sees(devices.as_deref(), &call.devices));
+    call.ok_or_else(|| CallFault::Gone.into())
+}
+
+/// The devices whose calls somebody sees; `None`: everybody's.
+pub(super) async fn devices(control: &Control, caller: &Caller) -> Result<Option<Vec<String>>, Problem> {
+    Ok(match caller.sees() {
+        Visible::All => None,
+        Visible::Team(team) => Some(control.store.devices_of_team(&team).await?),
+        Visible::Device(device) => Some(vec![device]),
+        Visible::None => Some(Vec::new()),
+    })
+}
+
+/// Whether one of these devices is among those.
+pub(super) fn sees(devices: Option<&[String]>, of: &[String]) -> bool {
+    devices.is_none_or(|devices| of.iter().any(|device| devices.contains(device)))
+}

@@ -1,0 +1,224 @@
+//! The control plane as a whole: opened once, shared by every route, kept running beside the calls.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::api::idempotency::KEPT_S;
+use crate::identity::limit::{Limits, Rates};
+use crate::identity::secret::{self, NoRandomness};
+use crate::identity::token::Tokens;
+use crate::identity::{Caller, Role};
+use crate::journal::Journal;
+use crate::live::Live;
+use crate::ports::Calls;
+use crate::store::audit::Anchor;
+use crate::store::{Store, StoreError};
+use crate::time::Moment;
+
+/// The first administrator's code is good for this long, in seconds.
+const INVITATION_S: i64 = 86_400;
+/// What is over is taken away this often.
+const SWEPT_EVERY: Duration = Duration::from_secs(600);
+
+/// How the control plane runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `sqlite:FILE` or `postgres://USER@HOST/NAME`.
+    pub database: String,
+    /// The folder for what is kept beside the database: the server's key, the audit log's anchor.
+    pub folder: PathBuf,
+    /// This server's name, where several share a database.
+    pub node: String,
+    /// Where people find us; `https:` makes cookies secure.
+    pub url: String,
+    /// A session that is not used for so long is over, in seconds.
+    pub session_idle_s: i64,
+    /// A session lasts this long at most, in seconds.
+    pub session_s: i64,
+    /// How often whoever asks may.
+    pub rates: Rates,
+}
+
+impl Options {
+    /// The usual ones, with everything in a folder.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> Self {
+        Self {
+            database: Store::in_folder(folder),
+            folder: folder.to_owned(),
+            node: "omnivox".to_owned(),
+            url: String::new(),
+            session_idle_s: 3_600,
+            session_s: 43_200,
+            rates: Rates::default(),
+        }
+    }
+}
+
+/// Why the control plane cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server's key.
+    #[error(
+        "cannot read or make the server's key {path}: {fault}. It is 32 bytes or more that only this server may read"
+    )]
+    Key {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        fault: std::io::Error,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+}
+
+/// What every route needs; cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    /// What outlives the process.
+    pub store: Store,
+    /// Whoever runs calls.
+    pub calls: Arc<dyn Calls>,
+    /// What happens, as it does.
+    pub live: Live,
+    /// How it runs.
+    pub options: Arc<Options>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) key: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Opens the database, brings its schema to the newest version, reads the server's key or makes it.
+    ///
+    /// # Errors
+    /// What cannot be opened.
+    pub async fn open(options: Options, calls: Arc<dyn Calls>, live: Live) -> Result<Self, OpenError> {
+        let store = Store::open(&options.database).await?;
+        store.migrate().await?;
+        let path = options.folder.join("control.key");
+        let fault = |fault| OpenError::Key { path: path.clone(), fault };
+        let key = server_key(&path).map_err(fault)?;
+        let tokens = Tokens::new(&key)
+            .map_err(|fault| OpenError::Key { path: path.clone(), fault: std::io::Error::other(fault) })?;
+        Ok(Self {
+            store,
+            calls,
+            live,
+            limits: Arc::new(Limits::new(options.rates)),
+            options: Arc::new(options),
+            tokens: Arc::new(tokens),
+            key: key.into(),
+        })
+    }
+
+    /// Reads the journal of ended calls into the database and takes away what is over, until `stop`. Returns when the journal has been
+    /// read to its end.
+    pub async fn run(self, journal: PathBuf, stop: CancellationToken) {
+        let reading = Journal::new(journal, self.options.node.clone(), self.store.clone()).run(stop.clone());
+        let sweeping = async {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(SWEPT_EVERY) => {}
+                    () = stop.cancelled() => return,
+                }
+                let now = Moment::now();
+                if let Err(fault) = self.store.sweep(now, now.after_s(-KEPT_S)).await {
+                    tracing::warn!("what is over could not be taken away: {fault}");
+                }
+            }
+        };
+        tokio::join!(reading, sweeping);
+        self.store.close().await;
+    }
+
+    /// A code by which the first administrator comes in (`POST /api/v1/setup`), where there is none yet; one that was given before is good
+    /// no more.
+    ///
+    /// # Errors
+    /// The database's; no randomness.
+    pub async fn first_code(&self) -> Result<Option<String>, OpenError> {
+        if self.store.administrators().await? > 0 {
+            return Ok(None);
+        }
+        let (code, now) = (secret::new_secret()?, Moment::now());
+        self.store.invite(&secret::hash(&code), Role::Administrator, now, now.after_s(INVITATION_S)).await?;
+        Ok(Some(code))
+    }
+
+    /// Notes in the audit log what somebody did. What was done stays done where the log cannot be written: that is told loudly.
+    pub async fn audit(&self, caller: &Caller, action: &str, subject: &str, detail: serde_json::Value) {
+        self.audit_as(&caller.actor(), action, subject, detail).await;
+    }
+
+    /// The same for somebody who is no caller: the command line, a login.
+    pub async fn audit_as(&self, actor: &str, action: &str, subject: &str, detail: serde_json::Value) {
+        match self.store.add_audit(actor, action, subject, &detail, Moment::now()).await {
+            Ok(anchor) => self.keep_anchor(&anchor),
+            Err(fault) => {
+                metrics::counter!("omnivox_control_audit_faults_total").increment(1);
+                tracing::error!("the audit log has no entry of {action} on {subject} by {actor}: {fault}");
+            }
+        }
+    }
+
+    /// The end of the audit log as it was kept outside of the database.
+    #[must_use]
+    pub fn anchor(&self) -> Option<Anchor> {
+        serde_json::from_slice(&std::fs::read(self.anchor_path()).ok()?).ok()
+    }
+
+    fn keep_anchor(&self, anchor: &Anchor) {
+        // Entries are noted side by side: the anchor never goes back.
+        if self.anchor().is_some_and(|kept| kept.seq > anchor.seq) {
+            return;
+        }
+        let path = self.anchor_path();
+        let written = serde_json::to_vec(anchor).map_err(std::io::Error::other).and_then(|bytes| {
+            let new = path.with_extension(format!("{}.new", anchor.seq));
+            std::fs::write(&new, bytes)?;
+            std::fs::rename(&new, &path)
+        });
+        if let Err(fault) = written {
+            tracing::error!("cannot write the audit log's anchor {}: {fault}", path.display());
+        }
+    }
+
+    fn anchor_path(&self) -> PathBuf {
+        self.options.folder.join("audit.anchor")
+    }
+}
+
+/// The server's key, made where there is none, for this user alone to read.
+fn server_key(path: &Path) -> std::io::Result<Vec<u8>> {
+    match std::fs::read(path) {
+        Ok(key) if key.len() >= 32 => return Ok(key),
+        Ok(_) => return Err(std::io::Error::other("it is too short")),
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => {}
+        Err(fault) => return Err(fault),
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let key = secret::random::<32>().map_err(std::io::Error::other)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    Ok(key.to_vec())
+}

@@ -1,0 +1,102 @@
+//! Who may use which route: the one place where it is settled. A route that does not stand here is refused, and a test holds
+//! this table and the OpenAPI document together.
+
+use axum::http::Method;
+
+use super::limit::Tier;
+use super::{Role, Scope};
+
+/// What a route asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: whoever comes.
+    Nobody,
+    /// Somebody of at least this role; a key needs this scope.
+    Somebody(Role, Scope),
+    /// Somebody who came in with a password: no key.
+    Person,
+}
+
+/// One route.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// `GET` and so on.
+    pub method: &'static str,
+    /// As the router has it.
+    pub path: &'static str,
+    /// What it asks for.
+    pub need: Need,
+    /// How costly it is.
+    pub tier: Tier,
+}
+
+macro_rules! rules {
+    ($($method:ident $path:literal $need:expr, $tier:ident;)*) => {
+        &[$(Rule { method: stringify!($method), path: $path, need: $need, tier: Tier::$tier }),*]
+    };
+}
+
+const OPERATOR_CALLS: Need = Need::Somebody(Role::Operator, Scope::CallsRead);
+const OPERATOR_ACTS: Need = Need::Somebody(Role::Operator, Scope::CallsWrite);
+const SUPERVISOR_ACTS: Need = Need::Somebody(Role::Supervisor, Scope::CallsWrite);
+const RECORDS: Need = Need::Somebody(Role::Operator, Scope::RecordsRead);
+const RECORDINGS: Need = Need::Somebody(Role::Operator, Scope::RecordingsRead);
+const EVENTS: Need = Need::Somebody(Role::Operator, Scope::EventsRead);
+const ADMIN_LOOKS: Need = Need::Somebody(Role::Administrator, Scope::AdminRead);
+const ADMIN_ACTS: Need = Need::Somebody(Role::Administrator, Scope::AdminWrite);
+const SUPERVISOR_LOOKS: Need = Need::Somebody(Role::Supervisor, Scope::AdminRead);
+
+/// Every route.
+pub const RULES: &[Rule] = rules! {
+    GET "/api/v1/health" Need::Nobody, General;
+    GET "/api/v1/openapi.json" Need::Nobody, General;
+    POST "/api/v1/setup" Need::Nobody, Login;
+    POST "/api/v1/session" Need::Nobody, Login;
+    GET "/api/v1/session" Need::Person, General;
+    DELETE "/api/v1/session" Need::Person, General;
+    POST "/api/v1/token" Need::Nobody, Login;
+    POST "/api/v1/token/revoke" Need::Nobody, Login;
+    PUT "/api/v1/me/password" Need::Person, Login;
+    POST "/api/v1/me/second-factor" Need::Person, Creation;
+    PUT "/api/v1/me/second-factor" Need::Person, Login;
+    DELETE "/api/v1/me/second-factor" Need::Person, Login;
+    GET "/api/v1/users" SUPERVISOR_LOOKS, General;
+    POST "/api/v1/users" ADMIN_ACTS, Creation;
+    GET "/api/v1/users/{id}" SUPERVISOR_LOOKS, General;
+    PATCH "/api/v1/users/{id}" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/users/{id}" ADMIN_ACTS, Creation;
+    PUT "/api/v1/users/{id}/password" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/users/{id}/sessions" ADMIN_ACTS, Creation;
+    GET "/api/v1/teams" SUPERVISOR_LOOKS, General;
+    POST "/api/v1/teams" ADMIN_ACTS, Creation;
+    GET "/api/v1/teams/{id}" SUPERVISOR_LOOKS, General;
+    PATCH "/api/v1/teams/{id}" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/teams/{id}" ADMIN_ACTS, Creation;
+    GET "/api/v1/api-keys" Need::Person, General;
+    POST "/api/v1/api-keys" Need::Person, Creation;
+    DELETE "/api/v1/api-keys/{id}" Need::Person, Creation;
+    GET "/api/v1/calls" OPERATOR_CALLS, General;
+    POST "/api/v1/calls" OPERATOR_ACTS, Creation;
+    GET "/api/v1/calls/{id}" OPERATOR_CALLS, General;
+    DELETE "/api/v1/calls/{id}" OPERATOR_ACTS, Creation;
+    POST "/api/v1/calls/{id}/transfer" OPERATOR_ACTS, Creation;
+    PUT "/api/v1/calls/{id}/hold" OPERATOR_ACTS, Creation;
+    PUT "/api/v1/calls/{id}/recording" OPERATOR_ACTS, Creation;
+    POST "/api/v1/calls/{id}/supervision" SUPERVISOR_ACTS, Creation;
+    GET "/api/v1/call-records" RECORDS, Report;
+    GET "/api/v1/call-records/{id}" RECORDS, General;
+    GET "/api/v1/call-records/{id}/transcript" RECORDS, General;
+    GET "/api/v1/call-records/{id}/recording" RECORDINGS, General;
+    POST "/api/v1/call-records/{id}/recording-link" RECORDINGS, General;
+    GET "/api/v1/recordings/{id}" Need::Nobody, General;
+    GET "/api/v1/events" EVENTS, General;
+    GET "/api/v1/audit" ADMIN_LOOKS, Report;
+    GET "/api/v1/audit/verification" ADMIN_LOOKS, Report;
+};
+
+/// The rule for a route; `HEAD` goes by that for `GET`.
+#[must_use]
+pub fn rule(method: &Method, path: &str) -> Option<&'static Rule> {
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    RULES.iter().find(|rule| rule.method == method && rule.path == path)
+}

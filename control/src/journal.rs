@@ -1,0 +1,193 @@
+//! Ended calls come into the database from the journal that the server writes (`calls.jsonl`, a line each): what the journal has is
+//! safe, and how far it was read stands in the database beside what was read. A database that is down for an hour loses and
+//! doubles nothing; neither does a process that is killed anywhere.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::secret::hex;
+use crate::store::journal::Place;
+use crate::store::records::Ended;
+use crate::store::{Store, StoreError};
+
+/// The journal is looked at this often.
+const EVERY: Duration = Duration::from_millis(200);
+/// After a fault it is tried again after so long, then twice as long, up to [`SLOWEST`].
+const AFTER_FAULT: Duration = Duration::from_secs(1);
+const SLOWEST: Duration = Duration::from_secs(30);
+/// Bytes read at once; a line that is longer is read whole.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// A line of more bytes is no record of ours.
+const LINE_LIMIT: u64 = 64 << 20;
+/// So many bytes at its beginning tell one journal from another.
+const HEAD_BYTES: usize = 128;
+
+/// Reads one journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    node: String,
+    store: Store,
+}
+
+/// What one reading brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// Calls.
+    pub calls: usize,
+    /// Lines that were none.
+    pub unreadable: usize,
+    /// There is more to be read.
+    pub has_more: bool,
+}
+
+/// Why a journal cannot be read into the database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The file.
+    #[error("cannot read {path}: {fault}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        fault: std::io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Journal {
+    /// The journal of a server (`node`) at this path; it need not be there yet.
+    #[must_use]
+    pub fn new(path: PathBuf, node: String, store: Store) -> Self {
+        Self { path, node, store }
+    }
+
+    /// Reads on until `stop`, then once more to the end.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut wait = EVERY;
+        loop {
+            let stopping = tokio::select! {
+                () = tokio::time::sleep(wait) => false,
+                () = stop.cancelled() => true,
+            };
+            match self.catch_up().await {
+                Ok(_) => wait = EVERY,
+                Err(fault) => {
+                    if wait < AFTER_FAULT {
+                        tracing::error!("call records wait in {} and are tried again: {fault}", self.path.display());
+                        wait = AFTER_FAULT;
+                    } else {
+                        wait = (wait * 2).min(SLOWEST);
+                    }
+                    metrics::counter!("omnivox_control_journal_faults_total").increment(1);
+                }
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    /// Reads to the end of what is there.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the database does not take it: what was read so far is stored.
+    pub async fn catch_up(&self) -> Result<Taken, JournalError> {
+        let mut all = Taken::default();
+        loop {
+            let taken = self.take().await?;
+            all.calls += taken.calls;
+            all.unreadable += taken.unreadable;
+            if !taken.has_more {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn take(&self) -> Result<Taken, JournalError> {
+        let place = self.store.journal(&self.node).await?;
+        let (path, from) = (self.path.clone(), place.clone());
+        let read = tokio::task::spawn_blocking(move || read(&path, &from)).await;
+        let read = read.unwrap_or_else(|fault| Err(std::io::Error::other(fault)));
+        let read = read.map_err(|fault| JournalError::File { path: self.path.clone(), fault })?;
+        if read.place == place {
+            return Ok(Taken::default());
+        }
+        let mut taken = Taken { has_more: read.has_more, ..Taken::default() };
+        let mut ended = Vec::new();
+        for line in read.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match std::str::from_utf8(line).ok().map(Ended::parse) {
+                Some(Ok(call)) => ended.push(call),
+                Some(Err(fault)) => {
+                    tracing::warn!("a line of {} is no call record and is passed over: {fault}", self.path.display());
+                    taken.unreadable += 1;
+                }
+                None => taken.unreadable += 1,
+            }
+        }
+        taken.calls = ended.len();
+        self.store.take_journal(&self.node, &ended, &read.place).await?;
+        metrics::counter!("omnivox_control_records_total").increment(taken.calls as u64);
+        Ok(taken)
+    }
+}
+
+struct Chunk {
+    text: Vec<u8>,
+    place: Place,
+    has_more: bool,
+}
+
+/// Whole lines after a place.
+fn read(path: &Path, from: &Place) -> std::io::Result<Chunk> {
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Chunk { text: Vec::new(), place: from.clone(), has_more: false });
+        }
+        Err(fault) => return Err(fault),
+    };
+    let len = file.metadata()?.len();
+    let head = head(&mut file, len)?;
+    // A journal that was put away begins anew.
+    let position = if from.head == head && from.position <= len { from.position } else { 0 };
+    let nothing = |position| Chunk { text: Vec::new(), place: Place { position, head: head.clone() }, has_more: false };
+    if head.is_empty() {
+        return Ok(Chunk { place: from.clone(), ..nothing(0) });
+    }
+    let mut size = CHUNK_BYTES;
+    loop {
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(position))?;
+        file.by_ref().take(size).read_to_end(&mut text)?;
+        let is_all = (text.len() as u64) < size;
+        match text.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => {
+                text.truncate(end + 1);
+                let place = Place { position: position + text.len() as u64, head };
+                return Ok(Chunk { text, place, has_more: !is_all });
+            }
+            // A line is being written.
+            None if is_all => return Ok(nothing(position)),
+            None if size < LINE_LIMIT => size *= 4,
+            None => return Ok(nothing(position + text.len() as u64)),
+        }
+    }
+}
+
+/// What a journal begins with; empty while it has no whole line.
+fn head(file: &mut std::fs::File, len: u64) -> std::io::Result<String> {
+    let mut start = vec![0; HEAD_BYTES.min(usize::try_from(len).unwrap_or(HEAD_BYTES))];
+    file.read_exact(&mut start)?;
+    // The first record's line is longer than this and never changes, once it is there.
+    let is_whole = start.len() == HEAD_BYTES || start.contains(&b'\n');
+    let end = start.iter().position(|byte| *byte == b'\n').unwrap_or(start.len());
+    Ok(if is_whole { hex(digest::digest(&digest::SHA256, &start[..end]).as_ref()) } else { String::new() })
+}

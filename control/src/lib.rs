@@ -1,0 +1,24 @@
+//! The control plane: users and keys, records of calls, what happens live, and the HTTP interface to all of it. It meets calls only
+//! through [`ports`].
+//!
+//! | module | does |
+//! | --- | --- |
+//! | [`ports`] | what is asked of calls, and what they tell |
+//! | [`store`] | SQLite or PostgreSQL, a file a table |
+//! | [`identity`] | who somebody is and what they may do |
+//! | [`journal`] | ended calls into the database |
+//! | [`live`] | events for those who watch |
+//! | [`api`] | the HTTP interface, a file a resource |
+//! | [`control`] | all of it, opened and kept running |
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod api;
+pub mod control;
+pub mod identity;
+pub mod journal;
+pub mod live;
+pub mod ports;
+pub mod store;
+pub mod time;
+
+pub use control::{Control, Options};

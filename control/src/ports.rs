@@ -1,0 +1,160 @@
+//! Where the control plane meets calls: [`Calls`] is asked, [`Event`]s come back. Whoever runs calls implements the one and tells the other.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::time::Moment;
+
+/// What the control plane may ask of whoever runs calls. Nothing here waits.
+pub trait Calls: Send + Sync {
+    /// The calls in progress, oldest first.
+    fn list(&self) -> Vec<LiveCall>;
+
+    /// One of them.
+    fn find(&self, id: &str) -> Option<LiveCall>;
+
+    /// Asks something of one.
+    ///
+    /// # Errors
+    /// There is no such call, or it does not take it.
+    fn command(&self, id: &str, command: CallCommand) -> Result<(), CallFault>;
+
+    /// Begins a call; returns its id.
+    ///
+    /// # Errors
+    /// Nobody is to be reached by that name.
+    fn start(&self, order: StartCall) -> Result<String, CallFault>;
+
+    /// What is not ready to take calls; empty where all is.
+    fn waiting_for(&self) -> Vec<String>;
+
+    /// Opens the sound of a recording: where it is, as its call's record has it.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    fn recording(&self, path: &str) -> std::io::Result<Recording>;
+}
+
+/// Sound to be sent.
+#[derive(Debug)]
+pub struct Recording {
+    /// `audio/wav`, `audio/ogg`.
+    pub media_type: &'static str,
+    /// The file; of one that is sealed what was opened of it.
+    pub file: std::fs::File,
+}
+
+/// A call in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LiveCall {
+    /// Its id, the same in every log line and in its record.
+    pub call: String,
+    /// `inbound` or `outbound`.
+    pub direction: String,
+    /// How far it has come.
+    pub state: CallState,
+    /// The caller's address.
+    #[schema(example = "sip:+4930123456@carrier.example")]
+    pub from: String,
+    /// The address that was called.
+    pub to: String,
+    /// What answers: an agent's name, `echo`, `dial`.
+    pub target: String,
+    /// When it began.
+    pub started_at: Moment,
+    /// When it was answered, if it is.
+    pub answered_at: Option<Moment>,
+    /// The devices that take part.
+    pub devices: Vec<String>,
+}
+
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CallState {
+    /// It is not answered yet.
+    Ringing,
+    /// It is up.
+    Up,
+    /// It is being ended.
+    Ending,
+}
+
+/// What may be asked of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallCommand {
+    /// End it.
+    HangUp,
+    /// Connect the caller with this address instead of whoever they speak with.
+    Transfer(String),
+    /// The caller waits with music, or comes back.
+    Hold(bool),
+    /// The recording goes on, or pauses.
+    Record(bool),
+}
+
+/// A call to be begun.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartCall {
+    /// Who is called: a device's name, a number, an address.
+    #[schema(example = "alice")]
+    pub to: String,
+    /// Who or what they are connected with once they answer: an agent's name, a conference (`room-NAME`), a device or a number.
+    #[schema(example = "room-standup")]
+    pub connect_with: String,
+}
+
+/// How a supervisor takes part in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Supervision {
+    /// Hears everybody and is heard by nobody.
+    Listen,
+    /// Is heard by the operator alone.
+    Whisper,
+    /// Is heard by everybody.
+    Join,
+}
+
+/// Why something asked of a call was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallFault {
+    /// It is over, or never was.
+    #[error("there is no such call in progress")]
+    Gone,
+    /// It does not take more at the moment.
+    #[error("the call is not keeping up: try again")]
+    Busy,
+    /// Nobody is to be reached by that name.
+    #[error("{0}")]
+    Unreachable(String),
+    /// What was named is not there.
+    #[error("{field}: {why}")]
+    Field {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Event {
+    /// Counts up, also over a restart.
+    pub id: u64,
+    /// When.
+    pub at: Moment,
+    /// What: `call.started`, `call.changed`, `call.ended`, `turn`, ...
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The call it happened in.
+    pub call: String,
+    /// What there is to tell.
+    pub data: serde_json::Value,
+    /// The devices that take part in the call: who may be told.
+    #[serde(skip)]
+    pub devices: Vec<String>,
+}

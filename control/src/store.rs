@@ -1,0 +1,238 @@
+//! What outlives the process, in SQLite (a file in the data folder, nothing to set up) or PostgreSQL (one line of
+//! configuration). The same statements run on both: text, 64-bit numbers, floating point, and nothing else. Where the two
+//! differ (search, plans) the difference is in one function that asks for the [`Backend`].
+//!
+//! One file per table; each adds its queries to [`Store`].
+
+pub mod audit;
+pub mod idempotency;
+pub mod invitations;
+pub mod journal;
+pub mod keys;
+pub mod migrate;
+pub mod records;
+pub mod sessions;
+pub mod teams;
+pub mod tokens;
+pub mod users;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::LevelFilter;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyPool, ConnectOptions};
+use tokio::sync::Mutex;
+
+/// Connections at once, of each kind.
+const CONNECTIONS: u32 = 8;
+/// Whoever wants a connection waits this long for one.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A statement that takes longer is told of in the log.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A file.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// What can go wrong with stored things.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database cannot be opened.
+    #[error(
+        "cannot open the database {url}: {fault}. Set control.database to sqlite:FILE or postgres://USER@HOST/NAME"
+    )]
+    Open {
+        /// Where, without its password.
+        url: String,
+        /// Why.
+        fault: sqlx::Error,
+    },
+    /// It does not answer, or refuses.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema cannot be brought to where it should be.
+    #[error("the database's schema: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// Something of that name is there already.
+    #[error("{field} {value} is taken")]
+    Taken {
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Something names what is not there.
+    #[error("{field} {value} does not exist")]
+    Missing {
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Others need it.
+    #[error("{what} cannot go: {by}")]
+    InUse {
+        /// What it is.
+        what: &'static str,
+        /// Who does.
+        by: &'static str,
+    },
+    /// Somebody else changed it since it was read.
+    #[error("it was changed meanwhile")]
+    Changed,
+}
+
+/// The database; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Backend,
+    /// SQLite has one writer at a time: who waits for it waits here, and not in the database.
+    writer: AnyPool,
+    reader: AnyPool,
+    /// Entries of the audit log follow one another.
+    auditing: Arc<Mutex<()>>,
+}
+
+impl Store {
+    /// Opens the database; a file that is not there is made. The schema is left as it is: see [`Store::migrate`].
+    ///
+    /// # Errors
+    /// The URL is none, or nobody answers.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let shown = without_password(url);
+        let fault = |fault| StoreError::Open { url: shown.clone(), fault };
+        let backend = match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("sqlite") => Backend::Sqlite,
+            Some("postgres" | "postgresql") => Backend::Postgres,
+            _ => return Err(fault(sqlx::Error::Configuration("its kind is not known".into()))),
+        };
+        let options = AnyConnectOptions::from_str(url)
+            .map_err(fault)?
+            .log_statements(LevelFilter::Off)
+            .log_slow_statements(LevelFilter::Warn, SLOW);
+        let pool = |size| AnyPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE);
+        match backend {
+            Backend::Sqlite => {
+                let writer = pool(1).after_connect(|connection, _| Box::pin(prepare_sqlite(connection)));
+                let reader = pool(CONNECTIONS).after_connect(|connection, _| Box::pin(prepare_sqlite(connection)));
+                let writer = writer.connect_with(options.clone()).await.map_err(fault)?;
+                let reader = reader.connect_with(options).await.map_err(fault)?;
+                Ok(Self { backend, writer, reader, auditing: Arc::default() })
+            }
+            Backend::Postgres => {
+                let pool = pool(CONNECTIONS * 2).connect_with(options).await.map_err(fault)?;
+                Ok(Self { backend, writer: pool.clone(), reader: pool, auditing: Arc::default() })
+            }
+        }
+    }
+
+    /// The URL of a database in a folder.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> String {
+        // What would end the path, or stand for another character, is written as its code.
+        let path = folder.join("omnivox.db").display().to_string();
+        let path = path.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+        format!("sqlite:{path}?mode=rwc")
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.reader).await?;
+        Ok(())
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.reader.close().await;
+    }
+
+    /// The connections, for whoever looks at what is stored from outside.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn pool(&self) -> &AnyPool {
+        &self.writer
+    }
+
+    /// For statements that change something.
+    pub(crate) fn writer(&self) -> &AnyPool {
+        &self.writer
+    }
+
+    /// For statements that change nothing.
+    pub(crate) fn reader(&self) -> &AnyPool {
+        &self.reader
+    }
+}
+
+async fn prepare_sqlite(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx::Error> {
+    // Readers and the writer do not wait for one another; a commit survives the process at once, and a power cut.
+    for statement in [
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA busy_timeout = 5000",
+    ] {
+        sqlx::query(statement).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// A name for something new: sorts by time.
+pub(crate) fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+/// A database's address as logs and errors may show it.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{host}/{}", path.split('?').next().unwrap_or_default())
+        }
+        None => format!("{scheme}://{authority}/{}", path.split('?').next().unwrap_or_default()),
+    }
+}
+
+/// A name that has to be one of its kind: says so in words where the database does not take it.
+fn taken(fault: sqlx::Error, field: &'static str, value: &str) -> StoreError {
+    match &fault {
+        sqlx::Error::Database(database) if database.is_unique_violation() => {
+            StoreError::Taken { field, value: value.to_owned() }
+        }
+        _ => fault.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_do_not_show_in_addresses() {
+        assert_eq!(without_password("postgres://me:secret@host:5432/db?password=x"), "postgres://me@host:5432/db");
+        assert_eq!(without_password("postgres://host/db?password=x"), "postgres://host/db");
+        assert_eq!(without_password("sqlite:/data/omnivox.db"), "sqlite:/data/omnivox.db");
+    }
+}

@@ -1,0 +1,48 @@
+//! `journals`: how far each server's journal of ended calls has been read. The place is moved in the transaction that stores what was
+//! read, so that nothing is lost or doubled whatever breaks in between.
+
+use sqlx::Row;
+
+use super::records::{Ended, insert};
+use super::{Store, StoreError};
+
+/// A place in a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Bytes from its beginning.
+    pub position: u64,
+    /// What the journal begins with, as a hash.
+    pub head: String,
+}
+
+impl Store {
+    /// How far a server's journal has been read.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn journal(&self, node: &str) -> Result<Place, StoreError> {
+        let sql = "SELECT position, head FROM journals WHERE node = $1";
+        let row = sqlx::query(sql).bind(node).fetch_optional(self.reader()).await?;
+        let Some(row) = row else { return Ok(Place::default()) };
+        Ok(Place {
+            position: u64::try_from(row.try_get::<i64, _>("position")?).unwrap_or_default(),
+            head: row.try_get("head")?,
+        })
+    }
+
+    /// Stores what was read of a journal, and how far it has been read now. Calls that are there already stay as they are.
+    ///
+    /// # Errors
+    /// The database's; nothing was stored then.
+    pub async fn take_journal(&self, node: &str, ended: &[Ended], place: &Place) -> Result<(), StoreError> {
+        let mut change = self.writer().begin().await?;
+        for call in ended {
+            insert(&mut change, call).await?;
+        }
+        let position = i64::try_from(place.position).unwrap_or(i64::MAX);
+        let sql = "INSERT INTO journals (node, position, head) VALUES ($1, $2, $3)
+                   ON CONFLICT (node) DO UPDATE SET position = excluded.position, head = excluded.head";
+        sqlx::query(sql).bind(node).bind(position).bind(&place.head).execute(&mut *change).await?;
+        Ok(change.commit().await?)
+    }
+}

@@ -1,0 +1,130 @@
+//! The schema's history: each step up, and back down, for both databases.
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+use super::{Backend, Store, StoreError};
+
+/// One step of the schema.
+struct Change {
+    version: i64,
+    name: &'static str,
+    up: Sql,
+    down: Sql,
+}
+
+/// The text of a step, where it is the same in both databases and where it is not.
+enum Sql {
+    Both(&'static str),
+    Each { sqlite: &'static str, postgres: &'static str },
+}
+
+impl Sql {
+    fn of(&self, backend: Backend) -> &'static str {
+        match (self, backend) {
+            (Self::Both(sql), _) => sql,
+            (Self::Each { sqlite, .. }, Backend::Sqlite) => sqlite,
+            (Self::Each { postgres, .. }, Backend::Postgres) => postgres,
+        }
+    }
+}
+
+macro_rules! sql {
+    ($file:literal) => {
+        include_str!(concat!("../../migrations/", $file, ".sql"))
+    };
+}
+
+const CHANGES: &[Change] = &[
+    Change {
+        version: 1,
+        name: "people",
+        up: Sql::Both(sql!("0001_people.up")),
+        down: Sql::Both(sql!("0001_people.down")),
+    },
+    Change {
+        version: 2,
+        name: "calls",
+        up: Sql::Both(sql!("0002_calls.up")),
+        down: Sql::Both(sql!("0002_calls.down")),
+    },
+    Change {
+        version: 3,
+        name: "turns",
+        up: Sql::Each { sqlite: sql!("0003_turns.sqlite.up"), postgres: sql!("0003_turns.postgres.up") },
+        down: Sql::Each { sqlite: sql!("0003_turns.sqlite.down"), postgres: sql!("0003_turns.postgres.down") },
+    },
+    Change {
+        version: 4,
+        name: "audit",
+        up: Sql::Both(sql!("0004_audit.up")),
+        down: Sql::Both(sql!("0004_audit.down")),
+    },
+];
+
+/// The newest version of the schema that this program knows.
+pub const LATEST: i64 = CHANGES[CHANGES.len() - 1].version;
+
+/// One step, and whether the database has it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Applied {
+    /// Its number, from 1.
+    pub version: i64,
+    /// What it brings.
+    pub name: String,
+    /// The database has it.
+    pub applied: bool,
+}
+
+impl Store {
+    /// Brings the schema to the newest version.
+    ///
+    /// # Errors
+    /// The database is newer than this program, was changed by hand, or refuses.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(migrator(self.backend()).run(self.writer()).await?)
+    }
+
+    /// Takes the schema back to a version; 0 takes everything away. **Data of what is taken away is gone.**
+    ///
+    /// # Errors
+    /// As for [`Store::migrate`].
+    pub async fn migrate_down(&self, to: i64) -> Result<(), StoreError> {
+        Ok(migrator(self.backend()).undo(self.writer(), to).await?)
+    }
+
+    /// Every step this program knows.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn migrations(&self) -> Result<Vec<Applied>, StoreError> {
+        let there = sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations WHERE success")
+            .fetch_all(self.reader())
+            .await;
+        // A database without the table has no step yet.
+        let there = match there {
+            Ok(there) => there,
+            Err(sqlx::Error::Database(_)) => Vec::new(),
+            Err(fault) => return Err(fault.into()),
+        };
+        let state = |change: &Change| Applied {
+            version: change.version,
+            name: change.name.to_owned(),
+            applied: there.contains(&change.version),
+        };
+        Ok(CHANGES.iter().map(state).collect())
+    }
+}
+
+fn migrator(backend: Backend) -> Migrator {
+    let step = |change: &Change, kind: MigrationType, sql: &Sql| {
+        Migration::new(change.version, change.name.into(), kind, sql.of(backend).into_sql_str(), false)
+    };
+    let both = CHANGES.iter().flat_map(|change| {
+        [
+            step(change, MigrationType::ReversibleUp, &change.up),
+            step(change, MigrationType::ReversibleDown, &change.down),
+        ]
+    });
+    Migrator::with_migrations(both.collect())
+}

@@ -1,0 +1,235 @@
+//! What is stored, on both databases: the schema up and down, the journal, lists and searches.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::io::Write;
+
+use control::identity::Role;
+use control::store::migrate::LATEST;
+use control::store::records::{After, RecordFilter, Visible};
+use control::store::{Backend, Store};
+use control::time::Moment;
+use serde_json::json;
+use server::{Database, Server, on_both};
+
+#[tokio::test]
+async fn every_step_of_the_schema_goes_up_and_down_and_up_and_keeps_the_rows_of_others() {
+    for database in [Database::sqlite(), Database::postgres().await] {
+        let store = Store::open(&database.url).await.unwrap();
+        assert!(store.migrations().await.unwrap().iter().all(|step| !step.applied));
+        store.migrate().await.unwrap();
+        let team = store.add_team("Reception", Moment(5)).await.unwrap();
+        store.add_audit("ada", "team.create", "Reception", &json!({}), Moment(5)).await.unwrap();
+        for version in (1..LATEST).rev() {
+            store.migrate_down(version).await.unwrap();
+            let applied = store.migrations().await.unwrap().iter().filter(|step| step.applied).count();
+            assert_eq!(applied, usize::try_from(version).unwrap());
+            assert_eq!(store.team(&team.id).await.unwrap().unwrap(), team, "people stand in the first step");
+            store.migrate().await.unwrap();
+            assert!(store.migrations().await.unwrap().iter().all(|step| step.applied));
+            assert_eq!(store.team(&team.id).await.unwrap().unwrap(), team);
+        }
+        store.migrate_down(0).await.unwrap();
+        store.migrate().await.unwrap();
+        assert_eq!(store.team(&team.id).await.unwrap(), None);
+        store.migrate().await.unwrap();
+        store.close().await;
+        database.drop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_none_is_told_by_its_address_without_the_password() {
+    let fault = Store::open("mysql://me:secret@host/db").await.unwrap_err().to_string();
+    assert!(fault.contains("mysql://me@host/db") && fault.contains("control.database"), "{fault}");
+    assert!(!fault.contains("secret"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_journal_is_read_once_whatever_it_looks_like_when_it_is_read() {
+    on_both(|server| async move {
+        let path = server.folder.join("calls.jsonl");
+        assert_eq!(server.read_journal(&path).await.calls, 0, "it is not there yet");
+        let line = |n: usize| Server::line(&format!("call-{n:03}"), "2026-11-01T10:00:00.000Z", json!({}));
+        let mut file = std::fs::File::create(&path).unwrap();
+        // A line that is being written is none yet.
+        let first = line(0);
+        file.write_all(&first.as_bytes()[..60]).unwrap();
+        assert_eq!(server.read_journal(&path).await.calls, 0);
+        file.write_all(&first.as_bytes()[60..]).unwrap();
+        assert_eq!(server.read_journal(&path).await.calls, 0);
+        file.write_all(b"\n").unwrap();
+        assert_eq!(server.read_journal(&path).await.calls, 1);
+        assert_eq!(server.read_journal(&path).await.calls, 0);
+        // What is no record is passed over, and does not hold the others up.
+        writeln!(file, "{}\nno record\n{}", line(1), line(2)).unwrap();
+        let taken = server.read_journal(&path).await;
+        assert_eq!((taken.calls, taken.unreadable), (2, 1));
+        // More than is read at once, over a line's end.
+        (3..3_000).for_each(|n| writeln!(file, "{}", line(n)).unwrap());
+        assert_eq!(server.read_journal(&path).await.calls, 2_997);
+        assert_eq!(server.control.store.count_records().await.unwrap(), 3_000);
+        // Another file of that name is another journal; calls that are known stay one.
+        std::fs::write(&path, format!("{}\n{}\n", line(5_000), line(7))).unwrap();
+        assert_eq!(server.read_journal(&path).await.calls, 2);
+        assert_eq!(server.control.store.count_records().await.unwrap(), 3_001);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_peers_write_into_names_can_be_stored() {
+    on_both(|server| async move {
+        let more = json!({ "from": "sip:a\u{0}b@host", "target": "x\u{0}", "agent": { "turns": [
+            { "index": 0, "who": "caller", "text": "nul\u{0}l", "started_ms": 0.0, "ended_ms": 1.0, "gap_ms": null } ] } });
+        server.journal(&[Server::line("strange", "2026-11-01T10:00:00Z", more)]).await;
+        let (call, record) = server.control.store.record(&Visible::All, "strange").await.unwrap().unwrap();
+        assert_eq!(call.caller, "a\u{fffd}b");
+        assert!(record.contains("\\u0000"));
+        assert_eq!(server.control.store.turns("strange").await.unwrap()[0].text, "nul\u{fffd}l");
+    })
+    .await;
+}
+
+/// Calls of which each third is Alice's and each fifth Bob's, one a minute.
+async fn filled(server: &Server, calls: u32) {
+    let lines = (0..calls).map(|n| {
+        let legs = match (n % 3, n % 5) {
+            (0, _) => json!([{ "label": "device alice/2" }]),
+            (_, 0) => json!([{ "label": "device bob" }, { "label": "trunk carrier" }]),
+            _ => json!([]),
+        };
+        let words = if n % 7 == 0 { "I want to book a table" } else { "No, thank you" };
+        let turns = json!({ "turns": [{ "index": 0, "who": "caller", "text": words, "started_ms": 0.0, "ended_ms": 900.0, "gap_ms": null },
+                                      { "index": 1, "who": "agent", "text": "Très bien", "started_ms": 1200.0, "ended_ms": 1900.0, "gap_ms": 300.0 + f64::from(n) }] });
+        let more = json!({
+            "legs": legs, "agent": turns, "from": format!("sip:{}@host", n % 4), "direction": if n % 2 == 0 { "inbound" } else { "outbound" },
+            "end": { "class": if n % 10 == 0 { "our_fault" } else { "ok" }, "reason": "caller_hung_up" },
+            "media": { "mos_in": 4.2 }
+        });
+        Server::line(&format!("c{n:04}"), &format!("2026-11-01T{:02}:{:02}:00Z", n / 60, n % 60), more)
+    });
+    server.journal(&lines.collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn lists_have_what_is_asked_for_in_pages_that_join() {
+    on_both(|server| async move {
+        filled(&server, 200).await;
+        let store = &server.control.store;
+        let count =
+            async |filter: RecordFilter| store.records(&Visible::All, &filter, None, 1_000).await.unwrap().len();
+        assert_eq!(count(RecordFilter::default()).await, 200);
+        assert_eq!(count(RecordFilter { direction: Some("inbound".into()), ..Default::default() }).await, 100);
+        assert_eq!(count(RecordFilter { class: Some("our_fault".into()), ..Default::default() }).await, 20);
+        assert_eq!(count(RecordFilter { caller: Some("3".into()), ..Default::default() }).await, 50);
+        let hour = RecordFilter {
+            from: Moment::parse("2026-11-01T01:00:00Z"),
+            until: Moment::parse("2026-11-01T02:00:00Z"),
+            ..Default::default()
+        };
+        assert_eq!(count(hour).await, 60);
+        let both = RecordFilter { caller: Some("0".into()), words: Some("table".into()), ..Default::default() };
+        assert_eq!(count(both).await, 8, "every 28th of 200");
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = store.records(&Visible::All, &RecordFilter::default(), after.as_ref(), 30).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(After { started_at: last.started_at.0, call: last.call.clone() });
+            seen.extend(page.into_iter().map(|call| call.call));
+        }
+        let mut sorted = seen.clone();
+        sorted.sort_by(|a, b| b.cmp(a));
+        sorted.dedup();
+        assert_eq!(seen, sorted, "latest first, each once");
+        assert_eq!(seen.len(), 200);
+        let first = store.records(&Visible::All, &RecordFilter::default(), None, 1).await.unwrap().remove(0);
+        assert_eq!((first.mos_in, first.gap_ms), (Some(4.2), Some(499.0)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn words_are_found_whatever_their_case_and_are_no_language() {
+    on_both(|server| async move {
+        filled(&server, 70).await;
+        let store = &server.control.store;
+        let found = async |words: &str| {
+            let filter = RecordFilter { words: Some(words.into()), ..Default::default() };
+            store.records(&Visible::All, &filter, None, 1_000).await.unwrap().len()
+        };
+        assert_eq!(found("BOOK table").await, 10);
+        assert_eq!(found("table book").await, 10);
+        assert_eq!(found("book thank").await, 0, "not in one turn");
+        assert_eq!(found("très").await, 70);
+        // Operators of either search are words here.
+        for strange in
+            ["\"", "book OR thank", "NEAR(", "text:book", "boo*", "-book", "'; DROP TABLE turns; --", "&|!:*", "\\"]
+        {
+            assert!(found(strange).await <= 70, "{strange}");
+        }
+        assert_eq!(found("book OR thank").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn operators_see_their_own_calls_and_supervisors_those_of_their_team() {
+    on_both(|server| async move {
+        let store = &server.control.store;
+        let team = store.add_team("Reception", Moment::now()).await.unwrap().id;
+        server.user("alice", Role::Operator, Some(&team), Some("alice")).await;
+        server.user("bob", Role::Operator, None, Some("bob")).await;
+        filled(&server, 150).await;
+        let seen = async |visible: Visible| {
+            store.records(&visible, &RecordFilter::default(), None, 1_000).await.unwrap().len()
+        };
+        assert_eq!(seen(Visible::All).await, 150);
+        assert_eq!(seen(Visible::Device("alice".into())).await, 50);
+        assert_eq!(seen(Visible::Device("bob".into())).await, 20);
+        assert_eq!(seen(Visible::Team(team.clone())).await, 50);
+        assert_eq!(seen(Visible::Team("other".into())).await, 0);
+        assert_eq!(seen(Visible::None).await, 0);
+        assert!(store.record(&Visible::Device("alice".into()), "c0000").await.unwrap().is_some());
+        assert!(store.record(&Visible::Device("bob".into()), "c0000").await.unwrap().is_none());
+        assert!(store.record(&Visible::None, "c0001").await.unwrap().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lists_that_grow_are_walked_by_an_index() {
+    on_both(|server| async move {
+        filled(&server, 600).await;
+        let store = &server.control.store;
+        let some = |value: &str| Some(value.to_owned());
+        let filters = [
+            RecordFilter::default(),
+            RecordFilter { caller: some("3"), ..Default::default() },
+            RecordFilter { callee: some("agent"), ..Default::default() },
+            RecordFilter { target: some("desk"), ..Default::default() },
+            RecordFilter { class: some("ok"), ..Default::default() },
+            RecordFilter { reason: some("caller_hung_up"), ..Default::default() },
+            RecordFilter { direction: some("inbound"), ..Default::default() },
+            RecordFilter { from: Some(Moment(0)), until: Some(Moment(1)), ..Default::default() },
+        ];
+        for visible in [Visible::All, Visible::Device("alice".into())] {
+            for filter in &filters {
+                let plan = store.explain_records(&visible, filter).await.unwrap();
+                let walks = match store.backend() {
+                    Backend::Sqlite => {
+                        !plan.contains("SCAN call_records") && !plan.contains("TEMP B-TREE") && !plan.contains("SCAN r")
+                    }
+                    Backend::Postgres => !plan.contains("Seq Scan") && !plan.contains("Sort"),
+                };
+                let is_scan_in_order =
+                    store.backend() == Backend::Sqlite && plan.contains("SCAN r USING INDEX call_records_by_start");
+                assert!(walks || is_scan_in_order, "{visible:?} {filter:?}:\n{plan}");
+            }
+        }
+    })
+    .await;
+}

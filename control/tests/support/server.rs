@@ -1,0 +1,309 @@
+//! A control plane on a port of its own, on both databases in turn, and those who ask it.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use control::identity::Role;
+use control::identity::limit::Rates;
+use control::live::Live;
+use control::ports::{CallCommand, CallFault, CallState, Calls, LiveCall, Recording, StartCall};
+use control::store::Store;
+use control::store::users::NewUser;
+use control::time::Moment;
+use control::{Control, Options};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use sqlx::Executor;
+use tempfile::TempDir;
+
+/// Good for every user of the tests.
+pub const PASSWORD: &str = "walrus pedal quarry";
+
+/// A database of its own, gone with the test.
+pub struct Database {
+    pub url: String,
+    pub folder: TempDir,
+    admin: Option<(String, String)>,
+}
+
+impl Database {
+    pub fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { url: Store::in_folder(folder.path()), folder, admin: None }
+    }
+
+    /// In the server that `OMNIVOX_TEST_POSTGRES` names.
+    pub async fn postgres() -> Self {
+        sqlx::any::install_default_drivers();
+        let admin = std::env::var("OMNIVOX_TEST_POSTGRES")
+            .expect("set OMNIVOX_TEST_POSTGRES to a PostgreSQL server's address, as scripts/test does");
+        let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+        let pool = sqlx::AnyPool::connect(&admin).await.unwrap();
+        pool.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        let (server, rest) = admin.split_once("/postgres?").expect("the address ends in /postgres?host=FOLDER");
+        let url = format!("{server}/{name}?{rest}");
+        Self { url, folder: tempfile::tempdir().unwrap(), admin: Some((admin, name)) }
+    }
+
+    /// Takes the database away, where that is to be said.
+    pub async fn drop(self) {
+        if let Some((admin, name)) = self.admin {
+            let pool = sqlx::AnyPool::connect(&admin).await.unwrap();
+            pool.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
+        }
+    }
+}
+
+/// Runs a test on both databases.
+pub async fn on_both<F, R>(test: F)
+where
+    F: Fn(Server) -> R,
+    R: Future<Output = ()>,
+{
+    on_both_with(Rates { login: 10_000, creation: 10_000, report: 10_000, general: 100_000, address: 100_000 }, test)
+        .await;
+}
+
+/// The same with limits.
+pub async fn on_both_with<F, R>(rates: Rates, test: F)
+where
+    F: Fn(Server) -> R,
+    R: Future<Output = ()>,
+{
+    for database in [Database::sqlite(), Database::postgres().await] {
+        eprintln!("on {}", database.url.split(':').next().unwrap());
+        let server = Server::start(&database, rates).await;
+        test(server).await;
+        database.drop().await;
+    }
+}
+
+/// Calls as the tests want them; what is asked of them is noted.
+#[derive(Default)]
+pub struct Board {
+    pub calls: Mutex<Vec<LiveCall>>,
+    pub asked: Mutex<Vec<(String, CallCommand)>>,
+    pub started: Mutex<Vec<StartCall>>,
+    pub waiting_for: Mutex<Vec<String>>,
+    pub recordings: Mutex<HashMap<String, PathBuf>>,
+}
+
+impl Board {
+    pub fn add(&self, call: &str, devices: &[&str]) {
+        self.calls.lock().unwrap().push(LiveCall {
+            call: call.into(),
+            direction: "inbound".into(),
+            state: CallState::Up,
+            from: "sip:+49301@carrier.example".into(),
+            to: "sip:agent@here".into(),
+            target: "desk".into(),
+            started_at: Moment::now(),
+            answered_at: Some(Moment::now()),
+            devices: devices.iter().map(ToString::to_string).collect(),
+        });
+    }
+}
+
+impl Calls for Board {
+    fn list(&self) -> Vec<LiveCall> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn find(&self, id: &str) -> Option<LiveCall> {
+        self.list().into_iter().find(|call| call.call == id)
+    }
+
+    fn command(&self, id: &str, command: CallCommand) -> Result<(), CallFault> {
+        self.find(id).ok_or(CallFault::Gone)?;
+        self.asked.lock().unwrap().push((id.into(), command));
+        Ok(())
+    }
+
+    fn start(&self, order: StartCall) -> Result<String, CallFault> {
+        if order.to == "nobody" {
+            return Err(CallFault::Unreachable("no device and no trunk is called nobody".into()));
+        }
+        let mut started = self.started.lock().unwrap();
+        started.push(order);
+        Ok(format!("started-{}", started.len()))
+    }
+
+    fn waiting_for(&self) -> Vec<String> {
+        self.waiting_for.lock().unwrap().clone()
+    }
+
+    fn recording(&self, path: &str) -> std::io::Result<Recording> {
+        let path = self.recordings.lock().unwrap().get(path).cloned();
+        let path = path.ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))?;
+        Ok(Recording { media_type: "audio/wav", file: std::fs::File::open(path)? })
+    }
+}
+
+/// A control plane that answers.
+pub struct Server {
+    pub control: Control,
+    pub board: Arc<Board>,
+    pub base: String,
+    pub folder: PathBuf,
+    _running: Arc<tokio::task::JoinHandle<()>>,
+}
+
+impl Server {
+    pub async fn start(database: &Database, rates: Rates) -> Self {
+        let folder = database.folder.path().to_owned();
+        let options = Options { database: database.url.clone(), rates, ..Options::in_folder(&folder) };
+        let board = Arc::new(Board::default());
+        let calls = Arc::clone(&board) as Arc<dyn Calls>;
+        let control = Control::open(options, calls, Live::new(Moment::now())).await.unwrap();
+        let router = control::api::router(Arc::new(control.clone()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let running = Arc::new(tokio::spawn(async move { axum::serve(listener, service).await.unwrap() }));
+        Self { control, board, base, folder, _running: running }
+    }
+
+    /// Adds a user who can log in.
+    pub async fn user(&self, name: &str, role: Role, team: Option<&str>, device: Option<&str>) -> String {
+        static HASH: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
+        let hash =
+            HASH.get_or_init(|| async { control::identity::password::hash(PASSWORD.into()).await.unwrap() }).await;
+        let new = NewUser {
+            name: name.into(),
+            display: name.to_uppercase(),
+            role,
+            team: team.map(Into::into),
+            device: device.map(Into::into),
+            password_hash: hash.clone(),
+        };
+        self.control.store.add_user(new, Moment::now()).await.unwrap().id
+    }
+
+    /// Somebody who is not logged in.
+    pub fn anybody(&self) -> Asker {
+        let http = reqwest::Client::builder().build().unwrap();
+        Asker { http, base: self.base.clone(), cookie: None, csrf: None, bearer: None }
+    }
+
+    /// Somebody who is, in a browser.
+    pub async fn log_in(&self, name: &str) -> Asker {
+        let mut asker = self.anybody();
+        let answer = asker.post("/session", json!({ "name": name, "password": PASSWORD })).await;
+        assert_eq!(answer.status(), StatusCode::CREATED, "{name} logs in");
+        let set = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
+        assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+        asker.cookie = Some(set.split(';').next().unwrap().to_owned());
+        asker.csrf = Some(body(answer).await["csrf"].as_str().unwrap().to_owned());
+        asker
+    }
+
+    /// Adds a user of a role and logs them in.
+    pub async fn as_role(&self, role: Role) -> Asker {
+        self.user(role.as_str(), role, None, None).await;
+        self.log_in(role.as_str()).await
+    }
+
+    /// A line of the journal, as the server writes one.
+    pub fn line(call: &str, started: &str, more: Value) -> String {
+        let mut line = json!({
+            "call": call, "sip_call_id": format!("{call}@host"), "direction": "inbound", "started_at": started,
+            "answered_at": started, "ended_at": started, "duration_ms": 1500, "from": "sip:+49301@carrier.example",
+            "to": "sip:agent@here", "peer": "192.0.2.1:5060", "transport": "udp", "target": "desk", "codec": "PCMU",
+            "end": { "class": "ok", "reason": "caller_hung_up", "detail": "" },
+            "agent": null, "media": null, "recording": null
+        });
+        for (key, value) in more.as_object().unwrap() {
+            line[key] = value.clone();
+        }
+        line.to_string()
+    }
+
+    /// Takes lines up as the journal would.
+    pub async fn journal(&self, lines: &[String]) {
+        let path = self.folder.join("calls.jsonl");
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::write(&path, format!("{before}{}\n", lines.join("\n"))).unwrap();
+        self.read_journal(&path).await;
+    }
+
+    pub async fn read_journal(&self, path: &Path) -> control::journal::Taken {
+        let journal = control::journal::Journal::new(path.into(), "omnivox".into(), self.control.store.clone());
+        journal.catch_up().await.unwrap()
+    }
+}
+
+/// Somebody who asks.
+#[derive(Clone)]
+pub struct Asker {
+    pub http: reqwest::Client,
+    pub base: String,
+    pub cookie: Option<String>,
+    pub csrf: Option<String>,
+    pub bearer: Option<String>,
+}
+
+impl Asker {
+    pub fn with_bearer(&self, bearer: &str) -> Self {
+        Self { bearer: Some(bearer.into()), cookie: None, csrf: None, ..self.clone() }
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.base));
+        if let Some(cookie) = &self.cookie {
+            request = request.header("cookie", cookie);
+        }
+        if let Some(csrf) = &self.csrf {
+            request = request.header("x-csrf-token", csrf);
+        }
+        if let Some(bearer) = &self.bearer {
+            request = request.bearer_auth(bearer);
+        }
+        request
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    pub async fn post(&self, path: &str, json: Value) -> Response {
+        self.request(Method::POST, path).json(&json).send().await.unwrap()
+    }
+
+    pub async fn put(&self, path: &str, json: Value) -> Response {
+        self.request(Method::PUT, path).json(&json).send().await.unwrap()
+    }
+
+    pub async fn patch(&self, path: &str, json: Value) -> Response {
+        self.request(Method::PATCH, path).json(&json).send().await.unwrap()
+    }
+
+    pub async fn delete(&self, path: &str) -> Response {
+        self.request(Method::DELETE, path).send().await.unwrap()
+    }
+
+    /// What a path has, where it has to be there.
+    pub async fn read(&self, path: &str) -> Value {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        body(answer).await
+    }
+}
+
+pub async fn body(answer: Response) -> Value {
+    answer.json().await.unwrap()
+}
+
+/// The fields that a problem names, and its status.
+pub async fn wrong(answer: Response) -> (u16, Vec<String>) {
+    let status = answer.status().as_u16();
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let problem = body(answer).await;
+    assert_eq!(problem["status"], status);
+    assert!(!problem["detail"].as_str().unwrap().is_empty());
+    let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+    (status, errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect())
+}

@@ -1,0 +1,96 @@
+//! The calls in progress as those see them who are outside of them: a list, and what changes in it as events.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use agent::session::SessionEvent;
+use control::live::Live;
+use control::ports::{CallState, LiveCall};
+use control::time::Moment;
+use serde_json::json;
+
+use crate::call::record::CallRecord;
+
+/// The list.
+#[derive(Debug)]
+pub(crate) struct LiveCalls {
+    calls: Mutex<HashMap<String, LiveCall>>,
+    live: Live,
+}
+
+impl LiveCalls {
+    /// Empty; what happens is told to `live`.
+    pub(crate) fn new(live: Live) -> Self {
+        Self { calls: Mutex::default(), live }
+    }
+
+    /// The calls, oldest first.
+    pub(crate) fn list(&self) -> Vec<LiveCall> {
+        let mut calls: Vec<LiveCall> = self.lock().values().cloned().collect();
+        calls.sort_by(|a, b| (a.started_at, &a.call).cmp(&(b.started_at, &b.call)));
+        calls
+    }
+
+    /// One call.
+    pub(crate) fn find(&self, call: &str) -> Option<LiveCall> {
+        self.lock().get(call).cloned()
+    }
+
+    /// A call began, or is otherwise than before.
+    pub(crate) fn show(&self, call: LiveCall) {
+        let before = self.lock().insert(call.call.clone(), call.clone());
+        let kind = match before {
+            Some(before) if before == call => return,
+            Some(_) => "call.changed",
+            None => "call.started",
+        };
+        let data = serde_json::to_value(&call).unwrap_or_default();
+        self.live.tell(Moment::now(), kind, &call.call, &call.devices, data);
+    }
+
+    /// A call is over. One that was refused at once was never among those in progress.
+    pub(crate) fn ended(&self, record: &CallRecord) {
+        let Some(call) = self.lock().remove(&record.call) else { return };
+        let data = json!({
+            "direction": call.direction, "from": call.from, "to": call.to, "target": call.target,
+            "duration_ms": record.duration_ms, "class": record.end.class, "reason": record.end.reason
+        });
+        self.live.tell(Moment::now(), "call.ended", &call.call, &call.devices, data);
+    }
+
+    /// Something happened in a call's conversation.
+    pub(crate) fn observe(&self, call: &str, event: &SessionEvent) {
+        let Some(kind) = kind(event) else { return };
+        let devices = self.lock().get(call).map(|call| call.devices.clone()).unwrap_or_default();
+        let data = serde_json::to_value(event).unwrap_or_default();
+        self.live.tell(Moment::now(), kind, call, &devices, data);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, LiveCall>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the event is called outside; `None`: it is of no use there.
+fn kind(event: &SessionEvent) -> Option<&'static str> {
+    Some(match event {
+        SessionEvent::SpeechStarted { .. } => "speech.started",
+        SessionEvent::Partial { .. } => "transcript.partial",
+        SessionEvent::Final { .. } => "transcript.final",
+        SessionEvent::Keys { .. } => "keys",
+        SessionEvent::AgentSays { .. } => "agent.says",
+        SessionEvent::Interrupted { .. } => "interrupted",
+        SessionEvent::Turn(_) => "turn",
+        SessionEvent::ProviderFailed { .. } => "provider.failed",
+        _ => return None,
+    })
+}
+
+/// How far a call has come, of what its phase says.
+pub(crate) fn state(is_up: bool, is_ending: bool) -> CallState {
+    match (is_ending, is_up) {
+        (true, _) => CallState::Ending,
+        (false, true) => CallState::Up,
+        (false, false) => CallState::Ringing,
+    }
+}

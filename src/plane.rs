@@ -1,0 +1,222 @@
+//! Runs the control plane beside the calls: what it asks of them, and opening its database without holding them up.
+
+use std::fmt;
+use std::io::{Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use control::api::problem::Problem;
+use control::identity::limit::Rates;
+use control::live::Live;
+use control::ports::{CallCommand, CallFault, Calls, LiveCall, Recording, StartCall};
+use control::store::Store;
+use control::{Control, Options};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::call::Command;
+use crate::call::place::Place;
+use crate::call::route::{self, Target};
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::live::LiveCalls;
+use crate::readiness::Readiness;
+use crate::server;
+
+/// A database that does not open is tried again after so long, then twice as long, up to [`SLOWEST`].
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const SLOWEST: Duration = Duration::from_secs(60);
+
+/// How the control plane runs, by the configuration.
+pub(crate) fn options(config: &Config) -> Options {
+    let control = &config.control;
+    let database = control.database.reveal();
+    Options {
+        database: if database.is_empty() { Store::in_folder(&config.data.dir) } else { database.to_owned() },
+        folder: config.data.dir.clone(),
+        node: control.node.clone(),
+        url: control.url.clone(),
+        session_idle_s: control.session_idle_s,
+        session_s: control.session_s,
+        rates: Rates::default(),
+    }
+}
+
+/// Calls, as the control plane asks them.
+struct Desk {
+    /// Gone once the server has stopped: whoever still asks then does not keep it.
+    hub: Weak<Hub>,
+    config: Arc<Config>,
+    live: Arc<LiveCalls>,
+    readiness: Arc<Readiness>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Calls for Desk {
+    fn list(&self) -> Vec<LiveCall> {
+        self.live.list()
+    }
+
+    fn find(&self, id: &str) -> Option<LiveCall> {
+        self.live.find(id)
+    }
+
+    fn command(&self, id: &str, command: CallCommand) -> Result<(), CallFault> {
+        let command = match command {
+            CallCommand::HangUp => Command::HangUp,
+            CallCommand::Transfer(to) => Command::Transfer(to),
+            CallCommand::Hold(on) => Command::Hold(on),
+            CallCommand::Record(on) => Command::Record(on),
+        };
+        let hub = self.hub.upgrade().ok_or(CallFault::Gone)?;
+        if hub.command(id, command) {
+            return Ok(());
+        }
+        Err(if self.live.find(id).is_some() { CallFault::Busy } else { CallFault::Gone })
+    }
+
+    fn start(&self, order: StartCall) -> Result<String, CallFault> {
+        let hub = self.hub.upgrade().filter(|hub| !hub.stopping.load(Ordering::Relaxed)).ok_or(CallFault::Busy)?;
+        let target = target(&hub, &order.connect_with)?;
+        server::invite(&hub, &self.runtime, &order.to, target).map_err(CallFault::Unreachable)
+    }
+
+    fn waiting_for(&self) -> Vec<String> {
+        self.readiness.waiting_for()
+    }
+
+    fn recording(&self, path: &str) -> std::io::Result<Recording> {
+        open_recording(&self.config, Path::new(path))
+    }
+}
+
+/// What whoever answers is connected with.
+fn target(hub: &Hub, name: &str) -> Result<Target, CallFault> {
+    let place = Place::passed_to(name).or_else(|| Place::called(name));
+    if let Some(place) = place.filter(|_| hub.config.numbers.places) {
+        return Ok(Target::Place(place));
+    }
+    match route::built_in(&hub.config, name, hub) {
+        Some(target @ (Target::Agent(_) | Target::App(_) | Target::Echo)) => Ok(target),
+        _ => {
+            let why = format!("nothing is called {name}: name an agent, `room-NAME`, `park-SLOT` or `echo`");
+            Err(CallFault::Field { field: "connect_with", why })
+        }
+    }
+}
+
+/// A recording as players want it: one that is sealed is opened into a file that has no name and goes with whoever reads it.
+fn open_recording(config: &Config, path: &Path) -> std::io::Result<Recording> {
+    // A record names its recording; what is not among the recordings is none.
+    let path = path.canonicalize()?;
+    if !path.starts_with(config.recordings_dir().canonicalize()?) {
+        return Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    }
+    let file = std::fs::File::open(&path)?;
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("ovrec") => {
+            let key = crate::recording::seal_key(config).map_err(std::io::Error::other)?;
+            let key = key.ok_or_else(|| std::io::Error::other("it is sealed, and calls.record_key is not set"))?;
+            let mut opened = tempfile::tempfile()?;
+            let media_type = crate::recording::unseal(&key, file, &mut opened).map_err(std::io::Error::other)?;
+            opened.seek(SeekFrom::Start(0))?;
+            Ok(Recording { media_type, file: opened })
+        }
+        _ => Ok(Recording { media_type: crate::recording::media_type(&path), file }),
+    }
+}
+
+/// The HTTP interface, once its database is open.
+#[derive(Clone, Default)]
+pub(crate) struct Interface(Arc<OnceLock<Router>>);
+
+impl fmt::Debug for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Interface").field(&self.0.get().is_some()).finish()
+    }
+}
+
+impl Interface {
+    /// Answers a request for a path that is none of the others'.
+    pub(crate) async fn answer(self, request: Request) -> Response {
+        match self.0.get() {
+            Some(router) => match router.clone().oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            None if request.uri().path().starts_with("/api/") => {
+                let problem = Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the database is not open yet; the server's log says why",
+                );
+                ([(header::RETRY_AFTER, "5")], problem).into_response()
+            }
+            None => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+}
+
+/// Opens the control plane as soon as its database is to be had, and runs it until `stop`. Calls are taken meanwhile: what they leave
+/// behind is in the journal, and is read from there.
+pub(crate) async fn run(
+    hub: Arc<Hub>,
+    live: (Arc<LiveCalls>, Live),
+    readiness: Arc<Readiness>,
+    interface: Interface,
+    stop: CancellationToken,
+) {
+    let (options, journal) = (options(&hub.config), journal(&hub.config));
+    let (live, events) = live;
+    let runtime = tokio::runtime::Handle::current();
+    let config = Arc::clone(&hub.config);
+    let desk = Desk { hub: Arc::downgrade(&hub), config, live, readiness: Arc::clone(&readiness), runtime };
+    let desk: Arc<dyn Calls> = Arc::new(desk);
+    drop(hub);
+    let mut wait = AGAIN_AFTER;
+    let waiting = "the database to open";
+    readiness.add(waiting);
+    let control = loop {
+        match Control::open(options.clone(), Arc::clone(&desk), events.clone()).await {
+            Ok(control) => break control,
+            Err(fault) => {
+                tracing::error!(
+                    "the control plane waits for its database and tries again in {} s: {fault}",
+                    wait.as_secs()
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = stop.cancelled() => return,
+                }
+                wait = (wait * 2).min(SLOWEST);
+            }
+        }
+    };
+    invite_first(&control).await;
+    let _ = interface.0.set(control::api::router(Arc::new(control.clone())));
+    readiness.remove(waiting);
+    drop(desk);
+    control.run(journal, stop).await;
+}
+
+/// Tells whoever starts the server how the first administrator comes in.
+async fn invite_first(control: &Control) {
+    match control.first_code().await {
+        // Not by the log, which may be kept and sent elsewhere.
+        Ok(Some(code)) => eprintln!(
+            "nobody administers this server yet: run `omnivox user add NAME`, or, within a day, POST /api/v1/setup with the code {code}"
+        ),
+        Ok(None) => {}
+        Err(fault) => tracing::error!("it cannot be told whether anybody administers this server: {fault}"),
+    }
+}
+
+/// Where ended calls are written first.
+fn journal(config: &Config) -> PathBuf {
+    config.data.dir.join(crate::call::record::JOURNAL)
+}

@@ -1,0 +1,300 @@
+//! The control plane beside real calls: whoever is logged in sees them, acts on them, and finds what they left behind; on SQLite and on
+//! PostgreSQL, with a database that is not there, and after a kill.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{OMNIVOX, PATIENCE, Running, Server, omnivox, told};
+use futures::StreamExt;
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "walrus pedal quarry";
+
+/// Adds an administrator by the command line, as one does before the first login.
+fn add_user(server: &Server, settings: &[&str], arguments: &[&str]) -> (bool, String) {
+    let data = format!("data.dir={}", server.folder.path().join("data").display());
+    let mut command = Command::new(OMNIVOX);
+    command.current_dir(server.folder.path()).arg("user").args(arguments).args(["--set", &data]);
+    for set in settings {
+        command.args(["--set", set]);
+    }
+    let mut adding = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    writeln!(adding.stdin.take().unwrap(), "{PASSWORD}").unwrap();
+    let output = adding.wait_with_output().unwrap();
+    (output.status.success(), told(&output))
+}
+
+/// Somebody who is logged in.
+struct Person {
+    http: Client,
+    base: String,
+    cookie: String,
+    csrf: String,
+}
+
+impl Person {
+    async fn log_in(server: &Server, name: &str) -> Self {
+        let (http, base) = (Client::new(), format!("http://{}/api/v1", server.http));
+        let login = json!({ "name": name, "password": PASSWORD });
+        let answer = http.post(format!("{base}/session")).json(&login).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let csrf = answer.json::<Value>().await.unwrap()["csrf"].as_str().unwrap().to_owned();
+        Self { http, base, cookie, csrf }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        request.header("cookie", &self.cookie).header("x-csrf-token", &self.csrf)
+    }
+
+    async fn read(&self, path: &str) -> Value {
+        let answer = self.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.json().await.unwrap()
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let answer = self.request(method, path).json(&body).send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap_or_default())
+    }
+
+    /// Reads a path until it has what is wanted.
+    async fn wait<T>(&self, path: &str, wanted: impl Fn(&Value) -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let value = self.read(path).await;
+            if let Some(found) = wanted(&value) {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{path}: {value}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// The settings of a server on PostgreSQL, in a database of its own.
+fn postgres() -> String {
+    let admin = std::env::var("OMNIVOX_TEST_POSTGRES").expect("scripts/test says where PostgreSQL is");
+    let name = format!("test_{}_{}", std::process::id(), common::free_port());
+    let made =
+        Command::new("psql").arg(&admin).args(["-q", "-c", &format!("CREATE DATABASE {name}")]).status().unwrap();
+    assert!(made.success());
+    format!("control.database={}", admin.replace("/postgres?", &format!("/{name}?")))
+}
+
+/// Places a call that goes on until it is told to end.
+fn call(server: &Server, user: &str) -> Running {
+    let mut command = Command::new(OMNIVOX);
+    let ports = format!("rtp.ports={}", common::rtp_ports());
+    command.current_dir(server.folder.path()).args(["call", &server.uri(user), "--duration", "60", "--set", &ports]);
+    Running::start(&mut command)
+}
+
+fn only(list: &Value) -> Option<Value> {
+    list["items"].as_array()?.first().cloned()
+}
+
+async fn a_call_is_seen_acted_on_and_kept(settings: &[&str]) {
+    let server = Server::start(settings);
+    server.wait_until_ready();
+    assert!(server.process.stderr().contains("nobody administers this server yet"));
+    let (done, says) = add_user(&server, settings, &["add", "Ada"]);
+    assert!(done, "{says}");
+    let ada = Person::log_in(&server, "ada").await;
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let mut stream = ada.request(Method::GET, "/events").send().await.unwrap().bytes_stream();
+    tokio::spawn(async move {
+        while let Some(Ok(bytes)) = stream.next().await {
+            let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+        }
+    });
+
+    let mut phone = call(&server, "echo");
+    let live = ada.wait("/calls", |calls| only(calls).filter(|call| call["state"] == "up")).await;
+    assert_eq!((&live["target"], &live["direction"]), (&json!("echo"), &json!("inbound")));
+    let id = live["call"].as_str().unwrap().to_owned();
+    let (status, _) = ada.ask(Method::PUT, &format!("/calls/{id}/hold"), json!({ "on": true })).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let (status, _) = ada.ask(Method::DELETE, &format!("/calls/{id}"), json!({})).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    phone.wait(PATIENCE);
+    let record = ada.wait("/call-records", only).await;
+    assert_eq!((&record["call"], &record["target"]), (&json!(id), &json!("echo")));
+    assert_eq!(record["reason"], server.wait_for_records(1)[0]["end"]["reason"]);
+    assert!(ada.read("/calls").await["items"].as_array().unwrap().is_empty());
+    let mut told = String::new();
+    while !told.contains("call.ended") {
+        told.push_str(&events.recv().await.unwrap());
+    }
+    let place = |kind: &str| told.find(&format!("event: {kind}")).unwrap_or_else(|| panic!("no {kind}: {told}"));
+    assert!(place("call.started") < place("call.changed") && place("call.changed") < place("call.ended"));
+
+    // A call that the server begins, with an agent once somebody answers.
+    let (status, problem) =
+        ada.ask(Method::POST, "/calls", json!({ "to": "no-such-device", "connect_with": "agent" })).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("to")));
+    let (status, problem) =
+        ada.ask(Method::POST, "/calls", json!({ "to": "x", "connect_with": "no such agent" })).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("connect_with")));
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_seen_acted_on_and_kept_with_nothing_set_up() {
+    a_call_is_seen_acted_on_and_kept(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_seen_acted_on_and_kept_in_postgresql() {
+    a_call_is_seen_acted_on_and_kept(&[&postgres()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_is_read_and_heard_afterwards_also_where_it_was_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = omnivox(folder.path(), &["recording", "key"]);
+    std::fs::write(folder.path().join("key"), &key.stdout).unwrap();
+    let sealed = format!("calls.record_key_file={}", folder.path().join("key").display());
+    for settings in [vec![], vec![sealed.as_str()]] {
+        let server = Server::start(&settings);
+        server.wait_until_ready();
+        let (done, says) = add_user(&server, &settings, &["add", "ada"]);
+        assert!(done, "{says}");
+        let ada = Person::log_in(&server, "ada").await;
+        let ports = format!("rtp.ports={}", common::rtp_ports());
+        let said = omnivox(server.folder.path(), &["call", &server.uri("agent"), "--duration", "4", "--set", &ports]);
+        assert!(said.status.success(), "{}", told(&said));
+        let record = ada.wait("/call-records", only).await;
+        assert_eq!(record["recorded"], true);
+        let path = format!("/call-records/{}", record["call"].as_str().unwrap());
+        let turns = ada.read(&format!("{path}/transcript")).await["turns"].as_array().unwrap().clone();
+        assert_eq!(turns[0]["speaker"], "agent");
+        let word = turns[0]["text"].as_str().unwrap().split_whitespace().next().unwrap().to_owned();
+        assert!(
+            only(
+                &ada.read(&format!("/call-records?words={}", word.trim_matches(|c: char| !c.is_alphanumeric()))).await
+            )
+            .is_some()
+        );
+        let sound = ada.request(Method::GET, &format!("{path}/recording")).send().await.unwrap();
+        assert_eq!(sound.headers()["content-type"], "audio/wav");
+        let file = server.folder.path().join("heard.wav");
+        std::fs::write(&file, sound.bytes().await.unwrap()).unwrap();
+        let wav = hound::WavReader::open(&file).unwrap();
+        assert_eq!(wav.spec().channels, 2);
+        let loud = wav.into_samples::<i16>().map(Result::unwrap).skip(1).step_by(2).any(|sample| sample.abs() > 1_000);
+        assert!(loud, "the agent is on the right");
+        server.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_there_holds_no_call_up_and_loses_no_record() {
+    let nowhere = "control.database=postgres://nobody@localhost/none?host=/no/such/folder";
+    let server = Server::start(&[nowhere]);
+    let ports = format!("rtp.ports={}", common::rtp_ports());
+    for _ in 0..3 {
+        let said = omnivox(server.folder.path(), &["call", &server.uri("bye"), "--duration", "10", "--set", &ports]);
+        assert!(said.status.success(), "{}", told(&said));
+    }
+    server.wait_for_records(3);
+    let (status, problem) = server.get("/api/v1/call-records");
+    assert_eq!(status, 503, "{problem}");
+    assert!(server.get("/readyz").1.contains("database"));
+    assert!(server.process.stderr().contains("waits for its database"));
+    let folder = restart_folder(server);
+    // The same server with a database, then once more: each record once.
+    let there = postgres();
+    for _ in 0..2 {
+        let moved = tempfile::tempdir().unwrap();
+        copy(folder.path(), moved.path());
+        let server = Server::start_in(moved, &[&there]);
+        server.wait_until_ready();
+        add_user(&server, &[&there], &["add", "ada"]);
+        let ada = Person::log_in(&server, "ada").await;
+        let all =
+            ada.wait("/call-records", |list| list["items"].as_array().filter(|all| all.len() >= 3).cloned()).await;
+        assert_eq!(all.len(), 3);
+        server.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_keeps_each_record_once_and_has_no_ghosts() {
+    let mut folder = tempfile::tempdir().unwrap();
+    let mut kept = 0;
+    for round in 0..4 {
+        let server = Server::start_in(folder, &[]);
+        server.wait_until_ready();
+        add_user(&server, &[], &["add", "ada"]);
+        let ada = Person::log_in(&server, "ada").await;
+        assert!(ada.read("/calls").await["items"].as_array().unwrap().is_empty(), "no ghost");
+        let records =
+            ada.wait("/call-records", |list| list["items"].as_array().filter(|all| all.len() >= kept).cloned()).await;
+        assert_eq!(records.len(), kept, "round {round}");
+        let ports = format!("rtp.ports={}", common::rtp_ports());
+        let said = omnivox(server.folder.path(), &["call", &server.uri("bye"), "--duration", "10", "--set", &ports]);
+        assert!(said.status.success(), "{}", told(&said));
+        kept = server.wait_for_records(kept + 1).len();
+        let _phone = call(&server, "echo");
+        ada.wait("/calls", only).await;
+        server.process.signal("KILL");
+        folder = restart_folder(server);
+    }
+}
+
+/// What a server leaves behind.
+fn restart_folder(server: Server) -> tempfile::TempDir {
+    let Server { mut process, folder, .. } = server;
+    if process.is_running() {
+        process.signal("TERM");
+    }
+    process.wait(PATIENCE);
+    let kept = tempfile::tempdir().unwrap();
+    copy(folder.path(), kept.path());
+    kept
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let done = Command::new("cp").arg("-a").arg(from.join("data")).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+#[test]
+fn users_are_added_by_the_command_line_with_passwords_that_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str], line: &str| {
+        let mut command = Command::new(OMNIVOX);
+        command
+            .current_dir(folder.path())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut running = command.spawn().unwrap();
+        writeln!(running.stdin.take().unwrap(), "{line}").unwrap();
+        let output = running.wait_with_output().unwrap();
+        (output.status.success(), told(&output))
+    };
+    let (done, says) = run(&["user", "add", "ada"], "short");
+    assert!(!done && says.contains("at least 12 characters"), "{says}");
+    assert!(run(&["user", "add", "ada", "--role", "operator", "--device", "phone1"], PASSWORD).0);
+    let (done, says) = run(&["user", "add", "Ada"], PASSWORD);
+    assert!(!done && says.contains("name ada is taken"), "{says}");
+    let (done, says) = run(&["user", "passwd", "bob"], PASSWORD);
+    assert!(!done && says.contains("no user is called bob"), "{says}");
+    assert!(run(&["user", "passwd", "ada"], "gravel sonnet orbit").0);
+    let (_, says) = run(&["user", "list", "--json"], "");
+    assert!(says.contains("\"name\":\"ada\"") && says.contains("phone1") && !says.contains("argon2"), "{says}");
+    let (_, says) = run(&["migrate", "status"], "");
+    assert!(says.contains("people") && !says.contains("not applied"), "{says}");
+    assert!(run(&["migrate", "down", "1"], "").0);
+    assert!(run(&["migrate", "status"], "").1.contains("not applied"));
+    assert!(run(&["migrate", "up"], "").0);
+}
