@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{TcpListener, UdpSocket};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agent::registry::Registry;
 use clap::Args;
@@ -12,8 +13,12 @@ use sip::endpoint::Transport;
 
 use crate::agents::Agents;
 use crate::config::{Config, IceMode, Sources, SrtpPolicy};
+use crate::ice;
 use crate::plane;
 use crate::stir::Stir;
+
+/// Servers of `[[ice_servers]]` may take this long to answer.
+const ICE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `omnivox check`.
 #[derive(Debug, Clone, Args)]
@@ -51,11 +56,17 @@ pub struct Finding {
 /// # Errors
 /// The findings cannot be printed.
 pub async fn run(args: CheckArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
-    let findings = tokio::task::spawn_blocking({
+    let mut findings = tokio::task::spawn_blocking({
         let sources = sources.clone();
         move || findings(&sources)
     })
     .await?;
+    if let Ok(config) = Config::load(sources) {
+        check_ice(&config, &mut |what, verdict, says| {
+            findings.push(Finding { what: what.to_owned(), verdict, says });
+        })
+        .await;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
@@ -189,6 +200,46 @@ fn check_sound(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
             "lite is for a public address, and this machine has none of its own: write full, or set sip.advertise";
         tell("rtp.ice", Verdict::Note, says.to_owned());
     }
+}
+
+/// Asks the servers of `[[ice_servers]]` as a call does, with more patience.
+async fn check_ice(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    if config.ice_servers.is_empty() {
+        if config.rtp.ice == IceMode::Relay {
+            let says = "relay goes by TURN servers alone, and there is none: add one to [[ice_servers]], or write full";
+            tell("rtp.ice", Verdict::Fault, says.to_owned());
+        }
+        return;
+    }
+    let (found, missing) = ice::find(config).await;
+    for (url, why) in missing {
+        tell("ice_servers", Verdict::Fault, format!("{url}: {why}. Mend its URL, or the name server"));
+    }
+    let media = match media::Media::start(crate::call::sound::media_config(config)) {
+        Ok(media) => media,
+        // Said already, of rtp.ports.
+        Err(_) => return,
+    };
+    for server in found {
+        let Ok(mut port) = media.reserve() else { break };
+        let name = server.name.clone();
+        media.set_ice_servers(vec![server]);
+        let faults = media.gather(&mut port, ICE_PATIENCE).await;
+        match faults.first() {
+            Some(fault) => {
+                let fix = "Mend its URL, its login, or what keeps us from it";
+                tell("ice_servers", Verdict::Fault, format!("{fault}. {fix}"));
+            }
+            None => tell("ice_servers", Verdict::Ok, format!("{name} answers")),
+        }
+        for at in port.relayed().map(|at| format!("media has a server's address {}", at.ip())) {
+            tell("ice_servers", Verdict::Ok, at);
+        }
+        for at in port.reflexive().iter().map(|at| format!("media is seen from outside at {}", at.ip())) {
+            tell("ice_servers", Verdict::Ok, at);
+        }
+    }
+    media.shutdown();
 }
 
 fn check_web(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {

@@ -11,6 +11,7 @@ mod checks;
 mod control;
 mod devices;
 mod guard;
+mod ice;
 mod load;
 mod pattern;
 mod routes;
@@ -35,6 +36,7 @@ pub use checks::ENTRIES_LIMIT;
 pub use control::ControlConfig;
 pub use devices::{DeviceConfig, RegistrarConfig};
 pub use guard::GuardConfig;
+pub use ice::{ICE_URLS_LIMIT, IceScheme, IceServerConfig, IceUrl};
 pub use load::{ConfigError, Sources};
 pub use network::{Network, PortRange, SipListen};
 pub use pattern::{Pattern, Rewrite};
@@ -83,6 +85,9 @@ pub struct Config {
     pub trace: TraceConfig,
     /// How phones register here.
     pub registrar: RegistrarConfig,
+    /// STUN and TURN servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ice_servers: Vec<IceServerConfig>,
     /// Phones' accounts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceConfig>,
@@ -135,7 +140,7 @@ pub struct RtpConfig {
     pub timeout_s: u64,
     /// Whether sound is protected (SRTP): `off`, `preferred`, `required`, or, required with our offers in one form, `sdes` or `dtls`.
     pub srtp: SrtpPolicy,
-    /// How ICE takes part in calls of browsers: `full`, or `lite` on a public address.
+    /// How ICE takes part in calls of browsers: `full`, `lite` on a public address, or `relay`, by TURN servers alone.
     pub ice: IceMode,
 }
 
@@ -373,6 +378,7 @@ impl Config {
         let mut config = sources.read()?;
         config.devices.iter_mut().try_for_each(|device| device.resolve_secrets(&sources.env))?;
         config.trunks.iter_mut().try_for_each(|trunk| trunk.resolve_secrets(&sources.env))?;
+        config.ice_servers.iter_mut().try_for_each(|server| server.resolve_secrets(&sources.env))?;
         config.web.resolve_secrets(&sources.env)?;
         config.control.resolve_secrets(&sources.env)?;
         let CallsConfig { record_key, record_key_file: file, record_key_env: env, .. } = &mut config.calls;
@@ -517,6 +523,7 @@ impl Config {
         self.registrar.validate()?;
         self.web.validate()?;
         self.control.validate()?;
+        ice::validate(&self.ice_servers)?;
         self.devices.iter().try_for_each(DeviceConfig::validate)?;
         self.trunks.iter().try_for_each(TrunkConfig::validate)?;
         self.routes.iter().enumerate().try_for_each(|(index, route)| route.validate(index))?;
@@ -562,6 +569,7 @@ mod tests {
         let lines: Vec<&str> = sample.lines().filter_map(|line| line.strip_prefix("#+ ")).collect();
         let written: toml::Table = toml::from_str(&lines.join("\n")).unwrap();
         let defaults = [
+            ("ice_servers", toml::Table::try_from(IceServerConfig::default()).unwrap()),
             ("devices", toml::Table::try_from(DeviceConfig::default()).unwrap()),
             ("trunks", toml::Table::try_from(TrunkConfig::default()).unwrap()),
             ("routes", toml::Table::try_from(RouteConfig::default()).unwrap()),
@@ -578,7 +586,11 @@ mod tests {
             }
         }
         let sources = Sources {
-            env: vec![("ALICE_PASSWORD".into(), "a".into()), ("CARRIER_PASSWORD".into(), "b".into())],
+            env: vec![
+                ("ALICE_PASSWORD".into(), "a".into()),
+                ("CARRIER_PASSWORD".into(), "b".into()),
+                ("TURN_SECRET".into(), "c".into()),
+            ],
             ..Sources::default()
         };
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -12,6 +12,7 @@ mod dispatch;
 mod guard;
 pub mod http;
 pub mod hub;
+mod ice;
 mod live;
 pub mod load;
 mod messages;

@@ -46,12 +46,13 @@ use crate::http::{self, HttpState};
 use crate::hub::{Hub, Observer};
 use crate::live::LiveCalls;
 use crate::plane::{self, Interface};
-use crate::public;
+
 use crate::readiness::Readiness;
 use crate::routing::Router;
 use crate::stir::Stir;
 use crate::trace::Tracer;
 use crate::trunks::Trunks;
+use crate::{ice, public};
 
 /// How often gauges of the media workers are refreshed.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
@@ -203,6 +204,7 @@ impl ServerBuilder {
         if accounts.are_there() {
             farewells.push(tokio::spawn(accounts.keep(stop.clone())));
         }
+        tokio::spawn(ice::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
         let runtime = tokio::runtime::Handle::current();

@@ -45,8 +45,9 @@ pub fn init_logs(config: &LogConfig) -> anyhow::Result<()> {
             config.level
         )
     })?;
-    // These two name addresses of peers in their logs, and warn of what is usual; a filter that names them has them nevertheless.
-    let filter = ["rtc_ice=error", "rtc_dtls=error"].into_iter().fold(filter, |filter, quiet| {
+    // These name addresses of peers in their logs, and warn of what is usual; a filter that names them has them nevertheless.
+    let quiet = ["rtc_ice=error", "rtc_dtls=error", "turn_client_proto=error", "turn_types=error", "stun_proto=error"];
+    let filter = quiet.into_iter().fold(filter, |filter, quiet| {
         let of_its_own = quiet.split('=').next().is_some_and(|name| config.level.contains(name));
         match quiet.parse() {
             Ok(directive) if !of_its_own => filter.add_directive(directive),

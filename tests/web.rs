@@ -4,37 +4,12 @@
 #[path = "common/caller.rs"]
 mod caller;
 mod common;
+#[path = "common/page.rs"]
+mod page;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::Command;
-
-use common::{PATIENCE, Running, Server, wait_for};
+use common::{PATIENCE, Server, wait_for};
+use page::{Answer, ask, drive};
 use serde_json::{Value, json};
-
-/// An answer of the server's: status, headers in lower case, body.
-struct Answer {
-    code: u16,
-    head: String,
-    body: String,
-}
-
-/// Sends one request.
-fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut stream = TcpStream::connect(server.http).unwrap();
-    let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-    if headers.iter().all(|(name, _)| *name != "Host") {
-        text.push_str(&format!("Host: {}\r\n", server.http));
-    }
-    headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
-    write!(stream, "{text}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { code, head: head.to_lowercase(), body: body.to_owned() }
-}
 
 const SDP: (&str, &str) = ("Content-Type", "application/sdp");
 
@@ -48,28 +23,12 @@ fn offer() -> String {
     )
 }
 
-fn location(answer: &Answer) -> String {
-    answer.head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned()
+fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
+    answer.head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim()
 }
 
-/// Chromium does these steps on a page; what the steps found.
-fn drive(server: &Server, page: &str, microphone: Option<&Path>, steps: &Value) -> (Vec<Value>, String) {
-    let folder = server.folder.path();
-    let browser = std::env::var("OMNIVOX_TEST_BROWSER").expect("scripts/test says where Puppeteer is");
-    let job = json!({
-        "url": format!("http://{}{page}", server.http),
-        "profile": folder.join("profile"),
-        "microphone": microphone,
-        "steps": steps,
-    });
-    let path = folder.join("job.json");
-    std::fs::write(&path, job.to_string()).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/drive.mjs");
-    let mut node = Running::start(Command::new("node").arg(script).arg(path).env("OMNIVOX_TEST_BROWSER", browser));
-    let status = node.wait(PATIENCE * 2);
-    assert!(status.success(), "{}\n{}\n{}", node.stdout(), node.stderr(), server.process.stderr());
-    let found = node.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    (found, node.stderr())
+fn location(answer: &Answer) -> String {
+    answer.head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned()
 }
 
 /// Conforms: RFC 9725 §4.2 — a page calls the agent by one request (Chromium with a real microphone's sound): it is understood, hears the answer, and its end ends the call.
@@ -189,6 +148,75 @@ fn each_wrong_request_is_refused_with_what_is_wrong_and_nothing_is_left() {
         || server.records().into_iter().find(|record| record["target"] == "bye"),
         || server.process.stderr(),
     );
+    server.stop();
+}
+
+/// Conforms: RFC 9725 §4.3.3 — ICE begins anew by PATCH with If-Match: *: the answer has our new name and password, and another entity tag, and candidates of the session before are refused.
+#[test]
+fn a_page_begins_ice_anew_and_what_belongs_to_the_session_before_is_refused() {
+    let server = Server::start(&["web.numbers=[\"echo\"]"]);
+    let taken = ask(&server, "POST", "/api/v1/whip", &[SDP], &offer());
+    let (resource, first) = (location(&taken), header(&taken, "etag:").to_owned());
+    assert!(first.len() > 10 && first.starts_with('"'), "{}", taken.head);
+    let trickle = ("Content-Type", "application/trickle-ice-sdpfrag");
+    let fresh = "a=ice-ufrag:Nw9z\r\na=ice-pwd:anotherPasswordOfEnoughLetters\r\n";
+    for (body, code) in [("a=ice-ufrag:Nw9z\r\n", 422), ("", 422), ("a=ice-ufrag:a b\r\na=ice-pwd:short\r\n", 422)] {
+        let answer = ask(&server, "PATCH", &resource, &[trickle, ("If-Match", "*")], body);
+        assert_eq!(answer.code, code, "{body}: {}", answer.body);
+    }
+    let restarted = ask(&server, "PATCH", &resource, &[trickle, ("If-Match", "*")], fresh);
+    assert_eq!(restarted.code, 200, "{}", restarted.body);
+    let second = header(&restarted, "etag:").to_owned();
+    assert!(second.starts_with('"') && second != first, "{}", restarted.head);
+    assert_eq!(header(&restarted, "content-type:"), "application/trickle-ice-sdpfrag");
+    let name = |text: &str| text.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap().to_owned();
+    assert_ne!(name(&restarted.body), name(&taken.body));
+    assert!(restarted.body.contains("a=candidate:") && restarted.body.contains("a=mid:0"), "{}", restarted.body);
+    let candidate = "a=candidate:1 1 udp 2130706431 127.0.0.1 9 typ host\r\n";
+    let stale = ask(&server, "PATCH", &resource, &[trickle, ("If-Match", &first)], candidate);
+    assert_eq!(stale.code, 412, "{}", stale.body);
+    // The same name and password again begin nothing.
+    assert_eq!(ask(&server, "PATCH", &resource, &[trickle, ("If-Match", "*")], fresh).code, 422);
+    assert_eq!(ask(&server, "PATCH", &resource, &[trickle], candidate).code, 204);
+    assert_eq!(ask(&server, "DELETE", &resource, &[], "").code, 200);
+    assert_eq!(ask(&server, "PATCH", &resource, &[trickle, ("If-Match", "*")], fresh).code, 404);
+    server.stop();
+}
+
+/// Conforms: RFC 8445 §2.4 — a browser (Chromium, restartIce) begins ICE anew within its call: the path is found again and the sound goes on.
+#[test]
+fn a_browser_begins_ice_anew_and_goes_on_hearing() {
+    let server = Server::start(&["web.numbers=[\"echo\"]"]);
+    server.wait_until_ready();
+    // Whose session the path is of, and which the present one is.
+    let session = "(async () => { const all = [...(await call.connection.getStats()).values()]; \
+                   const pair = all.find((one) => one.id === all.find((one) => one.type === 'transport').selectedCandidatePairId); \
+                   return [all.find((one) => one.id === pair.localCandidateId).usernameFragment, \
+                   call.connection.localDescription.sdp.match(/ice-ufrag:(.*)/)[1].trim()] })()";
+    let steps = json!([
+        ["click", "#call"],
+        ["wait", "#state", "in a call"],
+        ["sleep", 1500],
+        ["eval", session],
+        [
+            "eval",
+            "(async () => { const before = call.session; await restart(call); return before !== call.session })()"
+        ],
+        ["sleep", 2500],
+        ["max", "#theirs"],
+        ["sleep", 2500],
+        ["max", "#theirs"],
+        ["eval", session],
+        ["click", "#call"],
+        ["wait", "#state", "you hung up"],
+    ]);
+    let (found, told) = drive(&server, "/call", None, &steps);
+    let record = server.wait_for_records(1).remove(0);
+    assert_eq!(found[1], json!(true), "{found:?}\n{told}");
+    assert!(found[3].as_f64().unwrap() > 20.0, "its sound comes back afterwards: {found:?}\n{told}\n{record}");
+    let (before, after) = (&found[0], &found[4]);
+    assert!(before[0] == before[1] && after[0] == after[1] && before[0] != after[0], "{before} {after}");
+    assert_eq!(record["end"]["reason"], "caller_hung_up", "{record}");
     server.stop();
 }
 

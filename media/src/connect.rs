@@ -12,6 +12,7 @@
 
 pub mod dtls;
 pub mod ice;
+pub mod turn;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -23,13 +24,17 @@ use thiserror::Error;
 
 use self::dtls::{Association, DtlsStep};
 pub use self::dtls::{Fingerprint, Identity};
-use self::ice::Ice;
+use self::ice::{Ice, Way};
 pub use self::ice::{IceConfig, IceCredentials};
+pub use self::turn::TurnLogin;
+use self::turn::{Heard, RELAYS, Relay, RelayNews};
 use crate::leg::Channel;
 use crate::srtp::KeyPair;
 
 /// Nobody to talk to within this: the connection has failed.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Peers whose way is remembered, so that answers to a handshake go the way it came.
+const WAYS: usize = 2 * dtls::PEERS;
 
 /// What is needed to connect, as offer and answer settled it.
 #[derive(Debug, Clone)]
@@ -85,6 +90,8 @@ pub enum Step {
         /// What.
         datagram: BytesMut,
     },
+    /// What the TURN servers do for this leg's sound from now on.
+    Tunnel(Tunnel),
     /// The peer's sound goes there.
     Aim {
         /// Which of its sockets.
@@ -105,10 +112,38 @@ pub enum Step {
     Lost,
 }
 
+/// What TURN servers do for a leg's sound: in their datagrams there is a peer's, and to one of its peers sound goes by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tunnel {
+    /// The servers.
+    pub servers: [Option<SocketAddr>; RELAYS],
+    /// Where the peer is reached through one of them.
+    pub channel: Option<TunnelChannel>,
+}
+
+/// A channel through a TURN server (RFC 8656 section 12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelChannel {
+    /// Whom it leads to.
+    pub peer: SocketAddr,
+    /// Through which server.
+    pub server: SocketAddr,
+    /// Its number there.
+    pub number: u16,
+}
+
 /// A leg's way to its peer.
 pub struct Connection {
     is_client: bool,
     ice: Option<Ice>,
+    relays: Vec<Relay>,
+    /// The peer's addresses that the relays were told of.
+    permitted: usize,
+    /// The path goes through the relay where the second address is ours, to this peer.
+    through: Option<(SocketAddr, SocketAddr)>,
+    tunnel: Tunnel,
+    /// By which relay a peer's handshake came last.
+    ways: Ways,
     rtp: Association,
     /// Where RTCP has a socket of its own.
     rtcp: Option<Association>,
@@ -134,6 +169,11 @@ impl Connection {
             rtp: Association::new(config)?,
             rtcp: remote_rtcp.map(|_| Association::new(config)).transpose()?,
             ice,
+            relays: Vec::new(),
+            permitted: 0,
+            through: None,
+            tunnel: Tunnel::default(),
+            ways: Ways::default(),
             gives_up: now + PATIENCE,
             steps: VecDeque::new(),
         };
@@ -153,24 +193,54 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Looks for a path through a TURN server too, by an allocation of this leg's socket.
+    pub fn add_relay(&mut self, now: Instant, relay: Relay) {
+        if self.relays.len() < RELAYS {
+            if let (Some(ice), Some(at)) = (&mut self.ice, relay.relayed()) {
+                ice.add_relayed(at);
+            }
+            self.relays.push(relay);
+            self.permitted = 0;
+            self.collect(now);
+        }
+    }
+
+    /// Gives the allocations up, for whoever goes on with them or releases them.
+    pub fn take_relays(&mut self) -> Vec<Relay> {
+        std::mem::take(&mut self.relays)
+    }
+
     /// Takes what the peer says of ICE since: candidates, or a restart (RFC 8445 section 2.4).
     pub fn update(&mut self, now: Instant, config: &ConnectConfig) {
         if let (Some(ice), Some(config)) = (&mut self.ice, &config.ice) {
             if ice.update(now, config) {
                 self.gives_up = now + PATIENCE;
             }
+            self.permitted = 0;
             self.collect(now);
         }
     }
 
     /// Takes a datagram that is STUN or DTLS; `local` is our address that answers to `from` come from.
     pub fn receive(&mut self, now: Instant, channel: Channel, from: SocketAddr, local: IpAddr, datagram: &[u8]) {
+        let heard =
+            self.relays.iter_mut().find_map(|relay| Some((relay.relayed(), relay.receive(now, from, datagram)?)));
+        match heard {
+            Some((Some(at), Heard::Peer(peer, datagram))) => self.take(now, channel, peer, Way::Relayed(at), &datagram),
+            Some(_) => {}
+            None => self.take(now, channel, from, Way::Direct(local), datagram),
+        }
+        self.collect(now);
+    }
+
+    fn take(&mut self, now: Instant, channel: Channel, from: SocketAddr, way: Way, datagram: &[u8]) {
         match (datagram.first(), &mut self.ice) {
-            (Some(0..=3), Some(ice)) => ice.receive(now, from, local, datagram),
+            (Some(0..=3), Some(ice)) => ice.receive(now, from, way, datagram),
             (Some(20..=63), ice) => {
-                if ice.as_mut().is_some_and(|ice| !ice.knows(now, from, local)) {
+                if ice.as_mut().is_some_and(|ice| !ice.knows(now, from, way)) {
                     return;
                 }
+                self.ways.set(from, if let Way::Relayed(at) = way { Some(at) } else { None });
                 let association = match channel {
                     Channel::Rtp => Some(&mut self.rtp),
                     Channel::Rtcp => self.rtcp.as_mut(),
@@ -179,13 +249,13 @@ impl Connection {
                     association.receive(now, from, datagram);
                 }
             }
-            _ => return,
+            _ => {}
         }
-        self.collect(now);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.relays.iter_mut().for_each(|relay| relay.handle_timeout(now));
         if let Some(ice) = &mut self.ice {
             ice.handle_timeout(now);
         }
@@ -209,7 +279,8 @@ impl Connection {
         let ice = self.ice.as_mut().and_then(Ice::next_wake);
         let rtcp = self.rtcp.as_ref().and_then(Association::next_wake);
         let gives_up = Some(self.gives_up).filter(|_| !self.rtp.is_done());
-        let wakes = [ice, self.rtp.next_wake(), rtcp, gives_up];
+        let relays = self.relays.iter().filter_map(Relay::next_wake).min();
+        let wakes = [ice, self.rtp.next_wake(), rtcp, gives_up, relays];
         wakes.into_iter().flatten().min().unwrap_or_else(|| self.gives_up + PATIENCE)
     }
 
@@ -220,33 +291,81 @@ impl Connection {
 
     /// Gathers what the parts want done.
     fn collect(&mut self, now: Instant) {
-        if let Some(ice) = &mut self.ice {
-            while let Some(found) = ice.poll_path() {
-                match found {
-                    ice::Found::Path(to) => {
-                        self.steps.push_back(Step::Aim { channel: Channel::Rtp, to });
-                        if self.is_client {
-                            self.rtp.call(now, to);
-                        }
-                    }
-                    ice::Found::Lost if self.rtp.is_done() => self.steps.push_back(Step::Lost),
-                    ice::Found::Lost => {
-                        self.steps.push_back(Step::Failed("no path to the peer is left (ICE)".to_owned()));
-                    }
-                }
-            }
-            while let Some((from, to, datagram)) = ice.poll_transmit() {
-                let from = Some(from.ip());
-                self.steps.push_back(Step::Send { channel: Channel::Rtp, from, to, datagram });
+        self.collect_relays(now);
+        self.collect_ice(now);
+        self.collect_dtls(now);
+        self.dig();
+        for relay in &mut self.relays {
+            let to = relay.server();
+            while let Some(datagram) = relay.poll_transmit() {
+                self.steps.push_back(Step::Send { channel: Channel::Rtp, from: None, to, datagram });
             }
         }
+    }
+
+    /// What came of the allocations, and whom they are to let through.
+    fn collect_relays(&mut self, now: Instant) {
+        let Some(ice) = &mut self.ice else { return };
+        for relay in &mut self.relays {
+            while let Some(news) = relay.poll_news() {
+                // Of one that is over, the checks that go by it tell the rest.
+                if let RelayNews::Allocated(at) = news {
+                    ice.add_relayed(at);
+                    self.permitted = 0;
+                }
+            }
+        }
+        let peers = ice.peers().count();
+        if self.permitted != peers && !self.relays.is_empty() {
+            self.permitted = peers;
+            for relay in &mut self.relays {
+                ice.peers().for_each(|peer| relay.permit(now, peer));
+            }
+        }
+    }
+
+    fn collect_ice(&mut self, now: Instant) {
+        let Some(ice) = &mut self.ice else { return };
+        while let Some(found) = ice.poll_path() {
+            match found {
+                ice::Found::Path(to, relayed) => {
+                    self.through = relayed.map(|at| (to, at));
+                    self.ways.set(to, relayed);
+                    if relayed.is_none() {
+                        self.steps.push_back(Step::Aim { channel: Channel::Rtp, to });
+                    }
+                    if self.is_client {
+                        self.rtp.call(now, to);
+                    }
+                }
+                ice::Found::Lost if self.rtp.is_done() => self.steps.push_back(Step::Lost),
+                ice::Found::Lost => {
+                    self.steps.push_back(Step::Failed("no path to the peer is left (ICE)".to_owned()));
+                }
+            }
+        }
+        while let Some((from, to, datagram)) = ice.poll_transmit() {
+            let step = match self.relays.iter_mut().find(|relay| relay.relayed() == Some(from)) {
+                Some(relay) => through(relay, now, to, &datagram),
+                None => Some(Step::Send { channel: Channel::Rtp, from: Some(from.ip()), to, datagram }),
+            };
+            self.steps.extend(step);
+        }
+    }
+
+    fn collect_dtls(&mut self, now: Instant) {
         let by_ice = self.ice.is_some();
         let rtcp = self.rtcp.as_mut().map(|rtcp| (Channel::Rtcp, rtcp));
         for (channel, association) in [(Channel::Rtp, &mut self.rtp)].into_iter().chain(rtcp) {
             while let Some(step) = association.poll() {
                 match step {
                     DtlsStep::Send(to, datagram) => {
-                        self.steps.push_back(Step::Send { channel, from: None, to, datagram });
+                        let at = self.ways.of(to);
+                        let relay = self.relays.iter_mut().find(|relay| at.is_some() && relay.relayed() == at);
+                        self.steps.extend(match relay {
+                            Some(relay) => through(relay, now, to, &datagram),
+                            None => Some(Step::Send { channel, from: None, to, datagram }),
+                        });
                     }
                     DtlsStep::Keys(from, keys) => {
                         if !by_ice {
@@ -258,4 +377,49 @@ impl Connection {
             }
         }
     }
+
+    /// Says what the TURN servers do, where that has changed; a path through one of them is used from here on.
+    fn dig(&mut self) {
+        let mut tunnel = Tunnel::default();
+        for (place, relay) in tunnel.servers.iter_mut().zip(&self.relays) {
+            *place = relay.relayed().map(|_| relay.server());
+        }
+        tunnel.channel = self.through.and_then(|(peer, at)| {
+            let relay = self.relays.iter().find(|relay| relay.relayed() == Some(at))?;
+            Some(TunnelChannel { peer, server: relay.server(), number: relay.channel(peer)? })
+        });
+        if tunnel != self.tunnel {
+            let is_new = tunnel.channel != self.tunnel.channel;
+            self.tunnel = tunnel;
+            self.steps.push_back(Step::Tunnel(tunnel));
+            if let Some(channel) = tunnel.channel.filter(|_| is_new) {
+                self.steps.push_back(Step::Aim { channel: Channel::Rtp, to: channel.peer });
+            }
+        }
+    }
+}
+
+/// By which relay peers were heard last, where by one: the latest few of them.
+#[derive(Default)]
+struct Ways(VecDeque<(SocketAddr, Option<SocketAddr>)>);
+
+impl Ways {
+    fn set(&mut self, peer: SocketAddr, relayed: Option<SocketAddr>) {
+        self.0.retain(|(known, _)| *known != peer);
+        if self.0.len() == WAYS {
+            self.0.pop_front();
+        }
+        self.0.push_back((peer, relayed));
+    }
+
+    fn of(&self, peer: SocketAddr) -> Option<SocketAddr> {
+        self.0.iter().find(|(known, _)| *known == peer)?.1
+    }
+}
+
+/// A datagram to a peer through a relay.
+fn through(relay: &mut Relay, now: Instant, peer: SocketAddr, datagram: &[u8]) -> Option<Step> {
+    let to = relay.server();
+    let datagram = relay.wrap(now, peer, datagram)?;
+    Some(Step::Send { channel: Channel::Rtp, from: None, to, datagram })
 }

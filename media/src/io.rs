@@ -2,7 +2,10 @@
 //!
 //! The only part of this package that knows sockets, threads and tokio.
 
+mod bridge;
 pub(crate) mod connector;
+mod digging;
+pub mod gather;
 pub(crate) mod link;
 mod ports;
 pub mod record;
@@ -12,14 +15,16 @@ mod wheel;
 #[doc(hidden)]
 pub mod worker;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use codecs::pcm::SampleRate;
 use ringbuf::HeapRb;
 use ringbuf::traits::Split;
 
+pub use self::bridge::TurnOver;
 use self::connector::Wiring;
+pub use self::gather::{IceServer, ServerFault};
 pub use self::link::WorkerId;
 use self::link::WorkerLink;
 pub(crate) use self::link::{Disconnected, LegHandle};
@@ -49,6 +54,8 @@ struct Inner {
     /// Our certificate, made when it is first asked for.
     identity: OnceLock<Arc<Identity>>,
     recorder: Arc<Recorder>,
+    /// Whom legs ask for addresses.
+    servers: Mutex<gather::Servers>,
 }
 
 /// Figures of all workers together.
@@ -117,7 +124,8 @@ impl Media {
             workers.push(worker);
         }
         let recorder = Recorder::new(config.workers);
-        let inner = Inner { links, ports, runtime, identity: OnceLock::new(), recorder };
+        let servers = Mutex::default();
+        let inner = Inner { links, ports, runtime, identity: OnceLock::new(), servers, recorder };
         Ok((Media { inner: Arc::new(inner) }, workers))
     }
 
@@ -167,17 +175,23 @@ impl Media {
         self.inner.links.get(worker.0).filter(|link| !link.is_stopped()).ok_or(MediaError::Closed)
     }
 
-    fn open_on(&self, link: &Arc<WorkerLink>, port: ReservedPort, config: LegConfig) -> Result<LegPort, MediaError> {
+    fn open_on(
+        &self,
+        link: &Arc<WorkerLink>,
+        mut port: ReservedPort,
+        config: LegConfig,
+    ) -> Result<LegPort, MediaError> {
         let now = Instant::now();
         let sink = |to: &Recorded| to.recording.sink(config.codec.audio_rate, now, to.peer).map(Box::new);
         let record = config.record.as_ref().map(sink).transpose()?;
         let (leg, ends, rate) = Leg::new(&config, now, SystemTime::now(), record)?;
         port.drain();
         let sockets = port.pair().ok_or(MediaError::Closed)?;
-        let seat = Box::new(Seat { leg, parted: None, sockets: Sockets { port, last_round: 0 } });
+        let held = port.gathered.held.take();
+        let seat = Box::new(Seat { leg, parted: None, sockets: Sockets { port, last_round: 0, digging: None } });
         let shared = Arc::clone(&ends.shared);
         let handle = link.open(seat, shared, config.record.as_ref().map(|to| &to.recording))?;
-        let wiring = Wiring { sockets, runtime: self.inner.runtime.clone() };
+        let wiring = Wiring { sockets, runtime: self.inner.runtime.clone(), held };
         LegPort::new(ends, handle, config, (rate, now), wiring)
     }
 

@@ -155,9 +155,12 @@ impl LegPort {
             (Security::Dtls(config), Some(connector)) => connector.update(&self.config, config),
             (Security::Dtls(config), None) => {
                 let handle = self.handle.clone();
-                self.connector = Some(Connector::start(&self.wiring, handle, &self.config, config)?);
+                self.connector = Some(Connector::start(&mut self.wiring, handle, &self.config, config)?);
             }
-            _ => self.connector = None,
+            _ => {
+                self.connector = None;
+                self.wiring.held = None;
+            }
         }
         Ok(())
     }
@@ -331,6 +334,12 @@ impl LegPort {
     /// While the recording pauses, there is silence in it from this leg, both ways, so that the rest stays where it belongs.
     pub fn pause_recording(&mut self, paused: bool) {
         self.handle.pause_recording(paused);
+    }
+
+    /// Changes what TURN servers do for the leg, which whoever connects it does otherwise: for tests and benches.
+    #[doc(hidden)]
+    pub fn tunnel(&self, tunnel: crate::connect::Tunnel) {
+        self.handle.tunnel(tunnel);
     }
 
     pub(crate) fn handle(&self) -> &LegHandle {

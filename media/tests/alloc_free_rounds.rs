@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use codecs::registry::{self, CodecId};
+use media::connect::{Tunnel, TunnelChannel};
 use media::rtp::{RtpHeader, RtpTime, Seq};
 use media::srtp::{KeyPair, MasterKey, Sender, Suite};
 use media::{
@@ -75,7 +76,12 @@ fn keys() -> media::Security {
     media::Security::Sdes(std::sync::Arc::new(KeyPair { send: master.clone(), receive: master }))
 }
 
+/// The channel that relayed calls go by.
+const CHANNEL: u16 = 0x4001;
+
 struct Call {
+    /// Its peer is behind a TURN server: its packets come in frames.
+    is_framed: bool,
     /// Where the leg is protected.
     sender: Option<Sender>,
     peer: UdpSocket,
@@ -85,6 +91,7 @@ struct Call {
     payload_bytes: usize,
     ticks: u32,
     n: u16,
+    frames: usize,
 }
 
 impl Call {
@@ -97,8 +104,19 @@ impl Call {
         call
     }
 
+    /// One whose peer is a TURN server, to the leg.
+    fn relayed(media: &Media) -> Call {
+        let mut call = Call::open(media, CodecId::Pcmu, LegMode::Echo, None);
+        let server = call.peer.local_addr().unwrap();
+        let channel = Some(TunnelChannel { peer: server, server, number: CHANNEL });
+        call.port.tunnel(Tunnel { servers: [Some(server), None], channel });
+        call.is_framed = true;
+        call
+    }
+
     fn open(media: &Media, codec: CodecId, mode: LegMode, record: Option<Recorded>) -> Call {
         let peer = UdpSocket::bind((LOOPBACK, 0)).unwrap();
+        peer.set_nonblocking(true).unwrap();
         let spec = registry::spec(codec).unwrap();
         let payload_type = spec.static_payload_type.unwrap_or(96);
         let dtmf = DtmfFormat { payload_type_send: 101, payload_type_recv: 101, clock_hz: spec.clock_hz };
@@ -114,7 +132,18 @@ impl Call {
         let to = port.rtp_addr();
         let port = media.open(port, config).unwrap();
         let payload_bytes = if codec == CodecId::L16 { 640 } else { 160 };
-        Call { sender: None, peer, to, port, payload_type, payload_bytes, ticks: spec.clock_hz / 50, n: 0 }
+        Call {
+            is_framed: false,
+            sender: None,
+            peer,
+            to,
+            port,
+            payload_type,
+            payload_bytes,
+            ticks: spec.clock_hz / 50,
+            n: 0,
+            frames: 0,
+        }
     }
 
     /// One packet; now and then one is left out, comes twice, or is a key, comfort noise or nonsense.
@@ -136,6 +165,16 @@ impl Call {
             packet.resize(len + 16, 0);
             let len = sender.protect(&mut packet, len).unwrap();
             packet.truncate(len);
+        }
+        if self.is_framed {
+            let header = [CHANNEL.to_be_bytes(), (packet.len() as u16).to_be_bytes()].concat();
+            packet.splice(..0, header);
+            // What the leg sent comes framed too.
+            let mut frame = [0; 500];
+            while self.peer.recv(&mut frame).is_ok() {
+                assert_eq!(frame[..2], CHANNEL.to_be_bytes());
+                self.frames += 1;
+            }
         }
         for _ in 0..1 + n % 2 {
             self.peer.send_to(&packet, self.to).unwrap();
@@ -184,6 +223,7 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
     for mode in [LegMode::Echo, LegMode::Talk] {
         calls.push(Call::protected(&media, CodecId::Pcmu, mode));
     }
+    calls.push(Call::relayed(&media));
     let music: std::sync::Arc<[i16]> = (0..4_000).collect();
     for turn in 0..60_u32 {
         if turn % 20 == 2 {
@@ -228,6 +268,8 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
         tokio::task::yield_now().await;
         rounds(4);
     }
+    let relayed = calls.iter().find(|call| call.is_framed).unwrap();
+    assert!(relayed.frames > 20 && relayed.port.stats().packets_in > 20, "{:?}", relayed.port.stats());
     // Some go, others come, and the last ones fall silent.
     calls.truncate(10);
     for _ in 0..5 {

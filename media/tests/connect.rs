@@ -73,7 +73,7 @@ impl Net {
                             self.send(channel, SocketAddr::new(end.addr.ip(), end.addr.port() + up), to, &datagram);
                         }
                         Step::Aim { channel: Channel::Rtp, to } => end.aims.push(to),
-                        Step::Aim { .. } => {}
+                        Step::Aim { .. } | Step::Tunnel(_) => {}
                         Step::Keys { channel: Channel::Rtp, keys } => end.keys = Some(*keys),
                         Step::Keys { keys, .. } => end.rtcp_keys = Some(*keys),
                         Step::Failed(why) => end.failed = Some(why),
@@ -199,7 +199,8 @@ fn ice(here: &str, ours: &str, theirs: &str, candidates: &[&str], is_controlling
         local: credentials(ours),
         remote: credentials(theirs),
         hosts: vec![addr(here)],
-        public: None,
+        reflexive: vec![],
+        relayed: vec![],
         candidates: candidates.iter().map(|text| (*text).to_owned()).collect(),
         is_controlling,
         is_lite: false,

@@ -126,7 +126,8 @@ async fn ice_finds_the_peer_and_the_leg_follows() {
             local: credentials(ours),
             remote: credentials(theirs),
             hosts: vec![here],
-            public: None,
+            reflexive: vec![],
+            relayed: vec![],
             candidates: there
                 .map(|at| format!("1 1 udp 2130706431 {} {} typ host", at.ip(), at.port()))
                 .into_iter()

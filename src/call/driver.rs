@@ -38,7 +38,7 @@ use super::line::LineNote;
 use super::log::CallLog;
 use super::record::{CallRecord, RecordSink};
 use super::route::Target;
-use super::sound::Sound;
+use super::sound::{self, Sound};
 use super::switchboard::{DeviceLeg, Inbox, Mail};
 use super::{
     Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, conference, dialing,
@@ -151,6 +151,11 @@ impl Driver {
         let srtp = if WebLegs::is_web(incoming.call) { SrtpPolicy::Required } else { srtp };
         sound.protect(srtp, source.transport);
         let offered = sound.take_offer(incoming.offer.take());
+        if sound.wants_preparation(&hub.media)
+            && let Some(port) = sound::prepare(hub.media.clone(), log.id()).await
+        {
+            sound.use_port(port);
+        }
         let max_duration = Duration::from_secs(hub.config.calls.max_duration_s);
         let is_recorded = hub.config.calls.record && target.converses();
         let recording = is_recorded.then(|| hub.config.recorder_config(log.id()));

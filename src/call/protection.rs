@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use media::connect::{ConnectConfig, IceConfig, IceCredentials, Identity, ice};
 use media::srtp::{KeyPair, MasterKey, Suite};
-use media::{Media, Security};
+use media::{Media, ReservedPort, Security};
 use sip::endpoint::Transport;
 use sip::negotiate::{LocalDtls, LocalIce, LocalMedia, OfferAs, Policy, Protecting, Protection, RemoteIce, SdesKey};
 use sip::sdp::Session;
@@ -28,9 +28,12 @@ const PWD: usize = 26;
 #[derive(Debug)]
 pub(super) struct Shield {
     policy: SrtpPolicy,
-    is_lite: bool,
+    mode: IceMode,
     bind: IpAddr,
     public: Option<IpAddr>,
+    /// How our socket is seen from outside, and the addresses of TURN servers that it has, as servers told.
+    reflexive: Vec<SocketAddr>,
+    relayed: Vec<SocketAddr>,
     identity: Option<Arc<Identity>>,
     /// Our addresses, as they were told.
     hosts: Vec<SocketAddr>,
@@ -40,9 +43,11 @@ impl Shield {
     pub(super) fn new(config: &Config, public: Option<IpAddr>) -> Self {
         Shield {
             policy: config.rtp.srtp,
-            is_lite: config.rtp.ice == IceMode::Lite,
+            mode: config.rtp.ice,
             bind: config.rtp.bind,
             public,
+            reflexive: Vec::new(),
+            relayed: Vec::new(),
             identity: None,
             hosts: Vec::new(),
         }
@@ -73,17 +78,29 @@ impl Shield {
         };
     }
 
+    /// Whether a path will be looked for by ICE, as far as the peer's offer or ours to come says, and servers are of use for that.
+    pub(super) fn wants_path(&self, local: &LocalMedia, offered: Option<&Session>) -> bool {
+        let protecting = &local.protection;
+        let by_ice = match offered {
+            Some(offered) => has(offered, "ice-ufrag") && has(offered, "fingerprint"),
+            None => protecting.offer_as == OfferAs::Browser,
+        };
+        by_ice && protecting.policy != Policy::Off && self.mode != IceMode::Lite
+    }
+
+    /// Takes what servers told of our socket.
+    pub(super) fn learn(&mut self, port: &ReservedPort) {
+        self.reflexive = port.reflexive().to_vec();
+        self.relayed = port.relayed().collect();
+    }
+
     /// Makes ready what the peer's offer asks for, or what ours is to say. The port is settled.
     pub(super) fn arm(&mut self, local: &mut LocalMedia, media: &Media, offered: Option<&Session>) {
         let protecting = &mut local.protection;
         if protecting.policy == Policy::Off {
             return;
         }
-        let has = |name: &str| {
-            offered.is_some_and(|offered| {
-                offered.attributes.has(name) || offered.media.iter().any(|media| media.attributes.has(name))
-            })
-        };
+        let has = |name: &str| offered.is_some_and(|offered| has(offered, name));
         let ours = |ways: &[OfferAs]| offered.is_none() && ways.contains(&protecting.offer_as);
         let wants_keys = has("crypto") || ours(&[OfferAs::Opportunistic, OfferAs::Sdes]);
         let wants_handshake = has("fingerprint") || ours(&[OfferAs::Dtls, OfferAs::Browser]);
@@ -102,7 +119,7 @@ impl Shield {
             }
         }
         if wants_handshake && wants_path && protecting.ice.is_none() {
-            self.hosts = hosts(self.bind, local.addr, local.port);
+            self.hosts = if self.mode == IceMode::Relay { vec![] } else { hosts(self.bind, local.addr, local.port) };
             local.protection.ice = self.new_ice(local.port);
         }
     }
@@ -165,25 +182,40 @@ impl Shield {
             is_lite: false,
             is_controlling: false,
         };
-        let ours = LocalIce { ufrag, pwd, candidates: Vec::new(), is_lite: self.is_lite };
+        let ours = LocalIce { ufrag, pwd, candidates: Vec::new(), is_lite: self.mode == IceMode::Lite };
         let candidates = ice::describe(&self.ice_config(&nobody, &ours, port));
         Some(LocalIce { candidates, ..ours })
     }
 
     fn ice_config(&self, theirs: &RemoteIce, ours: &LocalIce, port: u16) -> IceConfig {
         let credentials = |ufrag: &str, pwd: &str| IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() };
-        let is_known = |ip: &IpAddr| self.hosts.iter().any(|host| host.ip() == *ip);
         IceConfig {
             local: credentials(&ours.ufrag, &ours.pwd),
             remote: credentials(&theirs.ufrag, &theirs.pwd),
             hosts: self.hosts.clone(),
-            public: self.public.filter(|ip| !is_known(ip)).map(|ip| SocketAddr::new(ip, port)),
+            reflexive: self.seen_at(port),
+            relayed: self.relayed.clone(),
             candidates: theirs.candidates.clone(),
             // Two that are lite cannot find each other; with one, the other chooses.
             is_controlling: theirs.is_controlling && !ours.is_lite,
             is_lite: ours.is_lite,
         }
     }
+
+    /// Where those outside see us, where that is no address of our own.
+    fn seen_at(&self, port: u16) -> Vec<SocketAddr> {
+        if self.mode == IceMode::Relay {
+            return Vec::new();
+        }
+        let mut seen: Vec<SocketAddr> = self.reflexive.clone();
+        seen.extend(self.public.map(|ip| SocketAddr::new(ip, port)).filter(|at| !self.reflexive.contains(at)));
+        seen.retain(|at| !self.hosts.iter().any(|host| host.ip() == at.ip()));
+        seen
+    }
+}
+
+fn has(offered: &Session, name: &str) -> bool {
+    offered.attributes.has(name) || offered.media.iter().any(|media| media.attributes.has(name))
 }
 
 /// Adds candidates of the peer's; whether there were any.
@@ -198,6 +230,40 @@ pub(super) fn add_candidates(agreed: &mut Protection, fragment: &[u8]) -> bool {
         }
     }
     ice.candidates.len() > before
+}
+
+/// Takes a name, a password and candidates of the peer's that begin ICE anew; whether there were any. What is none of RFC 8839's
+/// (section 5.4) is not taken.
+pub(super) fn restart(agreed: &mut Protection, fragment: &[u8]) -> bool {
+    let Protection::Dtls { ice: Some(ice), .. } = agreed else { return false };
+    let text = String::from_utf8_lossy(fragment);
+    let value = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap_or_default();
+    let (ufrag, pwd) = (value("a=ice-ufrag:"), value("a=ice-pwd:"));
+    let is_made_right = |text: &str, least: usize| {
+        (least..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))
+    };
+    if !is_made_right(ufrag, 4) || !is_made_right(pwd, 22) || (ufrag == ice.ufrag && pwd == ice.pwd) {
+        return false;
+    }
+    (ice.ufrag, ice.pwd) = (ufrag.to_owned(), pwd.to_owned());
+    ice.candidates.clear();
+    add_candidates(agreed, fragment);
+    true
+}
+
+/// Our part of ICE as a fragment of a description (RFC 8840 section 9).
+pub(super) fn fragment(ours: &LocalIce, mid: &str) -> String {
+    let mut text = String::new();
+    if ours.is_lite {
+        text.push_str("a=ice-lite\r\n");
+    }
+    text.push_str(&format!("m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{mid}\r\n"));
+    text.push_str(&format!("a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ours.ufrag, ours.pwd));
+    for candidate in &ours.candidates {
+        text.push_str(&format!("a=candidate:{candidate}\r\n"));
+    }
+    text.push_str("a=end-of-candidates\r\n");
+    text
 }
 
 /// How it stands in records.

@@ -58,12 +58,20 @@ impl Signal<'_> {
 
     /// The answer to a change that the peer asked for.
     pub(super) fn answer_reoffer(&self, leg: CallId, sdp: Bytes) -> Taken {
-        if WebLegs::is_web(leg) { Ok(()) } else { self.sip.answer_reoffer(leg, sdp) }
+        if WebLegs::is_web(leg) {
+            self.web.changed(leg, Ok(sdp));
+            return Ok(());
+        }
+        self.sip.answer_reoffer(leg, sdp)
     }
 
     /// The refusal of one.
     pub(super) fn reject_reoffer(&self, leg: CallId, code: u16) -> Taken {
-        if WebLegs::is_web(leg) { Ok(()) } else { self.sip.reject_reoffer(leg, code) }
+        if WebLegs::is_web(leg) {
+            self.web.changed(leg, Err(code));
+            return Ok(());
+        }
+        self.sip.reject_reoffer(leg, code)
     }
 
     /// A text.

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codecs::registry;
-use media::{Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, Recorded, ReservedPort, WorkerId};
+use media::io::gather::GATHER_WITHIN;
+use media::{
+    Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, MediaError, Recorded, ReservedPort,
+    WorkerId,
+};
 use sip::endpoint::Transport;
 use sip::negotiate::{
     self, Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, Protecting,
@@ -34,6 +38,8 @@ pub struct Sound {
     /// Our answer, where it was given by 183.
     early: Option<Bytes>,
     near: Option<WorkerId>,
+    /// A port that servers were asked about.
+    prepared: Option<ReservedPort>,
     reserved: Option<ReservedPort>,
     open_as: Option<OpenAs>,
     choice: Option<MediaChoice>,
@@ -81,6 +87,7 @@ impl Sound {
             waits_for_answer: false,
             early: None,
             near: None,
+            prepared: None,
             reserved: None,
             open_as: None,
             choice: None,
@@ -123,6 +130,24 @@ impl Sound {
         }
     }
 
+    /// Whether there is something to [`prepare`] before a description is made.
+    #[must_use]
+    pub fn wants_preparation(&self, media: &Media) -> bool {
+        media.has_ice_servers() && self.shield.wants_path(&self.local, self.offered.as_ref())
+    }
+
+    /// Goes by this port, which servers were asked about.
+    pub fn use_port(&mut self, port: ReservedPort) {
+        self.prepared = Some(port);
+    }
+
+    fn reserve(&mut self, media: &Media) -> Result<ReservedPort, MediaError> {
+        let port = self.prepared.take().map_or_else(|| media.reserve(), Ok)?;
+        self.shield.learn(&port);
+        self.local.port = port.rtp_port();
+        Ok(port)
+    }
+
     /// Reserves a port and makes the description to answer with: our answer with the leg open, or, for a caller
     /// without an offer, our offer.
     ///
@@ -134,12 +159,11 @@ impl Sound {
         mode: LegMode,
         record: Option<Recorded>,
     ) -> Result<(Bytes, Option<LegPort>), Refusal> {
-        let reserved = media.reserve().map_err(|fault| {
+        let reserved = self.reserve(media).map_err(|fault| {
             let mut refusal = Refusal::new(503, EndReason::NoMediaPort);
             refusal.end.detail = fault.to_string();
             refusal
         })?;
-        self.local.port = reserved.rtp_port();
         let open_as = OpenAs { mode, record, seed: random() };
         let Some(offered) = self.offered.take() else {
             self.reserved = Some(reserved);
@@ -187,8 +211,7 @@ impl Sound {
     /// # Errors
     /// No port is free; the message names `rtp.ports`.
     pub fn offer(&mut self, media: &Media, mode: LegMode, record: Option<Recorded>) -> Result<Bytes, String> {
-        let reserved = media.reserve().map_err(|fault| fault.to_string())?;
-        self.local.port = reserved.rtp_port();
+        let reserved = self.reserve(media).map_err(|fault| fault.to_string())?;
         self.reserved = Some(reserved);
         self.open_as = Some(OpenAs { mode, record, seed: random() });
         Ok(self.make_offer(media))
@@ -289,6 +312,26 @@ impl Sound {
         Some(config)
     }
 
+    /// Begins ICE anew with the name, the password and the candidates of such a fragment: ours in the same form, and what to tell the leg.
+    ///
+    /// # Errors
+    /// There is no ICE, or the fragment does not begin it anew.
+    pub fn restart(&mut self, fragment: &[u8]) -> Result<(Bytes, Option<LegConfig>), String> {
+        let mut choice = self.choice.clone().ok_or("there is no session yet")?;
+        let before = choice.protection.clone();
+        if !protection::restart(&mut choice.protection, fragment) {
+            return Err("the fragment has no new name and password of ICE".to_owned());
+        }
+        self.shield.settle(&mut self.local, Some(&before), &choice.protection);
+        let ice = self.local.protection.ice.as_ref().ok_or("there is no ICE")?;
+        let section = self.ours.as_ref().and_then(|ours| ours.media.get(choice.media_index));
+        let mid = section.and_then(|media| media.attributes.all("mid").next()).unwrap_or("0");
+        let answer = protection::fragment(ice, mid).into();
+        let config = self.leg_config(&choice, LegMode::Talk)?;
+        self.choice = Some(choice);
+        Ok((answer, Some(config)))
+    }
+
     /// What protects the sound, as it stands in records.
     #[must_use]
     pub fn protection_name(&self) -> &'static str {
@@ -357,6 +400,16 @@ impl Sound {
             ..LegConfig::new(params, choice.payload_type_recv, mode)
         })
     }
+}
+
+/// Reserves a port and asks servers how it is seen from outside, and for addresses of theirs: for as long as a call may wait for that.
+/// There is none where no port is free, which the call finds out by itself.
+pub async fn prepare(media: Media, call: &str) -> Option<ReservedPort> {
+    let mut port = media.reserve().ok()?;
+    for fault in media.gather(&mut port, GATHER_WITHIN).await {
+        tracing::warn!(call, "call {call}: {fault}. The call goes on without it");
+    }
+    Some(port)
 }
 
 /// What a leg does for this target.

@@ -26,6 +26,8 @@ pub enum Mail {
     Event(Event),
     /// The ways to somebody who is to be called are known, best first, or there is none.
     Routed(LegNo, Result<Vec<sip::io::Route>, String>),
+    /// A port for the offer to come was made ready, where there was one to be had.
+    Prepared(LegNo, Vec<sip::io::Route>, Option<media::ReservedPort>),
     /// An INVITE was sent, or could not be.
     Placed(LegNo, Result<Placed, String>),
     /// A leg of another call is this one's from here on.

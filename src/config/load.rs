@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, DeviceConfig, RouteConfig, TrunkConfig};
+use super::{Config, DeviceConfig, IceServerConfig, RouteConfig, TrunkConfig};
 
 /// The environment variables read begin with this; `__` separates section and key.
 const ENV_PREFIX: &str = "OMNIVOX_";
@@ -133,6 +133,7 @@ impl Sources {
 /// A configuration in which every key stands, those of listed entries too.
 fn every_key() -> Config {
     Config {
+        ice_servers: vec![IceServerConfig::default()],
         devices: vec![DeviceConfig::default()],
         trunks: vec![TrunkConfig::default()],
         routes: vec![RouteConfig::default()],

@@ -66,6 +66,8 @@ pub enum IceMode {
     Full,
     /// It answers: for a server with a public address (RFC 8445 section 2.5).
     Lite,
+    /// The same as full, by TURN servers alone.
+    Relay,
 }
 
 impl Config {

@@ -17,6 +17,8 @@ use crate::random::letters;
 const FIRST: u64 = 1 << 63;
 /// Letters of a resource's name: 160 bits.
 const NAME: usize = 32;
+/// Letters of an ICE session's name.
+const TAG: usize = 12;
 
 /// What the call answers an offer with: a description, or a status.
 pub type Answer = Result<Bytes, u16>;
@@ -35,6 +37,10 @@ struct Leg {
     /// The call's id.
     call: String,
     answer: Option<oneshot::Sender<Answer>>,
+    /// A change that is under way.
+    change: Option<oneshot::Sender<Answer>>,
+    /// What its ICE session is called: each restart begins another (RFC 9725 section 4.3.1).
+    tag: String,
     feed: Feed,
 }
 
@@ -43,6 +49,8 @@ struct Leg {
 pub struct Found {
     /// The leg.
     pub leg: CallId,
+    /// What its ICE session is called.
+    pub tag: String,
     /// What happens in its call.
     pub feed: Feed,
 }
@@ -60,7 +68,14 @@ impl WebLegs {
         let leg = CallId(FIRST | self.next.fetch_add(1, Ordering::Relaxed));
         let name = letters(NAME)?;
         let (sender, answer) = oneshot::channel();
-        let open = Leg { name: name.clone(), call: call.to_owned(), answer: Some(sender), feed: Feed::default() };
+        let open = Leg {
+            name: name.clone(),
+            call: call.to_owned(),
+            answer: Some(sender),
+            change: None,
+            tag: letters(TAG)?,
+            feed: Feed::default(),
+        };
         self.lock().insert(leg, open);
         Some((leg, name, answer))
     }
@@ -72,7 +87,7 @@ impl WebLegs {
         let (leg, found) = open.iter().find(|(_, leg)| {
             aws_lc_rs::constant_time::verify_slices_are_equal(leg.name.as_bytes(), name.as_bytes()).is_ok()
         })?;
-        Some(Found { leg: *leg, feed: found.feed.clone() })
+        Some(Found { leg: *leg, tag: found.tag.clone(), feed: found.feed.clone() })
     }
 
     /// The call has answered: the page may have it, and the call need not wait for more.
@@ -80,6 +95,36 @@ impl WebLegs {
         let waiting = self.lock().get_mut(&leg).and_then(|leg| leg.answer.take());
         if waiting.is_some_and(|waiting| waiting.send(Ok(sdp)).is_ok()) {
             board.deliver(leg, Event::Acked { call: leg, answer: None });
+        }
+    }
+
+    /// Asks the call to begin ICE anew with this fragment; its answer comes. Nothing where there is no call to ask, or one is asked already.
+    pub(crate) fn restart(
+        &self,
+        board: &Switchboard,
+        leg: CallId,
+        fragment: Bytes,
+    ) -> Option<oneshot::Receiver<Answer>> {
+        let (sender, answer) = oneshot::channel();
+        {
+            let mut open = self.lock();
+            let found = open.get_mut(&leg).filter(|found| found.answer.is_none() && found.change.is_none())?;
+            found.change = Some(sender);
+        }
+        board.deliver(leg, Event::Reoffer { call: leg, offer: Some(fragment) });
+        Some(answer)
+    }
+
+    /// The call has answered a change.
+    pub(crate) fn changed(&self, leg: CallId, answer: Answer) {
+        let mut open = self.lock();
+        let Some(found) = open.get_mut(&leg) else { return };
+        if let (Ok(_), Some(tag)) = (&answer, letters(TAG)) {
+            found.tag = tag;
+        }
+        if let Some(waiting) = found.change.take() {
+            // The page may have given up.
+            let _ = waiting.send(answer);
         }
     }
 

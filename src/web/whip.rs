@@ -1,6 +1,7 @@
 //! `POST /api/v1/whip`: a web page calls by one request (RFC 9725). Its offer is answered with 201 and the answer; the resource named in
-//! `Location` takes candidates (PATCH, RFC 8840), ends the call (DELETE), and tells what happens in it (`GET .../events`, as
-//! server-sent events).
+//! `Location` takes candidates (PATCH, RFC 8840) and, with `If-Match: *`, the begin of another ICE session, ends the call (DELETE), and
+//! tells what happens in it (`GET .../events`, as server-sent events). OPTIONS, and the answer, name the STUN and TURN servers that the page
+//! may use (`Link`).
 //!
 //! Whom a page may call is settled by `web.numbers`; networks and limits are those of calls by SIP. A page that was not served by an
 //! address of this machine is refused unless `sip.origins` names it.
@@ -29,6 +30,7 @@ use crate::call::driver::{Driver, Incoming, record_refusal};
 use crate::call::inbound::{self, Facts};
 use crate::call::route::RouteQuery;
 use crate::hub::Hub;
+use crate::ice;
 
 /// Bytes of a description at most.
 const BODY_LIMIT: usize = sip::sdp::MAX_BYTES;
@@ -41,7 +43,7 @@ const PAGE: &str = include_str!("../../examples/browser/index.html");
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
     Router::new()
         .route("/call", get(page))
-        .route("/api/v1/whip", post(call))
+        .route("/api/v1/whip", post(call).options(servers))
         .route("/api/v1/whip/{name}", axum::routing::patch(trickle).delete(hang_up))
         .route("/api/v1/whip/{name}/events", get(events))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -133,14 +135,36 @@ async fn call(
     match answered {
         Ok(sdp) => {
             let location = format!("/api/v1/whip/{name}");
+            let tag = hub.web.named(&name).map(|found| quoted(&found.tag)).unwrap_or_default();
             let headers = [
+                (header::ETAG, tag),
                 (header::CONTENT_TYPE, sip::sdp::CONTENT_TYPE.to_owned()),
                 (header::LOCATION, location),
                 (header::CACHE_CONTROL, "no-store".to_owned()),
             ];
-            Ok((StatusCode::CREATED, headers, sdp).into_response())
+            let mut response = (StatusCode::CREATED, headers, sdp).into_response();
+            tell_servers(&hub, response.headers_mut());
+            Ok(response)
         }
         Err(code) => Err(Problem::of_sip(code, "see the call's record for the reason")),
+    }
+}
+
+/// The STUN and TURN servers for the page's own end, before it calls: a browser gathers its candidates before it has an answer.
+async fn servers(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<Response, Problem> {
+    admit_page(&hub, &headers)?;
+    let mut response = (StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, "no-store")]).into_response();
+    response.headers_mut().insert("accept-post", HeaderValue::from_static(sip::sdp::CONTENT_TYPE));
+    tell_servers(&hub, response.headers_mut());
+    Ok(response)
+}
+
+/// RFC 9725 section 4.6.
+fn tell_servers(hub: &Hub, headers: &mut HeaderMap) {
+    for link in ice::links(&hub.config, SystemTime::now()) {
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            headers.append(header::LINK, link);
+        }
     }
 }
 
@@ -243,16 +267,54 @@ async fn trickle(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     admit_page(&hub, &headers)?;
     let found = hub.web.named(&name).ok_or_else(gone)?;
     if !has_type(&headers, TRICKLE) {
         let detail = format!("send candidates as {TRICKLE}");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "no candidates", detail));
     }
+    let wanted = headers.get(header::IF_MATCH).and_then(|wanted| wanted.to_str().ok()).map(str::trim);
+    match wanted {
+        Some("*" | "\"*\"") => return restart(&hub, &name, found.leg, body).await,
+        Some(tag) if tag != quoted(&found.tag) => {
+            let detail = "the session that these candidates are of is over: ICE was begun anew";
+            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "candidates of another session", detail));
+        }
+        _ => {}
+    }
     let info = Event::Info { call: found.leg, content_type: TRICKLE.to_owned(), body };
     hub.switchboard.deliver(found.leg, info);
-    Ok(StatusCode::NO_CONTENT)
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Begins ICE anew (RFC 9725 section 4.3.3): a page whose network has changed keeps its call.
+async fn restart(hub: &Hub, name: &str, leg: CallId, fragment: Bytes) -> Result<Response, Problem> {
+    let Some(answer) = hub.web.restart(&hub.switchboard, leg, fragment) else {
+        let detail = "it has not been answered, or a restart is under way";
+        return Err(Problem::new(StatusCode::CONFLICT, "the call cannot change now", detail));
+    };
+    match answer.await {
+        Ok(Ok(fragment)) => {
+            let tag = hub.web.named(name).map(|found| quoted(&found.tag)).unwrap_or_default();
+            let headers = [
+                (header::CONTENT_TYPE, TRICKLE.to_owned()),
+                (header::ETAG, tag),
+                (header::CACHE_CONTROL, "no-store".to_owned()),
+            ];
+            Ok((StatusCode::OK, headers, fragment).into_response())
+        }
+        Ok(Err(_)) => {
+            let detail = "send ice-ufrag and ice-pwd, other than before, and the candidates";
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "ICE cannot be begun anew so", detail))
+        }
+        Err(_) => Err(gone()),
+    }
+}
+
+/// An entity tag (RFC 9110 section 8.8.3).
+fn quoted(tag: &str) -> String {
+    format!("\"{tag}\"")
 }
 
 async fn hang_up(

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rtc_ice::candidate::candidate_host::CandidateHostConfig;
+use rtc_ice::candidate::candidate_relay::CandidateRelayConfig;
 use rtc_ice::candidate::candidate_server_reflexive::CandidateServerReflexiveConfig;
 use rtc_ice::candidate::{Candidate, CandidateConfig, CandidateType, unmarshal_candidate};
 use rtc_ice::state::ConnectionState;
@@ -42,8 +43,10 @@ pub struct IceConfig {
     pub remote: IceCredentials,
     /// The addresses that our socket can be reached at, port included.
     pub hosts: Vec<SocketAddr>,
-    /// Our address as those outside see it, where that is none of `hosts`.
-    pub public: Option<SocketAddr>,
+    /// Our addresses as those outside see them, where they are none of `hosts`.
+    pub reflexive: Vec<SocketAddr>,
+    /// Addresses of TURN servers that are ours, for our description; the search uses those of the connection's relays.
+    pub relayed: Vec<SocketAddr>,
     /// The peer's candidates, as `a=candidate` has them.
     pub candidates: Vec<String>,
     /// We choose the path (RFC 8445 section 6.1.1).
@@ -52,10 +55,19 @@ pub struct IceConfig {
     pub is_lite: bool,
 }
 
+/// Which way a datagram came, or is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From our socket, by this address of ours.
+    Direct(IpAddr),
+    /// Through the TURN server where this address is ours.
+    Relayed(SocketAddr),
+}
+
 /// What became of the search.
 pub(super) enum Found {
-    /// This address works, the best so far.
-    Path(SocketAddr),
+    /// This address works, the best so far; through the TURN server where this address is ours, where there is one.
+    Path(SocketAddr, Option<SocketAddr>),
     /// None does any more.
     Lost,
 }
@@ -63,8 +75,10 @@ pub(super) enum Found {
 pub(super) struct Ice {
     agent: Agent,
     config: IceConfig,
-    path: Option<SocketAddr>,
+    path: Option<(SocketAddr, Option<SocketAddr>)>,
     found: VecDeque<Found>,
+    /// Addresses of TURN servers that are ours.
+    relayed: Vec<SocketAddr>,
     /// The peer's candidates that were looked at since the search began.
     seen: Vec<String>,
     /// Where the peer's checks came from since then.
@@ -77,7 +91,7 @@ impl Ice {
         let types = if config.is_lite {
             vec![CandidateType::Host]
         } else {
-            vec![CandidateType::Host, CandidateType::ServerReflexive]
+            vec![CandidateType::Host, CandidateType::ServerReflexive, CandidateType::Relay]
         };
         let agent_config = AgentConfig {
             local_ufrag: config.local.ufrag.clone(),
@@ -94,8 +108,15 @@ impl Ice {
         };
         let agent = Agent::new(now, Arc::new(agent_config), Arc::clone(&identity.provider))
             .map_err(|fault| set_up(fault.to_string()))?;
-        let mut ice =
-            Ice { agent, config: config.clone(), path: None, found: VecDeque::new(), seen: vec![], heard: vec![] };
+        let mut ice = Ice {
+            agent,
+            config: config.clone(),
+            path: None,
+            found: VecDeque::new(),
+            relayed: vec![],
+            seen: vec![],
+            heard: vec![],
+        };
         ice.begin(now).map_err(set_up)?;
         Ok(ice)
     }
@@ -103,7 +124,7 @@ impl Ice {
     fn begin(&mut self, now: Instant) -> Result<(), String> {
         self.seen.clear();
         self.heard.clear();
-        for candidate in local_candidates(&self.config) {
+        for candidate in local_candidates(&self.config).chain(self.relayed.iter().copied().map(relay)) {
             self.agent.add_local_candidate(candidate?).map_err(|fault| fault.to_string())?;
         }
         let remote = self.config.remote.clone();
@@ -126,6 +147,22 @@ impl Ice {
         }
     }
 
+    /// Looks for a path through a TURN server too. A lite agent has no other address than its own.
+    pub(super) fn add_relayed(&mut self, at: SocketAddr) {
+        if self.config.is_lite || self.relayed.contains(&at) {
+            return;
+        }
+        self.relayed.push(at);
+        if let Ok(candidate) = relay(at) {
+            let _ = self.agent.add_local_candidate(candidate);
+        }
+    }
+
+    /// The peer's addresses that are looked at.
+    pub(super) fn peers(&self) -> impl Iterator<Item = SocketAddr> {
+        self.agent.get_remote_candidates().iter().map(Candidate::addr)
+    }
+
     /// Takes new candidates, or new credentials: whether the search has begun anew.
     pub(super) fn update(&mut self, now: Instant, config: &IceConfig) -> bool {
         if config.remote == self.config.remote && config.local == self.config.local {
@@ -143,7 +180,7 @@ impl Ice {
         true
     }
 
-    pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, local: IpAddr, datagram: &[u8]) {
+    pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, way: Way, datagram: &[u8]) {
         // Nobody who does not know both names changes anything here: not by a conflict of roles either.
         let is_request = datagram.first_chunk::<2>() == Some(&[0, 1]);
         if is_request && !is_addressed(datagram, &self.config.local.ufrag, &self.config.remote.ufrag) {
@@ -155,7 +192,7 @@ impl Ice {
             }
             self.heard.push(from);
         }
-        let transport = self.transport(from, local);
+        let transport = self.transport(from, way);
         // What it would not have is not the peer's, or of no use.
         let _ = self.agent.handle_read(TransportMessage { now, transport, message: BytesMut::from(datagram) });
         self.watch();
@@ -164,8 +201,8 @@ impl Ice {
     }
 
     /// Whether a check of the peer's came from there.
-    pub(super) fn knows(&mut self, now: Instant, from: SocketAddr, local: IpAddr) -> bool {
-        let transport = self.transport(from, local);
+    pub(super) fn knows(&mut self, now: Instant, from: SocketAddr, way: Way) -> bool {
+        let transport = self.transport(from, way);
         self.agent.is_valid_non_stun_traffic(now, transport)
     }
 
@@ -197,11 +234,12 @@ impl Ice {
     fn watch(&mut self) {
         while let Some(event) = self.agent.poll_event() {
             match event.event {
-                Event::SelectedCandidatePairChange(_, remote) => {
-                    let to = remote.addr();
-                    if self.path != Some(to) {
-                        self.path = Some(to);
-                        self.found.push_back(Found::Path(to));
+                Event::SelectedCandidatePairChange(ours, remote) => {
+                    let relayed = Some(ours.addr()).filter(|_| ours.candidate_type() == CandidateType::Relay);
+                    let path = (remote.addr(), relayed);
+                    if self.path != Some(path) {
+                        self.path = Some(path);
+                        self.found.push_back(Found::Path(path.0, relayed));
                     }
                 }
                 Event::ConnectionStateChange(ConnectionState::Failed) => {
@@ -214,9 +252,14 @@ impl Ice {
     }
 
     /// The agent tells candidates apart by our address; the socket has one port for all.
-    fn transport(&self, from: SocketAddr, local: IpAddr) -> TransportContext {
-        let named = self.config.hosts.iter().find(|host| host.ip() == local);
-        let local_addr = named.or(self.config.hosts.first()).copied().unwrap_or(SocketAddr::new(local, 0));
+    fn transport(&self, from: SocketAddr, way: Way) -> TransportContext {
+        let local_addr = match way {
+            Way::Relayed(at) => at,
+            Way::Direct(local) => {
+                let named = self.config.hosts.iter().find(|host| host.ip() == local);
+                named.or(self.config.hosts.first()).copied().unwrap_or(SocketAddr::new(local, 0))
+            }
+        };
         TransportContext { local_addr, peer_addr: from, transport_protocol: TransportProtocol::UDP, ecn: None }
     }
 }
@@ -236,30 +279,42 @@ fn host(at: SocketAddr) -> Result<Candidate, String> {
     host.new_candidate_host().map_err(|fault| fault.to_string())
 }
 
+/// Whence we are seen at `at`, or have it: of the same family, where there is one.
+fn reflexive(at: SocketAddr, inside: SocketAddr) -> Result<Candidate, String> {
+    let reflexive = CandidateServerReflexiveConfig {
+        base_config: base(at),
+        rel_addr: inside.ip().to_string(),
+        rel_port: inside.port(),
+        url: None,
+    };
+    reflexive.new_candidate_server_reflexive().map_err(|fault| fault.to_string())
+}
+
+/// The address behind it is nobody's business (RFC 8839 section 5.1 lets it be left out so).
+fn relay(at: SocketAddr) -> Result<Candidate, String> {
+    let nowhere = if at.is_ipv4() { "0.0.0.0" } else { "::" };
+    let relay = CandidateRelayConfig { base_config: base(at), rel_addr: nowhere.to_owned(), rel_port: 9, url: None };
+    relay.new_candidate_relay().map_err(|fault| fault.to_string())
+}
+
 fn local_candidates(config: &IceConfig) -> impl Iterator<Item = Result<Candidate, String>> + use<> {
-    let hosts = config.hosts.clone().into_iter().map(host);
-    let inside = config.hosts.first().copied().filter(|_| !config.is_lite);
-    let public = config.public.zip(inside).map(|(at, inside)| {
-        let reflexive = CandidateServerReflexiveConfig {
-            base_config: base(at),
-            rel_addr: inside.ip().to_string(),
-            rel_port: inside.port(),
-            url: None,
-        };
-        reflexive.new_candidate_server_reflexive().map_err(|fault| fault.to_string())
-    });
-    hosts.chain(public)
+    let hosts = config.hosts.clone();
+    let inside = move |at: &SocketAddr| hosts.iter().find(|host| host.is_ipv4() == at.is_ipv4()).copied();
+    let outside = if config.is_lite { Vec::new() } else { config.reflexive.clone() };
+    let outside = outside.into_iter().filter_map(move |at| Some(reflexive(at, inside(&at)?)));
+    config.hosts.clone().into_iter().map(host).chain(outside)
 }
 
 /// Our candidates as `a=candidate` has them, without the attribute's name.
 #[must_use]
 pub fn describe(config: &IceConfig) -> Vec<String> {
-    let mut described: Vec<String> = local_candidates(config).flatten().map(|candidate| candidate.marshal()).collect();
-    if let (true, Some(public)) = (config.is_lite, config.public) {
+    let more: Vec<Result<Candidate, String>> = if config.is_lite {
         // A lite agent has one kind alone: what it is reached at.
-        described.extend(host(public).ok().map(|candidate| candidate.marshal()));
-    }
-    described
+        config.reflexive.iter().copied().map(host).collect()
+    } else {
+        config.relayed.iter().copied().map(relay).collect()
+    };
+    local_candidates(config).chain(more).flatten().map(|candidate| candidate.marshal()).collect()
 }
 
 /// A candidate that we can use: UDP, the first component, an address and not a name.

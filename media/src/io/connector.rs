@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::gather::{Held, release};
 use super::link::{Disconnected, LegHandle};
 use crate::config::LegConfig;
 use crate::connect::{ConnectConfig, ConnectError, Connection, Step};
@@ -34,6 +35,8 @@ pub(crate) struct SocketPair {
 pub(crate) struct Wiring {
     pub(crate) sockets: SocketPair,
     pub(crate) runtime: Handle,
+    /// Allocations at TURN servers, for whoever connects the leg.
+    pub(crate) held: Option<Box<Held>>,
 }
 
 /// The port's hold on the task; dropping it ends that.
@@ -64,18 +67,23 @@ impl Update {
 impl Connector {
     /// Begins to connect a leg.
     pub(crate) fn start(
-        wiring: &Wiring,
+        wiring: &mut Wiring,
         handle: LegHandle,
         leg: &LegConfig,
         config: &Arc<ConnectConfig>,
     ) -> Result<Connector, ConnectError> {
         let first = Update::of(leg, config);
-        let connection = first.connection(Instant::now())?;
+        let mut connection = first.connection(Instant::now())?;
+        let mut held = wiring.held.take().filter(|_| config.ice.is_some());
+        for relay in held.iter_mut().flat_map(|held| held.relays.drain(..)) {
+            connection.add_relay(Instant::now(), relay);
+        }
         let (producer, ring) = HeapRb::new(HANDSHAKE_RING).split();
         handle.secure(GuardChange::Listen(Some(Box::new(producer))));
         let (updates, changed) = watch::channel(first.clone());
         let sockets = wiring.sockets.clone();
-        let task = Task { handle, sockets, ring, config: first.config, connection, routes: HashMap::new() };
+        let task =
+            Task { handle, sockets, ring, config: first.config, connection, _held: held, routes: HashMap::new() };
         let task = wiring.runtime.spawn(task.run(changed)).abort_handle();
         Ok(Connector { updates, task })
     }
@@ -99,6 +107,8 @@ struct Task {
     ring: HeapCons<Datagram>,
     config: Arc<ConnectConfig>,
     connection: Connection,
+    /// What keeps ways to TURN servers open.
+    _held: Option<Box<Held>>,
     /// By which address of ours a peer is reached.
     routes: HashMap<IpAddr, IpAddr>,
 }
@@ -135,7 +145,14 @@ impl Task {
             self.connection.update(now, &update.config);
         } else {
             match update.connection(now) {
-                Ok(connection) => self.connection = connection,
+                Ok(connection) => {
+                    let mut former = std::mem::replace(&mut self.connection, connection);
+                    let mut relays = former.take_relays();
+                    if update.config.ice.is_none() {
+                        release(&mut relays, &self.sockets.rtp);
+                    }
+                    relays.into_iter().for_each(|relay| self.connection.add_relay(now, relay));
+                }
                 Err(fault) => self.handle.disconnected(Disconnected::Failed(fault.to_string())),
             }
         }
@@ -146,6 +163,7 @@ impl Task {
         while let Some(step) = self.connection.poll() {
             match step {
                 Step::Send { channel, from, to, datagram } => self.send(channel, from, to, &datagram),
+                Step::Tunnel(tunnel) => self.handle.tunnel(tunnel),
                 Step::Aim { channel, to } => self.handle.secure(GuardChange::Aim(channel, to)),
                 Step::Keys { channel, keys } => {
                     let keys = Some(Box::new(Keys::new(&keys)));
@@ -191,6 +209,12 @@ impl Task {
         }
         self.routes.insert(peer.ip(), found);
         found
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        release(&mut self.connection.take_relays(), &self.sockets.rtp);
     }
 }
 

@@ -14,10 +14,12 @@ use ringbuf::traits::{Consumer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 use tokio::io::unix::AsyncFd;
 
+use super::digging::Digging;
 use super::record::{Fate, RecordSink, Recording};
 use super::sys::EventFd;
 use super::worker::{Command, Event, RoomCommand, Seat, Spent, WorkerCounters};
 use crate::config::{LegConfig, MAX_LEGS_PER_WORKER, MAX_ROOMS_PER_WORKER};
+use crate::connect::Tunnel;
 use crate::error::MediaError;
 use crate::leg::{GuardChange, Joined, Music, Retune};
 use crate::port::Shared;
@@ -401,6 +403,12 @@ impl LegHandle {
         self.send(move |slot| Command::Secure { slot, change });
     }
 
+    /// Changes what TURN servers do for the leg's sound.
+    pub(crate) fn tunnel(&self, tunnel: Tunnel) {
+        let tunnel = Box::new(Digging::new(tunnel));
+        self.send(move |slot| Command::Tunnel { slot, tunnel });
+    }
+
     /// Who is to be woken when there is STUN or DTLS. What comes from here on wakes.
     pub(super) fn register_connector(&self, waker: &Waker) {
         *lock(&self.cell.connector) = Some(waker.clone());
@@ -459,6 +467,7 @@ pub(super) async fn dispatch(link: Arc<WorkerLink>, mut events: HeapCons<Event>,
                     }
                 }
                 Event::Secured { change } => drop(change),
+                Event::Tunnelled { tunnel } => drop(tunnel),
                 Event::Lifted { slot, seat } => link.lifted(slot, seat),
                 Event::Removed { slot, seat } => {
                     drop(seat);

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connector::SocketPair;
+use super::gather::Gathered;
+use crate::connect::turn::Relay;
 use crate::error::MediaError;
 
 /// Datagrams taken off a fresh socket at most before it is used.
@@ -65,7 +67,12 @@ impl PortPool {
             && let Some((_, Pair { port, rtp, rtcp })) = state.idle.pop_front()
         {
             state.in_use.insert(port);
-            return Ok(ReservedPort { sockets: Some((rtp, rtcp)), pool: Arc::clone(self), port });
+            return Ok(ReservedPort {
+                sockets: Some((rtp, rtcp)),
+                pool: Arc::clone(self),
+                port,
+                gathered: Gathered::default(),
+            });
         }
         let (first, last) = (*self.range.start(), *self.range.end());
         let mut refused = 0;
@@ -82,7 +89,12 @@ impl PortPool {
             match bind_pair(self.bind, port) {
                 Ok((rtp, rtcp)) => {
                     state.in_use.insert(port);
-                    return Ok(ReservedPort { sockets: Some((rtp, rtcp)), pool: Arc::clone(self), port });
+                    return Ok(ReservedPort {
+                        sockets: Some((rtp, rtcp)),
+                        pool: Arc::clone(self),
+                        port,
+                        gathered: Gathered::default(),
+                    });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused += 1,
                 Err(source) => return Err(MediaError::Bind { bind: self.bind, source }),
@@ -109,6 +121,8 @@ pub struct ReservedPort {
     sockets: Option<(Arc<UdpSocket>, Arc<UdpSocket>)>,
     pool: Arc<PortPool>,
     port: u16,
+    /// What servers said of it.
+    pub(super) gathered: Gathered,
 }
 
 impl ReservedPort {
@@ -122,6 +136,17 @@ impl ReservedPort {
     #[must_use]
     pub fn rtp_addr(&self) -> SocketAddr {
         SocketAddr::new(self.pool.bind, self.port)
+    }
+
+    /// How the RTP socket is seen from outside, as far as servers told (see [`Media::gather`](super::Media::gather)).
+    #[must_use]
+    pub fn reflexive(&self) -> &[SocketAddr] {
+        &self.gathered.reflexive
+    }
+
+    /// Addresses of TURN servers that are its own.
+    pub fn relayed(&self) -> impl Iterator<Item = SocketAddr> {
+        self.gathered.held.iter().flat_map(|held| &held.relays).filter_map(Relay::relayed)
     }
 
     /// Throws away what strangers sent to the ports before the call.
@@ -155,6 +180,8 @@ impl std::fmt::Debug for ReservedPort {
 impl Drop for ReservedPort {
     fn drop(&mut self) {
         let port = self.port;
+        // While the socket is ours.
+        self.gathered = Gathered::default();
         let Some((rtp, rtcp)) = self.sockets.take() else { return };
         let surplus = {
             let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);

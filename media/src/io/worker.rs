@@ -21,6 +21,7 @@ use ringbuf::{HeapCons, HeapProd};
 
 use self::rooms::FIRST_ID;
 pub(crate) use self::rooms::{RoomCommand, Spent};
+use super::digging::Digging;
 use super::link::WorkerLink;
 use super::ports::ReservedPort;
 use super::sys::{self, Poller};
@@ -39,7 +40,7 @@ const UNSPACED_LEGS: usize = 4;
 /// Datagrams that one socket gets taken in one round at most, so that a flood on one call does not starve the others.
 const DATAGRAMS_PER_SOCKET: usize = 32;
 /// Datagrams beyond this are cut: none of ours is as long.
-const DATAGRAM_BYTES: usize = 2_048;
+pub(super) const DATAGRAM_BYTES: usize = 2_048;
 /// A round longer than this counts as an overrun.
 const OVERRUN: Duration = Duration::from_millis(5);
 /// The key of the command eventfd among the sockets' keys.
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Retune { slot: u32, retune: Box<Retune> },
     /// Change how packets are protected, or where they go.
     Secure { slot: u32, change: Box<GuardChange> },
+    /// Change what TURN servers do for it.
+    Tunnel { slot: u32, tunnel: Box<Digging> },
     /// Send a key press.
     Digit { slot: u32, digit: char, duration_ms: u16 },
     /// About rooms and what a leg plays.
@@ -73,6 +76,8 @@ pub(crate) enum Event {
     Handshake { slot: u32 },
     /// What a [`Command::Secure`] took the place of, to be dropped.
     Secured { change: Box<GuardChange> },
+    /// What a [`Command::Tunnel`] took the place of, to be dropped.
+    Tunnelled { tunnel: Box<Digging> },
     /// For the worker that it is to go to.
     Lifted { slot: u32, seat: Box<Seat> },
     /// To be dropped.
@@ -98,10 +103,17 @@ pub(super) struct Sockets {
     pub(super) port: ReservedPort,
     /// The round in which the RTP socket last had something.
     pub(super) last_round: u64,
+    /// What TURN servers do for it, where they do.
+    pub(super) digging: Option<Box<Digging>>,
 }
 
 impl Outbox for Sockets {
     fn send(&mut self, channel: Channel, to: SocketAddr, packet: &[u8]) -> bool {
+        if let Some(digging) = &mut self.digging
+            && let Some((server, framed)) = digging.wrap(to, packet)
+        {
+            return self.port.rtp().is_some_and(|socket| socket.send_to(framed, server).is_ok());
+        }
         let socket = match channel {
             Channel::Rtp => self.port.rtp(),
             Channel::Rtcp => self.port.rtcp(),
@@ -268,6 +280,7 @@ impl Worker {
             let Ok((size, from)) = socket.recv_from(&mut self.datagram[..]) else { break };
             self.link.counters.datagrams.add(1);
             let Some(datagram) = self.datagram.get(..size) else { break };
+            let datagram = seat.sockets.digging.as_ref().map_or(datagram, |digging| digging.unwrap(from, datagram));
             if rtcp {
                 seat.leg.receive_rtcp(now, datagram, from, &mut self.scratch);
             } else {
@@ -318,6 +331,18 @@ impl Worker {
                         seat.leg.secure(&mut change);
                     }
                     self.hand_back(Event::Secured { change });
+                }
+                Command::Tunnel { slot, mut tunnel } => {
+                    if let Some(seat) = self.seat(slot) {
+                        match &mut seat.sockets.digging {
+                            Some(digging) => std::mem::swap(digging, &mut tunnel),
+                            none => {
+                                *none = Some(tunnel);
+                                continue;
+                            }
+                        }
+                    }
+                    self.hand_back(Event::Tunnelled { tunnel });
                 }
                 Command::Digit { slot, digit, duration_ms } => {
                     if let Some(seat) = self.seat(slot) {

@@ -127,10 +127,10 @@ impl Guard {
         !matches!(self.state, State::Waiting)
     }
 
-    /// Hands STUN and DTLS (by its first byte, RFC 7983) to whoever waits for it; whether it was that, and who does.
+    /// Hands STUN, DTLS and what TURN servers packed (by its first byte, RFC 7983) to whoever waits for it; whether it was that, and who does.
     pub(super) fn hand_over(&mut self, channel: Channel, datagram: &[u8], from: SocketAddr) -> Option<bool> {
         let handshake = self.handshake.as_mut()?;
-        if !matches!(datagram.first(), Some(0..=3 | 20..=63)) {
+        if !matches!(datagram.first(), Some(0..=3 | 20..=79)) {
             return None;
         }
         let mut item =

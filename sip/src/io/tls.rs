@@ -49,6 +49,14 @@ impl TlsConfig {
     pub fn check(&self) -> Result<(), TlsError> {
         Tls::load(self, !self.identities.is_empty()).map(drop)
     }
+
+    /// What we are as a client of TLS: for connections that are not of SIP.
+    ///
+    /// # Errors
+    /// As with [`check`](Self::check).
+    pub fn client(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        Tls::load(self, false).map(|tls| tls.client)
+    }
 }
 
 /// Why TLS cannot be had.
@@ -132,7 +140,8 @@ pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
 }
 
 /// The name to check a server's certificate against.
-pub(super) fn server_name(name: &str) -> Option<ServerName<'static>> {
+#[must_use]
+pub fn server_name(name: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(name.trim_start_matches('[').trim_end_matches(']').to_owned()).ok()
 }
 

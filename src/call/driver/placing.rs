@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use media::ReservedPort;
 use sip::endpoint::OutgoingCall;
 use sip::io::{Placed, Route};
 
 use super::Driver;
-use crate::call::dial::{DialPlan, NextHop};
+use crate::call::dial::{DialBranch, DialPlan, NextHop};
 use crate::call::leg::Leg;
-use crate::call::sound::Sound;
+use crate::call::sound::{self, Sound};
 use crate::call::switchboard::Mail;
 use crate::call::{LegNo, SignallingEnd, Stage, note_refused};
+use crate::hub::Hub;
 
 /// Without any response for so long, another way to the same peer is tried, where there is one.
 const NEXT_WAY_AFTER: Duration = Duration::from_secs(4);
@@ -62,8 +64,31 @@ impl Driver {
         Ok(())
     }
 
-    /// The ways are known: makes the offer and sends the INVITE by the first of them.
+    /// The ways are known. A browser's offer waits for servers to say how we are seen.
     pub(super) fn routed(&mut self, no: LegNo, routes: Result<Vec<Route>, String>) {
+        let media = self.hub.media.clone();
+        match routes {
+            Ok(ways) if self.offer_to_come(no, &ways).is_some_and(|sound| sound.wants_preparation(&media)) => {
+                let (call, mail) = (self.log.id().to_owned(), self.inbox.address.mail.clone());
+                tokio::spawn(async move {
+                    let port = sound::prepare(media, &call).await;
+                    // A call that has ended meanwhile wants no port.
+                    let _ = mail.send(Mail::Prepared(no, ways, port)).await;
+                });
+            }
+            routes => self.set_off(no, routes, None),
+        }
+    }
+
+    /// The sound of the offer that goes by the first way.
+    fn offer_to_come(&mut self, no: LegNo, ways: &[Route]) -> Option<Sound> {
+        let hub = Arc::clone(&self.hub);
+        let branch = self.leg(no)?.branch()?;
+        Some(new_sound(&hub, branch, ways.first()?))
+    }
+
+    /// Makes the offer and sends the INVITE by the first of the ways.
+    pub(super) fn set_off(&mut self, no: LegNo, routes: Result<Vec<Route>, String>, port: Option<ReservedPort>) {
         if self.leg(no).is_none_or(|leg| leg.stage != Stage::Here) {
             return;
         }
@@ -73,7 +98,7 @@ impl Driver {
             if let Some(leg) = self.leg(no) {
                 leg.ways = ways;
             }
-            self.invite(no, first)
+            self.invite(no, first, port)
         });
         if let Err(why) = sent {
             self.ended(no, SignallingEnd::NotPlaced(why));
@@ -100,7 +125,7 @@ impl Driver {
             hub.switchboard.disconnect(sip);
         }
         (leg.sound, leg.refusal) = (None, None);
-        match self.invite(no, next) {
+        match self.invite(no, next, None) {
             Ok(()) => true,
             Err(why) => {
                 tracing::debug!("cannot call by another way: {why}");
@@ -109,7 +134,7 @@ impl Driver {
         }
     }
 
-    fn invite(&mut self, no: LegNo, route: Route) -> Result<(), String> {
+    fn invite(&mut self, no: LegNo, route: Route, port: Option<ReservedPort>) -> Result<(), String> {
         let hub = Arc::clone(&self.hub);
         let near = self.worker();
         let recorded = if self.legs.len() == 1 { self.tape_from_start(no) } else { None };
@@ -117,12 +142,11 @@ impl Driver {
         let peer = (route.remote.to_string(), route.destination.transport.uri_name());
         let Some(leg) = self.leg(no) else { return Ok(()) };
         let Some(branch) = leg.branch().cloned() else { return Ok(()) };
-        let mut sound = Sound::new(&hub.config, hub.sip.public(), route.local.ip(), route.remote.ip());
-        if let Some(codecs) = &branch.codecs {
-            sound.offer_only(codecs);
-        }
-        sound.protect(hub.config.srtp_out(branch.srtp), route.destination.transport);
+        let mut sound = new_sound(&hub, &branch, &route);
         sound.open_near(near);
+        if let Some(port) = port {
+            sound.use_port(port);
+        }
         let offer = sound.offer(&hub.media, media::LegMode::Talk, recorded.clone())?;
         leg.sound = Some(sound);
         leg.is_placing = true;
@@ -176,4 +200,14 @@ impl Driver {
             Err(why) => self.ended(no, SignallingEnd::NotPlaced(why)),
         }
     }
+}
+
+/// The sound of a call to whoever this branch is, by this way.
+fn new_sound(hub: &Hub, branch: &DialBranch, route: &Route) -> Sound {
+    let mut sound = Sound::new(&hub.config, hub.sip.public(), route.local.ip(), route.remote.ip());
+    if let Some(codecs) = &branch.codecs {
+        sound.offer_only(codecs);
+    }
+    sound.protect(hub.config.srtp_out(branch.srtp), route.destination.transport);
+    sound
 }

@@ -11,7 +11,7 @@ use crate::call::line::LineOrder;
 use crate::call::sound::{self, Accepted};
 use crate::call::switchboard::Mail;
 use crate::call::{Input, LegInput, LegNo, Phase, Referred, SignallingEnd, Stage, note_refused};
-use crate::web::whip;
+use crate::web::{WebLegs, whip};
 
 /// Events kept for legs that are about to come.
 const STRAYS_LIMIT: usize = 64;
@@ -22,6 +22,7 @@ impl Driver {
             Mail::Event(event) => self.event_of(event),
             Mail::Adopt(arrival) => self.adopt_leg(*arrival),
             Mail::Routed(no, routes) => self.routed(no, routes),
+            Mail::Prepared(no, routes, port) => self.set_off(no, Ok(routes), port),
             Mail::Placed(no, placed) => self.placed(no, placed),
         }
     }
@@ -187,7 +188,12 @@ impl Driver {
     fn reoffered(&mut self, no: LegNo, call: CallId, offer: Option<Bytes>) {
         let media = self.hub.media.clone();
         let Some(sound) = self.leg(no).and_then(|leg| leg.sound.as_mut()) else { return };
-        match sound.reoffer(&media, offer) {
+        let settled = match offer {
+            // A page may change its path, and nothing else (RFC 9725 section 4.3.3).
+            Some(fragment) if WebLegs::is_web(call) => sound.restart(&fragment),
+            offer => sound.reoffer(&media, offer),
+        };
+        match settled {
             Ok((sdp, change)) => {
                 let (codec, protection) = (sound.codec_name().to_owned(), sound.protection_name());
                 let held = change.as_ref().map(|_| sound.is_on_hold());
