@@ -128,7 +128,7 @@ pub struct SipConfig {
 pub struct RtpConfig {
     /// UDP ports for RTP (even) and RTCP (odd), `FIRST-LAST`.
     pub ports: PortRange,
-    /// The address media sockets are bound to. `0.0.0.0`: any.
+    /// The address media sockets are bound to. `0.0.0.0`: any of IPv4; `::`: any, of IPv6 and IPv4.
     pub bind: IpAddr,
     /// Media worker threads; 0 takes one per two processors.
     pub workers: usize,

@@ -56,7 +56,8 @@ async fn find_one(config: &Config, url: &IceUrl, login: &TurnLogin) -> Result<Ic
     };
     // A socket has one family; a stream goes by either.
     let is_stream = matches!(over, Some(TurnOver::Tcp | TurnOver::Tls(..)));
-    let fits = |addr: &&SocketAddr| is_stream || addr.is_ipv4() == config.rtp.bind.is_ipv4();
+    let binds_both = config.rtp.bind == std::net::IpAddr::from([0; 16]);
+    let fits = |addr: &&SocketAddr| is_stream || binds_both || addr.is_ipv4() == config.rtp.bind.is_ipv4();
     let addr = *found.iter().find(fits).ok_or("it has no address of the family of rtp.bind")?;
     Ok(IceServer { name: url.to_string(), addr, turn: over.map(|over| (login.clone(), over)) })
 }

@@ -71,6 +71,9 @@ pub struct LegConfig {
     pub comfort_noise_payload_type: Option<u8>,
     /// Where the peer's SDP says to send; `None` waits for the first packet (symmetric RTP).
     pub remote: Option<SocketAddr>,
+    /// Our address that signalling told the peer: where the sockets are bound to all, packets leave by it. One that is none of this machine's is
+    /// passed over.
+    pub local: Option<IpAddr>,
     /// Where to send RTCP; `None` is the RTP port plus one.
     pub remote_rtcp: Option<SocketAddr>,
     /// Where the peer's signalling comes from: sound from there is believed sooner than from elsewhere.
@@ -111,6 +114,7 @@ impl LegConfig {
             dtmf: None,
             comfort_noise_payload_type: None,
             remote: None,
+            local: None,
             remote_rtcp: None,
             signalling: None,
             latch: LatchPolicy::Nat,

@@ -112,13 +112,15 @@ pub enum Step {
     Lost,
 }
 
-/// What TURN servers do for a leg's sound: in their datagrams there is a peer's, and to one of its peers sound goes by them.
+/// How a leg's sound goes, and what TURN servers do for it: in their datagrams there is a peer's, and to one of its peers sound goes by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tunnel {
     /// The servers.
     pub servers: [Option<SocketAddr>; RELAYS],
     /// Where the peer is reached through one of them.
     pub channel: Option<TunnelChannel>,
+    /// Our address that the peer is reached by directly, where ICE found one.
+    pub local: Option<IpAddr>,
 }
 
 /// A channel through a TURN server (RFC 8656 section 12).
@@ -139,10 +141,10 @@ pub struct Connection {
     relays: Vec<Relay>,
     /// The peer's addresses that the relays were told of.
     permitted: usize,
-    /// The path goes through the relay where the second address is ours, to this peer.
-    through: Option<(SocketAddr, SocketAddr)>,
+    /// The path that was found: to this peer, this way.
+    path: Option<(SocketAddr, Way)>,
     tunnel: Tunnel,
-    /// By which relay a peer's handshake came last.
+    /// Which way a peer's handshake came last.
     ways: Ways,
     rtp: Association,
     /// Where RTCP has a socket of its own.
@@ -171,7 +173,7 @@ impl Connection {
             ice,
             relays: Vec::new(),
             permitted: 0,
-            through: None,
+            path: None,
             tunnel: Tunnel::default(),
             ways: Ways::default(),
             gives_up: now + PATIENCE,
@@ -240,7 +242,7 @@ impl Connection {
                 if ice.as_mut().is_some_and(|ice| !ice.knows(now, from, way)) {
                     return;
                 }
-                self.ways.set(from, if let Way::Relayed(at) = way { Some(at) } else { None });
+                self.ways.set(from, way);
                 let association = match channel {
                     Channel::Rtp => Some(&mut self.rtp),
                     Channel::Rtcp => self.rtcp.as_mut(),
@@ -328,10 +330,10 @@ impl Connection {
         let Some(ice) = &mut self.ice else { return };
         while let Some(found) = ice.poll_path() {
             match found {
-                ice::Found::Path(to, relayed) => {
-                    self.through = relayed.map(|at| (to, at));
-                    self.ways.set(to, relayed);
-                    if relayed.is_none() {
+                ice::Found::Path(to, way) => {
+                    self.path = Some((to, way));
+                    self.ways.set(to, way);
+                    if let Way::Direct(_) = way {
                         self.steps.push_back(Step::Aim { channel: Channel::Rtp, to });
                     }
                     if self.is_client {
@@ -360,11 +362,16 @@ impl Connection {
             while let Some(step) = association.poll() {
                 match step {
                     DtlsStep::Send(to, datagram) => {
-                        let at = self.ways.of(to);
-                        let relay = self.relays.iter_mut().find(|relay| at.is_some() && relay.relayed() == at);
+                        let (relayed, from) = match self.ways.of(to) {
+                            Some(Way::Relayed(at)) => (Some(at), None),
+                            Some(Way::Direct(local)) => (None, Some(local)),
+                            None => (None, None),
+                        };
+                        let relays = self.relays.iter_mut();
+                        let relay = relays.into_iter().find(|relay| relayed.is_some() && relay.relayed() == relayed);
                         self.steps.extend(match relay {
                             Some(relay) => through(relay, now, to, &datagram),
-                            None => Some(Step::Send { channel, from: None, to, datagram }),
+                            None => Some(Step::Send { channel, from, to, datagram }),
                         });
                     }
                     DtlsStep::Keys(from, keys) => {
@@ -384,10 +391,15 @@ impl Connection {
         for (place, relay) in tunnel.servers.iter_mut().zip(&self.relays) {
             *place = relay.relayed().map(|_| relay.server());
         }
-        tunnel.channel = self.through.and_then(|(peer, at)| {
-            let relay = self.relays.iter().find(|relay| relay.relayed() == Some(at))?;
-            Some(TunnelChannel { peer, server: relay.server(), number: relay.channel(peer)? })
-        });
+        match self.path {
+            Some((peer, Way::Relayed(at))) => {
+                let relay = self.relays.iter().find(|relay| relay.relayed() == Some(at));
+                let number = relay.and_then(|relay| Some((relay.server(), relay.channel(peer)?)));
+                tunnel.channel = number.map(|(server, number)| TunnelChannel { peer, server, number });
+            }
+            Some((_, Way::Direct(local))) => tunnel.local = Some(local),
+            None => {}
+        }
         if tunnel != self.tunnel {
             let is_new = tunnel.channel != self.tunnel.channel;
             self.tunnel = tunnel;
@@ -399,21 +411,21 @@ impl Connection {
     }
 }
 
-/// By which relay peers were heard last, where by one: the latest few of them.
+/// Which way peers were heard last: the latest few of them.
 #[derive(Default)]
-struct Ways(VecDeque<(SocketAddr, Option<SocketAddr>)>);
+struct Ways(VecDeque<(SocketAddr, Way)>);
 
 impl Ways {
-    fn set(&mut self, peer: SocketAddr, relayed: Option<SocketAddr>) {
+    fn set(&mut self, peer: SocketAddr, way: Way) {
         self.0.retain(|(known, _)| *known != peer);
         if self.0.len() == WAYS {
             self.0.pop_front();
         }
-        self.0.push_back((peer, relayed));
+        self.0.push_back((peer, way));
     }
 
-    fn of(&self, peer: SocketAddr) -> Option<SocketAddr> {
-        self.0.iter().find(|(known, _)| *known == peer)?.1
+    fn of(&self, peer: SocketAddr) -> Option<Way> {
+        self.0.iter().find(|(known, _)| *known == peer).map(|(_, way)| *way)
     }
 }
 

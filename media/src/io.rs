@@ -10,6 +10,7 @@ pub(crate) mod link;
 mod ports;
 pub mod record;
 mod room;
+mod socket;
 mod sys;
 mod wheel;
 #[doc(hidden)]
@@ -188,7 +189,11 @@ impl Media {
         port.drain();
         let sockets = port.pair().ok_or(MediaError::Closed)?;
         let held = port.gathered.held.take();
-        let seat = Box::new(Seat { leg, parted: None, sockets: Sockets { port, last_round: 0, digging: None } });
+        let seat = Box::new(Seat {
+            leg,
+            parted: None,
+            sockets: Sockets { port, last_round: 0, local: config.local, digging: None },
+        });
         let shared = Arc::clone(&ends.shared);
         let handle = link.open(seat, shared, config.record.as_ref().map(|to| &to.recording))?;
         let wiring = Wiring { sockets, runtime: self.inner.runtime.clone(), held };

@@ -21,7 +21,7 @@ mod sending;
 mod tests;
 mod voice;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -223,6 +223,11 @@ impl Leg {
             wake: now,
         };
         Ok((leg, port_ends, seam))
+    }
+
+    /// The datagram to come came to this address of ours.
+    pub(crate) fn reached_at(&mut self, local: IpAddr) {
+        self.guard.reached_at(local);
     }
 
     /// Takes a datagram of the RTP socket.

@@ -109,7 +109,7 @@ impl Call {
         let mut call = Call::open(media, CodecId::Pcmu, LegMode::Echo, None);
         let server = call.peer.local_addr().unwrap();
         let channel = Some(TunnelChannel { peer: server, server, number: CHANNEL });
-        call.port.tunnel(Tunnel { servers: [Some(server), None], channel });
+        call.port.tunnel(Tunnel { servers: [Some(server), None], channel, local: None });
         call.is_framed = true;
         call
     }

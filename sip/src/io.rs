@@ -11,6 +11,7 @@
 //! - Connections, their queues, their idle time and the time a message may take are bounded by [`IoLimits`].
 //! - `unsafe` is in [`sys`] alone.
 
+mod asked;
 mod bind;
 mod connection;
 mod handle;

@@ -47,6 +47,34 @@ async fn stun_on_the_sip_port_is_answered() {
     assert!(receive(&peer).starts_with("SIP/2.0 200 "));
 }
 
+/// Conforms: RFC 3581 §4 — what goes to a peer leaves by the address of ours that it asked, of either family, from a socket that has all of them.
+#[tokio::test]
+async fn a_peer_is_answered_from_the_address_that_it_asked() {
+    for (listen, here, asked) in [
+        ("udp:0.0.0.0:0", "127.0.0.1:0", "127.0.0.2"),
+        ("udp:[::]:0", "127.0.0.1:0", "127.0.0.2"),
+        ("udp:[::]:0", "[::1]:0", "::1"),
+    ] {
+        let (stack, _events) = SipStack::bind(config(&[listen])).unwrap();
+        let peer = UdpSocket::bind(here).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let to = SocketAddr::new(asked.parse().unwrap(), address(&stack, Transport::Udp).port());
+        let own = peer.local_addr().unwrap();
+        // One message, then several at once; and what is no SIP.
+        for count in [1, 4] {
+            for n in 0..count {
+                peer.send_to(by_udp(&format!("z9hG4bK{count}{n}")).as_bytes(), to).unwrap();
+            }
+            for _ in 0..count {
+                let (_, from) = peer.recv_from(&mut [0; 2_000]).unwrap();
+                assert_eq!(from, to, "{listen}, to {own}");
+            }
+        }
+        peer.send_to(&stun::binding_request([7; 12]), to).unwrap();
+        assert_eq!(peer.recv_from(&mut [0; 200]).unwrap().1, to, "{listen}");
+    }
+}
+
 #[tokio::test]
 async fn a_stun_server_that_is_silent_is_given_up() {
     assert!(public_ip(udp().local_addr().unwrap()).await.is_err());

@@ -294,8 +294,10 @@ fn hosts(bind: IpAddr, signalling: IpAddr, port: u16) -> Vec<SocketAddr> {
     if !bind.is_unspecified() {
         return vec![SocketAddr::new(bind, port)];
     }
+    // Bound to ::, it serves both families.
+    let is_of_family = |ip: &IpAddr| bind.is_ipv6() || ip.is_ipv4();
     let is_of_use = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => bind.is_ipv4() && !ip.is_loopback() && !ip.is_link_local(),
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
         IpAddr::V6(ip) => bind.is_ipv6() && !ip.is_loopback() && !ip.is_unicast_link_local(),
     };
     let mut found: Vec<IpAddr> = Vec::new();
@@ -304,8 +306,7 @@ fn hosts(bind: IpAddr, signalling: IpAddr, port: u16) -> Vec<SocketAddr> {
         Vec::new()
     });
     let own = interfaces.iter().map(if_addrs::Interface::ip).filter(is_of_use);
-    let same_family = signalling.is_ipv4() == bind.is_ipv4();
-    let named = Some(signalling).filter(|ip| same_family && interfaces.iter().any(|known| known.ip() == *ip));
+    let named = Some(signalling).filter(|ip| is_of_family(ip) && interfaces.iter().any(|known| known.ip() == *ip));
     for ip in own.chain(named) {
         if !found.contains(&ip) && found.len() < HOSTS {
             found.push(ip);
@@ -337,5 +338,8 @@ mod tests {
         assert_eq!(hosts(here, here, 4_000), [SocketAddr::new(here, 4_000)]);
         let all = hosts(IpAddr::from([0, 0, 0, 0]), here, 4_000);
         assert!(all.contains(&SocketAddr::new(here, 4_000)), "signalling comes by it: {all:?}");
+        let both = hosts(IpAddr::from([0; 16]), here, 4_000);
+        assert!(all.iter().all(|v4| both.contains(v4)), "{all:?} {both:?}");
+        assert!(all.iter().all(SocketAddr::is_ipv4));
     }
 }

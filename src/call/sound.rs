@@ -390,6 +390,7 @@ impl Sound {
             }),
             comfort_noise_payload_type: choice.comfort_noise,
             remote: is_sendable.then_some(choice.remote),
+            local: Some(self.local.addr),
             remote_rtcp: is_sendable.then_some(choice.remote_rtcp),
             rtcp_mux: choice.rtcp_mux,
             rtcp_xr: choice.rtcp_xr,

@@ -66,8 +66,8 @@ pub(super) enum Way {
 
 /// What became of the search.
 pub(super) enum Found {
-    /// This address works, the best so far; through the TURN server where this address is ours, where there is one.
-    Path(SocketAddr, Option<SocketAddr>),
+    /// This address works this way, the best so far.
+    Path(SocketAddr, Way),
     /// None does any more.
     Lost,
 }
@@ -75,7 +75,7 @@ pub(super) enum Found {
 pub(super) struct Ice {
     agent: Agent,
     config: IceConfig,
-    path: Option<(SocketAddr, Option<SocketAddr>)>,
+    path: Option<(SocketAddr, Way)>,
     found: VecDeque<Found>,
     /// Addresses of TURN servers that are ours.
     relayed: Vec<SocketAddr>,
@@ -235,11 +235,14 @@ impl Ice {
         while let Some(event) = self.agent.poll_event() {
             match event.event {
                 Event::SelectedCandidatePairChange(ours, remote) => {
-                    let relayed = Some(ours.addr()).filter(|_| ours.candidate_type() == CandidateType::Relay);
-                    let path = (remote.addr(), relayed);
+                    let way = match ours.candidate_type() {
+                        CandidateType::Relay => Way::Relayed(ours.addr()),
+                        _ => Way::Direct(ours.base_addr().ip()),
+                    };
+                    let path = (remote.addr(), way);
                     if self.path != Some(path) {
                         self.path = Some(path);
-                        self.found.push_back(Found::Path(path.0, relayed));
+                        self.found.push_back(Found::Path(path.0, way));
                     }
                 }
                 Event::ConnectionStateChange(ConnectionState::Failed) => {

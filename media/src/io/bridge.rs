@@ -13,6 +13,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::socket::Socket;
+
 /// A server that has not taken the connection within this is given up.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Frames beyond this end the connection: none of ours is as long.
@@ -39,8 +41,8 @@ pub(super) struct Bridge {
 
 impl Bridge {
     /// Begins to connect; what the leg sends meanwhile waits.
-    pub(super) fn start(leg: &std::net::UdpSocket, server: SocketAddr, over: &TurnOver) -> io::Result<Bridge> {
-        let leg = leg.local_addr()?;
+    pub(super) fn start(leg: &Socket, server: SocketAddr, over: &TurnOver) -> io::Result<Bridge> {
+        let leg = leg.local();
         let here = match leg.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

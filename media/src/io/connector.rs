@@ -1,8 +1,7 @@
 //! Drives a leg's [`Connection`]: the task beside the worker that takes STUN and DTLS from it, and gives it keys and address.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -15,20 +14,19 @@ use tokio::task::AbortHandle;
 
 use super::gather::{Held, release};
 use super::link::{Disconnected, LegHandle};
+use super::socket::Socket;
 use crate::config::LegConfig;
 use crate::connect::{ConnectConfig, ConnectError, Connection, Step};
 use crate::leg::{Channel, Datagram, GuardChange, HANDSHAKE_RING, Keys};
 
 /// Looks at the time no more often than this.
 const SHORTEST_WAIT: Duration = Duration::from_millis(5);
-/// Addresses of peers whose counterpart of ours is remembered.
-const ROUTES: usize = 64;
 
 /// The socket pair of a leg.
 #[derive(Debug, Clone)]
 pub(crate) struct SocketPair {
-    pub(crate) rtp: Arc<UdpSocket>,
-    pub(crate) rtcp: Arc<UdpSocket>,
+    pub(crate) rtp: Arc<Socket>,
+    pub(crate) rtcp: Arc<Socket>,
 }
 
 /// What it takes to connect a leg: its sockets, and where the task runs.
@@ -82,8 +80,9 @@ impl Connector {
         handle.secure(GuardChange::Listen(Some(Box::new(producer))));
         let (updates, changed) = watch::channel(first.clone());
         let sockets = wiring.sockets.clone();
-        let task =
-            Task { handle, sockets, ring, config: first.config, connection, _held: held, routes: HashMap::new() };
+        sockets.rtp.tell_addresses();
+        sockets.rtcp.tell_addresses();
+        let task = Task { handle, sockets, ring, config: first.config, connection, _held: held };
         let task = wiring.runtime.spawn(task.run(changed)).abort_handle();
         Ok(Connector { updates, task })
     }
@@ -109,17 +108,14 @@ struct Task {
     connection: Connection,
     /// What keeps ways to TURN servers open.
     _held: Option<Box<Held>>,
-    /// By which address of ours a peer is reached.
-    routes: HashMap<IpAddr, IpAddr>,
 }
 
 impl Task {
     async fn run(mut self, mut updates: watch::Receiver<Update>) {
         while !self.handle.is_closed() {
             while let Some(datagram) = self.ring.try_pop() {
-                let local = self.local_towards(datagram.from);
                 let now = Instant::now();
-                self.connection.receive(now, datagram.channel, datagram.from, local, datagram.bytes());
+                self.connection.receive(now, datagram.channel, datagram.from, datagram.local, datagram.bytes());
             }
             let now = Instant::now();
             self.connection.handle_timeout(now);
@@ -175,40 +171,13 @@ impl Task {
         }
     }
 
-    fn send(&mut self, channel: Channel, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
-        let config = Arc::clone(&self.config);
-        if let (Some(from), Some(ice)) = (from, &config.ice) {
-            // It would leave from another address than the one that it is a check of.
-            let local = self.local_towards(to);
-            if from != local && ice.hosts.iter().any(|host| host.ip() == local) {
-                return;
-            }
-        }
+    fn send(&self, channel: Channel, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
         let socket = match channel {
             Channel::Rtp => &self.sockets.rtp,
             Channel::Rtcp => &self.sockets.rtcp,
         };
         // A datagram that the system would not send is as good as lost: it is sent again.
-        let _ = socket.send_to(datagram, to);
-    }
-
-    /// Our address that the system sends from to this peer.
-    fn local_towards(&mut self, peer: SocketAddr) -> IpAddr {
-        let bound = self.sockets.rtp.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |addr| addr.ip());
-        if !bound.is_unspecified() {
-            return bound;
-        }
-        if let Some(known) = self.routes.get(&peer.ip()) {
-            return *known;
-        }
-        let found = UdpSocket::bind((bound, 0))
-            .and_then(|probe| probe.connect(peer).and_then(|()| probe.local_addr()))
-            .map_or(bound, |addr| addr.ip());
-        if self.routes.len() >= ROUTES {
-            self.routes.clear();
-        }
-        self.routes.insert(peer.ip(), found);
-        found
+        let _ = socket.send(datagram, to, from);
     }
 }
 

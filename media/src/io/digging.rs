@@ -1,6 +1,6 @@
 //! A leg's sound through a TURN server (RFC 8656 section 12.4): ChannelData put on and taken off by the worker, which allocates nothing for it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::worker::DATAGRAM_BYTES;
 use crate::connect::Tunnel;
@@ -19,6 +19,11 @@ pub(crate) struct Digging {
 impl Digging {
     pub(crate) fn new(tunnel: Tunnel) -> Self {
         Digging { tunnel, frame: [0; HEADER + DATAGRAM_BYTES] }
+    }
+
+    /// Our address that the peer is reached by directly.
+    pub(crate) fn local(&self) -> Option<IpAddr> {
+        self.tunnel.local
     }
 
     /// What is to go to which server, where `to` is reached through one.
@@ -56,7 +61,7 @@ mod tests {
     #[test]
     fn packets_to_the_peer_are_framed_and_others_are_not() {
         let channel = Some(TunnelChannel { peer: PEER, server: SERVER, number: 0x4003 });
-        let mut digging = Digging::new(Tunnel { servers: [Some(SERVER), None], channel });
+        let mut digging = Digging::new(Tunnel { servers: [Some(SERVER), None], channel, local: None });
         let (to, framed) = digging.wrap(PEER, &[128, 1, 2, 3, 4]).unwrap();
         assert_eq!((to, framed), (SERVER, &[0x40, 3, 0, 5, 128, 1, 2, 3, 4][..]));
         assert!(digging.wrap(SERVER, &[128]).is_none());
@@ -66,7 +71,7 @@ mod tests {
 
     #[test]
     fn only_whole_packets_of_rtp_from_the_server_are_taken_out() {
-        let digging = Digging::new(Tunnel { servers: [None, Some(SERVER)], channel: None });
+        let digging = Digging::new(Tunnel { servers: [None, Some(SERVER)], ..Tunnel::default() });
         assert_eq!(digging.unwrap(SERVER, &[0x40, 0, 0, 2, 128, 7, 0, 0]), [128, 7], "padded");
         for (from, datagram) in [
             (PEER, &[0x40, 0, 0, 2, 128, 7][..]),

@@ -6,7 +6,7 @@
 //! refused, is left alone for [`REST`], so that it costs one call that wait, and not each.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use turn_client_proto::types::stun::message::{BINDING, Message, MessageClass, Me
 use turn_client_proto::types::stun::prelude::{MessageWrite as _, MessageWriteExt as _};
 
 use super::bridge::{Bridge, TurnOver};
+use super::socket::Socket;
 use super::{Media, ReservedPort};
 use crate::connect::TurnLogin;
 use crate::connect::turn::{RELAYS, Relay, RelayNews};
@@ -65,7 +66,7 @@ pub(crate) struct Held {
     pub(crate) relays: Vec<Relay>,
     /// For those that are not reached by UDP; they end with it.
     _bridges: Vec<Bridge>,
-    socket: Arc<UdpSocket>,
+    socket: Arc<Socket>,
 }
 
 impl Drop for Held {
@@ -75,12 +76,12 @@ impl Drop for Held {
 }
 
 /// Gives allocations back. Nobody waits for the answer, so it is said twice.
-pub(crate) fn release(relays: &mut Vec<Relay>, socket: &UdpSocket) {
+pub(crate) fn release(relays: &mut Vec<Relay>, socket: &Socket) {
     for mut relay in relays.drain(..).filter(|relay| relay.relayed().is_some()) {
         relay.release(Instant::now());
         while let Some(datagram) = relay.poll_transmit() {
-            let _ = socket.send_to(&datagram, relay.server());
-            let _ = socket.send_to(&datagram, relay.server());
+            let _ = socket.send(&datagram, relay.server(), None);
+            let _ = socket.send(&datagram, relay.server(), None);
         }
     }
 }
@@ -177,9 +178,7 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn new(now: Instant, within: Duration, servers: &[IceServer], socket: &UdpSocket) -> Self {
-        let here = socket.local_addr();
-        let is_ours = |addr: SocketAddr| here.as_ref().is_ok_and(|here| here.is_ipv4() == addr.is_ipv4());
+    fn new(now: Instant, within: Duration, servers: &[IceServer], socket: &Socket) -> Self {
         let mut gathering = Gathering {
             questions: Vec::new(),
             relays: Vec::new(),
@@ -192,8 +191,8 @@ impl Gathering {
         for server in servers {
             let name = server.name.clone();
             match &server.turn {
-                None if is_ours(server.addr) => gathering.questions.push(Question::new(now, server)),
-                Some((login, TurnOver::Udp)) if is_ours(server.addr) && gathering.relays.len() < RELAYS => {
+                None if socket.reaches(server.addr) => gathering.questions.push(Question::new(now, server)),
+                Some((login, TurnOver::Udp)) if socket.reaches(server.addr) && gathering.relays.len() < RELAYS => {
                     gathering.relays.push((name, Relay::allocate(now, server.addr, login, false)));
                 }
                 Some((login, over @ (TurnOver::Tcp | TurnOver::Tls(..)))) if gathering.relays.len() < RELAYS => {
@@ -221,7 +220,7 @@ impl Gathering {
         self.bridges.iter().find(|(known, _)| known == name)?.1.fault()
     }
 
-    async fn run(&mut self, socket: &UdpSocket) -> io::Result<()> {
+    async fn run(&mut self, socket: &Socket) -> io::Result<()> {
         // Another descriptor of the same socket, which leaves tokio with it.
         let listening = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
         let mut buffer = [0_u8; ANSWER_BYTES];
@@ -235,6 +234,7 @@ impl Gathering {
                 received = listening.recv_from(&mut buffer) => {
                     // What was refused somewhere else is no end of it.
                     let Ok((len, from)) = received else { continue };
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                     self.take(Instant::now(), from, buffer.get(..len).unwrap_or_default());
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -244,20 +244,20 @@ impl Gathering {
     }
 
     /// Sends what is due; when more is.
-    fn ask(&mut self, now: Instant, socket: &UdpSocket) -> Instant {
+    fn ask(&mut self, now: Instant, socket: &Socket) -> Instant {
         // A stream's end wakes nobody.
         let mut wake = if self.bridges.is_empty() { self.until } else { self.until.min(now + REPEAT_AFTER) };
         for question in self.questions.iter_mut().filter(|question| !question.is_answered) {
             if question.due <= now {
                 question.due = now + REPEAT_AFTER;
-                let _ = socket.send_to(&question.bytes, question.server);
+                let _ = socket.send(&question.bytes, question.server, None);
             }
             wake = wake.min(question.due);
         }
         for (name, relay) in &mut self.relays {
             relay.handle_timeout(now);
             while let Some(datagram) = relay.poll_transmit() {
-                let _ = socket.send_to(&datagram, relay.server());
+                let _ = socket.send(&datagram, relay.server(), None);
             }
             while let Some(news) = relay.poll_news() {
                 if let RelayNews::Over(why) = news {
@@ -285,7 +285,7 @@ impl Gathering {
         }
     }
 
-    fn finish(mut self, socket: Arc<UdpSocket>) -> (Gathered, Vec<ServerFault>) {
+    fn finish(mut self, socket: Arc<Socket>) -> (Gathered, Vec<ServerFault>) {
         // What came last may have had news.
         for (name, relay) in &mut self.relays {
             while let Some(news) = relay.poll_news() {

@@ -5,13 +5,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connector::SocketPair;
 use super::gather::Gathered;
+use super::socket::Socket;
 use crate::connect::turn::Relay;
 use crate::error::MediaError;
 
@@ -42,8 +43,8 @@ struct State {
 /// Two bound sockets.
 struct Pair {
     port: u16,
-    rtp: Arc<UdpSocket>,
-    rtcp: Arc<UdpSocket>,
+    rtp: Arc<Socket>,
+    rtcp: Arc<Socket>,
 }
 
 impl PortPool {
@@ -118,7 +119,7 @@ impl PortPool {
 /// A bound pair of sockets. Dropping it lets them rest, then be used again.
 pub struct ReservedPort {
     /// There until it is dropped.
-    sockets: Option<(Arc<UdpSocket>, Arc<UdpSocket>)>,
+    sockets: Option<(Arc<Socket>, Arc<Socket>)>,
     pool: Arc<PortPool>,
     port: u16,
     /// What servers said of it.
@@ -162,11 +163,11 @@ impl ReservedPort {
         Some(SocketPair { rtp: Arc::clone(rtp), rtcp: Arc::clone(rtcp) })
     }
 
-    pub(crate) fn rtp(&self) -> Option<&UdpSocket> {
+    pub(crate) fn rtp(&self) -> Option<&Socket> {
         self.sockets.as_ref().map(|(rtp, _)| &**rtp)
     }
 
-    pub(crate) fn rtcp(&self) -> Option<&UdpSocket> {
+    pub(crate) fn rtcp(&self) -> Option<&Socket> {
         self.sockets.as_ref().map(|(_, rtcp)| &**rtcp)
     }
 }
@@ -199,19 +200,16 @@ impl Drop for ReservedPort {
     }
 }
 
-fn bind_pair(bind: IpAddr, port: u16) -> io::Result<(Arc<UdpSocket>, Arc<UdpSocket>)> {
-    // No SO_REUSEADDR: two programs must never share a port.
-    let rtp = UdpSocket::bind((bind, port))?;
-    let rtcp = UdpSocket::bind((bind, port.saturating_add(1)))?;
-    rtp.set_nonblocking(true)?;
-    rtcp.set_nonblocking(true)?;
+fn bind_pair(bind: IpAddr, port: u16) -> io::Result<(Arc<Socket>, Arc<Socket>)> {
+    let rtp = Socket::bind(SocketAddr::new(bind, port))?;
+    let rtcp = Socket::bind(SocketAddr::new(bind, port.saturating_add(1)))?;
     Ok((Arc::new(rtp), Arc::new(rtcp)))
 }
 
-fn drain(socket: &UdpSocket) {
+fn drain(socket: &Socket) {
     let mut byte = [0_u8; 1];
     for _ in 0..DRAIN_LIMIT {
-        if socket.recv_from(&mut byte).is_err() {
+        if socket.receive(&mut byte).is_err() {
             return;
         }
     }
@@ -221,7 +219,7 @@ fn drain(socket: &UdpSocket) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, UdpSocket};
 
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -249,7 +247,7 @@ mod tests {
         let a = pool.reserve(now).unwrap();
         let b = pool.reserve(now).unwrap();
         assert_eq!((a.rtp_port(), b.rtp_port()), (*range.start(), *range.start() + 2));
-        assert_eq!(a.rtcp().unwrap().local_addr().unwrap().port(), a.rtp_port() + 1);
+        assert_eq!(a.rtcp().unwrap().local().port(), a.rtp_port() + 1);
         assert_eq!(pool.in_use(), 2);
     }
 
@@ -289,7 +287,7 @@ mod tests {
         let stranger = UdpSocket::bind((LOOPBACK, 0)).unwrap();
         stranger.send_to(b"late", port.rtp_addr()).unwrap();
         port.drain();
-        assert!(port.rtp().unwrap().recv_from(&mut [0; 16]).is_err());
+        assert!(port.rtp().unwrap().receive(&mut [0; 16]).is_err());
     }
 
     #[test]

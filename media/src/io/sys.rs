@@ -1,9 +1,11 @@
-//! The system calls that the standard library has no face for: epoll and eventfd.
+//! The system calls that the standard library has no face for: epoll, eventfd, and datagrams with our own address.
 //!
 //! The only unsafe code of this package. Every call is non-blocking but [`Poller::wait`].
 #![allow(unsafe_code)]
 
 use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use tokio::io::Interest;
@@ -115,6 +117,149 @@ pub(crate) fn raise_file_limit(descriptors: u64) {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < descriptors {
             limit.rlim_cur = limit.rlim_max.min(descriptors);
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+/// Room for `IP_PKTINFO` or `IPV6_PKTINFO` with its header.
+const CONTROL_WORDS: usize = 8;
+
+/// Asks for the destination address of each datagram.
+pub(crate) fn tell_addresses(fd: RawFd, is_ipv6: bool) -> io::Result<()> {
+    let (level, name) = match is_ipv6 {
+        true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        false => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    };
+    let on: libc::c_int = 1;
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is one int, and pointer and length describe it.
+    check(unsafe { libc::setsockopt(fd, level, name, (&raw const on).cast(), size) }).map(drop)
+}
+
+/// Sends a datagram by this address of ours, which is of the family of `to`.
+pub(crate) fn send_from(fd: RawFd, datagram: &[u8], to: SocketAddr, from: IpAddr) -> io::Result<()> {
+    // SAFETY: all-zero bytes are valid values of both.
+    let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { (zeroed(), zeroed()) };
+    let mut control = [0_u64; CONTROL_WORDS];
+    let mut vector = libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
+    header.msg_namelen = write_address(&mut name, to);
+    header.msg_name = (&raw mut name).cast();
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: the macro computes a size. It is less than that of `control`.
+    header.msg_controllen = unsafe {
+        match from {
+            IpAddr::V4(_) => libc::CMSG_SPACE(size_of::<libc::in_pktinfo>() as u32),
+            IpAddr::V6(_) => libc::CMSG_SPACE(size_of::<libc::in6_pktinfo>() as u32),
+        }
+    } as _;
+    // SAFETY: `header` describes `control`, which has room for the entry and is aligned for it, so the first entry is in it, and so is
+    // its data.
+    unsafe {
+        let entry = libc::CMSG_FIRSTHDR(&raw const header);
+        match from {
+            IpAddr::V4(ip) => {
+                let mut info: libc::in_pktinfo = zeroed();
+                info.ipi_spec_dst.s_addr = u32::from_ne_bytes(ip.octets());
+                (*entry).cmsg_level = libc::IPPROTO_IP;
+                (*entry).cmsg_type = libc::IP_PKTINFO;
+                (*entry).cmsg_len = libc::CMSG_LEN(size_of::<libc::in_pktinfo>() as u32) as _;
+                std::ptr::write_unaligned(libc::CMSG_DATA(entry).cast(), info);
+            }
+            IpAddr::V6(ip) => {
+                let mut info: libc::in6_pktinfo = zeroed();
+                info.ipi6_addr.s6_addr = ip.octets();
+                (*entry).cmsg_level = libc::IPPROTO_IPV6;
+                (*entry).cmsg_type = libc::IPV6_PKTINFO;
+                (*entry).cmsg_len = libc::CMSG_LEN(size_of::<libc::in6_pktinfo>() as u32) as _;
+                std::ptr::write_unaligned(libc::CMSG_DATA(entry).cast(), info);
+            }
+        }
+    }
+    // SAFETY: `header` points to name, vector, control buffer and bytes that outlive the call, with their lengths; the bytes are only read.
+    let sent = unsafe { libc::sendmsg(fd, &raw const header, libc::MSG_DONTWAIT) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes a datagram: its size, its sender, and the address that it was sent to, where that is told.
+pub(crate) fn receive(fd: RawFd, into: &mut [u8]) -> io::Result<(usize, Option<SocketAddr>, Option<IpAddr>)> {
+    // SAFETY: all-zero bytes are valid values of both.
+    let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { (zeroed(), zeroed()) };
+    let mut control = [0_u64; CONTROL_WORDS];
+    let mut vector = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    header.msg_name = (&raw mut name).cast();
+    header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
+    // SAFETY: `header` points to name, vector, control buffer and bytes that outlive the call, with their lengths.
+    let size = unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_DONTWAIT) };
+    let size = usize::try_from(size).map_err(|_| io::Error::last_os_error())?;
+    Ok((size, read_address(&name), destination(&header)))
+}
+
+/// The address that a datagram was sent to, as its control buffer has it.
+fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: the header describes a control buffer that the kernel has filled; the macro reads no further than that, and answers null where
+    // no whole entry fits.
+    let entry = unsafe { libc::CMSG_FIRSTHDR(header) };
+    if entry.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so it points to a whole entry, which is aligned; its data follows and is of the type that level and kind name.
+    unsafe {
+        match ((*entry).cmsg_level, (*entry).cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let info: libc::in_pktinfo = std::ptr::read_unaligned(libc::CMSG_DATA(entry).cast());
+                Some(IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())))
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                let info: libc::in6_pktinfo = std::ptr::read_unaligned(libc::CMSG_DATA(entry).cast());
+                Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn read_address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that a `sockaddr_in` is there; the storage is large and aligned enough for it.
+            let name = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(name.sin_addr.s_addr.to_ne_bytes());
+            Some(SocketAddrV4::new(ip, u16::from_be(name.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: likewise for a `sockaddr_in6`.
+            let name = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(name.sin6_addr.s6_addr);
+            Some(SocketAddrV6::new(ip, u16::from_be(name.sin6_port), 0, name.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+fn write_address(name: &mut libc::sockaddr_storage, address: SocketAddr) -> libc::socklen_t {
+    match address {
+        SocketAddr::V4(address) => {
+            // SAFETY: the storage is large and aligned enough for every kind of address.
+            let name = unsafe { &mut *(&raw mut *name).cast::<libc::sockaddr_in>() };
+            name.sin_family = libc::AF_INET as libc::sa_family_t;
+            name.sin_port = address.port().to_be();
+            name.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+            size_of::<libc::sockaddr_in>() as libc::socklen_t
+        }
+        SocketAddr::V6(address) => {
+            // SAFETY: likewise.
+            let name = unsafe { &mut *(&raw mut *name).cast::<libc::sockaddr_in6>() };
+            name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            name.sin6_port = address.port().to_be();
+            name.sin6_addr.s6_addr = address.ip().octets();
+            name.sin6_scope_id = address.scope_id();
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t
         }
     }
 }

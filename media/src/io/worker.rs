@@ -10,7 +10,7 @@
 
 mod rooms;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,6 +103,8 @@ pub(super) struct Sockets {
     pub(super) port: ReservedPort,
     /// The round in which the RTP socket last had something.
     pub(super) last_round: u64,
+    /// Our address that its packets leave by, where the socket has more than one.
+    pub(super) local: Option<IpAddr>,
     /// What TURN servers do for it, where they do.
     pub(super) digging: Option<Box<Digging>>,
 }
@@ -112,14 +114,28 @@ impl Outbox for Sockets {
         if let Some(digging) = &mut self.digging
             && let Some((server, framed)) = digging.wrap(to, packet)
         {
-            return self.port.rtp().is_some_and(|socket| socket.send_to(framed, server).is_ok());
+            return self.port.rtp().is_some_and(|socket| socket.send(framed, server, None).is_ok());
         }
         let socket = match channel {
             Channel::Rtp => self.port.rtp(),
             Channel::Rtcp => self.port.rtcp(),
         };
-        socket.is_some_and(|socket| socket.send_to(packet, to).is_ok())
+        let Some(socket) = socket else { return false };
+        match socket.send(packet, to, self.local) {
+            Ok(()) => true,
+            // It is no address of ours, or none that leads there: the system knows a better one.
+            Err(fault) if self.local.is_some() && is_of_no_use(&fault) => {
+                self.local = None;
+                socket.send(packet, to, None).is_ok()
+            }
+            Err(_) => false,
+        }
     }
+}
+
+/// Whether a datagram cannot be sent by that address of ours.
+fn is_of_no_use(fault: &std::io::Error) -> bool {
+    matches!(fault.raw_os_error(), Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH))
 }
 
 /// Figures of a worker, written by it alone.
@@ -277,10 +293,13 @@ impl Worker {
         for _ in 0..limit {
             let socket = if rtcp { seat.sockets.port.rtcp() } else { seat.sockets.port.rtp() };
             let Some(socket) = socket else { break };
-            let Ok((size, from)) = socket.recv_from(&mut self.datagram[..]) else { break };
+            let Ok((size, from, local)) = socket.receive(&mut self.datagram[..]) else { break };
             self.link.counters.datagrams.add(1);
             let Some(datagram) = self.datagram.get(..size) else { break };
             let datagram = seat.sockets.digging.as_ref().map_or(datagram, |digging| digging.unwrap(from, datagram));
+            if let Some(local) = local {
+                seat.leg.reached_at(local);
+            }
             if rtcp {
                 seat.leg.receive_rtcp(now, datagram, from, &mut self.scratch);
             } else {
@@ -334,6 +353,9 @@ impl Worker {
                 }
                 Command::Tunnel { slot, mut tunnel } => {
                     if let Some(seat) = self.seat(slot) {
+                        if let Some(local) = tunnel.local() {
+                            seat.sockets.local = Some(local);
+                        }
                         match &mut seat.sockets.digging {
                             Some(digging) => std::mem::swap(digging, &mut tunnel),
                             none => {

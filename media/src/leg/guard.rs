@@ -1,6 +1,6 @@
 //! What stands between the leg and the network: SRTP, and what is no RTP at all (STUN, DTLS), which goes to the async side.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ringbuf::HeapProd;
 use ringbuf::traits::Producer;
@@ -16,10 +16,15 @@ pub(crate) const HANDSHAKE_RING: usize = 32;
 /// Protected packets beyond this are not opened: none is as long.
 const CLEAR_BYTES: usize = 2_048;
 
+/// An address that is not known.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// A datagram for [`Connection`](crate::connect::Connection).
 pub(crate) struct Datagram {
     pub(crate) channel: Channel,
     pub(crate) from: SocketAddr,
+    /// Our address that it came to.
+    pub(crate) local: IpAddr,
     pub(crate) len: usize,
     pub(crate) bytes: [u8; HANDSHAKE_BYTES],
 }
@@ -77,6 +82,8 @@ pub(super) struct Guard {
     /// Where RTCP has keys of its own.
     rtcp: State,
     handshake: Option<Box<HeapProd<Datagram>>>,
+    /// Our address that the latest datagram came to.
+    local: IpAddr,
 }
 
 /// What the async side changes of it; on the way back, what was there before.
@@ -119,7 +126,12 @@ impl Guard {
             Security::Sdes(pair) => State::Keyed(Box::new(Keys::new(pair))),
             Security::Dtls(_) => State::Waiting,
         };
-        Guard { state, former: None, former_serves: false, rtcp: State::Plain, handshake: None }
+        Guard { state, former: None, former_serves: false, rtcp: State::Plain, handshake: None, local: NOWHERE }
+    }
+
+    /// The datagram to come came to this address of ours.
+    pub(super) fn reached_at(&mut self, local: IpAddr) {
+        self.local = local;
     }
 
     /// Whether something may be sent.
@@ -133,8 +145,13 @@ impl Guard {
         if !matches!(datagram.first(), Some(0..=3 | 20..=79)) {
             return None;
         }
-        let mut item =
-            Datagram { channel, from, len: datagram.len().min(HANDSHAKE_BYTES), bytes: [0; HANDSHAKE_BYTES] };
+        let mut item = Datagram {
+            channel,
+            from,
+            local: self.local,
+            len: datagram.len().min(HANDSHAKE_BYTES),
+            bytes: [0; HANDSHAKE_BYTES],
+        };
         if let (Some(place), Some(bytes)) = (item.bytes.get_mut(..item.len), datagram.get(..item.len)) {
             place.copy_from_slice(bytes);
         }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 
+use super::asked::Asked;
 use super::bind::Sockets;
 use super::connection::Connection;
 use super::handle::{Command, Shared};
@@ -52,6 +53,8 @@ pub(super) struct UdpPort {
     /// As bound.
     pub(super) local: SocketAddr,
     outbox: Vec<(SendId, SocketAddr, Bytes)>,
+    /// By which address of ours peers are answered.
+    pub(super) asked: Asked,
 }
 
 /// A function that takes events on this thread.
@@ -229,7 +232,7 @@ pub(super) fn flush(shared: &SharedHub, now: Instant) {
 impl Hub {
     fn add_udp(&mut self, socket: UdpSocket, local: SocketAddr) -> usize {
         let flow = self.new_flow();
-        self.udp.push(UdpPort { flow, socket: Rc::new(socket), local, outbox: Vec::new() });
+        self.udp.push(UdpPort { flow, socket: Rc::new(socket), local, outbox: Vec::new(), asked: Asked::default() });
         self.udp.len() - 1
     }
 
@@ -425,7 +428,7 @@ impl Hub {
                         at: SystemTime::now(),
                         direction: Direction::Out,
                         transport: Transport::Udp,
-                        local: port.local,
+                        local: SocketAddr::new(port.asked.by(*to).unwrap_or(port.local.ip()), port.local.port()),
                         remote: *to,
                         bytes: bytes.clone(),
                     });
@@ -435,12 +438,20 @@ impl Hub {
             let is_ipv6 = port.local.is_ipv6();
             let mut rest = port.outbox.as_slice();
             while let [(id, to, bytes), following @ ..] = rest {
-                let sent = if following.is_empty() {
+                let by =
+                    |to: SocketAddr| port.asked.by(to).map(|from| for_socket(SocketAddr::new(from, 0), is_ipv6).ip());
+                let from = by(*to);
+                let sent = if following.is_empty() && from.is_none() {
                     sys::send_one(fd, for_socket(*to, is_ipv6), bytes).map(|()| 1)
                 } else {
-                    sys::send_batch(fd, rest.iter().map(|(_, to, bytes)| (for_socket(*to, is_ipv6), bytes.as_ref())))
+                    sys::send_batch(
+                        fd,
+                        rest.iter().map(|(_, to, bytes)| (for_socket(*to, is_ipv6), by(*to), bytes.as_ref())),
+                    )
                 };
                 match sent {
+                    // The address is ours no more: the system knows another.
+                    Err(fault) if from.is_some() && is_of_no_use(&fault) && port.asked.forget(*to) => {}
                     Ok(count) => rest = rest.get(count.max(1)..).unwrap_or_default(),
                     Err(error) => {
                         rest = following;
@@ -592,4 +603,10 @@ fn for_socket(to: SocketAddr, is_ipv6: bool) -> SocketAddr {
         IpAddr::V4(ip) if is_ipv6 => SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), to.port()),
         _ => to,
     }
+}
+
+/// Whether a datagram cannot leave by that address of ours.
+fn is_of_no_use(fault: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{AddrNotAvailable, HostUnreachable, InvalidInput, NetworkUnreachable};
+    matches!(fault.kind(), AddrNotAvailable | HostUnreachable | InvalidInput | NetworkUnreachable)
 }

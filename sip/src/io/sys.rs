@@ -157,16 +157,24 @@ impl Slot {
     }
 }
 
+/// A datagram to send: whereto, by which address of ours where that matters (of the family of the first), and what.
+pub(super) type Sending<'a> = (SocketAddr, Option<IpAddr>, &'a [u8]);
+
 /// Sends datagrams in order by one system call; answers how many went out, at least one, or the first one's error.
-pub(super) fn send_batch<'a>(fd: RawFd, datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>) -> io::Result<usize> {
+pub(super) fn send_batch<'a>(fd: RawFd, datagrams: impl Iterator<Item = Sending<'a>>) -> io::Result<usize> {
     // SAFETY: all-zero bytes are valid values of all three.
     let (mut names, mut vectors, mut headers): (
         [libc::sockaddr_storage; BATCH],
         [libc::iovec; BATCH],
         [libc::mmsghdr; BATCH],
     ) = unsafe { (zeroed(), zeroed(), zeroed()) };
+    let mut controls = [[0_u64; CONTROL_WORDS]; BATCH];
     let mut count = 0;
-    for (((header, vector), name), (to, bytes)) in headers.iter_mut().zip(&mut vectors).zip(&mut names).zip(datagrams) {
+    let places = headers.iter_mut().zip(&mut vectors).zip(&mut names).zip(&mut controls);
+    for ((((header, vector), name), control), (to, from, bytes)) in places.zip(datagrams) {
+        if let Some(from) = from {
+            write_source(&mut header.msg_hdr, control, from);
+        }
         vector.iov_base = bytes.as_ptr().cast_mut().cast();
         vector.iov_len = bytes.len();
         header.msg_hdr.msg_namelen = write_address(name, to);
@@ -175,7 +183,7 @@ pub(super) fn send_batch<'a>(fd: RawFd, datagrams: impl Iterator<Item = (SocketA
         header.msg_hdr.msg_iovlen = 1;
         count += 1;
     }
-    // SAFETY: the first `count` headers point to names, vectors and bytes that outlive the call; the kernel only reads
+    // SAFETY: the first `count` headers point to names, vectors, control buffers and bytes that outlive the call; the kernel only reads
     // the bytes.
     let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
@@ -191,6 +199,37 @@ pub(super) fn send_one(fd: RawFd, to: SocketAddr, bytes: &[u8]) -> io::Result<()
         libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT, (&raw const name).cast(), len)
     };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Has a message leave by this address of ours.
+fn write_source(header: &mut libc::msghdr, control: &mut [u64; CONTROL_WORDS], from: IpAddr) {
+    let size = match from {
+        IpAddr::V4(_) => size_of::<libc::in_pktinfo>(),
+        IpAddr::V6(_) => size_of::<libc::in6_pktinfo>(),
+    } as libc::c_uint;
+    header.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: the macro computes a size; it is less than that of `control`.
+    header.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as _;
+    // SAFETY: the header describes `control`, which has room for the entry and is aligned for it: the first entry is in it, and so is its
+    // data, which is of the type that level and kind name.
+    unsafe {
+        let entry = libc::CMSG_FIRSTHDR(&raw const *header);
+        (*entry).cmsg_len = libc::CMSG_LEN(size) as _;
+        match from {
+            IpAddr::V4(ip) => {
+                let mut info: libc::in_pktinfo = zeroed();
+                info.ipi_spec_dst.s_addr = u32::from_ne_bytes(ip.octets());
+                ((*entry).cmsg_level, (*entry).cmsg_type) = (libc::IPPROTO_IP, libc::IP_PKTINFO);
+                std::ptr::write_unaligned(libc::CMSG_DATA(entry).cast(), info);
+            }
+            IpAddr::V6(ip) => {
+                let mut info: libc::in6_pktinfo = zeroed();
+                info.ipi6_addr.s6_addr = ip.octets();
+                ((*entry).cmsg_level, (*entry).cmsg_type) = (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO);
+                std::ptr::write_unaligned(libc::CMSG_DATA(entry).cast(), info);
+            }
+        }
+    }
 }
 
 fn read_address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {

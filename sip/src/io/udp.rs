@@ -1,6 +1,7 @@
 //! UDP: datagrams in, in batches.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -57,14 +58,14 @@ pub(super) async fn run(hub: SharedHub, index: usize) {
                 if !hub.listens_to(now, datagram.from) {
                     continue;
                 }
+                if let (Some(to), Some(port)) = (datagram.to, hub.udp.get_mut(index)) {
+                    port.asked.note(datagram.from, to.to_canonical());
+                }
                 if let Some(answer) = stun::answer(datagram.bytes, datagram.from) {
                     hub.reply(index, datagram.from, answer.into());
                     continue;
                 }
-                let mut local = bound;
-                if let Some(to) = datagram.to {
-                    local.set_ip(to.to_canonical());
-                }
+                let local = SocketAddr::new(datagram.to.map_or(bound.ip(), |to| to.to_canonical()), bound.port());
                 let seen = as_seen(hub.shared.public(), local, datagram.from.ip());
                 let source = Source { transport: Transport::Udp, remote: datagram.from, local: seen, flow };
                 let bytes = Bytes::copy_from_slice(datagram.bytes);
