@@ -145,6 +145,21 @@ async fn a_turn_server_is_reached_by_tcp_and_by_tls() {
     assert!(faults.len() == 1 && faults[0].why.contains("certificate"), "{faults:?}");
 }
 
+/// Conforms: RFC 8656 §7.2 — an allocation that is there already is no fault of the server's: other ports have theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allocation_that_its_ports_last_user_left_keeps_the_server_from_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = TurnServer::start(folder.path(), None, &[]);
+    let media = engine(vec![turn(server.addr, PASSWORD, TurnOver::Udp)]);
+    let mut port = media.reserve().unwrap();
+    assert_eq!(media.gather(&mut port, PATIENCE).await, []);
+    let faults = media.gather(&mut port, PATIENCE).await;
+    assert!(faults.len() == 1 && faults[0].why.starts_with("it answers 437"), "{faults:?}");
+    let mut other = media.reserve().unwrap();
+    assert_eq!(media.gather(&mut other, PATIENCE).await, []);
+    assert_eq!(other.relayed().count(), 1);
+}
+
 /// Conforms: RFC 8489 §6.3 — a STUN server tells how a leg's socket is seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_refuse_or_are_silent_are_named_and_left_alone_for_a_while() {

@@ -52,6 +52,14 @@ pub struct ServerFault {
     pub why: String,
 }
 
+impl ServerFault {
+    /// Whether it is about this port alone: the server has an allocation of the port's last user still (RFC 8656 section 7.2), whose release
+    /// was lost.
+    fn is_of_the_port(&self) -> bool {
+        self.why.starts_with("it answers 437")
+    }
+}
+
 /// What was found out for a leg's socket.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
@@ -141,7 +149,7 @@ impl Media {
         let (gathered, faults) = gathering.finish(pair.rtp);
         port.gathered = gathered;
         let mut known = self.inner.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.iter().for_each(|fault| known.failed(now, &fault.server));
+        faults.iter().filter(|fault| !fault.is_of_the_port()).for_each(|fault| known.failed(now, &fault.server));
         faults
     }
 }
