@@ -12,6 +12,7 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use control::api::problem::Problem;
+use control::identity::access;
 use control::identity::limit::Rates;
 use control::live::Live;
 use control::ports::{CallCommand, CallFault, Calls, LiveCall, Recording, StartCall};
@@ -150,7 +151,7 @@ impl Interface {
                 Ok(response) => response,
                 Err(never) => match never {},
             },
-            None if request.uri().path().starts_with("/api/") => {
+            None if access::knows(request.uri().path()) => {
                 let problem = Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "the database is not open yet; the server's log says why",

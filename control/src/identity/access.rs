@@ -94,9 +94,35 @@ pub const RULES: &[Rule] = rules! {
     GET "/api/v1/audit/verification" ADMIN_LOOKS, Report;
 };
 
+/// Whether some route has this path.
+#[must_use]
+pub fn knows(path: &str) -> bool {
+    let fits = |rule: &Rule| {
+        let mut wanted = rule.path.split('/');
+        path.split('/').all(|part| wanted.next().is_some_and(|wanted| wanted == part || wanted.starts_with('{')))
+            && wanted.next().is_none()
+    };
+    RULES.iter().any(fits)
+}
+
 /// The rule for a route; `HEAD` goes by that for `GET`.
 #[must_use]
 pub fn rule(method: &Method, path: &str) -> Option<&'static Rule> {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     RULES.iter().find(|rule| rule.method == method && rule.path == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_known_by_all_of_its_parts() {
+        for path in ["/api/v1/calls", "/api/v1/calls/abc", "/api/v1/call-records/x/transcript"] {
+            assert!(knows(path), "{path}");
+        }
+        for path in ["/api/v1", "/api/v1/whip", "/api/v1/calls/a/b/c", "/api/v1/calls/a/b", "/", ""] {
+            assert!(!knows(path), "{path}");
+        }
+    }
 }
