@@ -61,7 +61,7 @@ fn hold(agent: Agent, acts: Vec<Act>) -> Outcome {
 }
 
 fn hold_on(agent: Agent, mut line: TestLine) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let (observer, mut events) = tokio::sync::mpsc::channel(100_000);
         let end = Session::new(agent, observer).run(&mut line).await;
