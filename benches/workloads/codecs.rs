@@ -1,4 +1,4 @@
-//! Each codec each way, concealment, resampling and comfort noise, 20 ms a step.
+//! Each codec each way, concealment, resampling, time-stretch and comfort noise, 20 ms a step.
 #![allow(clippy::unwrap_used)]
 
 use std::hint::black_box;
@@ -7,6 +7,7 @@ use codecs::SampleRate;
 use codecs::comfort_noise::{self, ComfortNoise};
 use codecs::registry::{self, CodecId, CodecParams};
 use codecs::resample::{LinearUpsampler, Resampler};
+use codecs::stretch::{self, Haste};
 
 use crate::case::{Case, Frames, Step, Work};
 
@@ -42,6 +43,11 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(Case::new(format!("resample/{name}/20ms"), work, move || resample(from, to)));
     }
     cases.push(Case::new("resample/linear_8k_to_16k/20ms", Work::Samples(160), linear));
+    for (name, hz) in [("8k", 8_000), ("16k", 16_000), ("48k", 48_000)] {
+        let work = Work::Samples(u64::from(hz) / 50);
+        cases.push(Case::new(format!("stretch/shorten_{name}/20ms"), work, move || shorten(hz)));
+        cases.push(Case::new(format!("stretch/lengthen_{name}/20ms"), work, move || lengthen(hz)));
+    }
     cases.push(Case::new("comfort_noise/encode_order_0/20ms", Work::Samples(160), noise_encode));
     cases.push(Case::new("comfort_noise/generate/20ms", Work::Samples(160), noise_generate));
     cases
@@ -100,6 +106,29 @@ fn resample(from: u32, to: u32) -> Step {
     let mut out = vec![0; resampler.max_output(from as usize / 50)];
     Box::new(move || {
         black_box(resampler.process(black_box(frames.next()), &mut out));
+    })
+}
+
+/// 20 ms behind as much that was played: the search and the cross-fade.
+fn shorten(hz: u32) -> Step {
+    let rate = SampleRate(hz);
+    let past = rate.samples_in_ms(stretch::PAST_MS);
+    let mut frames = Frames::new(hz, 2 * past);
+    let mut buffer = vec![0; 2 * past];
+    Box::new(move || {
+        buffer.copy_from_slice(frames.next());
+        black_box(stretch::shorten(rate, black_box(&mut buffer), past, usize::MAX, Haste::Great));
+    })
+}
+
+fn lengthen(hz: u32) -> Step {
+    let rate = SampleRate(hz);
+    let past = rate.samples_in_ms(stretch::PAST_MS);
+    let mut frames = Frames::new(hz, 2 * past);
+    let mut buffer = vec![0; 3 * past];
+    Box::new(move || {
+        buffer[..2 * past].copy_from_slice(frames.next());
+        black_box(stretch::lengthen(rate, black_box(&mut buffer), past, 2 * past, Haste::Great));
     })
 }
 

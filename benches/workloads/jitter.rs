@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use media::jitter::{JitterBuffer, JitterConfig, Played};
+use media::jitter::{Asked, JitterBuffer, JitterConfig, Played};
 use media::rtp::RtpPacket;
 
 use crate::case::{Case, Step, Work};
@@ -37,8 +37,8 @@ fn run(arrival: impl Fn(u32) -> Option<(u32, u64)> + 'static) -> Step {
         }
         let mut ticks = 0;
         while ticks < 160 {
-            ticks += match black_box(buffer.playout(now, false)) {
-                Played::Packet(frame) => frame.ticks,
+            ticks += match black_box(buffer.playout(now, Asked { frame_ticks: 160, ahead_ticks: ticks })) {
+                Played::Packet(frame, _) => frame.ticks,
                 Played::Lost(loss) => loss.ticks,
                 Played::Hold { ticks } | Played::Silence { ticks } => ticks,
             };

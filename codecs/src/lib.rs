@@ -1,4 +1,4 @@
-//! Audio codecs, resampling, loss concealment and speech detection over plain sample buffers.
+//! Audio codecs, resampling, loss concealment, time-stretch and speech detection over plain sample buffers.
 //!
 //! Invariants of this package:
 //!
@@ -21,6 +21,7 @@ pub mod pcm;
 pub mod registry;
 pub mod resample;
 pub mod speech;
+pub mod stretch;
 
 pub use error::CodecError;
 pub use pcm::SampleRate;

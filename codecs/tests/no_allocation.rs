@@ -16,6 +16,7 @@ use codecs::opus::OpusFmtp;
 use codecs::registry::{self, SPECS};
 use codecs::resample::{LinearUpsampler, Resampler};
 use codecs::speech::SpeechGate;
+use codecs::stretch::{self, Haste};
 
 struct Counting;
 
@@ -113,6 +114,7 @@ fn the_rest_allocates_nothing() {
     let mut upsampler = LinearUpsampler::new();
     let mut noise = ComfortNoise::new(3);
     let (mut wide, mut audio, mut payload) = ([0; 320], [0; 160], [0; 11]);
+    let mut waiting = [0; 640];
     let count = allocations(|| {
         for chunk in pcm.chunks_exact(160) {
             gate.push(chunk);
@@ -122,6 +124,10 @@ fn the_rest_allocates_nothing() {
             noise.generate(&mut audio);
             concealer.good(&mut audio);
             concealer.conceal(&mut audio);
+            waiting[..160].copy_from_slice(chunk);
+            waiting[160..320].copy_from_slice(chunk);
+            stretch::shorten(SampleRate::HZ_8000, &mut waiting[..320], 160, 160, Haste::Great);
+            stretch::lengthen(SampleRate::HZ_8000, &mut waiting, 160, 320, Haste::Great);
         }
         assert!(OpusFmtp::parse("useinbandfec=1; x=y;cbr=1").fec);
     });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::connect::{ConnectConfig, Connection, IceConfig, IceCredentials, Identity, Step};
 use crate::dtmf::{DtmfEvent, DtmfReceiver, DtmfSender, digit_of};
-use crate::jitter::{Heard, JitterBuffer, JitterConfig, MAX_SLOTS, Played};
+use crate::jitter::{Asked, Heard, JitterBuffer, JitterConfig, MAX_SLOTS, Pace, Played};
 use crate::latch::{Latch, LatchConfig, LatchVerdict, PayloadTypes};
 use crate::leg::Channel;
 use crate::rtcp::{Compound, NtpTime, Packet, RtcpConfig, RtcpSession, SenderCounts, Writer};
@@ -195,10 +195,15 @@ pub fn jitter(data: &[u8]) {
         }
         if kind & 64 != 0 {
             let mut reads = 0;
-            while let Played::Packet(frame) = buffer.playout(now, kind & 128 != 0) {
+            let asked = Asked { frame_ticks: 160 * u32::from(a & 7), ahead_ticks: u32::from(b) * 2 };
+            while let Played::Packet(frame, pace) = buffer.playout(now, asked) {
                 reads += 1;
                 assert!(reads <= 2 * MAX_SLOTS, "playout has no end");
-                if frame.ticks > 0 {
+                let is_sound = frame.ticks > 0;
+                if pace != Pace::Even {
+                    buffer.stretched(now, i32::from(c as i8));
+                }
+                if is_sound {
                     break;
                 }
             }

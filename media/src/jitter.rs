@@ -5,15 +5,14 @@
 //! `ear_wait_max`, then declares it lost and goes on. It has no playout delay.
 //!
 //! *Playout* ([`JitterBuffer::playout`]) is for people: asked for sound at a steady pace, it holds packets back by an
-//! adaptive delay, the 97th percentile of what the network has shown lately, and grows or shrinks by whole frames,
-//! in quiet where it can.
+//! adaptive delay, the 97th percentile of what the network has shown lately. Where the delay is to change it says so with the
+//! packet ([`Pace`]): whoever plays makes the sound a little longer or shorter ([`codecs::stretch`]).
 //!
 //! Both see one timeline ([`Frame::position`], in ticks since the first packet). It goes forward with the packets;
 //! the ear's makes a step of 20 ms, in either direction, when the clocks of both sides have drifted apart by so much. A timestamp
 //! that jumps where the sequence does not is silence (DTX), not loss. Another SSRC, a sequence that leaps or a
 //! timestamp that contradicts the clock begin anew at once: the new packets are put behind the old ones by time of
-//! arrival, so that what is in the buffer is still heard. Drift between the two clocks moves the delay until a frame is dropped
-//! or put in.
+//! arrival, so that what is in the buffer is still heard. Drift between the two clocks moves the delay until sound is stretched.
 //!
 //! Invariants: nothing is allocated after construction; the store holds at most [`MAX_SLOTS`] packets, and its bytes
 //! are what `JitterConfig` says. When it is full, the oldest goes and is counted. No input panics.
@@ -26,6 +25,8 @@ mod store;
 mod timeline;
 
 use std::time::{Duration, Instant};
+
+use codecs::stretch::Haste;
 
 use crate::rtp::{RtpPacket, RtpTime, Seq};
 use ear::Ear;
@@ -140,8 +141,8 @@ pub enum Heard<'a> {
 /// What is to be played next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Played<'a> {
-    /// A packet; where its `ticks` are 0, ask again.
-    Packet(Frame<'a>),
+    /// A packet, and how fast to play it; where its `ticks` are 0, ask again.
+    Packet(Frame<'a>, Pace),
     /// A packet that did not come: conceal `ticks`; where they are 0, ask again.
     Lost(Loss<'a>),
     /// Nothing is there yet, though sound was: conceal this many ticks.
@@ -154,6 +155,34 @@ pub enum Played<'a> {
         /// Ticks of one frame.
         ticks: u32,
     },
+}
+
+/// How fast to play what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As it is.
+    Even,
+    /// Shorter, by at most so many ticks: there is more delay than needed.
+    Shorter {
+        /// Ticks at most.
+        most_ticks: u32,
+        /// How much of a hurry there is.
+        haste: Haste,
+    },
+    /// Longer: there is less delay than needed.
+    Longer {
+        /// How much of a hurry there is.
+        haste: Haste,
+    },
+}
+
+/// What whoever plays has in hand as it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Ticks of what it puts together at a time.
+    pub frame_ticks: u32,
+    /// Ticks that it has for the present one already.
+    pub ahead_ticks: u32,
 }
 
 /// What became of a packet that was pushed.
@@ -190,10 +219,12 @@ pub struct JitterStats {
     pub playout_lost: u64,
     /// Times that playout had nothing to play in the middle of sound.
     pub underruns: u64,
-    /// Frames put in to grow the delay, in quiet.
-    pub grown: u64,
-    /// Frames dropped to shrink it.
-    pub shrunk: u64,
+    /// Packets dropped because they lay further behind than the longest delay.
+    pub skipped: u64,
+    /// Ticks by which sound was made longer, to grow the delay.
+    pub longer_ticks: u64,
+    /// And shorter, to shrink it.
+    pub shorter_ticks: u64,
 }
 
 /// One stream's packets, put in order for two readers.
@@ -284,10 +315,14 @@ impl JitterBuffer {
     }
 
     /// What to play next. To be called whenever the frame that is being put together lacks sound; each answer says how many
-    /// ticks it is good for. `quiet` tells that what was played last was quiet, so that nobody hears a frame
-    /// dropped or put in here.
-    pub fn playout(&mut self, now: Instant, quiet: bool) -> Played<'_> {
-        self.playout.next(&mut self.core, now, quiet)
+    /// ticks it is good for.
+    pub fn playout(&mut self, now: Instant, asked: Asked) -> Played<'_> {
+        self.playout.next(&mut self.core, now, asked)
+    }
+
+    /// Sound was made so many ticks longer, or shorter, as was asked with a packet.
+    pub fn stretched(&mut self, now: Instant, by_ticks: i32) {
+        self.playout.stretched(&mut self.core, now, by_ticks);
     }
 
     /// Lets playout begin where the ear is now: for a buffer made with room for both readers.

@@ -14,6 +14,7 @@ mod inbound;
 mod joined;
 mod music;
 mod outbound;
+mod playing;
 mod quality;
 mod retune;
 mod sending;
@@ -375,6 +376,11 @@ impl Leg {
     #[must_use]
     pub fn stats(&self) -> LegStats {
         self.stats
+    }
+
+    /// What the jitter buffer has counted.
+    pub(crate) fn jitter(&self) -> JitterStats {
+        self.inbound.jitter().stats()
     }
 
     fn ear_due(&self, now: Instant) -> Option<Instant> {

@@ -1,24 +1,34 @@
 //! Playout: sound at a steady pace, behind an adaptive delay.
 //!
-//! How far playout lies behind the fastest packet that could be is its *lag*; the *target* is what the lag should be for 97 of 100 packets to be
-//! there in time. Sound begins when the lag reaches the target. In the middle of it, a lag that is more than a frame above
-//! the target loses a frame, one more than a frame below gains one, in quiet; a lag of three frames too many loses one in speech too.
-//! Where nothing is there to play, a frame is concealed and the lag grows by it: if the packet turns out lost
-//! and not late, it is taken as the one concealed.
+//! How far playout lies behind the fastest packet that could be, as it asks, is its *lag*; the *target* is what the lag should be for 97
+//! of 100 packets to be there in time. Sound begins when the lag reaches the target. In the middle of it sound is made longer
+//! where the lag is below the target, and shorter where it is above, by as much as a pitch period at once. Where nothing is
+//! there to play, a frame is concealed and the lag grows by it: if the packet turns out lost and not late, it is taken as
+//! the one concealed.
+//!
+//! Whoever asks does so at a steady pace for frames of its own length, and keeps what packets are longer: *ahead*. With
+//! packets of P and frames of F, ahead goes round in steps of g, their greatest common divisor, and so does the lag; what
+//! counts is the least lag of a round. A stretch moves ahead, and the least lag only in steps of g, when ahead has
+//! gone once round. So there is an *overhang*, ahead modulo g, which is delay that helps nobody: it is taken out where it can be.
 
 use std::time::Instant;
 
 use super::store::{PLAYOUT, Slot};
 use super::timeline::Core;
-use super::{JitterConfig, Played};
+use super::{Asked, Haste, JitterConfig, Pace, Played};
 
 /// Concealed at most, with nothing coming, before silence: people hear more than this as a fault.
 const MAX_HOLD_US: i64 = 100_000;
 /// Room for the caller's own unsteadiness.
 const MARGIN_US: i64 = 5_000;
-/// Least time between two frames dropped or put in, in quiet and in speech.
-const ADAPT_QUIET_US: u64 = 60_000;
-const ADAPT_SPEECH_US: u64 = 200_000;
+/// A lag so much below the target is left as it is: the target has a margin.
+const LACK_US: i64 = 2_000;
+/// Beyond this the lack is urgent, and beyond a step more.
+const URGENT_LACK_US: i64 = 5_000;
+/// An overhang of less is left.
+const OVERHANG_US: i64 = 5_000;
+/// Least time between two stretches, where there is no haste, some, or great.
+const REST_US: [u64; 3] = [100_000, 40_000, 0];
 
 #[derive(Debug)]
 pub(super) struct Playout {
@@ -33,7 +43,7 @@ pub(super) struct Playout {
     held_ticks: u64,
     /// The last packet carried no sound: comfort noise, or an event.
     silent: bool,
-    adapted_us: u64,
+    stretched_us: u64,
     min_us: i64,
     max_us: i64,
 }
@@ -49,7 +59,7 @@ impl Playout {
             frame_ticks,
             held_ticks: 0,
             silent: false,
-            adapted_us: 0,
+            stretched_us: 0,
             min_us,
             max_us: (config.playout_max.as_micros() as i64).max(min_us),
         }
@@ -89,7 +99,7 @@ impl Playout {
         (core.delay.spread_us() + MARGIN_US).clamp(self.min_us, self.max_us)
     }
 
-    pub(super) fn next<'a>(&mut self, core: &'a mut Core, now: Instant, quiet: bool) -> Played<'a> {
+    pub(super) fn next<'a>(&mut self, core: &'a mut Core, now: Instant, asked: Asked) -> Played<'a> {
         let now_us = core.clock.us(now);
         let silence = Played::Silence { ticks: self.frame_ticks };
         if !self.enabled || core.stream.is_none() {
@@ -123,25 +133,17 @@ impl Playout {
                 self.held_ticks = 0;
                 return silence;
             }
-            if self.playing && !paused && head.ticks > 0 {
-                let excess_us = lag_us - target_us;
-                if self.shrinks(core, now_us, excess_us, quiet) {
-                    self.adapted_us = now_us;
-                    self.skip(core, head);
-                    continue;
-                }
-                if quiet && excess_us < -self.frame_us(core) && self.rested(now_us, ADAPT_QUIET_US) {
-                    self.adapted_us = now_us;
-                    core.stats.grown += 1;
-                    return silence;
-                }
-            }
-            return self.deliver(core, head, now_us);
+            let pace = if paused || head.ticks == 0 {
+                Pace::Even
+            } else {
+                self.pace(core, now_us, lag_us - target_us, target_us, asked)
+            };
+            return self.deliver(core, head, now_us, pace);
         }
         silence
     }
 
-    fn deliver<'a>(&mut self, core: &'a mut Core, head: Slot, now_us: u64) -> Played<'a> {
+    fn deliver<'a>(&mut self, core: &'a mut Core, head: Slot, now_us: u64, pace: Pace) -> Played<'a> {
         core.store.take(self.next, PLAYOUT);
         self.next = self.next.wrapping_add(1);
         self.playing = true;
@@ -150,7 +152,7 @@ impl Playout {
         if head.ticks > 0 {
             self.position = head.position + u64::from(head.ticks);
         }
-        Played::Packet(core.frame(&head, now_us))
+        Played::Packet(core.frame(&head, now_us), pace)
     }
 
     /// Nothing is here, and nothing behind it.
@@ -190,16 +192,49 @@ impl Playout {
         Played::Lost(loss)
     }
 
-    fn shrinks(&self, core: &Core, now_us: u64, excess_us: i64, quiet: bool) -> bool {
-        let frame_us = self.frame_us(core);
-        let much = excess_us >= 3 * frame_us + MARGIN_US && self.rested(now_us, ADAPT_SPEECH_US);
-        let some = quiet && excess_us >= frame_us + MARGIN_US && self.rested(now_us, ADAPT_QUIET_US);
-        (much || some) && self.has_next(core)
+    /// How fast to play a packet that is asked for with `excess_us` more lag than the target.
+    fn pace(&self, core: &Core, now_us: u64, excess_us: i64, target_us: i64, asked: Asked) -> Pace {
+        let step = gcd(core.frame_ticks, asked.frame_ticks).max(1);
+        let overhang = asked.ahead_ticks % step;
+        let us = |ticks: u32| core.clock.ticks_to_us(u64::from(ticks));
+        let later_asks = i64::from(asked.ahead_ticks) - i64::from(asked.frame_ticks.saturating_sub(step) + overhang);
+        let least_us = excess_us + core.clock.signed_us(later_asks);
+        let step_us = us(step);
+        let too_much_us = least_us - step_us - MARGIN_US.max(target_us / 8);
+        let pace = if least_us < -LACK_US {
+            let haste = match -least_us {
+                lack_us if lack_us > URGENT_LACK_US + step_us => Haste::Great,
+                lack_us if lack_us > URGENT_LACK_US => Haste::Some,
+                _ => Haste::None,
+            };
+            Pace::Longer { haste }
+        } else if too_much_us >= 0 {
+            let haste = match too_much_us / step_us.max(1) {
+                0 | 1 => Haste::None,
+                2 | 3 => Haste::Some,
+                _ => Haste::Great,
+            };
+            Pace::Shorter { most_ticks: u32::MAX, haste }
+        } else if least_us >= 0 && us(overhang) >= OVERHANG_US {
+            Pace::Shorter { most_ticks: overhang, haste: Haste::None }
+        } else {
+            Pace::Even
+        };
+        let (Pace::Shorter { haste, .. } | Pace::Longer { haste }) = pace else { return Pace::Even };
+        let rest_us = REST_US.get(haste as usize).copied().unwrap_or(0);
+        if now_us.saturating_sub(self.stretched_us) >= rest_us { pace } else { Pace::Even }
+    }
+
+    /// Sound was stretched.
+    pub(super) fn stretched(&mut self, core: &mut Core, now: Instant, by_ticks: i32) {
+        self.stretched_us = core.clock.us(now);
+        let ticks = u64::from(by_ticks.unsigned_abs());
+        *(if by_ticks > 0 { &mut core.stats.longer_ticks } else { &mut core.stats.shorter_ticks }) += ticks;
     }
 
     fn skip(&mut self, core: &mut Core, head: Slot) {
         core.store.take(self.next, PLAYOUT);
-        core.stats.shrunk += u64::from(head.ticks > 0);
+        core.stats.skipped += u64::from(head.ticks > 0);
         self.next = self.next.wrapping_add(1);
         self.position = self.position.max(head.position + u64::from(head.ticks));
     }
@@ -217,10 +252,6 @@ impl Playout {
         core.store.peek(self.next.wrapping_add(1), PLAYOUT).is_some()
     }
 
-    fn rested(&self, now_us: u64, least_us: u64) -> bool {
-        now_us.saturating_sub(self.adapted_us) >= least_us
-    }
-
     fn lag_us(&self, core: &Core, now_us: u64, position: u64) -> i64 {
         now_us as i64 - core.clock.ticks_to_us(position) - core.delay.floor_us()
     }
@@ -228,4 +259,12 @@ impl Playout {
     fn frame_us(&self, core: &Core) -> i64 {
         core.clock.ticks_to_us(u64::from(core.frame_ticks))
     }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    let (mut a, mut b) = (a, b);
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }

@@ -271,6 +271,10 @@ impl Clock {
         us.saturating_mul(u64::from(self.hz)) / 1_000_000
     }
 
+    pub(super) fn signed_us(&self, ticks: i64) -> i64 {
+        ticks.saturating_mul(1_000_000) / i64::from(self.hz)
+    }
+
     pub(super) fn signed_ticks(&self, us: i64) -> i64 {
         us.saturating_mul(i64::from(self.hz)) / 1_000_000
     }

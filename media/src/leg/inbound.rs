@@ -6,23 +6,16 @@
 use std::time::{Duration, Instant};
 
 use codecs::Decoder;
-use codecs::comfort_noise::ComfortNoise;
 use codecs::pcm::SampleRate;
 use codecs::registry::{self, CodecId};
 use codecs::resample::Resampler;
 
+use super::playing::Playing;
 use super::{MAX_FRAME_SAMPLES, Work, outbound};
 use crate::config::{DtmfFormat, LegConfig, LegMode};
 use crate::error::MediaError;
-use crate::jitter::{Heard, JitterBuffer, JitterConfig, Loss, Played};
+use crate::jitter::{Heard, JitterBuffer, JitterConfig, Loss};
 use crate::rtp::RtpPacket;
-
-/// Sound held over from one frame to the next, in milliseconds: a packet of the peer may be longer than one of ours.
-const LEFT_OVER_MS: u32 = 120;
-/// Answers of the playout reader in one frame at most.
-const ANSWERS_PER_FRAME: usize = 16;
-/// Sound that stays below this is quiet enough to hide a frame dropped or put in.
-const QUIET: u16 = 400;
 
 /// What a packet is, by its payload type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +27,7 @@ pub(super) enum Kind {
 }
 
 /// A decoder, and the way from its rate to the seam's.
-struct Decoding {
+pub(super) struct Decoding {
     decoder: Box<dyn Decoder>,
     resampler: Option<Resampler>,
     clock_hz: u32,
@@ -87,9 +80,8 @@ impl Inbound {
         // A leg that talks may join a room later: its buffer has the room.
         jitter.playout = config.mode != LegMode::Sink;
         jitter.playout_max = Duration::from_millis(u64::from(config.max_playout_delay_ms)).max(jitter.playout_min);
-        let decoding = || Decoding::new(config, clock_hz, seam);
-        let ear = if listened { Some(decoding()?) } else { None };
-        let playout = if plays { Some(Playing::new(decoding()?, config.seed, seam)) } else { None };
+        let ear = if listened { Some(Decoding::new(config, clock_hz, seam)?) } else { None };
+        let playout = if plays { Some(Playing::of(config, seam)?) } else { None };
         let measure = match config.codec.id {
             CodecId::Pcmu | CodecId::Pcma | CodecId::G722 => Measure::Bytes(1),
             CodecId::L16 => Measure::Bytes(2),
@@ -191,7 +183,7 @@ impl Inbound {
         if let Measure::Bytes(bytes) = self.measure {
             return payload.len() as u32 / bytes;
         }
-        let decoding = self.ear.as_ref().or(self.playout.as_ref().map(|playing| &playing.decoding));
+        let decoding = self.ear.as_ref().or(self.playout.as_ref().map(Playing::decoding));
         match decoding {
             Some(decoding) => decoding.ticks(payload),
             // Nobody listens: the length agreed on is as good as any.
@@ -200,114 +192,8 @@ impl Inbound {
     }
 }
 
-/// The playout reader's side: what it was asked for and has left over.
-pub(super) struct Playing {
-    decoding: Decoding,
-    noise: ComfortNoise,
-    /// The last packet was comfort noise.
-    noisy: bool,
-    /// What was played last was quiet.
-    quiet: bool,
-    left: Box<[i16]>,
-    left_from: usize,
-    left_to: usize,
-}
-
-impl Playing {
-    /// For a leg that begins to play.
-    pub(super) fn of(config: &LegConfig, seam: SampleRate) -> Result<Self, MediaError> {
-        Ok(Playing::new(Decoding::new(config, outbound::clock_hz(config), seam)?, config.seed, seam))
-    }
-
-    fn new(decoding: Decoding, seed: u64, seam: SampleRate) -> Self {
-        Playing {
-            decoding,
-            noise: ComfortNoise::new(seed as u32),
-            noisy: false,
-            quiet: true,
-            left: vec![0; seam.samples_in_ms(LEFT_OVER_MS)].into_boxed_slice(),
-            left_from: 0,
-            left_to: 0,
-        }
-    }
-
-    fn play(
-        &mut self,
-        now: Instant,
-        jitter: &mut JitterBuffer,
-        comfort_noise: Option<u8>,
-        frame: &mut [i16],
-        work: &mut Work,
-    ) {
-        let mut filled = self.take_left(frame);
-        for _ in 0..ANSWERS_PER_FRAME {
-            if filled >= frame.len() {
-                break;
-            }
-            let made = match jitter.playout(now, self.quiet) {
-                Played::Packet(packet) if packet.ticks == 0 => {
-                    if comfort_noise == Some(packet.payload_type) {
-                        self.noisy = self.noise.update(packet.payload).is_ok();
-                    }
-                    continue;
-                }
-                Played::Packet(packet) => {
-                    self.noisy = false;
-                    self.decoding.decode(packet.payload, work)
-                }
-                Played::Lost(loss) => self.decoding.make_up(&loss, work),
-                Played::Hold { ticks } => self.decoding.conceal(ticks, work),
-                Played::Silence { ticks } => self.silence(ticks, work),
-            };
-            let made = work.pcm.get(..made).unwrap_or_default();
-            let Some(room) = frame.get_mut(filled..) else { break };
-            let taken = made.len().min(room.len());
-            let (now_played, later) = made.split_at(taken);
-            if let Some(place) = room.get_mut(..taken) {
-                place.copy_from_slice(now_played);
-            }
-            filled += taken;
-            self.leave(later);
-        }
-        if let Some(rest) = frame.get_mut(filled..) {
-            rest.fill(0);
-        }
-        self.quiet = frame.iter().all(|sample| sample.unsigned_abs() < QUIET);
-    }
-
-    fn take_left(&mut self, frame: &mut [i16]) -> usize {
-        let left = self.left.get(self.left_from..self.left_to).unwrap_or_default();
-        let taken = left.len().min(frame.len());
-        for (place, sample) in frame.iter_mut().zip(left) {
-            *place = *sample;
-        }
-        self.left_from += taken;
-        taken
-    }
-
-    fn leave(&mut self, samples: &[i16]) {
-        let samples = samples.get(..samples.len().min(self.left.len())).unwrap_or_default();
-        if let Some(place) = self.left.get_mut(..samples.len()) {
-            place.copy_from_slice(samples);
-        }
-        self.left_from = 0;
-        self.left_to = samples.len();
-    }
-
-    fn silence(&mut self, ticks: u32, work: &mut Work) -> usize {
-        let samples = self.decoding.seam_samples(ticks);
-        let Some(pcm) = work.pcm.get_mut(..samples) else { return 0 };
-        if self.noisy {
-            self.noise.generate(pcm);
-        } else {
-            pcm.fill(0);
-        }
-        samples
-    }
-}
-
 impl Decoding {
-    fn new(config: &LegConfig, clock_hz: u32, seam: SampleRate) -> Result<Self, MediaError> {
+    pub(super) fn new(config: &LegConfig, clock_hz: u32, seam: SampleRate) -> Result<Self, MediaError> {
         let decoder = registry::decoder(&config.codec)?;
         let rate = decoder.audio_rate();
         let resampler = if rate == seam { None } else { Some(Resampler::new(rate, seam)?) };
@@ -315,7 +201,7 @@ impl Decoding {
     }
 
     /// Decodes to `work.pcm`; returns the samples there.
-    fn decode(&mut self, payload: &[u8], work: &mut Work) -> usize {
+    pub(super) fn decode(&mut self, payload: &[u8], work: &mut Work) -> usize {
         let out = if self.resampler.is_some() { &mut work.convert } else { &mut work.pcm };
         match self.decoder.decode(payload, &mut out[..]) {
             Ok(made) => self.at_seam_rate(made, work),
@@ -324,7 +210,7 @@ impl Decoding {
     }
 
     /// Recovers a lost packet from the one behind it, or conceals it.
-    fn make_up(&mut self, loss: &Loss<'_>, work: &mut Work) -> usize {
+    pub(super) fn make_up(&mut self, loss: &Loss<'_>, work: &mut Work) -> usize {
         let samples = self.samples(loss.ticks);
         let out = if self.resampler.is_some() { &mut work.convert } else { &mut work.pcm };
         let Some(out) = out.get_mut(..samples) else { return 0 };
@@ -335,7 +221,7 @@ impl Decoding {
         }
     }
 
-    fn conceal(&mut self, ticks: u32, work: &mut Work) -> usize {
+    pub(super) fn conceal(&mut self, ticks: u32, work: &mut Work) -> usize {
         let samples = self.samples(ticks);
         let out = if self.resampler.is_some() { &mut work.convert } else { &mut work.pcm };
         let Some(out) = out.get_mut(..samples).filter(|out| !out.is_empty()) else { return 0 };
@@ -363,7 +249,7 @@ impl Decoding {
         usize::try_from(samples).unwrap_or(MAX_FRAME_SAMPLES).min(MAX_FRAME_SAMPLES)
     }
 
-    fn seam_samples(&self, ticks: u32) -> usize {
+    pub(super) fn seam_samples(&self, ticks: u32) -> usize {
         let samples = self.samples(ticks);
         self.resampler.as_ref().map_or(samples, |resampler| resampler.max_output(samples)).min(MAX_FRAME_SAMPLES)
     }

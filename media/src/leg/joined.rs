@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use codecs::pcm::SampleRate;
 use codecs::resample::Resampler;
 
-use super::inbound::Playing;
+use super::playing::Playing;
 use super::{Leg, Scratch};
 use crate::config::LegConfig;
 use crate::error::MediaError;

@@ -630,7 +630,7 @@ fn an_echo_leg_takes_less_than_sixteen_kibibytes() {
         ("jitter buffer", bench.leg.inbound.jitter().heap_bytes()),
         ("shared", size_of::<crate::port::Shared>()),
         ("notices", size_of::<Notice>() * crate::port::NOTICE_RING + 256),
-        ("left over", 8 * 120 * 2),
+        ("what waits to be played", 8 * (20 + 20 + 120 + 15) * 2),
         ("decoder", size_of::<codecs::g711::G711Decoder>()),
         ("port", size_of::<crate::port::LegPort>()),
     ];
