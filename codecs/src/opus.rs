@@ -31,6 +31,11 @@ const MAX_SHORT_FRAMES: usize = MAX_PACKET_MS / 10;
 const SCRATCH_BYTES: usize = 2400;
 /// A packet of at most this size is the encoder's way to say that nothing need be sent.
 const DTX_BYTES: usize = 2;
+/// Bit rates that libopus takes.
+const LEAST_BPS: u32 = 6_000;
+const MOST_BPS: u32 = 510_000;
+/// Spent on redundancy.
+const REDUNDANCY_BPS: u32 = 6_000;
 /// libopus goes on with noise as long as it is asked to. That is right in a pause of a peer with
 /// discontinuous transmission; for a peer that vanished in mid-word it is faded between these.
 const FADE_MS: (u32, u32) = (100, 300);
@@ -44,6 +49,9 @@ pub struct OpusEncoder {
     scratch: Box<[u8; SCRATCH_BYTES]>,
     rate: SampleRate,
     expected_loss_percent: u8,
+    /// Bits a second for the sound, and at most.
+    bitrate_bps: u32,
+    max_bitrate_bps: u32,
     dtx: bool,
 }
 
@@ -57,9 +65,10 @@ impl OpusEncoder {
         let mut encoder =
             libopus::Encoder::new(rate.hz(), libopus::Channels::Mono, libopus::Application::Voip).map_err(refused)?;
         let loss = params.expected_loss_percent.min(100);
+        let max_bitrate_bps = params.max_bitrate_bps.unwrap_or(MOST_BPS).min(MOST_BPS);
         let set = |encoder: &mut libopus::Encoder| -> libopus::Result<()> {
             encoder.set_complexity(i32::from(params.complexity.min(10)))?;
-            encoder.set_bitrate(libopus::Bitrate::Bits(bitrate_bps(rate, params)))?;
+            encoder.set_bitrate(bits(bitrate_bps(rate, params), max_bitrate_bps, loss))?;
             encoder.set_vbr(!params.cbr)?;
             encoder.set_signal(libopus::Signal::Voice)?;
             encoder.set_inband_fec(params.fec)?;
@@ -74,6 +83,8 @@ impl OpusEncoder {
             scratch: Box::new([0; SCRATCH_BYTES]),
             rate,
             expected_loss_percent: loss,
+            bitrate_bps: bitrate_bps(rate, params),
+            max_bitrate_bps,
             dtx: params.dtx,
         })
     }
@@ -138,7 +149,11 @@ impl Encoder for OpusEncoder {
 
     fn set_expected_loss_percent(&mut self, percent: u8) {
         let percent = percent.min(100);
-        if percent != self.expected_loss_percent && self.encoder.set_packet_loss_perc(i32::from(percent)).is_ok() {
+        if percent == self.expected_loss_percent {
+            return;
+        }
+        let bits = bits(self.bitrate_bps, self.max_bitrate_bps, percent);
+        if self.encoder.set_bitrate(bits).and(self.encoder.set_packet_loss_perc(i32::from(percent))).is_ok() {
             self.expected_loss_percent = percent;
         }
     }
@@ -347,7 +362,7 @@ fn check_rate(rate: SampleRate) -> Result<(), CodecError> {
 }
 
 /// Speech is transparent enough at these rates (RFC 7587, section 3.1.1 gives the sweet spots).
-fn bitrate_bps(rate: SampleRate, params: &OpusParams) -> i32 {
+fn bitrate_bps(rate: SampleRate, params: &OpusParams) -> u32 {
     let audible_hz = rate.hz().min(params.max_playback_hz);
     let wanted = match audible_hz {
         0..=8_000 => 14_000,
@@ -356,9 +371,15 @@ fn bitrate_bps(rate: SampleRate, params: &OpusParams) -> i32 {
         16_001..=24_000 => 28_000,
         _ => 36_000,
     };
-    let bps = params.bitrate_bps.unwrap_or(wanted);
-    let bps = bps.min(params.max_bitrate_bps.unwrap_or(u32::MAX));
-    i32::try_from(bps.clamp(6_000, 510_000)).unwrap_or(24_000)
+    params.bitrate_bps.unwrap_or(wanted)
+}
+
+/// What to aim for where so many packets are expected to be lost. Redundancy takes more: without it libopus leaves it out at the
+/// usual rates, unless more than 5 % are lost.
+fn bits(bitrate_bps: u32, max_bitrate_bps: u32, loss_percent: u8) -> libopus::Bitrate {
+    let bps = if loss_percent > 0 { bitrate_bps.saturating_add(REDUNDANCY_BPS) } else { bitrate_bps };
+    let bps = bps.min(max_bitrate_bps).clamp(LEAST_BPS, MOST_BPS);
+    libopus::Bitrate::Bits(i32::try_from(bps).unwrap_or(24_000))
 }
 
 fn bandwidth(max_playback_hz: u32) -> libopus::Bandwidth {

@@ -28,6 +28,8 @@ const COARSE_HZ: u32 = 4_000;
 /// How alike two pieces have to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Haste {
+    /// Only quiet is stretched.
+    OnlyInQuiet,
     /// Very: nobody should hear it.
     None,
     /// Somewhat: it may be heard a little.
@@ -39,6 +41,7 @@ pub enum Haste {
 impl Haste {
     const fn least_correlation(self) -> f32 {
         match self {
+            Self::OnlyInQuiet => f32::MAX,
             Self::None => 0.75,
             Self::Some => 0.4,
             Self::Great => f32::MIN,
@@ -116,6 +119,9 @@ fn best_lag(
         if crate::pcm::mean_square(other) < QUIET_MEAN_SQUARE {
             return Some(longest);
         }
+    }
+    if haste == Haste::OnlyInQuiet {
+        return None;
     }
     let thinning = (rate.hz() / COARSE_HZ).max(1) as usize;
     let alike = |lag: usize, step: usize| {

@@ -197,3 +197,25 @@ fn opus_without_fec_has_nothing_to_recover_from() {
         assert_eq!(decoder.recover(&packet[..size], &mut [0; 320]), Ok(0));
     }
 }
+
+#[test]
+fn opus_carries_redundancy_at_any_loss_that_is_reported_and_at_any_rate() {
+    for rate in [SampleRate::HZ_8000, SampleRate::HZ_16000, SampleRate::HZ_48000] {
+        let pcm = signal::voice(rate.hz(), rate.samples_in_ms(4_000));
+        for percent in [0, 1, 2, 3, 5, 6, 10, 20] {
+            let spec = registry::spec(CodecId::Opus).unwrap();
+            let mut params = spec.negotiated(20, "useinbandfec=1");
+            params.audio_rate = rate;
+            let mut encoder = registry::encoder(&params).unwrap();
+            encoder.set_expected_loss_percent(percent);
+            let mut packet = [0; 1_500];
+            let mut with_fec = 0;
+            for frame in pcm.chunks_exact(rate.samples_in_ms(20)) {
+                let size = encoder.encode(frame, &mut packet).unwrap();
+                with_fec += usize::from(codecs::opus::has_fec(&packet[..size]));
+            }
+            let expected = if percent == 0 { 0..=0 } else { 80..=200 };
+            assert!(expected.contains(&with_fec), "{percent} % at {rate}: {with_fec} of 200");
+        }
+    }
+}

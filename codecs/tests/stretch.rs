@@ -118,9 +118,11 @@ fn noise_is_left_as_it_is_unless_there_is_haste_and_quiet_yields_as_much_as_it_c
             let (heard, grown) = play(rate, &loud, way, 2, Haste::None);
             assert_eq!((grown, heard.len()), (0, loud.len()), "{way:?} at {rate}");
             assert_eq!(heard, loud);
+            let tone = signal::sine(150.0, rate.hz(), 10_000.0, rate.samples_in_ms(1_000));
+            assert_eq!(play(rate, &tone, way, 2, Haste::OnlyInQuiet), (tone, 0));
             let (_, grown) = play(rate, &loud, way, 2, Haste::Great);
             assert!(grown.unsigned_abs() >= rate.samples_in_ms(25 * 5 / 2), "{way:?} at {rate}: {grown}");
-            let (_, grown) = play(rate, &quiet, way, 2, Haste::None);
+            let (_, grown) = play(rate, &quiet, way, 2, Haste::OnlyInQuiet);
             let all = 25 * (u64::from(rate.hz()) * 15 / 1_000) as usize;
             assert!(grown.unsigned_abs() > all * 9 / 10, "{way:?} at {rate}: {grown} of {all}");
         }
