@@ -6,7 +6,7 @@ mod common;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use common::{Random, Talker, ms, seeds};
+use common::{Netem, Path, Random, Talker, ms, seeds};
 use media::latch::{Latch, LatchConfig, LatchPolicy, LatchVerdict, PayloadTypes, Refusal};
 use media::rtp::RtpPacket;
 
@@ -353,4 +353,34 @@ fn rtcp_is_believed_from_the_peers_ip_and_answered_where_it_came_from() {
 fn takes_little_memory() {
     println!("{} bytes", size_of::<Latch>());
     assert!(size_of::<Latch>() <= 1_024);
+}
+
+#[test]
+fn a_peer_behind_a_nat_is_found_again_on_a_network_that_loses_and_reorders() {
+    for seed in seeds(20) {
+        let start = Instant::now();
+        // at the signalling's IP, and at another where the SDP's address could not have worked
+        for from in ["198.51.100.7:61234", "203.0.113.200:1000"] {
+            let mut latch = latch("192.168.1.20:4000", "198.51.100.7", start);
+            let mut net = Netem::new(seed, Path { loss: 0.2, jitter: ms(40), ..Path::clean() });
+            let mut talker = Talker::new(7, 65_500, 1);
+            let (mut found, mut moved) = (None, None);
+            for n in 0..750u32 {
+                let now = start + ms(20) * n;
+                net.send(now, &talker.packet());
+                // after ten seconds its NAT gives it another port
+                let from = addr(from);
+                let from = if n < 500 { from } else { SocketAddr::new(from.ip(), from.port() + 1) };
+                while let Some((at, bytes)) = net.receive(now) {
+                    if taken(receive(&mut latch, at, from, &bytes)) {
+                        let first = if n < 500 { &mut found } else { &mut moved };
+                        first.get_or_insert(n);
+                    }
+                }
+            }
+            let (found, moved) = (found.unwrap_or(9_999) * 20, moved.unwrap_or(9_999) * 20);
+            assert!(found < 3_000, "seed {seed}: {from} was found after {found} ms");
+            assert!(moved < 10_000 + 3_000, "seed {seed}: {from} moved and was found after {} ms", moved - 10_000);
+        }
+    }
 }

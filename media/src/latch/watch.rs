@@ -12,6 +12,9 @@ const KNOWN_MARKS: usize = 64;
 const OTHER_MARKS: usize = 16;
 /// A candidate that was silent for so long gives its place to another.
 const STALE: Duration = Duration::from_millis(200);
+/// A packet may be so far behind the last one and still go on: the network may lose and reorder. Who sends a stream of their own could as well
+/// send it whole.
+const GAP: u16 = 8;
 /// No telephone sends packets closer together than this, on average: 5 ms is a quarter of the usual.
 const FASTEST: Duration = Duration::from_millis(4);
 /// Packets that may come at once all the same.
@@ -97,7 +100,7 @@ impl Watch {
         Proof::Missing
     }
 
-    /// Leaves a mark of the packet; whether the one before it had left its own.
+    /// Leaves a mark of the packet; whether one shortly before it had left its own.
     fn mark(&mut self, from: SocketAddr, packet: &RtpPacket<'_>, known_ip: bool) -> bool {
         let hash = self.hash(from, packet.ssrc);
         let marks = if known_ip { self.marks.get_mut(..KNOWN_MARKS) } else { self.marks.get_mut(KNOWN_MARKS..) };
@@ -106,9 +109,10 @@ impl Watch {
         let Some(mark) = marks.get_mut(at) else { return false };
         // the tag is never 0, so an empty mark matches nothing
         let tag = (hash as u32 | 1) << 16;
-        let follows = *mark == tag | u32::from(packet.seq.0.wrapping_sub(1));
+        let gap = packet.seq.0.wrapping_sub(*mark as u16);
+        let is_same = *mark & 0xffff_0000 == tag;
         *mark = tag | u32::from(packet.seq.0);
-        follows
+        is_same && (1..=GAP).contains(&gap)
     }
 
     fn admit(&mut self, candidate: Candidate) {
@@ -141,14 +145,14 @@ impl Watch {
 }
 
 impl Candidate {
-    /// Whether the packet is the next of its stream, in the pace of a telephone. A copy or a late one counts for nothing
+    /// Whether the packet goes on with its stream, in the pace of a telephone. A copy or a late one counts for nothing
     /// but does no harm; a leap ends the candidacy.
     fn goes_on(&mut self, now: Instant, packet: &RtpPacket<'_>, clock_hz: u32) -> bool {
         let ahead = packet.seq.since(self.seq);
         if (-16..=0).contains(&ahead) {
             return true;
         }
-        if ahead != 1 {
+        if ahead > GAP as i16 {
             return false;
         }
         let elapsed = now.saturating_duration_since(self.first);
