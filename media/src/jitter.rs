@@ -52,6 +52,8 @@ pub struct JitterConfig {
     pub ear: bool,
     /// Whether there is playout.
     pub playout: bool,
+    /// A lost packet can be recovered from the one behind it (Opus): where packets are lost, playout holds back by one more.
+    pub recovers: bool,
     /// Playout holds back at least this.
     pub playout_min: Duration,
     /// And at most this.
@@ -71,6 +73,7 @@ impl JitterConfig {
             payload_bytes,
             ear: true,
             playout: true,
+            recovers: false,
             playout_min: Duration::from_millis(10),
             playout_max: Duration::from_millis(200),
             ear_wait_min: Duration::from_millis(10),

@@ -5,6 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use codecs::stretch::Haste;
 use common::{Netem, Path, Talker, ms, number, seeds};
 use media::jitter::{Asked, Heard, JitterBuffer, JitterConfig, Pace, Played};
 use media::rtp::RtpPacket;
@@ -96,8 +97,11 @@ impl Call {
                 let played_at = now + Duration::from_micros(self.waits as u64 * 125);
                 let delay = played_at.saturating_duration_since(self.sent_at[number as usize]);
                 self.delays_ms.push(delay.as_secs_f64() * 1_000.0);
+                // nobody is ever quiet here
                 let by = match pace {
-                    Pace::Even => 0,
+                    Pace::Even
+                    | Pace::Longer { haste: Haste::OnlyInQuiet }
+                    | Pace::Shorter { haste: Haste::OnlyInQuiet, .. } => 0,
                     Pace::Longer { .. } => PERIOD_TICKS,
                     Pace::Shorter { most_ticks, .. } => -PERIOD_TICKS.min(i64::from(most_ticks)),
                 };

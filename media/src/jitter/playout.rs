@@ -2,9 +2,10 @@
 //!
 //! How far playout lies behind the fastest packet that could be, as it asks, is its *lag*; the *target* is what the lag should be for 97
 //! of 100 packets to be there in time. Sound begins when the lag reaches the target. In the middle of it sound is made longer
-//! where the lag is below the target, and shorter where it is above, by as much as a pitch period at once. Where nothing is
+//! where the lag is below the target, and shorter where it is above, by as much as a pitch period at once: in quiet, where
+//! that comes within three seconds or it is not urgent. Where nothing is
 //! there to play, a frame is concealed and the lag grows by it: if the packet turns out lost and not late, it is taken as
-//! the one concealed.
+//! the one concealed. Where packets are lost that the one behind them recovers (Opus), the target is a packet more.
 //!
 //! Whoever asks does so at a steady pace for frames of its own length, and keeps what packets are longer: *ahead*. With
 //! packets of P and frames of F, ahead goes round in steps of g, their greatest common divisor, and so does the lag; what
@@ -21,14 +22,20 @@ use super::{Asked, Haste, JitterConfig, Pace, Played};
 const MAX_HOLD_US: i64 = 100_000;
 /// Room for the caller's own unsteadiness.
 const MARGIN_US: i64 = 5_000;
-/// A lag so much below the target is left as it is: the target has a margin.
-const LACK_US: i64 = 2_000;
-/// Beyond this the lack is urgent, and beyond a step more.
+/// Beyond this a lack of lag is urgent, and beyond a step more.
 const URGENT_LACK_US: i64 = 5_000;
 /// An overhang of less is left.
 const OVERHANG_US: i64 = 5_000;
-/// Least time between two stretches, where there is no haste, some, or great.
-const REST_US: [u64; 3] = [100_000, 40_000, 0];
+/// Packets over which losses are averaged: ten seconds of them.
+const LOSS_MEMORY: u32 = 512;
+/// From this share of losses on the packet behind a lost one is waited for, and below that no more, in 65,536ths: 1.5 and 0.5 %.
+const LOSSY: u32 = 983;
+const LOSSLESS: u32 = 328;
+/// A stretch that is not urgent waits so long for quiet, in which nobody hears it.
+const PATIENCE_US: u64 = 3_000_000;
+/// Least time between two stretches, where there is no haste, and where there is some.
+const REST_US: u64 = 100_000;
+const SHORT_REST_US: u64 = 40_000;
 
 #[derive(Debug)]
 pub(super) struct Playout {
@@ -44,6 +51,12 @@ pub(super) struct Playout {
     /// The last packet carried no sound: comfort noise, or an event.
     silent: bool,
     stretched_us: u64,
+    /// Since when stretches are wanted.
+    wanted_us: u64,
+    /// Share of the packets of late that did not come, in 65,536ths, and whether it is high enough to wait for the packet behind.
+    lost_share: u32,
+    lossy: bool,
+    recovers: bool,
     min_us: i64,
     max_us: i64,
 }
@@ -60,6 +73,10 @@ impl Playout {
             held_ticks: 0,
             silent: false,
             stretched_us: 0,
+            wanted_us: 0,
+            lost_share: 0,
+            lossy: false,
+            recovers: config.recovers,
             min_us,
             max_us: (config.playout_max.as_micros() as i64).max(min_us),
         }
@@ -96,7 +113,10 @@ impl Playout {
     }
 
     pub(super) fn target_us(&self, core: &Core) -> i64 {
-        (core.delay.spread_us() + MARGIN_US).clamp(self.min_us, self.max_us)
+        let spread_us = core.delay.spread_us();
+        // so that the packet behind a lost one is there as it is needed
+        let for_next_us = if self.recovers && self.lossy { spread_us + self.frame_us(core) } else { 0 };
+        (spread_us + MARGIN_US).max(for_next_us).clamp(self.min_us, self.max_us)
     }
 
     pub(super) fn next<'a>(&mut self, core: &'a mut Core, now: Instant, asked: Asked) -> Played<'a> {
@@ -146,6 +166,7 @@ impl Playout {
     fn deliver<'a>(&mut self, core: &'a mut Core, head: Slot, now_us: u64, pace: Pace) -> Played<'a> {
         core.store.take(self.next, PLAYOUT);
         self.next = self.next.wrapping_add(1);
+        self.count(false);
         self.playing = true;
         self.silent = head.ticks == 0;
         self.held_ticks = 0;
@@ -176,6 +197,7 @@ impl Playout {
             return false;
         }
         core.stats.playout_lost += 1;
+        self.count(true);
         self.held_ticks -= ticks;
         self.position += ticks;
         self.next = self.next.wrapping_add(1);
@@ -187,13 +209,22 @@ impl Playout {
         self.next = index.wrapping_add(1);
         self.held_ticks = 0;
         core.stats.playout_lost += 1;
+        self.count(true);
         let loss = core.loss(index, self.position, beyond, now_us);
         self.position += u64::from(loss.ticks);
         Played::Lost(loss)
     }
 
+    /// Takes account of a packet that came or did not.
+    fn count(&mut self, lost: bool) {
+        self.lost_share -= self.lost_share / LOSS_MEMORY;
+        self.lost_share += if lost { 65_536 / LOSS_MEMORY } else { 0 };
+        let least = if self.lossy { LOSSLESS } else { LOSSY };
+        self.lossy = self.lost_share >= least;
+    }
+
     /// How fast to play a packet that is asked for with `excess_us` more lag than the target.
-    fn pace(&self, core: &Core, now_us: u64, excess_us: i64, target_us: i64, asked: Asked) -> Pace {
+    fn pace(&mut self, core: &Core, now_us: u64, excess_us: i64, target_us: i64, asked: Asked) -> Pace {
         let step = gcd(core.frame_ticks, asked.frame_ticks).max(1);
         let overhang = asked.ahead_ticks % step;
         let us = |ticks: u32| core.clock.ticks_to_us(u64::from(ticks));
@@ -201,7 +232,7 @@ impl Playout {
         let least_us = excess_us + core.clock.signed_us(later_asks);
         let step_us = us(step);
         let too_much_us = least_us - step_us - MARGIN_US.max(target_us / 8);
-        let pace = if least_us < -LACK_US {
+        let pace = if least_us < 0 {
             let haste = match -least_us {
                 lack_us if lack_us > URGENT_LACK_US + step_us => Haste::Great,
                 lack_us if lack_us > URGENT_LACK_US => Haste::Some,
@@ -220,9 +251,24 @@ impl Playout {
         } else {
             Pace::Even
         };
-        let (Pace::Shorter { haste, .. } | Pace::Longer { haste }) = pace else { return Pace::Even };
-        let rest_us = REST_US.get(haste as usize).copied().unwrap_or(0);
-        if now_us.saturating_sub(self.stretched_us) >= rest_us { pace } else { Pace::Even }
+        self.patient(now_us, pace)
+    }
+
+    /// The pace that is wanted, or an even one where it is too early for another stretch. What is not urgent waits for quiet first.
+    fn patient(&mut self, now_us: u64, mut wanted: Pace) -> Pace {
+        let (Pace::Shorter { haste, .. } | Pace::Longer { haste }) = &mut wanted else {
+            self.wanted_us = now_us;
+            return Pace::Even;
+        };
+        let rest_us = match haste {
+            Haste::OnlyInQuiet | Haste::None => REST_US,
+            Haste::Some => SHORT_REST_US,
+            Haste::Great => 0,
+        };
+        if *haste == Haste::None && now_us.saturating_sub(self.wanted_us) < PATIENCE_US {
+            *haste = Haste::OnlyInQuiet;
+        }
+        if now_us.saturating_sub(self.stretched_us) >= rest_us { wanted } else { Pace::Even }
     }
 
     /// Sound was stretched.

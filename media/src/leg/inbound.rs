@@ -79,6 +79,7 @@ impl Inbound {
         let mut jitter = JitterConfig::new(clock_hz, ptime_ms, payload_bytes(config));
         // A leg that talks may join a room later: its buffer has the room.
         jitter.playout = config.mode != LegMode::Sink;
+        jitter.recovers = config.codec.id == CodecId::Opus;
         jitter.playout_max = Duration::from_millis(u64::from(config.max_playout_delay_ms)).max(jitter.playout_min);
         let ear = if listened { Some(Decoding::new(config, clock_hz, seam)?) } else { None };
         let playout = if plays { Some(Playing::of(config, seam)?) } else { None };
