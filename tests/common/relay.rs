@@ -1,13 +1,16 @@
 //! A bad network: a UDP relay between a softphone and a server, for SIP and for the RTP and RTCP it announces.
 //!
-//! One relay serves one call. It loses and reorders by a seed, each way on its own. Either end sees only the relay: addresses in SIP heads and ports in
+//! One relay serves one call. It loses, delays and reorders by a seed, each way on its own. Either end sees only the relay: addresses in SIP heads and ports in
 //! session descriptions are rewritten.
+#![allow(unreachable_pub)] // shared by tests and an example
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The largest datagram.
 const DATAGRAM_BYTES: usize = 65_536;
@@ -23,6 +26,12 @@ pub struct Weather {
     pub loss_percent: u64,
     /// Media packets that arrive after the two that follow them, in percent.
     pub reorder_percent: u64,
+    /// Packets that a loss takes in a row, on average (Gilbert's model); 0 or 1 where losses are independent.
+    pub burst: u64,
+    /// Media and SIP datagrams are delayed by up to so much, each by another time, so that they overtake one another.
+    pub jitter_ms: u64,
+    /// Media is harmed on its way to the server only.
+    pub one_way: bool,
     /// SIP datagrams lost, in percent.
     pub sip_loss_percent: u64,
     /// Loses the first copy of each kind of SIP message, each way.
@@ -130,26 +139,29 @@ impl Pair {
 impl Shared {
     /// Passes on what comes from one side.
     fn relay_sip(&self, from: usize) {
-        let mut dice = Dice::new(self.weather.seed, from as u64);
+        let mut path = Path::new(self.weather.sip(), from as u64);
         let mut seen = Vec::new();
         let mut buffer = vec![0; DATAGRAM_BYTES];
         while !self.stop.load(Ordering::Relaxed) {
-            let Ok((size, source)) = self.sip[from].recv_from(&mut buffer) else { continue };
-            if from == CLIENT {
-                *self.client.lock().unwrap() = Some(source);
+            let received = path.wait_for(&self.sip[from], &mut buffer);
+            if let Some((size, source)) = received {
+                if from == CLIENT {
+                    *self.client.lock().unwrap() = Some(source);
+                }
+                let message = String::from_utf8_lossy(&buffer[..size]).into_owned();
+                let kind = kind(&message);
+                let is_first = !seen.contains(&kind);
+                seen.push(kind);
+                if (self.weather.loses_first_copies && is_first) || !path.send(message.into_bytes()) {
+                    self.counts.sip_lost.fetch_add(1, Ordering::Relaxed);
+                }
             }
             let Some(client) = *self.client.lock().unwrap() else { continue };
-            let message = String::from_utf8_lossy(&buffer[..size]).into_owned();
-            let kind = kind(&message);
-            let is_first = !seen.contains(&kind);
-            seen.push(kind);
-            if (self.weather.loses_first_copies && is_first) || dice.percent() < self.weather.sip_loss_percent {
-                self.counts.sip_lost.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            let message = self.rewrite(&message, from, client);
             let to = if from == CLIENT { self.server } else { client };
-            let _ = self.sip[1 - from].send_to(message.as_bytes(), to);
+            while let Some(message) = path.next_due() {
+                let message = self.rewrite(&String::from_utf8_lossy(&message), from, client);
+                let _ = self.sip[1 - from].send_to(message.as_bytes(), to);
+            }
         }
     }
 
@@ -194,37 +206,114 @@ impl Shared {
     /// Passes media on, but not all of it and not in order.
     fn relay_media(&self, from: usize, is_rtcp: bool) {
         let socket = |side: usize| if is_rtcp { &self.media[side].rtcp } else { &self.media[side].rtp };
-        let mut dice = Dice::new(self.weather.seed, 2 + 2 * from as u64 + u64::from(is_rtcp));
-        let mut held: Option<(u8, Vec<u8>)> = None;
+        let harmed = from == CLIENT || !self.weather.one_way;
+        let weather = if harmed { self.weather } else { Weather { seed: self.weather.seed, ..Weather::default() } };
+        let mut path = Path::new(weather, 2 + 2 * from as u64 + u64::from(is_rtcp));
         let mut buffer = vec![0; DATAGRAM_BYTES];
         while !self.stop.load(Ordering::Relaxed) {
-            let Ok((size, _)) = socket(from).recv_from(&mut buffer) else { continue };
+            let received = path.wait_for(socket(from), &mut buffer);
             let port = self.media[1 - from].announced.load(Ordering::Relaxed);
             if port == 0 {
                 continue;
             }
-            let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port + u16::from(is_rtcp)));
-            let out = socket(1 - from);
-            let (loss, reorder) = (dice.percent(), dice.percent());
-            if loss < self.weather.loss_percent {
-                self.counts.lost.fetch_add(1, Ordering::Relaxed);
-            } else if held.is_none() && reorder < self.weather.reorder_percent {
-                self.counts.reordered.fetch_add(1, Ordering::Relaxed);
-                held = Some((OVERTAKEN_BY, buffer[..size].to_vec()));
-                continue;
-            } else {
-                self.counts.relayed.fetch_add(1, Ordering::Relaxed);
-                let _ = out.send_to(&buffer[..size], to);
+            let reordered = path.reordered;
+            if let Some((size, _)) = received {
+                let count = if path.send(buffer[..size].to_vec()) { &self.counts.relayed } else { &self.counts.lost };
+                count.fetch_add(1, Ordering::Relaxed);
             }
-            held = match held.take() {
-                Some((0 | 1, packet)) => {
-                    let _ = out.send_to(&packet, to);
-                    None
-                }
-                Some((left, packet)) => Some((left - 1, packet)),
-                None => None,
-            };
+            self.counts.reordered.fetch_add(path.reordered - reordered, Ordering::Relaxed);
+            let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port + u16::from(is_rtcp)));
+            while let Some(packet) = path.next_due() {
+                let _ = socket(1 - from).send_to(&packet, to);
+            }
         }
+    }
+}
+
+impl Weather {
+    /// What it does to SIP, whose messages are too far apart for a burst to take two.
+    fn sip(self) -> Self {
+        Self { loss_percent: self.sip_loss_percent, burst: 1, reorder_percent: 0, ..self }
+    }
+}
+
+/// One way of one channel.
+struct Path {
+    weather: Weather,
+    dice: Dice,
+    is_losing: bool,
+    /// Held back for those that are to overtake it, so many more.
+    held: Option<(u8, Vec<u8>)>,
+    /// On their way: when they arrive, the how manieth each is.
+    flying: BinaryHeap<Reverse<(Instant, u64, Vec<u8>)>>,
+    sent: u64,
+    reordered: u64,
+}
+
+impl Path {
+    fn new(weather: Weather, stream: u64) -> Self {
+        let dice = Dice::new(weather.seed, stream);
+        Self { weather, dice, is_losing: false, held: None, flying: BinaryHeap::new(), sent: 0, reordered: 0 }
+    }
+
+    /// The next datagram; `None` when one that is on its way arrives before, or it is time to look whether all is over.
+    fn wait_for(&self, socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let due = self.flying.peek().map(|Reverse((at, ..))| at.saturating_duration_since(Instant::now()));
+        let wait = due.unwrap_or(STOP_CHECK).clamp(Duration::from_micros(1), STOP_CHECK);
+        socket.set_read_timeout(Some(wait)).unwrap();
+        socket.recv_from(buffer).ok()
+    }
+
+    /// Sends a datagram on its way; false where it is lost.
+    fn send(&mut self, datagram: Vec<u8>) -> bool {
+        let (loss, reorder) = (self.dice.percent(), self.dice.percent());
+        if self.loses(loss) {
+            return false;
+        }
+        if self.held.is_none() && reorder < self.weather.reorder_percent {
+            self.reordered += 1;
+            self.held = Some((OVERTAKEN_BY, datagram));
+            return true;
+        }
+        self.put(datagram);
+        match self.held.take() {
+            Some((0 | 1, held)) => self.put(held),
+            Some((left, held)) => self.held = Some((left - 1, held)),
+            None => {}
+        }
+        true
+    }
+
+    /// Whether a datagram is lost that draws this percentage.
+    fn loses(&mut self, drawn: u64) -> bool {
+        let share = self.weather.loss_percent;
+        if self.weather.burst <= 1 {
+            return drawn < share;
+        }
+        // a burst ends after each packet with one chance in `burst`; it begins so often that the share comes out right
+        let drawn = self.dice.unit();
+        let ends = 1.0 / self.weather.burst as f64;
+        let begins = ends * share as f64 / (100 - share.min(99)) as f64;
+        self.is_losing = if self.is_losing { drawn >= ends } else { drawn < begins };
+        self.is_losing
+    }
+
+    fn put(&mut self, datagram: Vec<u8>) {
+        let mut delay = Duration::ZERO;
+        if self.weather.jitter_ms > 0 {
+            delay = Duration::from_secs_f64(self.dice.unit() * self.weather.jitter_ms as f64 / 1_000.0);
+        }
+        self.sent += 1;
+        self.flying.push(Reverse((Instant::now() + delay, self.sent, datagram)));
+    }
+
+    /// The next datagram that has arrived.
+    fn next_due(&mut self) -> Option<Vec<u8>> {
+        let Reverse((at, ..)) = self.flying.peek()?;
+        if *at > Instant::now() {
+            return None;
+        }
+        self.flying.pop().map(|Reverse((.., datagram))| datagram)
     }
 }
 
@@ -266,10 +355,19 @@ impl Dice {
 
     /// 0 to 99.
     fn percent(&mut self) -> u64 {
+        self.next() % 100
+    }
+
+    /// 0 to below 1.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % 100
+        mixed ^ (mixed >> 31)
     }
 }
