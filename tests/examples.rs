@@ -128,6 +128,24 @@ fn echo_says_back_what_it_hears() {
 }
 
 #[test]
+fn the_bad_network_loses_what_it_is_told_to_and_the_call_goes_through_it() {
+    let server = Server::start(&[]);
+    server.wait_until_ready();
+    let arguments =
+        [server.sip.to_string(), "--loss".into(), "20".into(), "--one-way".into(), "--seed".into(), "7".into()];
+    let arguments: Vec<&Path> = arguments.iter().map(Path::new).collect();
+    let mut example = Example::start("bad_network", &arguments, &[]);
+    example.call(&["--duration", "3"]);
+    let record = server.wait_for_records(1).remove(0);
+    let (lost, taken) = (record["media"]["lost"].as_u64().unwrap(), record["media"]["packets_in"].as_u64().unwrap());
+    assert!((10..=30).contains(&(100 * lost / (lost + taken))), "{lost} of {} were lost: {record}", lost + taken);
+    example.process.type_line("");
+    assert!(example.process.wait(PATIENCE).success());
+    assert!(example.process.stdout().contains("lost: "), "{}", example.process.stdout());
+    server.stop();
+}
+
+#[test]
 fn answer_and_play_plays_its_file_and_hangs_up() {
     let folder = tempfile::tempdir().unwrap();
     let wav = sentence(folder.path());

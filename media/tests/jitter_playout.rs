@@ -312,6 +312,44 @@ fn a_new_source_is_played_behind_what_the_former_left() {
 }
 
 #[test]
+fn a_leap_of_sequence_or_timestamp_is_played_behind_what_was_there() {
+    for (seq_leap, timestamp_leap) in [(20_000, 0), (60_000, 0), (0, 3_000_000_000), (20_000, 3_000_000_000)] {
+        let mut call = Call::new(1, Path { jitter: ms(3), ..Path::clean() });
+        call.run(100);
+        call.talker.header.seq = call.talker.header.seq.plus(seq_leap);
+        call.talker.header.timestamp = call.talker.header.timestamp.plus(timestamp_leap);
+        call.run(100);
+        let packets = call.packets();
+        assert!(packets.is_sorted_by(|a, b| a < b), "{seq_leap}, {timestamp_leap}");
+        let missing = *packets.last().unwrap() as usize + 1 - packets.len();
+        assert!(missing <= 3, "{seq_leap}, {timestamp_leap}: {missing} packets were dropped at the leap");
+        assert_eq!(call.buffer.stats().resyncs, 1, "{seq_leap}, {timestamp_leap}");
+        let unheard = call.count(Out::Hold) + call.count(Out::Lost) + call.count(Out::Silence);
+        assert!(unheard <= 8, "{seq_leap}, {timestamp_leap}: {unheard} frames of nothing, {:?}", call.buffer.stats());
+    }
+}
+
+#[test]
+fn copies_and_packets_out_of_order_are_played_once_and_in_order() {
+    for seed in seeds(10) {
+        let path = Path { duplicate: 0.2, reorder: 0.1, jitter: ms(2), ..Path::clean() };
+        let mut call = Call::new(seed, path);
+        call.run(1_000);
+        let before = call.count(Out::Lost) + call.count(Out::Hold);
+        call.run(2_000);
+        let packets = call.packets();
+        let stats = call.buffer.stats();
+        assert!(packets.is_sorted_by(|a, b| a < b), "seed {seed}");
+        // those on their way have not come yet
+        let copies = call.net.duplicated - stats.duplicates;
+        assert!(copies <= 4 && stats.reordered > 100, "seed {seed}: {stats:?}");
+        // once the delay has grown by the detour, nothing is late
+        let concealed = call.count(Out::Lost) + call.count(Out::Hold) - before;
+        assert!(concealed <= 20, "seed {seed}: {concealed} of 2,000 concealed, {stats:?}");
+    }
+}
+
+#[test]
 fn packets_of_another_size_than_agreed_are_played_without_haste_or_delay() {
     for packet_ms in [10, 30, 40, 60] {
         let mut call = Call::new(1, Path { jitter: ms(1), ..Path::clean() });
