@@ -127,7 +127,7 @@ impl Line for Caller {
         let pcm = self.speak();
         self.gate.push(&pcm);
         let speech = self.gate.probability();
-        LineEvent::Audio(HeardFrame { pcm, rate: RATE, speech, concealed: false, at_ms })
+        LineEvent::Audio(HeardFrame { pcm, sent: Vec::new(), rate: RATE, speech, concealed: false, at_ms })
     }
 
     fn say(&mut self, pcm: &[i16]) -> usize {

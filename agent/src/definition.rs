@@ -82,6 +82,8 @@ pub struct EarTable {
     pub recognizer: String,
     /// Who steps in when that one fails, in this order.
     pub fallback: Vec<String>,
+    /// Takes the agent's own voice, where the caller's phone or room sends it back, out of what is heard.
+    pub echo_control: bool,
     /// `whisper`: the model's name in the catalogue, or the path of a ggml file.
     pub model: Option<String>,
     /// `openai`: the server, up to and with `/v1`.
@@ -97,6 +99,7 @@ impl Default for EarTable {
         Self {
             recognizer: "auto".into(),
             fallback: Vec::new(),
+            echo_control: true,
             model: None,
             base_url: "https://api.openai.com/v1".into(),
             api_key_env: "OPENAI_API_KEY".into(),

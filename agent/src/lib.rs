@@ -11,11 +11,13 @@
 //! * [`session`] is one conversation: it owns a line's ear, turn machine, brain and voice and runs them ahead of time.
 //! * [`turn`] decides, without I/O and in virtual time, who has the floor.
 //! * [`ear`], [`brain`] and [`voice`] each hold one trait and its providers; [`registry`] knows their names.
+//! * [`echo`] takes the agent's own voice, come back, out of what is heard.
 //! * [`definition`] is an agent as TOML; [`definition::AgentDefinition::front_desk`] is built in.
 
 pub mod brain;
 pub mod definition;
 pub mod ear;
+pub mod echo;
 pub mod grammar;
 pub mod history;
 pub mod line;

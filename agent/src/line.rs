@@ -15,6 +15,9 @@ pub const FRAME_MS: u32 = 20;
 pub struct HeardFrame {
     /// Samples, mono, signed 16 bit.
     pub pcm: Vec<i16>,
+    /// What the line sent to the caller at the time that this came: as many samples, or none where the line does not
+    /// know. What comes back of it is an echo, and no speech of the caller.
+    pub sent: Vec<i16>,
     /// The rate of `pcm`.
     pub rate: SampleRate,
     /// How probable speech is in this frame, 0 to 1, as the fast gate judged it.

@@ -173,6 +173,7 @@ impl Registry {
         agent.turn = definition.turn.clone();
         agent.session = definition.session.clone();
         agent.recognizers = self.ears(definition, environment, &mut notes)?;
+        agent.echo_control = definition.ear.echo_control;
         agent.detector = detector(environment, &mut notes);
         agent.voices = self.mouths(&definition.voice, environment, &mut notes)?;
         agent.notes = notes;

@@ -100,6 +100,8 @@ pub struct Agent {
     pub language: String,
     /// Recognisers in the order of preference; the later ones step in for the earlier. None: keys only.
     pub recognizers: Vec<Arc<dyn Recognizer>>,
+    /// The agent's own voice that comes back from the caller is taken out of what is heard.
+    pub echo_control: bool,
     /// Decides how long speech lasts, where it is there; the fast gate decides alone where not.
     pub detector: Option<Arc<SileroModel>>,
     /// Makes a brain for each conversation.
@@ -122,6 +124,7 @@ impl Agent {
             name: name.into(),
             language: "en-US".into(),
             recognizers: Vec::new(),
+            echo_control: true,
             detector: None,
             brain,
             voices: Vec::new(),

@@ -24,6 +24,7 @@ fn ear() -> Step {
     let (mut worker, mut port) = HeapRb::new(EAR_RING_FRAMES).split();
     let frame = EarFrame {
         pcm: [1; 320],
+        sent: [1; 320],
         len: 160,
         rate: SampleRate::HZ_8000,
         at_samples: 0,

@@ -18,6 +18,7 @@ mod playing;
 mod quality;
 mod retune;
 mod sending;
+mod sent;
 #[cfg(test)]
 mod tests;
 mod voice;

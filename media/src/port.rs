@@ -40,6 +40,9 @@ pub const EAR_FRAME_SAMPLES: usize = 320;
 pub struct EarFrame {
     /// The samples; those from `len` on mean nothing.
     pub pcm: [i16; EAR_FRAME_SAMPLES],
+    /// What was sent to the peer at the time that this arrived, a little behind it: the reference of echo control. As
+    /// many samples as of `pcm`; silence where nothing was sent.
+    pub sent: [i16; EAR_FRAME_SAMPLES],
     /// How many samples of `pcm` are sound.
     pub len: usize,
     /// Rate of the samples.
@@ -60,6 +63,12 @@ impl EarFrame {
     #[must_use]
     pub fn samples(&self) -> &[i16] {
         self.pcm.get(..self.len).unwrap_or(&self.pcm)
+    }
+
+    /// What was sent to the peer meanwhile: as many samples.
+    #[must_use]
+    pub fn sent(&self) -> &[i16] {
+        self.sent.get(..self.len).unwrap_or(&self.sent)
     }
 }
 

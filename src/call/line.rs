@@ -210,6 +210,7 @@ impl CallLine {
                 let pcm = frame.samples().to_vec();
                 Some(LineEvent::Audio(HeardFrame {
                     pcm,
+                    sent: frame.sent().to_vec(),
                     rate,
                     speech: frame.speech,
                     concealed: frame.concealed,

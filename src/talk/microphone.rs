@@ -180,7 +180,7 @@ impl Ear {
         self.speech = self.gate.push(&pcm).unwrap_or(self.speech);
         let at_ms = self.heard_samples as f64 * 1_000.0 / f64::from(RATE.hz());
         self.heard_samples += pcm.len() as u64;
-        let frame = HeardFrame { pcm, rate: RATE, speech: self.speech, concealed: false, at_ms };
+        let frame = HeardFrame { pcm, sent: Vec::new(), rate: RATE, speech: self.speech, concealed: false, at_ms };
         let Some(frames) = &self.frames else { return };
         if frames.try_send(frame).is_err() {
             self.shared.dropped_frames.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,6 @@ use codecs::pcm::SampleRate;
 use super::event::{Fault, Part, Remedy};
 use crate::ear::{EarError, Hypothesis, LEAD_IN, Recognizer, RecognizerStream, StreamConfig, Word};
 use crate::grammar::Grammar;
-use crate::line::HeardFrame;
 
 /// How much audio from before the present moment is kept.
 const PRE_ROLL: Duration = Duration::from_millis(1_200);
@@ -107,9 +106,9 @@ impl Hearing {
     }
 
     /// Takes what the caller's side of the line carried; `at` is where the frame begins.
-    pub(super) fn frame(&mut self, at: Duration, frame: &HeardFrame) {
-        if frame.rate != self.rate {
-            self.rate = frame.rate;
+    pub(super) fn frame(&mut self, at: Duration, pcm: &[i16], rate: SampleRate) {
+        if rate != self.rate {
+            self.rate = rate;
             self.pre_roll.clear();
             if let Some(utterance) = self.utterance.as_mut() {
                 // The codec changed in mid-utterance: what follows would be at the wrong rate.
@@ -118,8 +117,8 @@ impl Hearing {
                 self.open();
             }
         }
-        self.push(&frame.pcm);
-        self.pre_roll.push_back(Kept { at, pcm: frame.pcm.clone() });
+        self.push(pcm);
+        self.pre_roll.push_back(Kept { at, pcm: pcm.to_vec() });
         while self.pre_roll.front().is_some_and(|kept| kept.at + PRE_ROLL < at) {
             self.pre_roll.pop_front();
         }

@@ -6,7 +6,6 @@ use codecs::pcm::SampleRate;
 use codecs::resample::Resampler;
 
 use crate::ear::silero::{SileroModel, SileroVad};
-use crate::line::HeardFrame;
 
 /// What the model takes.
 const RATE: SampleRate = SampleRate::HZ_16000;
@@ -26,19 +25,19 @@ impl Opinion {
     }
 
     /// Takes a frame; the probability of speech in the newest 32 ms judged so far.
-    pub(super) fn hear(&mut self, frame: &HeardFrame) -> Option<f32> {
+    pub(super) fn hear(&mut self, pcm: &[i16], rate: SampleRate) -> Option<f32> {
         let vad = self.vad.as_mut()?;
-        if frame.rate != self.rate {
-            self.rate = frame.rate;
-            self.resampler = if frame.rate == RATE { None } else { Resampler::new(frame.rate, RATE).ok() };
+        if rate != self.rate {
+            self.rate = rate;
+            self.resampler = if rate == RATE { None } else { Resampler::new(rate, RATE).ok() };
             vad.reset();
         }
         let judged = match self.resampler.as_mut() {
-            None if self.rate == RATE => vad.push(&frame.pcm),
+            None if self.rate == RATE => vad.push(pcm),
             None => return None,
             Some(resampler) => {
-                self.wide.resize(resampler.max_output(frame.pcm.len()), 0);
-                let made = resampler.process(&frame.pcm, &mut self.wide);
+                self.wide.resize(resampler.max_output(pcm.len()), 0);
+                let made = resampler.process(pcm, &mut self.wide);
                 vad.push(self.wide.get(..made).unwrap_or_default())
             }
         };
@@ -60,8 +59,6 @@ mod tests {
 
     #[test]
     fn without_a_model_there_is_no_second_opinion() {
-        let frame =
-            HeardFrame { pcm: vec![0; 160], rate: SampleRate::HZ_8000, speech: 0.9, concealed: false, at_ms: 0.0 };
-        assert_eq!(Opinion::new(None).hear(&frame), None);
+        assert_eq!(Opinion::new(None).hear(&[0; 160], SampleRate::HZ_8000), None);
     }
 }

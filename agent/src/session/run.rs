@@ -3,6 +3,7 @@
 mod agent;
 mod caller;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::reply::{Made, Reply};
 use super::speaking::Speaking;
 use super::{Agent, SessionConfig};
 use crate::brain::{Brain, BrainInput};
+use crate::echo::EchoControl;
 use crate::grammar::Grammar;
 use crate::history::History;
 use crate::line::{HeardFrame, Line, LineEvent};
@@ -72,6 +74,8 @@ pub(super) struct Run {
     machine: TurnMachine,
     hearing: Hearing,
     opinion: Opinion,
+    /// `None` where the agent is told to do without.
+    echo: Option<EchoControl>,
     brain: Box<dyn Brain>,
     history: History,
     /// An empty mouth, to make others from.
@@ -130,6 +134,7 @@ impl Run {
             now: Duration::ZERO,
             hearing,
             opinion,
+            echo: agent.echo_control.then(EchoControl::default),
             history: History::new(),
             mouth,
             current: None,
@@ -200,9 +205,15 @@ impl Run {
         let end = self.clock.frame(frame.end_ms());
         self.now = self.clock.now();
         let length = Duration::from_secs_f64(frame.length_ms().clamp(0.0, 1000.0) / 1000.0);
-        self.hearing.frame(end.saturating_sub(length), frame);
-        let deciding = self.opinion.hear(frame);
-        let level_db = level_dbov(&frame.pcm) as f32;
+        let (pcm, level_db) = match self.echo.as_mut() {
+            Some(echo) => {
+                let caller = echo.hear(frame);
+                (caller.pcm, caller.level_db)
+            }
+            None => (Cow::Borrowed(frame.pcm.as_slice()), level_dbov(&frame.pcm) as f32),
+        };
+        self.hearing.frame(end.saturating_sub(length), &pcm, frame.rate);
+        let deciding = self.opinion.hear(&pcm, frame.rate);
         let view = FrameView { end, length, speech: frame.speech, level_db, deciding };
         self.machine.receive(self.now, TurnInput::Frame(view));
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use agent::line::{HeardFrame, Line, LineEvent};
+use codecs::g711::Law;
 use codecs::pcm::{SampleRate, level_dbov};
 use codecs::speech::SpeechGate;
 
@@ -21,6 +22,8 @@ pub enum Act {
     After(f64, Deed),
     /// Once the agent has been speaking for so long, this.
     Over(f64, Deed),
+    /// Once the agent has begun to speak since the last act, and been speaking for so long, this.
+    OverAnew(f64, Deed),
     /// So long after the last act began, this.
     Then(f64, Deed),
 }
@@ -81,8 +84,13 @@ pub struct TestLine {
     pub interrupts: Vec<f64>,
     /// When what is said became nobody else's, or no longer.
     pub privacy: Vec<(f64, bool)>,
-    /// Echo of the agent in the caller's audio: a share of it.
+    /// Echo of the agent in the caller's audio: a share of it, so many milliseconds later.
     pub echo: f32,
+    pub echo_ms: u32,
+    /// Both ways go through G.711.
+    pub g711: bool,
+    /// Whether the session is told what was sent.
+    pub tells_sent: bool,
     /// Where the line stands still for the agent: nothing is taken from the ring.
     pub stuck: bool,
 }
@@ -104,7 +112,7 @@ impl TestLine {
             agent_audible: false,
             agent_spoke: false,
             last_audible: f64::NEG_INFINITY,
-            last_act: 0.0,
+            last_act: -1.0,
             noise: 1,
             noise_level: 12,
             limit_ms: 300_000.0,
@@ -116,6 +124,9 @@ impl TestLine {
             privacy: Vec::new(),
             interrupts: Vec::new(),
             echo: 0.0,
+            echo_ms: 0,
+            g711: false,
+            tells_sent: true,
             stuck: false,
         }
     }
@@ -134,12 +145,17 @@ impl TestLine {
                     && self.now_ms - self.last_audible >= *pause
             }
             Act::Over(after, _) => self.agent_audible && self.now_ms - self.agent_since >= *after,
+            Act::OverAnew(after, _) => {
+                self.agent_since > self.last_act && self.agent_audible && self.now_ms - self.agent_since >= *after
+            }
             Act::Then(after, _) => self.now_ms - self.last_act >= *after,
         };
         if !due {
             return None;
         }
-        let Some(Act::After(_, deed) | Act::Over(_, deed) | Act::Then(_, deed)) = self.acts.pop_front() else {
+        let Some(Act::After(_, deed) | Act::Over(_, deed) | Act::OverAnew(_, deed) | Act::Then(_, deed)) =
+            self.acts.pop_front()
+        else {
             return None;
         };
         self.last_act = self.now_ms;
@@ -180,12 +196,16 @@ impl TestLine {
         let played = self.play();
         let samples = self.rate.samples_in_ms(20);
         let mut pcm: Vec<i16> = Vec::with_capacity(samples);
-        for played in played.iter().take(samples) {
+        let behind = self.rate.samples_in_ms(self.echo_ms) + samples;
+        let sent = if self.tells_sent { played } else { Vec::new() };
+        for index in 0..samples {
+            let played = (self.agent_track.len() + index).checked_sub(behind).map_or(0, |at| self.agent_track[at]);
             self.noise = self.noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let noise = (self.noise >> 16) as i32 % (2 * self.noise_level + 1) - self.noise_level;
-            let echo = f32::from(*played) * self.echo;
+            let echo = f32::from(played) * self.echo;
             let said = i32::from(self.saying.pop_front().unwrap_or(0));
-            pcm.push((said + noise + echo as i32).clamp(-32768, 32767) as i16);
+            let heard = (said + noise + echo as i32).clamp(-32768, 32767) as i16;
+            pcm.push(if self.g711 { Law::Mu.expand(Law::Mu.compress(heard)) } else { heard });
         }
         let speech = match &mut self.gate {
             Gate::Level => {
@@ -205,7 +225,7 @@ impl TestLine {
         self.caller_track.extend_from_slice(&pcm);
         let at_ms = self.now_ms;
         self.now_ms += FRAME_MS;
-        HeardFrame { pcm, rate: self.rate, speech, concealed: false, at_ms }
+        HeardFrame { pcm, sent, rate: self.rate, speech, concealed: false, at_ms }
     }
 }
 

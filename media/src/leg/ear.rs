@@ -1,4 +1,4 @@
-//! Where the ear's sound goes: to the leg's port, judged for speech, and to the recorder.
+//! Where the ear's sound goes: to the leg's port, judged for speech and beside what was sent meanwhile.
 
 use codecs::pcm::SampleRate;
 use codecs::speech::SpeechGate;
@@ -6,6 +6,7 @@ use ringbuf::HeapProd;
 use ringbuf::traits::Producer;
 
 use super::inbound::Piece;
+use super::sent::Sent;
 use crate::port::{EAR_FRAME_SAMPLES, EarFrame};
 use crate::stats::LegStats;
 
@@ -13,6 +14,7 @@ use crate::stats::LegStats;
 pub(super) struct Ear {
     ring: HeapProd<EarFrame>,
     gate: SpeechGate,
+    sent: Sent,
     speech: f32,
     rate: SampleRate,
     frame_samples: usize,
@@ -21,7 +23,12 @@ pub(super) struct Ear {
 impl Ear {
     pub(super) fn new(ring: HeapProd<EarFrame>, rate: SampleRate) -> Self {
         let frame_samples = rate.samples_in_ms(20).clamp(1, EAR_FRAME_SAMPLES);
-        Ear { ring, gate: SpeechGate::new(rate), speech: 0.0, rate, frame_samples }
+        Ear { ring, gate: SpeechGate::new(rate), sent: Sent::new(rate), speech: 0.0, rate, frame_samples }
+    }
+
+    /// Takes what is sent to the peer at `at_samples`.
+    pub(super) fn sent(&mut self, at_samples: u64, frame: &[i16]) {
+        self.sent.push(at_samples, frame);
     }
 
     /// Hands `piece` over in frames of 20 ms or less.
@@ -31,6 +38,7 @@ impl Ear {
             self.speech = self.gate.push(samples).unwrap_or(self.speech);
             let mut frame = EarFrame {
                 pcm: [0; EAR_FRAME_SAMPLES],
+                sent: [0; EAR_FRAME_SAMPLES],
                 len: samples.len(),
                 rate: self.rate,
                 at_samples,
@@ -40,6 +48,9 @@ impl Ear {
             };
             for (place, sample) in frame.pcm.iter_mut().zip(samples) {
                 *place = *sample;
+            }
+            if let Some(beside) = frame.sent.get_mut(..samples.len()) {
+                self.sent.beside(at_samples, beside);
             }
             at_samples += samples.len() as u64;
             if self.ring.try_push(frame).is_err() {

@@ -83,6 +83,9 @@ impl Leg {
         if speech && self.joined.is_none() {
             self.record_played(at_samples, frame);
         }
+        if let Some(ear) = &mut self.ear {
+            ear.sent(at_samples, frame);
+        }
         let payload = scratch.packet.get_mut(HEADER_BYTES..).unwrap_or_default();
         let size = match self.noise_due() {
             Noise::No => match self.outbound.format.encode(frame, &mut scratch.work.convert, payload) {

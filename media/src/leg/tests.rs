@@ -1,5 +1,5 @@
 //! A leg in virtual time: packets in by hand, packets out into a list.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -749,4 +749,44 @@ fn keys_that_are_tones_are_told_where_there_are_no_events() {
             assert!(at.abs_diff(packet * 160) < 330, "{at} for packet {packet}");
         }
     }
+}
+
+/// The peer sends back what it gets, 100 ms later; some of its packets come late, two at once.
+#[test]
+fn what_was_sent_lies_beside_its_echo_at_one_distance() {
+    let mut bench = Bench::new(config(LegMode::Talk));
+    let (mut heard, mut beside) = (Vec::new(), Vec::new());
+    let mut random = 5_u32;
+    for n in 0..150_u32 {
+        let said: Vec<i16> = (0..160)
+            .map(|_| {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (random >> 18) as i16 - 8_000
+            })
+            .collect();
+        bench.say(&said);
+        bench.pass(20 * MS);
+        let echo = |bench: &Bench, n: u32| n.checked_sub(5).and_then(|n| bench.rtp().get(n as usize).cloned());
+        let due = if n > 20 && n % 10 == 3 {
+            n..n
+        } else if n > 20 && n % 10 == 4 {
+            n - 1..n + 1
+        } else {
+            n..n + 1
+        };
+        for n in due {
+            let payload = echo(&bench, n).map_or(vec![0xff; 160], |seen| seen.payload);
+            bench.hear(&sound(n, 0, &payload));
+        }
+        for frame in bench.ear() {
+            heard.extend_from_slice(frame.samples());
+            beside.extend_from_slice(frame.sent());
+        }
+    }
+    let coded: Vec<i16> = beside.iter().map(|sample| Law::Mu.expand(Law::Mu.compress(*sample))).collect();
+    let from = 40 * 160;
+    let distance = (0..2_000).find(|lag| heard[from..from + 800] == coded[from - lag..from + 800 - lag]);
+    let distance = distance.expect("the echo is what was sent before");
+    assert_eq!(heard[from..], coded[from - distance..coded.len() - distance], "{distance} samples");
+    assert!((400..=960).contains(&distance), "{distance} samples");
 }
