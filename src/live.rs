@@ -7,6 +7,7 @@ use agent::session::SessionEvent;
 use control::live::Live;
 use control::ports::{CallState, LiveCall};
 use control::time::Moment;
+use media::tones::HeardTone;
 use serde_json::json;
 
 use crate::call::record::CallRecord;
@@ -64,6 +65,13 @@ impl LiveCalls {
         let devices = self.lock().get(call).map(|call| call.devices.clone()).unwrap_or_default();
         let data = serde_json::to_value(event).unwrap_or_default();
         self.live.tell(Moment::now(), kind, call, &devices, data);
+    }
+
+    /// A leg of a call sent a tone.
+    pub(crate) fn tone(&self, call: &str, leg: u16, heard: HeardTone) {
+        let devices = self.lock().get(call).map(|call| call.devices.clone()).unwrap_or_default();
+        let data = json!({ "leg": leg, "tone": heard.tone.name() });
+        self.live.tell(Moment::now(), "tone", call, &devices, data);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, LiveCall>> {

@@ -27,6 +27,7 @@ pub mod rtp;
 pub mod sealed;
 pub mod srtp;
 pub mod stats;
+pub mod tones;
 
 pub use codecs::registry::{
     COMFORT_NOISE, COMFORT_NOISE_PAYLOAD_TYPE, TELEPHONE_EVENT, TELEPHONE_EVENT_FMTP, TELEPHONE_EVENT_PAYLOAD_TYPE,

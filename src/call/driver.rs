@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use media::tones::HeardTone;
 use sip::endpoint::{CallId, Event};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -345,6 +346,10 @@ impl Driver {
             LineNote::TimedOut => LegInput::MediaTimedOut,
             LineNote::EngineGone => LegInput::MediaGone,
             LineNote::Digit(digit) => LegInput::Digit(digit),
+            LineNote::Tone(heard) => {
+                self.heard_tone(no, heard);
+                return;
+            }
             LineNote::RecordingFailed(why) => {
                 tracing::error!(call = %id, "call {id}: the recording broke off: {why}");
                 self.log.failure(format!("recording: {why}"));
@@ -367,6 +372,17 @@ impl Driver {
             }
             None => self.observations = None,
         }
+    }
+
+    /// The line said something by a tone: it is noted, and told to those who watch.
+    fn heard_tone(&mut self, no: LegNo, heard: HeardTone) {
+        let (id, name) = (self.log.id(), heard.tone.name());
+        tracing::info!(call = %id, "call {id}: leg {} sends a tone: {name}", no.0);
+        metrics::counter!("omnivox_tones_total", "tone" => name).increment(1);
+        if let Some(live) = &self.hub.live {
+            live.tone(id, no.0, heard);
+        }
+        self.log.tone(no, heard, SystemTime::now());
     }
 
     fn conversed(&mut self, no: LegNo, outcome: Outcome) -> super::ConversationEnd {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agent::line::{HeardFrame, Line, LineEvent};
 use codecs::pcm::SampleRate;
+use media::tones::{HeardTone, ToneListener};
 use media::{LegConfig, LegEvent, LegPort, LegStats, MediaError, Recorded, Room};
 use tokio::sync::mpsc;
 
@@ -71,6 +72,8 @@ pub enum LineNote {
     EngineGone,
     /// A key was pressed while nobody but the call attended the line.
     Digit(char),
+    /// The line said something by a tone: it rings, is busy, is a fax machine's.
+    Tone(HeardTone),
 }
 
 /// The line of one call; it owns the leg.
@@ -87,6 +90,8 @@ pub struct CallLine {
     is_paused: bool,
     /// What is said is nobody else's.
     is_private: bool,
+    /// Listens to sound of this rate for what is said by tones.
+    tones: Option<(SampleRate, Box<ToneListener>)>,
 }
 
 /// The call's end of its line.
@@ -112,6 +117,7 @@ impl CallLine {
             is_attended: false,
             is_paused: false,
             is_private: false,
+            tones: None,
         };
         (line, LineControl { orders, notes })
     }
@@ -197,15 +203,25 @@ impl CallLine {
         self.last_stats
     }
 
+    fn listener(&mut self, rate: SampleRate) -> Option<&mut ToneListener> {
+        if self.tones.as_ref().is_none_or(|(of, _)| *of != rate) {
+            self.tones = ToneListener::new(rate).map(|listener| (rate, Box::new(listener)));
+        }
+        self.tones.as_mut().map(|(_, listener)| &mut **listener)
+    }
+
     fn note(&self, note: LineNote) {
         // The call reads its notes until the line is gone; a full queue means that it has more urgent ones already.
         let _ = self.notes.try_send(note);
     }
 
-    fn heard(&self, event: LegEvent) -> Option<LineEvent> {
+    fn heard(&mut self, event: LegEvent) -> Option<LineEvent> {
         match event {
             LegEvent::Ear(frame) => {
                 let rate = frame.rate;
+                if let Some(tone) = self.listener(rate).and_then(|listener| listener.push(frame.samples())) {
+                    self.note(LineNote::Tone(tone));
+                }
                 let at_ms = frame.at_samples as f64 * 1_000.0 / f64::from(rate.hz().max(1));
                 let pcm = frame.samples().to_vec();
                 Some(LineEvent::Audio(HeardFrame {

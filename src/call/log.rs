@@ -7,12 +7,13 @@ use std::time::SystemTime;
 use agent::session::SessionEvent;
 use control::ports::LiveCall;
 use control::time::Moment;
+use media::tones::HeardTone;
 use media::{LegStats, Side};
 
 use super::LegNo;
 use super::driver::{Incoming, Outgoing};
 use super::end::End;
-use super::record::{AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, timestamp};
+use super::record::{AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, ToneRecord, timestamp};
 use super::route::Target;
 use crate::live;
 use crate::web::WebLegs;
@@ -22,6 +23,9 @@ pub const TURNS_LIMIT: usize = 2_000;
 
 /// Legs kept of one call, besides the first; later ones are not told of.
 pub const LEGS_LIMIT: usize = 64;
+
+/// Tones kept of one call.
+pub const TONES_LIMIT: usize = 64;
 
 /// The names of the providers a conversation used.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,6 +93,7 @@ impl CallLog {
             media: None,
             recording: None,
             legs: Vec::new(),
+            tones: Vec::new(),
         };
         Self { record, answered: None }
     }
@@ -279,6 +284,14 @@ impl CallLog {
         }
         if self.is_main(no) {
             self.record.media = Some(media);
+        }
+    }
+
+    /// A leg sent a tone.
+    pub fn tone(&mut self, no: LegNo, heard: HeardTone, now: SystemTime) {
+        if self.record.tones.len() < TONES_LIMIT {
+            let (at, tone) = (timestamp(now), heard.tone.name().to_owned());
+            self.record.tones.push(ToneRecord { leg: no.0, at, tone });
         }
     }
 

@@ -96,6 +96,20 @@ pub struct CallRecord {
     /// Everybody who was called for this call, in order; the fields above speak of the caller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legs: Vec<LegRecord>,
+    /// What was said by tones: `ringing`, `busy`, `congestion`, `special_information`, `fax_calling`, `fax_answering`, `beep`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tones: Vec<ToneRecord>,
+}
+
+/// A tone that a leg's peer sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ToneRecord {
+    /// The leg's number within the call.
+    pub leg: u16,
+    /// When it was certain.
+    pub at: String,
+    /// Which.
+    pub tone: String,
 }
 
 /// Somebody who was called.
