@@ -1,13 +1,16 @@
-//! The voice agents of a server: definitions read at the start, so that a mistake in one is told before the first call;
-//! models and voices loaded behind it, so that the first call need not wait for them to be answered.
+//! The voice agents of a server: those of files, read at the start, so that a mistake in one is told before the first call, and those that
+//! people publish while it runs. Models and voices load behind them, so that the first call need not wait for them to be answered.
+
+pub(crate) mod desk;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use agent::definition::AgentDefinition;
 use agent::registry::{Environment, Registry};
 use agent::session::Agent;
+use control::ports::agents::AgentSource;
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -19,19 +22,23 @@ pub const BUILT_IN: &str = "desk";
 /// Agents by name, in lower case. Cheap to clone.
 #[derive(Clone)]
 pub struct Agents {
-    slots: Arc<HashMap<String, Slot>>,
+    slots: Arc<RwLock<HashMap<String, Arc<Slot>>>>,
     registry: Registry,
     environment: Environment,
 }
 
+/// One agent; a conversation that began with it keeps it.
 struct Slot {
+    source: AgentSource,
     definition: Option<AgentDefinition>,
+    /// The definition as it was written.
+    text: String,
     state: watch::Sender<Option<Result<Agent, String>>>,
 }
 
 impl std::fmt::Debug for Agents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.slots.keys()).finish()
+        f.debug_set().entries(self.names()).finish()
     }
 }
 
@@ -42,23 +49,28 @@ impl Agents {
     /// A definition that is wrong (which file, which key, what to write), or a default agent that does not exist.
     pub fn load(config: &Config, registry: Registry, embedded: HashMap<String, Agent>) -> anyhow::Result<Self> {
         let mut slots = HashMap::new();
-        slots.insert(BUILT_IN.to_owned(), Slot::of(AgentDefinition::front_desk()?));
+        let front_desk = Slot::of(AgentSource::BuiltIn, AgentDefinition::front_desk()?, agent::definition::FRONT_DESK);
+        slots.insert(BUILT_IN.to_owned(), Arc::new(front_desk));
         for path in definition_files(&config.agents.dir)? {
             let definition = AgentDefinition::read(&path)?;
+            let text = std::fs::read_to_string(&path)?;
             let name = path.file_stem().map(|stem| stem.to_string_lossy().to_lowercase()).unwrap_or_default();
-            slots.insert(name, Slot::of(definition));
+            slots.insert(name, Arc::new(Slot::of(AgentSource::File, definition, &text)));
         }
         for (name, agent) in embedded {
-            slots.insert(name, Slot { definition: None, state: watch::Sender::new(Some(Ok(agent))) });
+            let state = watch::Sender::new(Some(Ok(agent)));
+            let slot = Slot { source: AgentSource::Program, definition: None, text: String::new(), state };
+            slots.insert(name, Arc::new(slot));
         }
         anyhow::ensure!(
             slots.contains_key(&config.agents.default.to_lowercase()),
             "agents.default = \"{}\": there is no such agent. Known are {}; others are read from {}",
             config.agents.default,
-            known(&slots),
+            sorted(&slots).join(", "),
             config.agents.dir.join("NAME.toml").display()
         );
-        Ok(Self { slots: Arc::new(slots), registry, environment: Environment::of_process(config.models_dir()) })
+        let environment = Environment::of_process(config.models_dir());
+        Ok(Self { slots: Arc::new(RwLock::new(slots)), registry, environment })
     }
 
     /// No agents at all: for a phone.
@@ -71,36 +83,38 @@ impl Agents {
     /// Whether an agent is called that.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.slots.contains_key(&name.to_lowercase())
+        self.slot(name).is_some()
     }
 
     /// All names, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.slots.keys().cloned().collect();
-        names.sort();
-        names
+        sorted(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Loads every agent's models and voices on threads of their own.
     pub fn warm_up(&self, readiness: &Arc<Readiness>) {
-        for (name, slot) in self.slots.iter() {
-            let Some(definition) = slot.definition.clone() else { continue };
+        for name in self.names() {
+            let Some(slot) = self.slot(&name).filter(|slot| slot.definition.is_some()) else { continue };
             let what = format!("agent {name} is loading");
             readiness.add(what.clone());
-            let (agents, name, readiness) = (self.clone(), name.clone(), Arc::clone(readiness));
+            let (agents, readiness) = (self.clone(), Arc::clone(readiness));
             tokio::task::spawn_blocking(move || {
-                let built = agents.registry.build(&definition, &agents.environment).map_err(|fault| fault.to_string());
-                match &built {
-                    Ok(agent) => agent.notes.iter().for_each(|note| tracing::info!("agent {name}: {note}")),
-                    Err(fault) => tracing::error!("agent {name} cannot take calls: {fault}"),
-                }
-                if let Some(slot) = agents.slots.get(&name) {
-                    slot.state.send_replace(Some(built));
-                }
+                agents.build_into(&name, &slot);
                 readiness.remove(&what);
             });
         }
+    }
+
+    /// Loads what an agent needs, and lets those know who wait for it.
+    fn build_into(&self, name: &str, slot: &Slot) {
+        let Some(definition) = &slot.definition else { return };
+        let built = self.registry.build(definition, &self.environment).map_err(|fault| fault.to_string());
+        match &built {
+            Ok(agent) => agent.notes.iter().for_each(|note| tracing::info!("agent {name}: {note}")),
+            Err(fault) => tracing::error!("agent {name} cannot take calls: {fault}"),
+        }
+        slot.state.send_replace(Some(built));
     }
 
     /// Builds one agent now, for commands that need no server.
@@ -108,9 +122,9 @@ impl Agents {
     /// # Errors
     /// There is no such agent, or a part of it cannot be made.
     pub fn build(&self, name: &str) -> anyhow::Result<Agent> {
-        let slot = self.slots.get(&name.to_lowercase());
-        let slot =
-            slot.ok_or_else(|| anyhow::anyhow!("there is no agent called {name}. Known are {}", known(&self.slots)))?;
+        let slot = self
+            .slot(name)
+            .ok_or_else(|| anyhow::anyhow!("there is no agent called {name}. Known are {}", self.names().join(", ")))?;
         if let Some(Ok(agent)) = slot.state.borrow().as_ref() {
             return Ok(agent.clone());
         }
@@ -123,7 +137,7 @@ impl Agents {
     /// # Errors
     /// It cannot be made: why.
     pub async fn ready(&self, name: &str) -> Result<Agent, String> {
-        let slot = self.slots.get(&name.to_lowercase()).ok_or_else(|| format!("there is no agent called {name}"))?;
+        let slot = self.slot(name).ok_or_else(|| format!("there is no agent called {name}"))?;
         let mut state = slot.state.subscribe();
         let state = state.wait_for(Option::is_some).await.map_err(|_| "the server is stopping".to_owned())?;
         state.clone().unwrap_or_else(|| Err("not loaded".to_owned()))
@@ -132,23 +146,26 @@ impl Agents {
     /// The voice an agent is defined with, for its records.
     #[must_use]
     pub fn voice_name(&self, name: &str) -> String {
-        let slot = self.slots.get(&name.to_lowercase());
-        slot.and_then(|slot| slot.definition.as_ref())
-            .map(|definition| definition.voice.kind.clone())
-            .unwrap_or_default()
+        let slot = self.slot(name);
+        let definition = slot.as_ref().and_then(|slot| slot.definition.as_ref());
+        definition.map(|definition| definition.voice.kind.clone()).unwrap_or_default()
+    }
+
+    fn slot(&self, name: &str) -> Option<Arc<Slot>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).get(&name.to_lowercase()).cloned()
     }
 }
 
 impl Slot {
-    fn of(definition: AgentDefinition) -> Self {
-        Self { definition: Some(definition), state: watch::Sender::new(None) }
+    fn of(source: AgentSource, definition: AgentDefinition, text: &str) -> Self {
+        Self { source, definition: Some(definition), text: text.to_owned(), state: watch::Sender::new(None) }
     }
 }
 
-fn known(slots: &HashMap<String, Slot>) -> String {
-    let mut names: Vec<&str> = slots.keys().map(String::as_str).collect();
+fn sorted(slots: &HashMap<String, Arc<Slot>>) -> Vec<String> {
+    let mut names: Vec<String> = slots.keys().cloned().collect();
     names.sort_unstable();
-    names.join(", ")
+    names
 }
 
 fn definition_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -15,7 +15,7 @@ use control::api::problem::Problem;
 use control::identity::access;
 use control::identity::limit::Rates;
 use control::live::Live;
-use control::ports::{CallCommand, CallFault, Calls, LiveCall, Recording, StartCall};
+use control::ports::{CallCommand, CallFault, Calls, LiveCall, Ports, Recording, StartCall};
 use control::store::Store;
 use control::{Control, Options};
 use tokio_util::sync::CancellationToken;
@@ -177,13 +177,13 @@ pub(crate) async fn run(
     let runtime = tokio::runtime::Handle::current();
     let config = Arc::clone(&hub.config);
     let desk = Desk { hub: Arc::downgrade(&hub), config, live, readiness: Arc::clone(&readiness), runtime };
-    let desk: Arc<dyn Calls> = Arc::new(desk);
+    let ports = Ports { calls: Arc::new(desk), agents: Arc::new(hub.agents.clone()) };
     drop(hub);
     let mut wait = AGAIN_AFTER;
     let waiting = "the database to open";
     readiness.add(waiting);
     let control = loop {
-        match Control::open(options.clone(), Arc::clone(&desk), events.clone()).await {
+        match Control::open(options.clone(), ports.clone(), events.clone()).await {
             Ok(control) => break control,
             Err(fault) => {
                 tracing::error!(
@@ -201,7 +201,7 @@ pub(crate) async fn run(
     invite_first(&control).await;
     let _ = interface.0.set(control::api::router(Arc::new(control.clone())));
     readiness.remove(waiting);
-    drop(desk);
+    drop(ports);
     control.run(journal, stop).await;
 }
 

@@ -164,9 +164,7 @@ impl Registry {
     /// [`BuildError`] with the setting and how to mend it.
     pub fn build(&self, definition: &AgentDefinition, environment: &Environment) -> Result<Agent, BuildError> {
         let mut notes = Vec::new();
-        let kind = &definition.brain.kind;
-        let maker = known("brain.kind", kind, &self.brains, &[])?;
-        let brain = maker(definition, environment).map_err(|reason| unavailable("brain.kind", kind, reason))?;
+        let brain = self.build_brain(definition, environment)?;
         notes.push(format!("brain: {}", brain.name()));
         let mut agent = Agent::new(definition.agent.name.clone(), brain);
         agent.language.clone_from(&definition.agent.language);
@@ -178,6 +176,20 @@ impl Registry {
         agent.voices = self.mouths(&definition.voice, environment, &mut notes)?;
         agent.notes = notes;
         Ok(agent)
+    }
+
+    /// Builds an agent's brain alone, for conversations in writing.
+    ///
+    /// # Errors
+    /// As for [`Registry::build`].
+    pub fn build_brain(
+        &self,
+        definition: &AgentDefinition,
+        environment: &Environment,
+    ) -> Result<Arc<dyn BrainFactory>, BuildError> {
+        let kind = &definition.brain.kind;
+        let maker = known("brain.kind", kind, &self.brains, &[])?;
+        maker(definition, environment).map_err(|reason| unavailable("brain.kind", kind, reason))
     }
 
     fn ears(

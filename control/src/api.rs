@@ -1,5 +1,6 @@
 //! The HTTP interface: REST under `/api/v1`, JSON, a file a resource. [`gate`] stands before every route.
 
+pub mod agents;
 pub mod audit;
 pub mod calls;
 pub mod events;
@@ -52,6 +53,7 @@ pub const BODY_LIMIT: usize = 256 * 1_024;
         (name = "events", description = "What happens, as it does"),
         (name = "identity", description = "Logging in"),
         (name = "people", description = "Users, teams, keys"),
+        (name = "agents", description = "Voice agents"),
         (name = "server", description = "The server itself")
     )
 )]
@@ -88,6 +90,13 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(recordings::link))
         .routes(routes!(recordings::linked))
         .routes(routes!(events::events))
+        .routes(routes!(agents::list, agents::create))
+        .routes(routes!(agents::check))
+        .routes(routes!(agents::converse))
+        .routes(routes!(agents::show, agents::remove))
+        .routes(routes!(agents::versions, agents::add_version))
+        .routes(routes!(agents::version))
+        .routes(routes!(agents::publish, agents::withdraw))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
 }

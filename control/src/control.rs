@@ -1,11 +1,13 @@
 //! The control plane as a whole: opened once, shared by every route, kept running beside the calls.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::idempotency::KEPT_S;
@@ -15,7 +17,8 @@ use crate::identity::token::Tokens;
 use crate::identity::{Caller, Role};
 use crate::journal::Journal;
 use crate::live::Live;
-use crate::ports::Calls;
+use crate::ports::agents::Agents;
+use crate::ports::{Calls, Ports};
 use crate::store::audit::Anchor;
 use crate::store::{Store, StoreError};
 use crate::time::Moment;
@@ -24,6 +27,9 @@ use crate::time::Moment;
 const INVITATION_S: i64 = 86_400;
 /// What is over is taken away this often.
 const SWEPT_EVERY: Duration = Duration::from_secs(600);
+
+/// What other servers of the same database change takes effect here within this time.
+const FOLLOWED_EVERY: Duration = Duration::from_secs(5);
 
 /// How the control plane runs.
 #[derive(Debug, Clone)]
@@ -89,6 +95,8 @@ pub struct Control {
     pub store: Store,
     /// Whoever runs calls.
     pub calls: Arc<dyn Calls>,
+    /// Whoever runs voice agents.
+    pub agents: Arc<dyn Agents>,
     /// What happens, as it does.
     pub live: Live,
     /// How it runs.
@@ -96,6 +104,8 @@ pub struct Control {
     pub(crate) limits: Arc<Limits>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) key: Arc<[u8]>,
+    /// The agents' versions that take calls here.
+    published: Arc<Mutex<BTreeMap<String, i64>>>,
 }
 
 impl std::fmt::Debug for Control {
@@ -109,7 +119,7 @@ impl Control {
     ///
     /// # Errors
     /// What cannot be opened.
-    pub async fn open(options: Options, calls: Arc<dyn Calls>, live: Live) -> Result<Self, OpenError> {
+    pub async fn open(options: Options, ports: Ports, live: Live) -> Result<Self, OpenError> {
         let store = Store::open(&options.database).await?;
         store.migrate().await?;
         let path = options.folder.join("control.key");
@@ -119,12 +129,14 @@ impl Control {
             .map_err(|fault| OpenError::Key { path: path.clone(), fault: std::io::Error::other(fault) })?;
         Ok(Self {
             store,
-            calls,
+            calls: ports.calls,
+            agents: ports.agents,
             live,
             limits: Arc::new(Limits::new(options.rates)),
             options: Arc::new(options),
             tokens: Arc::new(tokens),
             key: key.into(),
+            published: Arc::default(),
         })
     }
 
@@ -144,8 +156,48 @@ impl Control {
                 }
             }
         };
-        tokio::join!(reading, sweeping);
+        let following = async {
+            loop {
+                if let Err(fault) = self.apply_agents().await {
+                    tracing::warn!("what was changed elsewhere could not be read: {fault}");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(FOLLOWED_EVERY) => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+        };
+        tokio::join!(reading, sweeping, following);
         self.store.close().await;
+    }
+
+    /// Agents take calls as the database says: those that were published since are, those that were withdrawn no more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn apply_agents(&self) -> Result<(), StoreError> {
+        let mut published = self.published.lock().await;
+        let wanted: BTreeMap<String, i64> = self.store.published_agents().await?.into_iter().collect();
+        for name in published.keys().filter(|name| !wanted.contains_key(*name)) {
+            self.agents.withdraw(name);
+            tracing::info!("agent {name} takes no more calls");
+        }
+        published.retain(|name, _| wanted.contains_key(name));
+        for (name, version) in
+            wanted.into_iter().filter(|(name, version)| published.get(name) != Some(version)).collect::<Vec<_>>()
+        {
+            let Some(definition) = self.store.agent_definition(&name, version).await? else { continue };
+            match self.agents.publish(&name, &definition) {
+                Ok(()) => tracing::info!("agent {name}: version {version} takes calls"),
+                Err(faults) => {
+                    let what: Vec<String> =
+                        faults.iter().map(|fault| format!("{}: {}", fault.field, fault.detail)).collect();
+                    tracing::error!("agent {name}: version {version} cannot be used: {}", what.join("; "));
+                }
+            }
+            published.insert(name, version);
+        }
+        Ok(())
     }
 
     /// A code by which the first administrator comes in (`POST /api/v1/setup`), where there is none yet; one that was given before is good

@@ -1,9 +1,24 @@
 //! Where the control plane meets calls: [`Calls`] is asked, [`Event`]s come back. Whoever runs calls implements the one and tells the other.
 
+pub mod agents;
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use self::agents::Agents;
+
 use crate::time::Moment;
+
+/// Everybody that the control plane asks.
+#[derive(Clone)]
+pub struct Ports {
+    /// Whoever runs calls.
+    pub calls: Arc<dyn Calls>,
+    /// Whoever runs voice agents.
+    pub agents: Arc<dyn Agents>,
+}
 
 /// What the control plane may ask of whoever runs calls. Nothing here waits.
 pub trait Calls: Send + Sync {

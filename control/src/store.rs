@@ -4,6 +4,7 @@
 //!
 //! One file per table; each adds its queries to [`Store`].
 
+pub mod agents;
 pub mod audit;
 pub mod idempotency;
 pub mod invitations;

@@ -22,6 +22,8 @@ fn may(role: Option<Role>, method: &str, path: &str) -> bool {
         "session" | "me" | "api-keys" | "call-records" | "events" => true,
         "calls" if rest.ends_with("supervision") => role >= Role::Supervisor,
         "calls" => true,
+        "agents" if method == "GET" => role >= Role::Supervisor,
+        "agents" => role == Role::Administrator,
         "users" | "teams" if method == "GET" => role >= Role::Supervisor,
         "users" | "teams" | "audit" => role == Role::Administrator,
         other => panic!("{method} {other}: say here who may"),
@@ -41,7 +43,13 @@ async fn every_route_is_open_to_those_who_may_and_to_nobody_else() {
                 if (rule.method, rule.path) == ("DELETE", "/api/v1/session") && role.is_some() {
                     continue;
                 }
-                let path = rule.path.strip_prefix("/api/v1").unwrap().replace("{id}", "no-such");
+                let path = rule
+                    .path
+                    .strip_prefix("/api/v1")
+                    .unwrap()
+                    .replace("{id}", "no-such")
+                    .replace("{name}", "no-such")
+                    .replace("{version}", "1");
                 let mut request = asker.request(rule.method.parse().unwrap(), &path);
                 if rule.method != "GET" {
                     request = request.json(&json!({}));
@@ -69,7 +77,13 @@ async fn a_key_opens_every_route_of_its_scope_and_no_other() {
             let made = body(ada.post("/api-keys", json!({ "name": scope.as_str(), "scopes": [scope] })).await).await;
             let program = server.anybody().with_bearer(made["secret"].as_str().unwrap());
             for rule in RULES.iter().filter(|rule| rule.need != Need::Nobody) {
-                let path = rule.path.strip_prefix("/api/v1").unwrap().replace("{id}", "no-such");
+                let path = rule
+                    .path
+                    .strip_prefix("/api/v1")
+                    .unwrap()
+                    .replace("{id}", "no-such")
+                    .replace("{name}", "no-such")
+                    .replace("{version}", "1");
                 let request = program.request(rule.method.parse().unwrap(), &path);
                 let request = if rule.method == "GET" { request } else { request.json(&json!({})) };
                 let status = request.send().await.unwrap().status();

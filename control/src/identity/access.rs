@@ -90,6 +90,17 @@ pub const RULES: &[Rule] = rules! {
     POST "/api/v1/call-records/{id}/recording-link" RECORDINGS, General;
     GET "/api/v1/recordings/{id}" Need::Nobody, General;
     GET "/api/v1/events" EVENTS, General;
+    GET "/api/v1/agents" SUPERVISOR_LOOKS, General;
+    POST "/api/v1/agents" ADMIN_ACTS, Creation;
+    POST "/api/v1/agents/check" ADMIN_ACTS, General;
+    POST "/api/v1/agents/conversation" ADMIN_ACTS, Creation;
+    GET "/api/v1/agents/{name}" SUPERVISOR_LOOKS, General;
+    DELETE "/api/v1/agents/{name}" ADMIN_ACTS, Creation;
+    GET "/api/v1/agents/{name}/versions" SUPERVISOR_LOOKS, General;
+    POST "/api/v1/agents/{name}/versions" ADMIN_ACTS, Creation;
+    GET "/api/v1/agents/{name}/versions/{version}" SUPERVISOR_LOOKS, General;
+    PUT "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
     GET "/api/v1/audit" ADMIN_LOOKS, Report;
     GET "/api/v1/audit/verification" ADMIN_LOOKS, Report;
 };

@@ -60,6 +60,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0004_audit.up")),
         down: Sql::Both(sql!("0004_audit.down")),
     },
+    Change {
+        version: 5,
+        name: "agents",
+        up: Sql::Both(sql!("0005_agents.up")),
+        down: Sql::Both(sql!("0005_agents.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.

@@ -1,7 +1,7 @@
 //! A control plane on a port of its own, on both databases in turn, and those who ask it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex};
 use control::identity::Role;
 use control::identity::limit::Rates;
 use control::live::Live;
-use control::ports::{CallCommand, CallFault, CallState, Calls, LiveCall, Recording, StartCall};
+use control::ports::agents::{
+    AgentFault, AgentReadiness, AgentSource, AgentState, Agents, Conversation, Conversing, WrittenTurn,
+};
+use control::ports::{CallCommand, CallFault, CallState, Calls, LiveCall, Ports, Recording, StartCall};
 use control::store::Store;
 use control::store::users::NewUser;
 use control::time::Moment;
@@ -90,6 +93,8 @@ pub struct Board {
     pub started: Mutex<Vec<StartCall>>,
     pub waiting_for: Mutex<Vec<String>>,
     pub recordings: Mutex<HashMap<String, PathBuf>>,
+    /// Agents by name, with their definitions.
+    pub agents: Mutex<BTreeMap<String, String>>,
 }
 
 impl Board {
@@ -114,7 +119,7 @@ impl Calls for Board {
     }
 
     fn find(&self, id: &str) -> Option<LiveCall> {
-        self.list().into_iter().find(|call| call.call == id)
+        Calls::list(self).into_iter().find(|call| call.call == id)
     }
 
     fn command(&self, id: &str, command: CallCommand) -> Result<(), CallFault> {
@@ -143,6 +148,42 @@ impl Calls for Board {
     }
 }
 
+/// Definitions are any text but one that has `wrong` in it.
+impl Agents for Board {
+    fn list(&self) -> Vec<AgentState> {
+        let state =
+            |name: &str, source| AgentState { name: name.into(), source, state: AgentReadiness::Ready, fault: None };
+        let stored = self.agents.lock().unwrap();
+        let stored = stored.keys().map(|name| state(name, AgentSource::Stored));
+        [state("desk", AgentSource::BuiltIn)].into_iter().chain(stored).collect()
+    }
+
+    fn definition(&self, name: &str) -> Option<String> {
+        (name == "desk").then(|| "built in".into())
+    }
+
+    fn check(&self, definition: &str) -> Vec<AgentFault> {
+        let fault = AgentFault { field: "voice.kind".into(), detail: "is wrong".into(), line: Some(3) };
+        definition.contains("wrong").then_some(fault).into_iter().collect()
+    }
+
+    fn publish(&self, name: &str, definition: &str) -> Result<(), Vec<AgentFault>> {
+        self.agents.lock().unwrap().insert(name.into(), definition.into());
+        Ok(())
+    }
+
+    fn withdraw(&self, name: &str) {
+        self.agents.lock().unwrap().remove(name);
+    }
+
+    fn converse(&self, definition: &str, said: Vec<String>) -> Conversing {
+        let faults = self.check(definition);
+        let turn = |text| WrittenTurn { speaker: "caller".into(), text };
+        let held = Conversation { turns: said.into_iter().map(turn).collect(), ended: None };
+        Box::pin(async move { if faults.is_empty() { Ok(held) } else { Err(faults) } })
+    }
+}
+
 /// A control plane that answers.
 pub struct Server {
     pub control: Control,
@@ -157,8 +198,8 @@ impl Server {
         let folder = database.folder.path().to_owned();
         let options = Options { database: database.url.clone(), rates, ..Options::in_folder(&folder) };
         let board = Arc::new(Board::default());
-        let calls = Arc::clone(&board) as Arc<dyn Calls>;
-        let control = Control::open(options, calls, Live::new(Moment::now())).await.unwrap();
+        let ports = Ports { calls: Arc::clone(&board) as _, agents: Arc::clone(&board) as _ };
+        let control = Control::open(options, ports, Live::new(Moment::now())).await.unwrap();
         let router = control::api::router(Arc::new(control.clone()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

@@ -1,0 +1,185 @@
+//! Voice agents as the control plane asks for them: publishing one while calls run, looking at a definition, talking in writing.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use agent::brain::{Brain, BrainError, BrainInput, BrainOutput};
+use agent::definition::{AgentDefinition, DefinitionError};
+use agent::history::History;
+use control::ports::agents::{
+    AgentFault, AgentReadiness, AgentSource, AgentState, Agents as Port, Conversation, Conversing, WrittenTurn,
+};
+use futures::StreamExt;
+
+use super::{Agents, Slot};
+
+/// An answer in writing takes this long at most.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+impl Port for Agents {
+    fn list(&self) -> Vec<AgentState> {
+        let state = |name: String| {
+            let slot = self.slot(&name)?;
+            let (state, fault) = match slot.state.borrow().as_ref() {
+                None => (AgentReadiness::Loading, None),
+                Some(Ok(_)) => (AgentReadiness::Ready, None),
+                Some(Err(fault)) => (AgentReadiness::Failed, Some(fault.clone())),
+            };
+            Some(AgentState { name, source: slot.source, state, fault })
+        };
+        self.names().into_iter().filter_map(state).collect()
+    }
+
+    fn definition(&self, name: &str) -> Option<String> {
+        let slot = self.slot(name).filter(|slot| matches!(slot.source, AgentSource::BuiltIn | AgentSource::File))?;
+        Some(slot.text.clone())
+    }
+
+    fn check(&self, definition: &str) -> Vec<AgentFault> {
+        parse(definition).err().unwrap_or_default()
+    }
+
+    fn publish(&self, name: &str, definition: &str) -> Result<(), Vec<AgentFault>> {
+        let slot = Arc::new(Slot::of(AgentSource::Stored, parse(definition)?, definition));
+        {
+            let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+            if slots.get(name).is_some_and(|slot| slot.source != AgentSource::Stored) {
+                return Err(vec![fault("agent.name", format!("{name} comes with the server: choose another name"))]);
+            }
+            slots.insert(name.to_owned(), Arc::clone(&slot));
+        }
+        let (agents, name) = (self.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || agents.build_into(&name, &slot));
+        Ok(())
+    }
+
+    fn withdraw(&self, name: &str) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if slots.get(name).is_some_and(|slot| slot.source == AgentSource::Stored) {
+            slots.remove(name);
+        }
+    }
+
+    fn converse(&self, definition: &str, said: Vec<String>) -> Conversing {
+        let agents = self.clone();
+        let definition = parse(definition);
+        Box::pin(async move {
+            let definition = definition?;
+            let building = tokio::task::spawn_blocking(move || {
+                agents.registry.build_brain(&definition, &agents.environment).map(|brain| brain.open())
+            });
+            let brain = building.await.map_err(|fault| vec![self::fault("brain", fault.to_string())])?;
+            let brain = brain.map_err(|fault| vec![self::fault("brain.kind", fault.to_string())])?;
+            hold(brain, said).await.map_err(|fault| vec![self::fault("brain", fault.to_string())])
+        })
+    }
+}
+
+/// Holds a conversation in writing.
+async fn hold(mut brain: Box<dyn Brain>, said: Vec<String>) -> Result<Conversation, BrainError> {
+    let (mut held, mut history) = (Conversation::default(), History::new());
+    answer(&mut *brain, BrainInput::Start, &mut history, &mut held).await?;
+    let mut misses = 0;
+    for text in said {
+        if held.ended.is_some() {
+            break;
+        }
+        held.turns.push(WrittenTurn { speaker: "caller".to_owned(), text: text.clone() });
+        history.caller_said(text.clone());
+        let is_keyed = text.chars().all(|key| key.is_ascii_digit() || "*#".contains(key));
+        // What no phrase of the present state fits would not be understood on a line either.
+        let fits = is_keyed || brain.expects().is_none_or(|grammar| grammar.match_text(&text).is_some());
+        misses = if fits { 0 } else { misses + 1 };
+        let input = match (is_keyed, fits) {
+            (true, _) => BrainInput::Digits(text),
+            (false, true) => BrainInput::Heard { text, confidence: 1.0 },
+            (false, false) => BrainInput::NoMatch(misses),
+        };
+        answer(&mut *brain, input, &mut history, &mut held).await?;
+    }
+    Ok(held)
+}
+
+async fn answer(
+    brain: &mut dyn Brain,
+    input: BrainInput,
+    history: &mut History,
+    held: &mut Conversation,
+) -> Result<(), BrainError> {
+    let mut outputs = brain.respond(input, history);
+    let mut text: Vec<String> = Vec::new();
+    let told = async {
+        while let Some(output) = outputs.next().await {
+            match output? {
+                BrainOutput::Say(sentence) => text.push(sentence),
+                BrainOutput::Transfer(handover) => held.ended = Some(format!("transfer to {}", handover.uri)),
+                BrainOutput::HangUp { reason } => held.ended = Some(format!("hung up: {reason}")),
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    let told: Result<(), BrainError> = tokio::time::timeout(ANSWER_WITHIN, told).await.unwrap_or_else(|_| {
+        let waited_ms = u64::try_from(ANSWER_WITHIN.as_millis()).unwrap_or(u64::MAX);
+        Err(BrainError::TooSlow { provider: "the brain".to_owned(), waited_ms, stage: "answering in writing" })
+    });
+    drop(outputs);
+    told?;
+    brain.commit();
+    let text = text.join(" ");
+    if !text.is_empty() {
+        history.agent_was_heard(text.clone(), false);
+        held.turns.push(WrittenTurn { speaker: "agent".to_owned(), text });
+    }
+    Ok(())
+}
+
+fn parse(definition: &str) -> Result<AgentDefinition, Vec<AgentFault>> {
+    AgentDefinition::parse(definition, Path::new("definition")).map_err(|error| match error {
+        DefinitionError::Faults { faults, .. } => {
+            faults.into_iter().map(|found| fault(&found.place, found.what)).collect()
+        }
+        DefinitionError::Toml { message, .. } => vec![AgentFault { line: line_of(&message), ..fault("", message) }],
+        other => vec![fault("", other.to_string())],
+    })
+}
+
+fn fault(field: &str, detail: String) -> AgentFault {
+    AgentFault { field: field.to_owned(), detail, line: None }
+}
+
+/// The line that TOML's message names.
+fn line_of(message: &str) -> Option<u32> {
+    let (_, rest) = message.split_once("at line ")?;
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_front_desk_talks_in_writing_too() {
+        let agents = Agents::none();
+        let said = vec!["what are your opening hours".to_owned(), "gibberish from a pigeon".to_owned()];
+        let held = agents.converse(agent::definition::FRONT_DESK, said).await.unwrap();
+        let speakers: Vec<&str> = held.turns.iter().map(|turn| turn.speaker.as_str()).collect();
+        assert_eq!(speakers, ["agent", "caller", "agent", "caller", "agent"], "{held:?}");
+        assert!(held.turns[2].text.contains("open"), "{held:?}");
+        assert_ne!(held.turns[4].text, held.turns[2].text, "what is not understood is asked again: {held:?}");
+        assert_eq!(held.ended, None);
+    }
+
+    #[test]
+    fn what_is_wrong_has_its_place_and_its_line() {
+        let agents = Agents::none();
+        let broken = agents.check("[agent]\nname = \"x\"\n[script]\nstart = 5");
+        assert_eq!(broken.first().and_then(|fault| fault.line), Some(4), "{broken:?}");
+        let empty = agents.check("[agent]\nname = \"a b\"");
+        let places: Vec<&str> = empty.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(places, ["agent.name", "script"]);
+        assert!(agents.check(agent::definition::FRONT_DESK).is_empty());
+    }
+}
