@@ -676,6 +676,7 @@ mod tests {
             ("control.node=", "control.node"),
             ("control.url=here", "control.url"),
             ("control.session_s=1", "control.session_s"),
+            ("control.country=Germany", "control.country"),
             ("rtp.srtp=default", "rtp.srtp"),
             ("rtp.srtp=always", "srtp"),
             ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),

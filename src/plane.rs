@@ -46,6 +46,7 @@ pub(crate) fn options(config: &Config) -> Options {
         session_idle_s: control.session_idle_s,
         session_s: control.session_s,
         rates: Rates::default(),
+        country: crate::routing::numbers::country(&control.country),
     }
 }
 
@@ -86,6 +87,13 @@ impl Calls for Desk {
         let hub = self.hub.upgrade().filter(|hub| !hub.stopping.load(Ordering::Relaxed)).ok_or(CallFault::Busy)?;
         let target = target(&hub, &order.connect_with)?;
         server::invite(&hub, &self.runtime, &order.to, target).map_err(CallFault::Unreachable)
+    }
+
+    fn is_inside(&self, name: &str) -> bool {
+        self.hub.upgrade().is_some_and(|hub| {
+            hub.accounts.as_ref().is_some_and(|accounts| accounts.named(name).is_some())
+                || route::built_in(&hub.config, name, &*hub).is_some()
+        })
     }
 
     fn waiting_for(&self) -> Vec<String> {

@@ -3,11 +3,14 @@
 pub mod agents;
 pub mod audit;
 pub mod calls;
+pub mod contacts;
+pub mod do_not_call;
 pub mod events;
 pub mod extract;
 pub mod gate;
 pub mod health;
 pub mod idempotency;
+pub mod interactions;
 pub mod keys;
 pub mod me;
 pub mod problem;
@@ -51,6 +54,7 @@ pub const BODY_LIMIT: usize = 256 * 1_024;
         (name = "calls", description = "Calls in progress"),
         (name = "records", description = "Ended calls"),
         (name = "events", description = "What happens, as it does"),
+        (name = "contacts", description = "Whom calls are with, what came of them, who is not to be called"),
         (name = "identity", description = "Logging in"),
         (name = "people", description = "Users, teams, keys"),
         (name = "agents", description = "Voice agents"),
@@ -97,6 +101,14 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(agents::versions, agents::add_version))
         .routes(routes!(agents::version))
         .routes(routes!(agents::publish, agents::withdraw))
+        .routes(routes!(contacts::list, contacts::create))
+        .routes(routes!(contacts::show, contacts::change, contacts::remove))
+        .routes(routes!(interactions::list, interactions::create))
+        .routes(routes!(interactions::show, interactions::change))
+        .routes(routes!(interactions::dispositions))
+        .routes(routes!(interactions::set_disposition, interactions::remove_disposition))
+        .routes(routes!(do_not_call::list, do_not_call::add))
+        .routes(routes!(do_not_call::show, do_not_call::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
 }

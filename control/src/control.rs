@@ -48,6 +48,8 @@ pub struct Options {
     pub session_s: i64,
     /// How often whoever asks may.
     pub rates: Rates,
+    /// The country whose numbers are written without a country code in contacts and lists; without one they need theirs.
+    pub country: Option<phonenumber::country::Id>,
 }
 
 impl Options {
@@ -62,6 +64,7 @@ impl Options {
             session_idle_s: 3_600,
             session_s: 43_200,
             rates: Rates::default(),
+            country: None,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod token;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::store::contacts::Whose;
 use crate::store::records::Visible;
 use crate::store::users::User;
 
@@ -73,6 +74,12 @@ pub enum Scope {
     /// What happens, as it does.
     #[serde(rename = "events:read")]
     EventsRead,
+    /// Contacts, interactions, numbers that are not to be called: look.
+    #[serde(rename = "contacts:read")]
+    ContactsRead,
+    /// Contacts, interactions, numbers that are not to be called: change.
+    #[serde(rename = "contacts:write")]
+    ContactsWrite,
     /// Users, teams, keys, the audit log: look.
     #[serde(rename = "admin:read")]
     AdminRead,
@@ -83,12 +90,14 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::CallsRead,
         Self::CallsWrite,
         Self::RecordsRead,
         Self::RecordingsRead,
         Self::EventsRead,
+        Self::ContactsRead,
+        Self::ContactsWrite,
         Self::AdminRead,
         Self::AdminWrite,
     ];
@@ -102,6 +111,8 @@ impl Scope {
             Self::RecordsRead => "records:read",
             Self::RecordingsRead => "recordings:read",
             Self::EventsRead => "events:read",
+            Self::ContactsRead => "contacts:read",
+            Self::ContactsWrite => "contacts:write",
             Self::AdminRead => "admin:read",
             Self::AdminWrite => "admin:write",
         }
@@ -163,6 +174,17 @@ impl Caller {
             (Role::Supervisor, Some(team), _) => Visible::Team(team.clone()),
             (_, _, Some(device)) => Visible::Device(device.clone()),
             (_, _, None) => Visible::None,
+        }
+    }
+
+    /// Whose contacts and interactions they see.
+    #[must_use]
+    pub fn whose(&self) -> Whose {
+        let user = self.user.id.clone();
+        match (self.user.role, &self.user.team) {
+            (Role::Administrator, _) => Whose::All,
+            (Role::Supervisor, Some(team)) => Whose::Team { team: team.clone(), user },
+            _ => Whose::User(user),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | [`store`] | SQLite or PostgreSQL, a file a table |
 //! | [`identity`] | who somebody is and what they may do |
 //! | [`journal`] | ended calls into the database |
+//! | [`numbers`] | phone numbers as they are kept |
 //! | [`live`] | events for those who watch |
 //! | [`api`] | the HTTP interface, a file a resource |
 //! | [`control`] | all of it, opened and kept running |
@@ -17,6 +18,7 @@ pub mod control;
 pub mod identity;
 pub mod journal;
 pub mod live;
+pub mod numbers;
 pub mod ports;
 pub mod store;
 pub mod time;

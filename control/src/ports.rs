@@ -40,6 +40,9 @@ pub trait Calls: Send + Sync {
     /// Nobody is to be reached by that name.
     fn start(&self, order: StartCall) -> Result<String, CallFault>;
 
+    /// Whether a device, an agent or another name of ours is called so: no number of somebody else's.
+    fn is_inside(&self, name: &str) -> bool;
+
     /// What is not ready to take calls; empty where all is.
     fn waiting_for(&self) -> Vec<String>;
 

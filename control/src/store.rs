@@ -6,7 +6,11 @@
 
 pub mod agents;
 pub mod audit;
+mod conditions;
+pub mod contacts;
+pub mod do_not_call;
 pub mod idempotency;
+pub mod interactions;
 pub mod invitations;
 pub mod journal;
 pub mod keys;
@@ -24,7 +28,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyPool, ConnectOptions};
+use sqlx::{AnyPool, ConnectOptions, Row};
 use tokio::sync::Mutex;
 
 /// Connections at once, of each kind.
@@ -172,6 +176,27 @@ impl Store {
     #[must_use]
     pub fn pool(&self) -> &AnyPool {
         &self.writer
+    }
+
+    /// How the database would read what a statement wants if it had many rows, in its own words.
+    async fn explain(&self, sql: &str, wanted: &conditions::Conditions) -> Result<String, StoreError> {
+        let mut reading = self.reader().begin().await?;
+        let (explain, column) = match self.backend() {
+            Backend::Sqlite => ("EXPLAIN QUERY PLAN", "detail"),
+            Backend::Postgres => ("EXPLAIN", "QUERY PLAN"),
+        };
+        if self.backend() == Backend::Postgres {
+            // Few rows are read faster as they lie: it shall say what it would do with many.
+            for sql in
+                ["SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off", "SET LOCAL enable_sort = off"]
+            {
+                sqlx::query(sql).execute(&mut *reading).await?;
+            }
+        }
+        let query = sqlx::query_with(sqlx::AssertSqlSafe(format!("{explain} {sql}")), wanted.arguments()?);
+        let rows = query.fetch_all(&mut *reading).await?;
+        let lines: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(column)).collect();
+        Ok(lines?.join("\n"))
     }
 
     /// For statements that change something.

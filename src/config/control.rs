@@ -27,6 +27,8 @@ pub struct ControlConfig {
     pub session_idle_s: i64,
     /// A login lasts so many seconds at most.
     pub session_s: i64,
+    /// The country whose numbers are written without a country code in contacts and on the do-not-call list, such as DE.
+    pub country: String,
 }
 
 impl Default for ControlConfig {
@@ -40,6 +42,7 @@ impl Default for ControlConfig {
             url: String::new(),
             session_idle_s: 3_600,
             session_s: 43_200,
+            country: String::new(),
         }
     }
 }
@@ -73,6 +76,9 @@ impl ControlConfig {
         }
         if !(60..=2_592_000).contains(&self.session_s) {
             return bad("control.session_s", self.session_s.to_string(), "write a number from 60 to 2592000");
+        }
+        if !self.country.is_empty() && crate::routing::numbers::country(&self.country).is_none() {
+            return bad("control.country", self.country.clone(), "write a country's two letters, such as DE or US");
         }
         Ok(())
     }

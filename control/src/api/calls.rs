@@ -69,7 +69,8 @@ pub(crate) async fn list(State(control): State<Arc<Control>>, caller: Caller) ->
 
 /// Call somebody
 ///
-/// Whoever answers is connected with what `connect_with` names. Operators have their own device called.
+/// Whoever answers is connected with what `connect_with` names. Operators have their own device called. A number on the do-not-call list is
+/// not.
 #[utoipa::path(post, path = "/api/v1/calls", operation_id = "startCall", tag = "calls", request_body = StartCall,
     params(("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key the call is made once")),
     responses((status = 202, description = "They are being called", body = Started)))]
@@ -86,6 +87,7 @@ pub(crate) async fn start(
     if caller.user.role == Role::Operator && caller.user.device.as_deref() != Some(order.to.as_str()) {
         return Err(Problem::forbidden("operators have their own device called: `to` has to be its name"));
     }
+    super::do_not_call::check(&control, "to", &order.to).await?;
     let call = control.calls.start(order.clone())?;
     control.audit(&caller, "call.start", &call, json!({ "to": order.to, "connect_with": order.connect_with })).await;
     Ok((StatusCode::ACCEPTED, Json(Started { call })))

@@ -45,6 +45,8 @@ const EVENTS: Need = Need::Somebody(Role::Operator, Scope::EventsRead);
 const ADMIN_LOOKS: Need = Need::Somebody(Role::Administrator, Scope::AdminRead);
 const ADMIN_ACTS: Need = Need::Somebody(Role::Administrator, Scope::AdminWrite);
 const SUPERVISOR_LOOKS: Need = Need::Somebody(Role::Supervisor, Scope::AdminRead);
+const CONTACTS_READ: Need = Need::Somebody(Role::Operator, Scope::ContactsRead);
+const CONTACTS_WRITE: Need = Need::Somebody(Role::Operator, Scope::ContactsWrite);
 
 /// Every route.
 pub const RULES: &[Rule] = rules! {
@@ -101,6 +103,22 @@ pub const RULES: &[Rule] = rules! {
     GET "/api/v1/agents/{name}/versions/{version}" SUPERVISOR_LOOKS, General;
     PUT "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
     DELETE "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
+    GET "/api/v1/contacts" CONTACTS_READ, General;
+    POST "/api/v1/contacts" CONTACTS_WRITE, Creation;
+    GET "/api/v1/contacts/{id}" CONTACTS_READ, General;
+    PATCH "/api/v1/contacts/{id}" CONTACTS_WRITE, Creation;
+    DELETE "/api/v1/contacts/{id}" CONTACTS_WRITE, Creation;
+    GET "/api/v1/interactions" CONTACTS_READ, General;
+    POST "/api/v1/interactions" CONTACTS_WRITE, Creation;
+    GET "/api/v1/interactions/{id}" CONTACTS_READ, General;
+    PATCH "/api/v1/interactions/{id}" CONTACTS_WRITE, Creation;
+    GET "/api/v1/dispositions" CONTACTS_READ, General;
+    PUT "/api/v1/dispositions/{id}" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/dispositions/{id}" ADMIN_ACTS, Creation;
+    GET "/api/v1/do-not-call" CONTACTS_READ, General;
+    POST "/api/v1/do-not-call" CONTACTS_WRITE, Creation;
+    GET "/api/v1/do-not-call/{id}" CONTACTS_READ, General;
+    DELETE "/api/v1/do-not-call/{id}" Need::Somebody(Role::Supervisor, Scope::ContactsWrite), Creation;
     GET "/api/v1/audit" ADMIN_LOOKS, Report;
     GET "/api/v1/audit/verification" ADMIN_LOOKS, Report;
 };

@@ -66,6 +66,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0005_agents.up")),
         down: Sql::Both(sql!("0005_agents.down")),
     },
+    Change {
+        version: 20,
+        name: "contacts",
+        up: Sql::Both(sql!("0020_contacts.up")),
+        down: Sql::Both(sql!("0020_contacts.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.

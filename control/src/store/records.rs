@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, FromRow, Row, any::AnyRow};
 use utoipa::ToSchema;
 
+use super::conditions::Conditions;
 use super::{Backend, Store, StoreError};
 use crate::time::Moment;
 
@@ -94,7 +95,7 @@ pub enum Visible {
 
 impl Visible {
     /// The owner that a call must have.
-    fn owner(&self) -> Option<String> {
+    pub(super) fn owner(&self) -> Option<String> {
         match self {
             Self::All => None,
             Self::Team(team) => Some(format!("team/{team}")),
@@ -359,32 +360,6 @@ fn number(value: Option<f64>) -> Option<String> {
     value.map(|value| value.to_string())
 }
 
-/// A statement in the making: its conditions, and what they compare with.
-#[derive(Default)]
-struct Conditions {
-    sql: Vec<String>,
-    values: Vec<Value>,
-}
-
-enum Value {
-    Text(String),
-    Number(i64),
-}
-
-impl Conditions {
-    /// `condition` has `?` where the value stands.
-    fn add(&mut self, condition: &str, value: Value) {
-        self.values.push(value);
-        self.sql.push(condition.replace('?', &format!("${}", self.values.len())));
-    }
-
-    fn text(&mut self, column: &str, value: Option<&String>) {
-        if let Some(value) = value {
-            self.add(&format!("r.{column} = ?"), Value::Text(value.clone()));
-        }
-    }
-}
-
 /// Where a list goes on: after this call, in the order of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct After {
@@ -406,44 +381,16 @@ impl Store {
         after: Option<&After>,
         limit: i64,
     ) -> Result<Vec<CallRecord>, StoreError> {
-        let (sql, values) = self.list(visible, filter, after, limit);
-        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
-        for value in values {
-            query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Number(number) => query.bind(number),
-            };
-        }
+        let (sql, wanted) = self.list(visible, filter, after, limit);
+        let query = sqlx::query_as_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?);
         Ok(query.fetch_all(self.reader()).await?)
     }
 
     /// How the database would read a list if it had many rows, in its own words.
     #[doc(hidden)]
     pub async fn explain_records(&self, visible: &Visible, filter: &RecordFilter) -> Result<String, StoreError> {
-        let (sql, values) = self.list(visible, filter, None, 50);
-        let mut reading = self.reader().begin().await?;
-        let (explain, column) = match self.backend() {
-            Backend::Sqlite => ("EXPLAIN QUERY PLAN", "detail"),
-            Backend::Postgres => ("EXPLAIN", "QUERY PLAN"),
-        };
-        if self.backend() == Backend::Postgres {
-            // Few rows are read faster as they lie: it shall say what it would do with many.
-            for sql in
-                ["SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off", "SET LOCAL enable_sort = off"]
-            {
-                sqlx::query(sql).execute(&mut *reading).await?;
-            }
-        }
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(format!("{explain} {sql}")));
-        for value in values {
-            query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Number(number) => query.bind(number),
-            };
-        }
-        let rows = query.fetch_all(&mut *reading).await?;
-        let lines: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(column)).collect();
-        Ok(lines?.join("\n"))
+        let (sql, wanted) = self.list(visible, filter, None, 50);
+        self.explain(&sql, &wanted).await
     }
 
     /// How many ended calls there are.
@@ -461,46 +408,43 @@ impl Store {
         filter: &RecordFilter,
         after: Option<&After>,
         limit: i64,
-    ) -> (String, Vec<Value>) {
+    ) -> (String, Conditions) {
         let mut wanted = Conditions::default();
         // Whoever sees only some calls walks those alone: the order is in that table's key too.
         let (from, order) = match visible.owner() {
             Some(owner) => {
-                wanted.add("o.owner = ?", Value::Text(owner));
+                wanted.add("o.owner = ?", owner);
                 ("call_owners o JOIN call_records r ON r.call = o.call", "o")
             }
             None => ("call_records r", "r"),
         };
         if let Some(from) = filter.from {
-            wanted.add(&format!("{order}.started_at >= ?"), Value::Number(from.0));
+            wanted.add(&format!("{order}.started_at >= ?"), from.0);
         }
         if let Some(until) = filter.until {
-            wanted.add(&format!("{order}.started_at < ?"), Value::Number(until.0));
+            wanted.add(&format!("{order}.started_at < ?"), until.0);
         }
         if let Some(after) = after {
-            let at = wanted.values.len() + 1;
-            wanted.values.extend([Value::Number(after.started_at), Value::Text(after.call.clone())]);
-            wanted.sql.push(format!("({order}.started_at, {order}.call) < (${at}, ${})", at + 1));
+            let (at, call) = (wanted.value(after.started_at), wanted.value(after.call.as_str()));
+            wanted.say(format!("({order}.started_at, {order}.call) < ({at}, {call})"));
         }
         let columns = [
-            ("direction", &filter.direction),
-            ("caller", &filter.caller),
-            ("callee", &filter.callee),
-            ("target", &filter.target),
-            ("class", &filter.class),
-            ("reason", &filter.reason),
+            ("r.direction", &filter.direction),
+            ("r.caller", &filter.caller),
+            ("r.callee", &filter.callee),
+            ("r.target", &filter.target),
+            ("r.class", &filter.class),
+            ("r.reason", &filter.reason),
         ];
-        columns.iter().for_each(|(column, value)| wanted.text(column, value.as_ref()));
+        columns.iter().for_each(|(column, value)| wanted.equals(column, value.as_ref()));
         if let Some(words) = &filter.words {
-            wanted.add(self.has_words(), Value::Text(self.words(words)));
+            wanted.add(self.has_words(), self.words(words));
         }
-        wanted.values.push(Value::Number(limit));
-        let wheres = if wanted.sql.is_empty() { "1 = 1".to_owned() } else { wanted.sql.join(" AND ") };
+        let (limit, wheres) = (wanted.value(limit), wanted.wheres());
         let sql = format!(
-            "SELECT {COLUMNS} FROM {from} WHERE {wheres} ORDER BY {order}.started_at DESC, {order}.call DESC LIMIT ${}",
-            wanted.values.len()
+            "SELECT {COLUMNS} FROM {from} WHERE {wheres} ORDER BY {order}.started_at DESC, {order}.call DESC LIMIT {limit}"
         );
-        (sql, wanted.values)
+        (sql, wanted)
     }
 
     /// One ended call that somebody may see: what lists show of it, and the whole record as JSON.
