@@ -7,6 +7,7 @@ pub mod contacts;
 pub mod do_not_call;
 pub mod events;
 pub mod extract;
+pub mod figures;
 pub mod gate;
 pub mod health;
 pub mod idempotency;
@@ -101,6 +102,10 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(agents::versions, agents::add_version))
         .routes(routes!(agents::version))
         .routes(routes!(agents::publish, agents::withdraw))
+        .routes(routes!(figures::kpis))
+        .routes(routes!(figures::calls))
+        .routes(routes!(figures::agents))
+        .routes(routes!(figures::users))
         .routes(routes!(contacts::list, contacts::create))
         .routes(routes!(contacts::show, contacts::change, contacts::remove))
         .routes(routes!(interactions::list, interactions::create))

@@ -24,6 +24,7 @@ fn may(role: Option<Role>, method: &str, path: &str) -> bool {
         "calls" => true,
         "agents" if method == "GET" => role >= Role::Supervisor,
         "agents" => role == Role::Administrator,
+        "kpis" | "reports" => true,
         "contacts" | "interactions" => true,
         "dispositions" => method == "GET" || role == Role::Administrator,
         "do-not-call" => method != "DELETE" || role >= Role::Supervisor,

@@ -103,6 +103,10 @@ pub const RULES: &[Rule] = rules! {
     GET "/api/v1/agents/{name}/versions/{version}" SUPERVISOR_LOOKS, General;
     PUT "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
     DELETE "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
+    GET "/api/v1/kpis" RECORDS, Report;
+    GET "/api/v1/reports/calls" RECORDS, Report;
+    GET "/api/v1/reports/agents" RECORDS, Report;
+    GET "/api/v1/reports/users" RECORDS, Report;
     GET "/api/v1/contacts" CONTACTS_READ, General;
     POST "/api/v1/contacts" CONTACTS_WRITE, Creation;
     GET "/api/v1/contacts/{id}" CONTACTS_READ, General;

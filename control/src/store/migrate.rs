@@ -72,6 +72,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0020_contacts.up")),
         down: Sql::Both(sql!("0020_contacts.down")),
     },
+    Change {
+        version: 21,
+        name: "figures",
+        up: Sql::Both(sql!("0021_figures.up")),
+        down: Sql::Both(sql!("0021_figures.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.
