@@ -677,6 +677,7 @@ mod tests {
             ("control.url=here", "control.url"),
             ("control.session_s=1", "control.session_s"),
             ("control.country=Germany", "control.country"),
+            ("control.retention.records_days=-1", "control.retention.records_days"),
             ("rtp.srtp=default", "rtp.srtp"),
             ("rtp.srtp=always", "srtp"),
             ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),

@@ -14,6 +14,7 @@ pub mod idempotency;
 pub mod interactions;
 pub mod keys;
 pub mod me;
+pub mod people;
 pub mod problem;
 pub mod recordings;
 pub mod records;
@@ -102,6 +103,8 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(agents::versions, agents::add_version))
         .routes(routes!(agents::version))
         .routes(routes!(agents::publish, agents::withdraw))
+        .routes(routes!(people::data))
+        .routes(routes!(people::erase))
         .routes(routes!(figures::kpis))
         .routes(routes!(figures::calls))
         .routes(routes!(figures::agents))

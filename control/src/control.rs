@@ -19,6 +19,7 @@ use crate::journal::Journal;
 use crate::live::Live;
 use crate::ports::agents::Agents;
 use crate::ports::{Calls, Ports};
+use crate::retention::{self, Retention};
 use crate::store::audit::Anchor;
 use crate::store::{Store, StoreError};
 use crate::time::Moment;
@@ -50,6 +51,10 @@ pub struct Options {
     pub rates: Rates,
     /// The country whose numbers are written without a country code in contacts and lists; without one they need theirs.
     pub country: Option<phonenumber::country::Id>,
+    /// Where ended calls are written first.
+    pub journal: PathBuf,
+    /// How long things are kept.
+    pub retention: Retention,
 }
 
 impl Options {
@@ -65,6 +70,8 @@ impl Options {
             session_s: 43_200,
             rates: Rates::default(),
             country: None,
+            journal: folder.join("calls.jsonl"),
+            retention: Retention::default(),
         }
     }
 }
@@ -156,6 +163,15 @@ impl Control {
                 let now = Moment::now();
                 if let Err(fault) = self.store.sweep(now, now.after_s(-KEPT_S)).await {
                     tracing::warn!("what is over could not be taken away: {fault}");
+                }
+                match retention::sweep(&self, now).await {
+                    Ok(swept) if swept == retention::Swept::default() => {}
+                    Ok(swept) => {
+                        let by_age = serde_json::json!({ "records": swept.records, "transcripts": swept.transcripts,
+                            "recordings": swept.recordings, "interactions": swept.interactions });
+                        self.audit_as("retention", "retention.sweep", "", by_age).await;
+                    }
+                    Err(fault) => tracing::warn!("what is older than it is kept could not be taken away: {fault}"),
                 }
             }
         };

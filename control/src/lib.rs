@@ -7,6 +7,7 @@
 //! | [`store`] | SQLite or PostgreSQL, a file a table |
 //! | [`identity`] | who somebody is and what they may do |
 //! | [`journal`] | ended calls into the database |
+//! | [`retention`] | how long things are kept |
 //! | [`numbers`] | phone numbers as they are kept |
 //! | [`live`] | events for those who watch |
 //! | [`api`] | the HTTP interface, a file a resource |
@@ -20,6 +21,7 @@ pub mod journal;
 pub mod live;
 pub mod numbers;
 pub mod ports;
+pub mod retention;
 pub mod store;
 pub mod time;
 

@@ -77,6 +77,14 @@ impl Live {
         Reader { past, has_gap, next }
     }
 
+    /// Forgets events that were kept for those who come back; returns how many.
+    pub fn forget(&self, is_to_go: impl Fn(&Event) -> bool) -> u64 {
+        let mut inner = self.lock();
+        let before = inner.kept.len();
+        inner.kept.retain(|event| !is_to_go(event));
+        (before - inner.kept.len()) as u64
+    }
+
     /// The id of the latest event.
     #[must_use]
     pub fn latest(&self) -> u64 {

@@ -45,6 +45,59 @@ pub fn meant(text: &str, country: Option<Id>) -> Vec<String> {
     numbers
 }
 
+/// Somebody, by every way that a record may name them.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// Their number in E.164, where that is what they are known by.
+    pub number: Option<String>,
+    /// What stands of them in records, whole.
+    pub names: Vec<String>,
+    /// What to look for in texts; where it is found, [`Person::is_in`] tells whether it is they.
+    pub texts: Vec<String>,
+}
+
+impl Person {
+    /// By a number or an address.
+    #[must_use]
+    pub fn new(id: &str, country: Option<Id>) -> Self {
+        let user = crate::store::records::user_part(id);
+        let Some(number) = meant(id, country).into_iter().next() else {
+            let names = if user == id { vec![id.to_owned()] } else { vec![user.to_owned(), id.to_owned()] };
+            return Self { number: None, names, texts: vec![id.to_owned()] };
+        };
+        let digits = number.trim_start_matches('+').to_owned();
+        let mut names = vec![number.clone(), digits.clone(), format!("00{digits}"), format!("011{digits}")];
+        let mut texts = vec![digits];
+        // As it is dialled at home.
+        if let Some(parsed) = phonenumber::parse(None, &number).ok().filter(|parsed| parsed.country().id() == country) {
+            let national: String =
+                parsed.format().mode(Mode::National).to_string().chars().filter(char::is_ascii_digit).collect();
+            if national.len() >= LEAST_DIGITS - 1 {
+                names.push(national.clone());
+                texts.push(national);
+            }
+        }
+        Self { number: Some(number), names, texts }
+    }
+
+    /// Whether a text has them: their number and not a longer one, their address and not another that ends or begins like it.
+    #[must_use]
+    pub fn is_in(&self, text: &str) -> bool {
+        self.texts.iter().any(|wanted| {
+            text.match_indices(wanted.as_str()).any(|(at, found)| {
+                let (before, after) = (&text[..at], &text[at + found.len()..]);
+                if self.number.is_none() {
+                    let goes_on = |c: char| c.is_alphanumeric() || "._-".contains(c);
+                    return !before.ends_with(goes_on) && !after.starts_with(goes_on);
+                }
+                let lead = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+                let lead = &before[before.len() - lead..];
+                matches!(lead, "" | "00" | "011") && !after.starts_with(|c: char| c.is_ascii_digit())
+            })
+        })
+    }
+}
+
 /// Without what people write between digits.
 fn plain(text: &str) -> Option<String> {
     let is_between = |c: char| matches!(c, ' ' | '-' | '.' | '(' | ')' | '/');
@@ -87,5 +140,19 @@ mod tests {
         for name in ["alice", "101", "112", "sip:desk@host", ""] {
             assert_eq!(meant(name, german), [""; 0], "{name}");
         }
+    }
+
+    #[test]
+    fn somebody_is_told_from_those_whose_number_is_longer() {
+        let grace = Person::new("030 123456", country("DE"));
+        assert_eq!(grace.number.as_deref(), Some("+4930123456"));
+        for text in ["sip:+4930123456@host", "\"4930123456\"", "tel:004930123456", "0114930123456", "030123456;x"] {
+            assert!(grace.is_in(text), "{text}");
+        }
+        for text in ["+49301234567", "+14930123456", "0301234567", "1030123456", "+4930654321", ""] {
+            assert!(!grace.is_in(text), "{text}");
+        }
+        let bob = Person::new("sip:bob@host.example", None);
+        assert!(bob.is_in("<sip:bob@host.example>;tag=1") && !bob.is_in("sip:bob@host.example.org"));
     }
 }

@@ -51,6 +51,12 @@ pub trait Calls: Send + Sync {
     /// # Errors
     /// It is not there, or cannot be read.
     fn recording(&self, path: &str) -> std::io::Result<Recording>;
+
+    /// Removes a recording: where it is, as its call's record has it.
+    ///
+    /// # Errors
+    /// It is not there (`NotFound`), or cannot be removed.
+    fn remove_recording(&self, path: &str) -> std::io::Result<()>;
 }
 
 /// Sound to be sent.

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod keys;
 pub mod migrate;
 pub mod records;
+pub mod removal;
 pub mod sessions;
 pub mod teams;
 pub mod tokens;
@@ -106,6 +107,8 @@ pub struct Store {
     reader: AnyPool,
     /// Entries of the audit log follow one another.
     auditing: Arc<Mutex<()>>,
+    /// The journal is read, or rewritten.
+    pub(crate) journaling: Arc<Mutex<()>>,
 }
 
 impl Store {
@@ -133,11 +136,17 @@ impl Store {
                 let reader = pool(CONNECTIONS).after_connect(|connection, _| Box::pin(prepare_sqlite(connection)));
                 let writer = writer.connect_with(options.clone()).await.map_err(fault)?;
                 let reader = reader.connect_with(options).await.map_err(fault)?;
-                Ok(Self { backend, writer, reader, auditing: Arc::default() })
+                Ok(Self { backend, writer, reader, auditing: Arc::default(), journaling: Arc::default() })
             }
             Backend::Postgres => {
                 let pool = pool(CONNECTIONS * 2).connect_with(options).await.map_err(fault)?;
-                Ok(Self { backend, writer: pool.clone(), reader: pool, auditing: Arc::default() })
+                Ok(Self {
+                    backend,
+                    writer: pool.clone(),
+                    reader: pool,
+                    auditing: Arc::default(),
+                    journaling: Arc::default(),
+                })
             }
         }
     }
@@ -217,6 +226,8 @@ async fn prepare_sqlite(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
+        // What is deleted is overwritten.
+        "PRAGMA secure_delete = ON",
         "PRAGMA busy_timeout = 5000",
     ] {
         sqlx::query(statement).execute(&mut *connection).await?;

@@ -29,7 +29,7 @@ fn may(role: Option<Role>, method: &str, path: &str) -> bool {
         "dispositions" => method == "GET" || role == Role::Administrator,
         "do-not-call" => method != "DELETE" || role >= Role::Supervisor,
         "users" | "teams" if method == "GET" => role >= Role::Supervisor,
-        "users" | "teams" | "audit" => role == Role::Administrator,
+        "users" | "teams" | "audit" | "people" => role == Role::Administrator,
         other => panic!("{method} {other}: say here who may"),
     }
 }

@@ -89,7 +89,14 @@ pub(crate) async fn start(
     }
     super::do_not_call::check(&control, "to", &order.to).await?;
     let call = control.calls.start(order.clone())?;
-    control.audit(&caller, "call.start", &call, json!({ "to": order.to, "connect_with": order.connect_with })).await;
+    control
+        .audit(
+            &caller,
+            "call.start",
+            &call,
+            json!({ "to": shown(&control, &order.to), "connect_with": order.connect_with }),
+        )
+        .await;
     Ok((StatusCode::ACCEPTED, Json(Started { call })))
 }
 
@@ -128,7 +135,7 @@ pub(crate) async fn transfer(
     Body(wanted): Body<TransferTo>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
     let to = text("to", &wanted.to, ADDRESS_CHARS)?;
-    let detail = json!({ "to": to });
+    let detail = json!({ "to": shown(&control, &to) });
     act(&control, &caller, &id, "call.transfer", CallCommand::Transfer(to), detail).await
 }
 
@@ -207,6 +214,15 @@ async fn find(control: &Control, caller: &Caller, id: &str) -> Result<LiveCall, 
     let devices = devices(control, caller).await?;
     let call = control.calls.find(id).filter(|call| sees(devices.as_deref(), &call.devices));
     call.ok_or_else(|| CallFault::Gone.into())
+}
+
+/// Whom the audit log names: it cannot be changed, so that a number, whose owner may want to be forgotten, stands there as a hash by the server's
+/// key.
+fn shown(control: &Control, to: &str) -> String {
+    match crate::numbers::meant(to, control.options.country).first() {
+        Some(number) => format!("number {}", crate::identity::secret::sign(&control.key, number)),
+        None => to.to_owned(),
+    }
 }
 
 /// The devices whose calls somebody sees; `None`: everybody's.

@@ -99,6 +99,8 @@ pub(crate) struct InteractionQuery {
     after: Option<String>,
     /// With this contact.
     contact: Option<String>,
+    /// With this number.
+    number: Option<String>,
     /// Of this call.
     call: Option<String>,
     /// Noted by this user.
@@ -130,6 +132,7 @@ pub(crate) async fn list(
     let id = |field: &str, id: Option<String>| id.map(|id| text(field, &id, 128)).transpose();
     let filter = InteractionFilter {
         contact: id("contact", query.contact)?,
+        number: query.number.as_deref().map(|number| contacts::number(&control, "number", number)).transpose()?,
         call: id("call", query.call)?,
         user: id("user", query.user)?,
         disposition: id("disposition", query.disposition)?,

@@ -103,6 +103,8 @@ pub const RULES: &[Rule] = rules! {
     GET "/api/v1/agents/{name}/versions/{version}" SUPERVISOR_LOOKS, General;
     PUT "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
     DELETE "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
+    GET "/api/v1/people/{id}/data" ADMIN_LOOKS, Report;
+    POST "/api/v1/people/erasure" ADMIN_ACTS, Report;
     GET "/api/v1/kpis" RECORDS, Report;
     GET "/api/v1/reports/calls" RECORDS, Report;
     GET "/api/v1/reports/agents" RECORDS, Report;

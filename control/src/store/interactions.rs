@@ -62,6 +62,8 @@ pub struct Interaction {
 pub struct InteractionFilter {
     /// With this contact.
     pub contact: Option<String>,
+    /// With this number, in E.164.
+    pub number: Option<String>,
     /// Of this call.
     pub call: Option<String>,
     /// Noted by this user.
@@ -274,6 +276,7 @@ fn interactions_list(
     let mut wanted = Conditions::default();
     whose.limit(&mut wanted, "i.user_id", "i.team_id");
     wanted.equals("i.contact", filter.contact.as_ref());
+    wanted.equals("i.number", filter.number.as_ref());
     wanted.equals("i.call", filter.call.as_ref());
     wanted.equals("i.user_id", filter.user.as_ref());
     wanted.equals("i.disposition", filter.disposition.as_ref());

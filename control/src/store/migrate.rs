@@ -78,6 +78,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0021_figures.up")),
         down: Sql::Both(sql!("0021_figures.down")),
     },
+    Change {
+        version: 22,
+        name: "retention",
+        up: Sql::Each { sqlite: sql!("0022_retention.sqlite.up"), postgres: sql!("0022_retention.postgres.up") },
+        down: Sql::Each { sqlite: sql!("0022_retention.sqlite.down"), postgres: sql!("0022_retention.postgres.down") },
+    },
 ];
 
 /// The newest version of the schema that this program knows.

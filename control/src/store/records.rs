@@ -57,6 +57,15 @@ pub struct CallRecord {
     pub codec: String,
     /// There is a recording.
     pub recorded: bool,
+    /// When the recording was removed, where there was one.
+    #[serde(default)]
+    pub recording_removed_at: Option<Moment>,
+    /// When the transcript was removed.
+    #[serde(default)]
+    pub transcript_removed_at: Option<Moment>,
+    /// When somebody in it was forgotten: what is left is that it was, when, and how it ended.
+    #[serde(default)]
+    pub erased_at: Option<Moment>,
     /// Mean opinion score of what was heard of the caller, 1 to 4.5 (ITU-T G.107).
     pub mos_in: Option<f64>,
     /// Median of the gaps between the caller's last sound and the agent's first, in ms.
@@ -226,6 +235,9 @@ impl Ended {
                 reason: read.end.reason,
                 codec: read.codec,
                 recorded,
+                recording_removed_at: None,
+                transcript_removed_at: None,
+                erased_at: None,
                 mos_in: read.media.and_then(|media| media.mos_in),
                 gap_ms,
             },
@@ -273,6 +285,9 @@ impl<'r> FromRow<'r, AnyRow> for CallRecord {
             reason: row.try_get("reason")?,
             codec: row.try_get("codec")?,
             recorded: row.try_get::<Option<String>, _>("recording")?.is_some(),
+            recording_removed_at: row.try_get::<Option<i64>, _>("recording_removed_at")?.map(Moment),
+            transcript_removed_at: row.try_get::<Option<i64>, _>("transcript_removed_at")?.map(Moment),
+            erased_at: row.try_get::<Option<i64>, _>("erased_at")?.map(Moment),
             mos_in: row.try_get("mos_in")?,
             gap_ms: row.try_get("gap_ms")?,
         })
@@ -293,7 +308,7 @@ impl<'r> FromRow<'r, AnyRow> for Turn {
 }
 
 const COLUMNS: &str = "r.call, r.started_at, r.answered_at, r.ended_at, r.duration_ms, r.direction, r.caller, r.callee, r.target, r.class, \
-                       r.reason, r.codec, r.recording, r.mos_in, r.gap_ms";
+                       r.reason, r.codec, r.recording, r.recording_removed_at, r.transcript_removed_at, r.erased_at, r.mos_in, r.gap_ms";
 
 /// Adds an ended call, within whatever is under way; one that is there already stays as it is.
 pub(super) async fn insert(connection: &mut AnyConnection, ended: &Ended) -> Result<(), StoreError> {

@@ -150,6 +150,11 @@ impl Calls for Board {
         let path = path.ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))?;
         Ok(Recording { media_type: "audio/wav", file: std::fs::File::open(path)? })
     }
+
+    fn remove_recording(&self, path: &str) -> std::io::Result<()> {
+        let path = self.recordings.lock().unwrap().remove(path);
+        std::fs::remove_file(path.ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))?)
+    }
 }
 
 /// Definitions are any text but one that has `wrong` in it.
