@@ -5,6 +5,7 @@
 
 mod accounts;
 pub mod agents;
+pub mod backup;
 pub mod call;
 pub mod check;
 pub mod config;

@@ -52,6 +52,10 @@ enum Command {
     User(omnivox::user::UserArgs),
     /// Brings the database's schema up, takes it down, shows where it stands.
     Migrate(omnivox::user::MigrateArgs),
+    /// Puts everything that the server keeps into one file, also while it runs.
+    Backup(omnivox::backup::BackupArgs),
+    /// Restores a backup, into SQLite or PostgreSQL, while the server does not run.
+    Restore(omnivox::backup::RestoreArgs),
     /// Makes keys for sealed recordings, and opens them.
     Recording(omnivox::recording::RecordingArgs),
     /// Makes an HTML report of a recorded call.
@@ -90,6 +94,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => block_on(omnivox::trace::show::run(args, config)),
         Command::User(args) => block_on(omnivox::user::run(args, config)),
         Command::Migrate(args) => block_on(omnivox::user::migrate(args, config)),
+        Command::Backup(args) => block_on(omnivox::backup::back_up(args, config, cli.global.config)),
+        Command::Restore(args) => block_on(omnivox::backup::restore(args, config)),
         Command::Recording(args) => omnivox::recording::run(args, &config),
         Command::Report(args) => omnivox::report::run(&args),
         Command::Check(_) => Ok(ExitCode::SUCCESS),

@@ -11,10 +11,12 @@
 //! | [`numbers`] | phone numbers as they are kept |
 //! | [`live`] | events for those who watch |
 //! | [`api`] | the HTTP interface, a file a resource |
+//! | [`backup`] | everything as one file, and back |
 //! | [`control`] | all of it, opened and kept running |
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api;
+pub mod backup;
 pub mod control;
 pub mod identity;
 pub mod journal;

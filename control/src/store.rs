@@ -9,6 +9,7 @@ pub mod audit;
 mod conditions;
 pub mod contacts;
 pub mod do_not_call;
+mod dump;
 pub mod figures;
 pub mod idempotency;
 pub mod interactions;
