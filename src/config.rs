@@ -387,6 +387,29 @@ impl Config {
         Ok(config)
     }
 
+    /// The same with settings that were added while it is in use; routes stand before those that there are.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, or with all together.
+    pub fn with_settings(
+        &self,
+        devices: Vec<DeviceConfig>,
+        trunks: Vec<TrunkConfig>,
+        mut routes: Vec<RouteConfig>,
+    ) -> Result<Self, ConfigError> {
+        let env: Vec<(String, String)> = std::env::vars().collect();
+        let mut config = self.clone();
+        let added = (config.devices.len(), config.trunks.len());
+        config.devices.extend(devices);
+        config.trunks.extend(trunks);
+        config.devices.iter_mut().skip(added.0).try_for_each(|device| device.resolve_secrets(&env))?;
+        config.trunks.iter_mut().skip(added.1).try_for_each(|trunk| trunk.resolve_secrets(&env))?;
+        routes.append(&mut config.routes);
+        config.routes = routes;
+        config.validate()?;
+        Ok(config)
+    }
+
     /// The folder of downloaded models.
     #[must_use]
     pub fn models_dir(&self) -> PathBuf {

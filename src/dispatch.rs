@@ -142,8 +142,9 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
     let claimed = || crate::call::sound::user_of(&incoming.from_uri);
     let is_phone =
         || hub.accounts.as_ref().is_some_and(|accounts| accounts.is_registered_at(&claimed(), source.remote));
-    if let Some(trunk) = hub.trunks.of_source(source.remote.ip(), certified.as_deref()).filter(|_| !is_phone()) {
-        return Ok(Origin { trunk: Some(Arc::clone(trunk)), device: None });
+    let trunks = hub.routing().trunks;
+    if let Some(trunk) = trunks.of_source(source.remote.ip(), certified.as_deref()).filter(|_| !is_phone()) {
+        return Ok(Origin { trunk: Some(trunk), device: None });
     }
     let Some(accounts) = hub.accounts.as_ref().filter(|accounts| accounts.ask_for_names()) else {
         return Ok(Origin::default());
@@ -156,8 +157,8 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
         };
     };
     note_credentials(hub, source, false, true);
-    if let Some(trunk) = hub.trunks.of_user(&user) {
-        return Ok(Origin { trunk: Some(Arc::clone(trunk)), device: None });
+    if let Some(trunk) = trunks.of_user(&user) {
+        return Ok(Origin { trunk: Some(trunk), device: None });
     }
     let device = accounts
         .named(&user)
@@ -200,7 +201,7 @@ fn verify(
     let (hub, threads) = (Arc::clone(hub), own_threads.clone());
     own_threads.spawn(async move {
         let user = called_user(&origin, &incoming);
-        let numbers = hub.router.as_ref().map(|router| router.numbers(&query(&origin, &incoming, &user)));
+        let numbers = hub.routing().router.map(|router| router.numbers(&query(&origin, &incoming, &user)));
         let (caller, called) = numbers.unwrap_or_default();
         let verified = stir.verify(&incoming.request, &caller, &called).await;
         incoming.verdict = Some(verified.verdict);

@@ -3,6 +3,7 @@
 //! [`rules`], [`numbers`] and [`identity`] are pure; [`Router`] asks them, and knows devices' registrations and trunks' health.
 
 pub mod identity;
+pub(crate) mod live;
 pub mod numbers;
 pub mod rules;
 
@@ -17,7 +18,7 @@ use sip::registrar::Binding;
 
 use self::identity::Caller;
 use self::rules::{Asked, Origin};
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Device};
 use crate::call::dial::{DialBranch, DialGroup, DialPlan, Dialer, Direct, NextHop, Party};
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
@@ -67,7 +68,8 @@ impl Router {
 
     /// Where a trunk that takes its calls back is to call `target` itself; `None` where it does not, or `target` is somebody of ours.
     pub(crate) fn passed_back(&self, trunk: &str, target: &str) -> Option<String> {
-        let trunk = &self.trunks.named(trunk).filter(|trunk| trunk.config.refer)?.config;
+        let trunk = self.trunks.named(trunk).filter(|trunk| trunk.config.refer)?;
+        let trunk = &trunk.config;
         let Some(name) = self.name_in(target, None) else { return Some(target.to_owned()) };
         let country = numbers::country(&trunk.country);
         let number = numbers::e164(&name, country).filter(|_| self.accounts.named(&name).is_none())?;
@@ -134,7 +136,7 @@ impl Router {
         let (inside, outside) = self.callers(query);
         let is_ours = query.device.is_some();
         let way = Way { called: &called, inside, outside, is_ours, invite: query.request };
-        Some(self.devices(&[device], QueueOrder::AtOnce, None, &way).map(|plan| Target::Dial(Arc::new(plan))))
+        Some(self.devices(&[&device], QueueOrder::AtOnce, None, &way).map(|plan| Target::Dial(Arc::new(plan))))
     }
 
     fn follow(&self, rule: &RouteConfig, way: &Way<'_>) -> Result<Target, Refusal> {
@@ -161,8 +163,8 @@ impl Router {
     }
 
     fn users(&self, names: &[String], rule: &RouteConfig, way: &Way<'_>) -> Result<DialPlan, Refusal> {
-        let devices: Vec<&DeviceConfig> = names.iter().filter_map(|name| self.accounts.named(name)).collect();
-        self.devices(&devices, rule.ring, rule.ring_for(), way)
+        let devices: Vec<Device> = names.iter().filter_map(|name| self.accounts.named(name)).collect();
+        self.devices(&devices.iter().map(|device| &**device).collect::<Vec<_>>(), rule.ring, rule.ring_for(), way)
     }
 
     fn devices(
@@ -223,8 +225,8 @@ impl Router {
                     (at, is_down | u32::from(host.priority), u32::from(host.weight))
                 });
                 for host in by_weight(hosts.collect()) {
-                    let mut branch = carrier_branch(trunk, host, way);
-                    branch.headers.extend(self.signature(trunk, way));
+                    let mut branch = carrier_branch(&trunk, host, way);
+                    branch.headers.extend(self.signature(&trunk, way));
                     let branches = vec![branch];
                     plan.groups.push(DialGroup { branches, ring_for: trunk.config.ring_for() });
                 }
@@ -241,10 +243,10 @@ impl Router {
     fn called(&self, query: &RouteQuery<'_>) -> String {
         if let Some(trunk) = query.trunk.and_then(|name| self.trunks.named(name)) {
             let rewritten = Rewrite::first(&trunk.config.called_in, query.user);
-            return incoming(&rewritten, trunk);
+            return incoming(&rewritten, &trunk);
         }
-        let country = query.device.and_then(|name| self.accounts.named(name)).map(|device| device.country.as_str());
-        numbers::to_e164(query.user, country.and_then(numbers::country))
+        let device = query.device.and_then(|name| self.accounts.named(name));
+        numbers::to_e164(query.user, device.and_then(|device| numbers::country(&device.country)))
     }
 
     /// Who calls, as phones are shown it and as carriers are.
@@ -262,7 +264,7 @@ impl Router {
         }
         if let Some(trunk) = query.trunk.and_then(|name| self.trunks.named(name)) {
             let mut caller = sent(trunk.config.identity == IdentityPolicy::Trusted);
-            caller.number = incoming(&Rewrite::first(&trunk.config.caller_in, &caller.number), trunk);
+            caller.number = incoming(&Rewrite::first(&trunk.config.caller_in, &caller.number), &trunk);
             caller.is_private |= caller.number == "anonymous";
             caller.verstat = query.verdict.map(|verdict| verdict.verdict.verstat());
             return (caller.clone(), caller);
@@ -309,7 +311,7 @@ impl Dialer for Router {
         }
         match self.accounts.named(&name).or_else(|| self.accounts.named(&called)).filter(|_| origin != Origin::Unknown)
         {
-            Some(device) => self.devices(&[device], QueueOrder::AtOnce, None, &way),
+            Some(device) => self.devices(&[&device], QueueOrder::AtOnce, None, &way),
             None => Err(Refusal::new(404, EndReason::UnknownNumber)),
         }
     }

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod audit;
 pub mod calls;
+pub mod commands;
 pub mod events;
 pub mod extract;
 pub mod gate;
@@ -14,10 +15,13 @@ pub mod problem;
 pub mod recordings;
 pub mod records;
 pub mod session;
+pub mod settings;
 pub mod setup;
 pub mod teams;
 pub mod tokens;
+pub mod traces;
 pub mod users;
+pub mod web_calls;
 
 use std::sync::Arc;
 
@@ -54,6 +58,7 @@ pub const BODY_LIMIT: usize = 256 * 1_024;
         (name = "identity", description = "Logging in"),
         (name = "people", description = "Users, teams, keys"),
         (name = "agents", description = "Voice agents"),
+        (name = "telephony", description = "Devices, trunks, numbers, routes"),
         (name = "server", description = "The server itself")
     )
 )]
@@ -83,6 +88,15 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(calls::hold))
         .routes(routes!(calls::record))
         .routes(routes!(calls::supervise))
+        .routes(routes!(commands::mute))
+        .routes(routes!(commands::press))
+        .routes(routes!(commands::say))
+        .routes(routes!(commands::note))
+        .routes(routes!(traces::ladder))
+        .routes(routes!(traces::capture))
+        .routes(routes!(web_calls::start))
+        .routes(routes!(web_calls::servers))
+        .routes(routes!(web_calls::end))
         .routes(routes!(records::list))
         .routes(routes!(records::show))
         .routes(routes!(records::transcript))
@@ -97,6 +111,14 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(agents::versions, agents::add_version))
         .routes(routes!(agents::version))
         .routes(routes!(agents::publish, agents::withdraw))
+        .routes(routes!(settings::devices::list, settings::devices::add))
+        .routes(routes!(settings::devices::show, settings::devices::change, settings::devices::remove))
+        .routes(routes!(settings::trunks::list, settings::trunks::add))
+        .routes(routes!(settings::trunks::show, settings::trunks::change, settings::trunks::remove))
+        .routes(routes!(settings::rules::list, settings::rules::add))
+        .routes(routes!(settings::rules::show, settings::rules::change, settings::rules::remove))
+        .routes(routes!(settings::numbers::list, settings::numbers::add))
+        .routes(routes!(settings::numbers::show, settings::numbers::change, settings::numbers::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
 }

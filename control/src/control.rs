@@ -19,7 +19,9 @@ use crate::journal::Journal;
 use crate::live::Live;
 use crate::ports::agents::Agents;
 use crate::ports::{Calls, Ports};
+use crate::settings::Kept;
 use crate::store::audit::Anchor;
+use crate::store::settings::Seal;
 use crate::store::{Store, StoreError};
 use crate::time::Moment;
 
@@ -97,6 +99,8 @@ pub struct Control {
     pub calls: Arc<dyn Calls>,
     /// Whoever runs voice agents.
     pub agents: Arc<dyn Agents>,
+    /// Trunks, numbers, routes and devices that people change.
+    pub settings: Kept,
     /// What happens, as it does.
     pub live: Live,
     /// How it runs.
@@ -127,8 +131,11 @@ impl Control {
         let key = server_key(&path).map_err(fault)?;
         let tokens = Tokens::new(&key)
             .map_err(|fault| OpenError::Key { path: path.clone(), fault: std::io::Error::other(fault) })?;
+        let unusable = || OpenError::Key { path: path.clone(), fault: std::io::Error::other("it seals nothing") };
+        let settings = Kept::new(ports.settings, store.clone(), Seal::new(&key).ok_or_else(unusable)?);
         Ok(Self {
             store,
+            settings,
             calls: ports.calls,
             agents: ports.agents,
             live,
@@ -158,7 +165,11 @@ impl Control {
         };
         let following = async {
             loop {
-                if let Err(fault) = self.apply_agents().await {
+                let followed = async {
+                    self.settings.follow().await?;
+                    self.apply_agents().await
+                };
+                if let Err(fault) = followed.await {
                     tracing::warn!("what was changed elsewhere could not be read: {fault}");
                 }
                 tokio::select! {

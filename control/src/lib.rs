@@ -8,6 +8,7 @@
 //! | [`identity`] | who somebody is and what they may do |
 //! | [`journal`] | ended calls into the database |
 //! | [`live`] | events for those who watch |
+//! | [`settings`] | trunks, numbers, routes and devices that are changed while calls run |
 //! | [`api`] | the HTTP interface, a file a resource |
 //! | [`control`] | all of it, opened and kept running |
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -18,6 +19,7 @@ pub mod identity;
 pub mod journal;
 pub mod live;
 pub mod ports;
+pub mod settings;
 pub mod store;
 pub mod time;
 

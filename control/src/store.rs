@@ -13,6 +13,7 @@ pub mod keys;
 pub mod migrate;
 pub mod records;
 pub mod sessions;
+pub mod settings;
 pub mod teams;
 pub mod tokens;
 pub mod users;

@@ -20,8 +20,14 @@ fn may(role: Option<Role>, method: &str, path: &str) -> bool {
     let Some(role) = role else { return false };
     match rest.split('/').next().unwrap() {
         "session" | "me" | "api-keys" | "call-records" | "events" => true,
+        "web-calls" => role >= Role::Supervisor,
+        "calls" if ["say", "note", "trace", "trace.pcap"].iter().any(|end| rest.ends_with(&format!("/{end}"))) => {
+            role >= Role::Supervisor
+        }
         "calls" if rest.ends_with("supervision") => role >= Role::Supervisor,
         "calls" => true,
+        "devices" | "trunks" | "routes" | "numbers" if method == "GET" => role >= Role::Supervisor,
+        "devices" | "trunks" | "routes" | "numbers" => role == Role::Administrator,
         "agents" if method == "GET" => role >= Role::Supervisor,
         "agents" => role == Role::Administrator,
         "users" | "teams" if method == "GET" => role >= Role::Supervisor,

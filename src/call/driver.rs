@@ -35,15 +35,15 @@ use super::dial::DialPlan;
 use super::end::End;
 use super::inbound::Refusal;
 use super::leg::{Happening, Leg};
-use super::line::LineNote;
+use super::line::{LineNote, LineOrder};
 use super::log::CallLog;
 use super::record::{CallRecord, RecordSink};
 use super::route::Target;
 use super::sound::{self, Sound};
 use super::switchboard::{DeviceLeg, Inbox, Mail};
 use super::{
-    Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, conference, dialing,
-    ending, entering, inbound, note_refused, parking, referral, talking, transfer,
+    Action, Command, Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge,
+    conference, dialing, ending, entering, inbound, note_refused, parking, referral, talking, transfer,
 };
 use crate::config::SrtpPolicy;
 use crate::hub::{CallSeat, Hub};
@@ -133,7 +133,7 @@ pub struct Driver {
 /// What wakes a call.
 enum Wake {
     Mail(Option<Mail>),
-    Commanded(super::Command),
+    Commanded(Command),
     Leg(LegNo, Happening),
     Observed(Option<agent::session::SessionEvent>),
     Fired(Timer),
@@ -146,8 +146,11 @@ impl Driver {
         hub.tracer.link(seat.id(), incoming.request.call_id());
         let source = &incoming.source;
         let mut sound = Sound::new(&hub.config, hub.sip.public(), source.local.ip(), source.remote.ip());
-        let srtp =
-            hub.config.srtp_in(incoming.trunk.as_deref(), incoming.device.as_deref(), (source.transport, source.local));
+        let srtp = hub.routing().config.srtp_in(
+            incoming.trunk.as_deref(),
+            incoming.device.as_deref(),
+            (source.transport, source.local),
+        );
         // A page's sound is protected, or there is no call (RFC 9725 section 4.4).
         let srtp = if WebLegs::is_web(incoming.call) { SrtpPolicy::Required } else { srtp };
         sound.protect(srtp, source.transport);
@@ -252,8 +255,7 @@ impl Driver {
             match self.wake().await {
                 Wake::Mail(Some(mail)) => self.mail(mail),
                 Wake::Mail(None) => self.signalling_stopped(),
-                Wake::Commanded(super::Command::Record(on)) => self.pause_tape(!on),
-                Wake::Commanded(command) => self.queue.push(Input::Commanded(command)),
+                Wake::Commanded(command) => self.commanded(command),
                 Wake::Leg(no, happening) => self.happened(no, happening),
                 Wake::Observed(seen) => self.observed(seen),
                 Wake::Fired(timer) => {
@@ -261,6 +263,20 @@ impl Driver {
                     self.queue.push(Input::Fired(timer));
                 }
             }
+        }
+    }
+
+    /// What is asked of the call's sound is done in any phase; the rest is the phase's affair.
+    fn commanded(&mut self, command: Command) {
+        match command {
+            Command::Record(on) => self.pause_tape(!on),
+            Command::Mute(no, muted) => self.mute(no, muted),
+            Command::Press(no, keys) => keys.chars().for_each(|key| self.perform(Action::Press(no, key))),
+            Command::Ask(request) => {
+                // It is the first leg's caller that an agent talks with, as long as nobody has taken its line.
+                self.order(LegNo::FIRST, LineOrder::Ask(request));
+            }
+            command => self.queue.push(Input::Commanded(command)),
         }
     }
 

@@ -66,6 +66,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0005_agents.up")),
         down: Sql::Both(sql!("0005_agents.down")),
     },
+    Change {
+        version: 6,
+        name: "settings",
+        up: Sql::Both(sql!("0006_settings.up")),
+        down: Sql::Both(sql!("0006_settings.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.

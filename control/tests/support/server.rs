@@ -13,7 +13,11 @@ use control::live::Live;
 use control::ports::agents::{
     AgentFault, AgentReadiness, AgentSource, AgentState, Agents, Conversation, Conversing, WrittenTurn,
 };
-use control::ports::{CallCommand, CallFault, CallState, Calls, LiveCall, Ports, Recording, StartCall};
+use control::ports::settings::{SettingFault, SettingKind, SettingValue, Settings};
+use control::ports::{
+    CallCommand, CallFault, CallState, Calls, IceServer, LiveCall, Ports, Recording, StartCall, Trace, WebAnswer,
+    WebAnswering, WebCall,
+};
 use control::store::Store;
 use control::store::users::NewUser;
 use control::time::Moment;
@@ -92,6 +96,8 @@ pub struct Board {
     pub asked: Mutex<Vec<(String, CallCommand)>>,
     pub started: Mutex<Vec<StartCall>>,
     pub waiting_for: Mutex<Vec<String>>,
+    pub settings: Mutex<Vec<(SettingKind, SettingValue)>>,
+    pub pages: Mutex<Vec<WebCall>>,
     pub recordings: Mutex<HashMap<String, PathBuf>>,
     /// Agents by name, with their definitions.
     pub agents: Mutex<BTreeMap<String, String>>,
@@ -141,6 +147,24 @@ impl Calls for Board {
         self.waiting_for.lock().unwrap().clone()
     }
 
+    fn trace(&self, id: &str) -> Option<Trace> {
+        Some(Trace { ladder: format!("INVITE of {id}"), capture: vec![1, 2, 3] })
+    }
+
+    fn web_call(&self, order: WebCall) -> WebAnswering {
+        let answer = WebAnswer { name: "page-1".into(), answer: format!("answer to {}", order.offer) };
+        self.pages.lock().unwrap().push(order);
+        Box::pin(async move { Ok(answer) })
+    }
+
+    fn end_web_call(&self, name: &str) -> bool {
+        name == "page-1" && self.pages.lock().unwrap().pop().is_some()
+    }
+
+    fn ice_servers(&self) -> Vec<IceServer> {
+        vec![IceServer { urls: "stun:here".into(), username: None, credential: None }]
+    }
+
     fn recording(&self, path: &str) -> std::io::Result<Recording> {
         let path = self.recordings.lock().unwrap().get(path).cloned();
         let path = path.ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))?;
@@ -177,10 +201,41 @@ impl Agents for Board {
     }
 
     fn converse(&self, definition: &str, said: Vec<String>) -> Conversing {
-        let faults = self.check(definition);
+        let faults = Agents::check(self, definition);
         let turn = |text| WrittenTurn { speaker: "caller".into(), text };
         let held = Conversation { turns: said.into_iter().map(turn).collect(), ended: None };
         Box::pin(async move { if faults.is_empty() { Ok(held) } else { Err(faults) } })
+    }
+}
+
+/// One trunk stands in a file. A route has to go to a device that there is; a device's `password` is a secret.
+impl Settings for Board {
+    fn fixed(&self, kind: SettingKind) -> Vec<SettingValue> {
+        let trunk = json!({ "name": "carrier", "hosts": ["carrier.example"] });
+        (kind == SettingKind::Trunk).then(|| trunk.as_object().unwrap().clone()).into_iter().collect()
+    }
+
+    fn shown(&self, _: SettingKind, value: &SettingValue) -> SettingValue {
+        let mut shown = value.clone();
+        shown.remove("password");
+        shown
+    }
+
+    fn check(&self, settings: &[(SettingKind, SettingValue)]) -> Result<(), SettingFault> {
+        let has = |name: &Value| {
+            settings.iter().any(|(kind, value)| *kind == SettingKind::Device && value.get("user") == Some(name))
+        };
+        for (kind, value) in settings {
+            if *kind == SettingKind::Route && !value.get("to").is_some_and(has) {
+                return Err(SettingFault { field: "to".into(), detail: "no device is called so".into() });
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, settings: &[(SettingKind, SettingValue)]) -> Result<(), SettingFault> {
+        *self.settings.lock().unwrap() = settings.to_vec();
+        Ok(())
     }
 }
 
@@ -198,7 +253,11 @@ impl Server {
         let folder = database.folder.path().to_owned();
         let options = Options { database: database.url.clone(), rates, ..Options::in_folder(&folder) };
         let board = Arc::new(Board::default());
-        let ports = Ports { calls: Arc::clone(&board) as _, agents: Arc::clone(&board) as _ };
+        let ports = Ports {
+            calls: Arc::clone(&board) as _,
+            agents: Arc::clone(&board) as _,
+            settings: Arc::clone(&board) as _,
+        };
         let control = Control::open(options, ports, Live::new(Moment::now())).await.unwrap();
         let router = control::api::router(Arc::new(control.clone()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -189,8 +189,8 @@ impl Driver {
 
     fn find_or_pass_back(&mut self, uri: &str) {
         let trunk = self.legs.first().and_then(|leg| leg.trunk.as_deref());
-        let back = trunk.and_then(|trunk| self.hub.router.as_ref()?.passed_back(trunk, uri));
-        match back.filter(|_| self.hub.dialer.place(uri, &self.server()).is_none()) {
+        let back = trunk.and_then(|trunk| self.hub.routing().router?.passed_back(trunk, uri));
+        match back.filter(|_| self.hub.dialer().place(uri, &self.server()).is_none()) {
             Some(to) => self.queue.push(Input::Found(Ok(Found::Refer(to)))),
             None => self.find(uri),
         }
@@ -220,10 +220,10 @@ impl Driver {
     }
 
     fn found(&self, target: &str, party: &Party, replaces: Option<String>) -> Result<Found, String> {
-        if let Some(place) = self.hub.dialer.place(target, party) {
+        if let Some(place) = self.hub.dialer().place(target, party) {
             return Ok(Found::Place(place));
         }
-        let mut plan = self.hub.dialer.plan(target, party).map_err(|refusal| refusal.end.detail)?;
+        let mut plan = self.hub.dialer().plan(target, party).map_err(|refusal| refusal.end.detail)?;
         for branch in plan.groups.iter_mut().flat_map(|group| &mut group.branches) {
             branch.headers.extend(replaces.clone().map(|value| ("Replaces".to_owned(), value)));
         }

@@ -102,7 +102,7 @@ impl Driver {
         let from = self.log.from().to_owned();
         let party =
             Party { uri: from, display: String::new(), source: None, trunk: None, device: Some(device?), local };
-        match self.hub.dialer.plan(&contact, &party) {
+        match self.hub.dialer().plan(&contact, &party) {
             Ok(plan) => Some(SignallingEnd::Redirected(Arc::new(plan))),
             Err(refusal) => {
                 tracing::info!(call = %self.log.id(), "call {}: it is not sent on: {}", self.log.id(), refusal.end.detail);
