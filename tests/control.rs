@@ -303,7 +303,7 @@ fn users_are_added_by_the_command_line_with_passwords_that_hold() {
 fn greeter(sentence: &str) -> String {
     format!(
         "[agent]\nname = \"greeter\"\n[ear]\nrecognizer = \"none\"\n[script]\nstart = \"hello\"\n[script.states.hello]\nsay = \"{sentence}\"\n\
-         on = [{{ keys = \"1\", next = \"hello\" }}]\n"
+         on = [{{ keys = [\"1\"], next = \"hello\" }}]\n"
     )
 }
 
