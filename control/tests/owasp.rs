@@ -130,7 +130,7 @@ async fn api4_unrestricted_resource_consumption_what_is_asked_for_has_limits() {
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let deep = ada.request(Method::POST, "/teams").header("content-type", "application/json").body(deep).send();
-        assert_eq!(wrong(deep.await.unwrap()).await.0, 400, "nesting has an end");
+        assert!([400, 422].contains(&wrong(deep.await.unwrap()).await.0), "nesting has an end");
     })
     .await;
 }

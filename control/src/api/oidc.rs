@@ -106,6 +106,9 @@ async fn who(
 ) -> Result<Result<User, &'static str>, Problem> {
     let (store, options) = (&control.store, &oidc.options);
     let (issuer, subject) = (person.issuer.as_str(), person.subject.as_str());
+    if subject.contains('\0') {
+        return Ok(Err("what they are at the provider cannot be one here"));
+    }
     let wanted = match options.name_of(&person.claims) {
         Ok(wanted) => wanted,
         Err(why) => return Ok(Err(why)),
