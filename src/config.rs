@@ -6,6 +6,7 @@
 
 #[macro_use]
 mod network;
+mod oidc;
 
 mod checks;
 mod control;
@@ -39,6 +40,7 @@ pub use guard::GuardConfig;
 pub use ice::{ICE_URLS_LIMIT, IceScheme, IceServerConfig, IceUrl};
 pub use load::{ConfigError, Sources};
 pub use network::{Network, PortRange, SipListen};
+pub use oidc::OidcConfig;
 pub use pattern::{Pattern, Rewrite};
 pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo};
 pub use secret::{Ha1, Secret};
@@ -699,6 +701,9 @@ mod tests {
             ("control.node=", "control.node"),
             ("control.url=here", "control.url"),
             ("control.session_s=1", "control.session_s"),
+            ("control.webhooks_allow=[\"here\"]", "control.webhooks_allow"),
+            ("control.oidc.issuer=http://login.example.net", "control.oidc.issuer"),
+            ("control.oidc.issuer=https://login.example.net", "control.oidc.client_id"),
             ("rtp.srtp=default", "rtp.srtp"),
             ("rtp.srtp=always", "srtp"),
             ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),

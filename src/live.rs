@@ -40,13 +40,16 @@ impl LiveCalls {
     /// A call began, or is otherwise than before.
     pub(crate) fn show(&self, call: LiveCall) {
         let before = self.lock().insert(call.call.clone(), call.clone());
-        let kind = match before {
-            Some(before) if before == call => return,
+        let kind = match &before {
+            Some(before) if *before == call => return,
             Some(_) => "call.changed",
             None => "call.started",
         };
         let data = serde_json::to_value(&call).unwrap_or_default();
-        self.live.tell(Moment::now(), kind, &call.call, &call.devices, data);
+        self.live.tell(Moment::now(), kind, &call.call, &call.devices, data.clone());
+        if call.answered_at.is_some() && before.is_none_or(|before| before.answered_at.is_none()) {
+            self.live.tell(Moment::now(), "call.answered", &call.call, &call.devices, data);
+        }
     }
 
     /// A call is over. One that was refused at once was never among those in progress.

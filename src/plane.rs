@@ -31,7 +31,7 @@ use tower::ServiceExt;
 use crate::call::place::Place;
 use crate::call::route::{self, Target};
 use crate::call::{Command, LegNo};
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::hub::Hub;
 use crate::live::LiveCalls;
 use crate::readiness::Readiness;
@@ -54,6 +54,8 @@ pub(crate) fn options(config: &Config) -> Options {
         session_idle_s: control.session_idle_s,
         session_s: control.session_s,
         rates: Rates::default(),
+        webhooks_allow: control.webhooks_allow.iter().flat_map(Network::blocks).collect(),
+        oidc: control.oidc.options(&control.url),
     }
 }
 

@@ -4,13 +4,16 @@ pub mod agents;
 pub mod audit;
 pub mod calls;
 pub mod commands;
+pub mod deliveries;
 pub mod events;
 pub mod extract;
 pub mod gate;
 pub mod health;
 pub mod idempotency;
+pub mod incoming;
 pub mod keys;
 pub mod me;
+pub mod oidc;
 pub mod problem;
 pub mod recordings;
 pub mod records;
@@ -22,6 +25,7 @@ pub mod tokens;
 pub mod traces;
 pub mod users;
 pub mod web_calls;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -55,6 +59,7 @@ pub const BODY_LIMIT: usize = 256 * 1_024;
         (name = "calls", description = "Calls in progress"),
         (name = "records", description = "Ended calls"),
         (name = "events", description = "What happens, as it does"),
+        (name = "webhooks", description = "Events to other systems by HTTP, and theirs to us"),
         (name = "identity", description = "Logging in"),
         (name = "people", description = "Users, teams, keys"),
         (name = "agents", description = "Voice agents"),
@@ -121,6 +126,18 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(settings::numbers::show, settings::numbers::change, settings::numbers::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::show, webhooks::change, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(deliveries::replay_dead))
+        .routes(routes!(incoming::list, incoming::create))
+        .routes(routes!(incoming::show, incoming::change, incoming::remove))
+        .routes(routes!(incoming::take))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::finish))
 }
 
 /// The OpenAPI document (3.1) of the interface.

@@ -12,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::idempotency::KEPT_S;
 use crate::identity::limit::{Limits, Rates};
+use crate::identity::oidc::{Oidc, OidcOptions};
 use crate::identity::secret::{self, NoRandomness};
 use crate::identity::token::Tokens;
 use crate::identity::{Caller, Role};
 use crate::journal::Journal;
 use crate::live::Live;
+use crate::outside::{IpNet, Outside};
 use crate::ports::agents::Agents;
 use crate::ports::{Calls, Ports};
 use crate::settings::Kept;
@@ -24,6 +26,10 @@ use crate::store::audit::Anchor;
 use crate::store::settings::Seal;
 use crate::store::{Store, StoreError};
 use crate::time::Moment;
+use crate::webhooks::client::Client;
+use crate::webhooks::dispatch::{Dispatcher, World};
+use crate::webhooks::signature::TOLERANCE_S;
+use crate::webhooks::{DEAD_KEPT_S, DELIVERED_KEPT_S, PENDING_LIMIT};
 
 /// The first administrator's code is good for this long, in seconds.
 const INVITATION_S: i64 = 86_400;
@@ -50,6 +56,10 @@ pub struct Options {
     pub session_s: i64,
     /// How often whoever asks may.
     pub rates: Rates,
+    /// Networks that webhooks may go to, and without TLS, besides public addresses.
+    pub webhooks_allow: Vec<IpNet>,
+    /// How people log in by a provider.
+    pub oidc: Option<OidcOptions>,
 }
 
 impl Options {
@@ -64,6 +74,8 @@ impl Options {
             session_idle_s: 3_600,
             session_s: 43_200,
             rates: Rates::default(),
+            webhooks_allow: Vec::new(),
+            oidc: None,
         }
     }
 }
@@ -85,6 +97,9 @@ pub enum OpenError {
         /// Why.
         fault: std::io::Error,
     },
+    /// TLS for what is asked over HTTP.
+    #[error("nobody can be asked over HTTP: {0}")]
+    Client(#[from] reqwest::Error),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] NoRandomness),
@@ -107,6 +122,8 @@ pub struct Control {
     pub options: Arc<Options>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) webhooks: Client,
+    pub(crate) oidc: Option<Oidc>,
     pub(crate) key: Arc<[u8]>,
     /// The agents' versions that take calls here.
     published: Arc<Mutex<BTreeMap<String, i64>>>,
@@ -140,6 +157,8 @@ impl Control {
             agents: ports.agents,
             live,
             limits: Arc::new(Limits::new(options.rates)),
+            oidc: options.oidc.clone().map(Oidc::new).transpose()?,
+            webhooks: Client::new(Outside::and(&options.webhooks_allow))?,
             options: Arc::new(options),
             tokens: Arc::new(tokens),
             key: key.into(),
@@ -147,10 +166,12 @@ impl Control {
         })
     }
 
-    /// Reads the journal of ended calls into the database and takes away what is over, until `stop`. Returns when the journal has been
-    /// read to its end.
+    /// Reads the journal of ended calls into the database, sends what webhooks are to be told, and takes away what is over, until `stop`.
+    /// Returns when the journal has been read to its end.
     pub async fn run(self, journal: PathBuf, stop: CancellationToken) {
-        let reading = Journal::new(journal, self.options.node.clone(), self.store.clone()).run(stop.clone());
+        let reading = Journal::new(journal, self.options.node.clone(), self.store.clone(), self.live.clone());
+        let reading = reading.run(stop.clone());
+        let sending = Dispatcher::new(self.clone(), World::real()).run(stop.clone());
         let sweeping = async {
             loop {
                 tokio::select! {
@@ -160,6 +181,13 @@ impl Control {
                 let now = Moment::now();
                 if let Err(fault) = self.store.sweep(now, now.after_s(-KEPT_S)).await {
                     tracing::warn!("what is over could not be taken away: {fault}");
+                }
+                let (delivered, dead) = (now.after_s(-DELIVERED_KEPT_S), now.after_s(-DEAD_KEPT_S));
+                if let Err(fault) = self.store.sweep_outbox(delivered, dead, PENDING_LIMIT).await {
+                    tracing::warn!("what was sent by webhooks could not be taken away: {fault}");
+                }
+                if let Err(fault) = self.store.sweep_incoming(now.after_s(-2 * TOLERANCE_S)).await {
+                    tracing::warn!("what is known of messages that came could not be taken away: {fault}");
                 }
             }
         };
@@ -178,7 +206,7 @@ impl Control {
                 }
             }
         };
-        tokio::join!(reading, sweeping, following);
+        tokio::join!(reading, sending, sweeping, following);
         self.store.close().await;
     }
 

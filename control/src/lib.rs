@@ -9,6 +9,8 @@
 //! | [`journal`] | ended calls into the database |
 //! | [`live`] | events for those who watch |
 //! | [`settings`] | trunks, numbers, routes and devices that are changed while calls run |
+//! | [`outside`] | which addresses may be asked where others say where |
+//! | [`webhooks`] | events to other systems by HTTP |
 //! | [`api`] | the HTTP interface, a file a resource |
 //! | [`control`] | all of it, opened and kept running |
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -18,9 +20,11 @@ pub mod control;
 pub mod identity;
 pub mod journal;
 pub mod live;
+pub mod outside;
 pub mod ports;
 pub mod settings;
 pub mod store;
 pub mod time;
+pub mod webhooks;
 
 pub use control::{Control, Options};

@@ -7,16 +7,20 @@
 pub mod agents;
 pub mod audit;
 pub mod idempotency;
+pub mod incoming;
 pub mod invitations;
 pub mod journal;
 pub mod keys;
 pub mod migrate;
+pub mod oidc;
+pub mod outbox;
 pub mod records;
 pub mod sessions;
 pub mod settings;
 pub mod teams;
 pub mod tokens;
 pub mod users;
+pub mod webhooks;
 
 use std::path::Path;
 use std::str::FromStr;

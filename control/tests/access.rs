@@ -13,8 +13,12 @@ use server::{body, on_both, wrong};
 /// Whether a role may use a route: written down apart from the table that the gate reads.
 fn may(role: Option<Role>, method: &str, path: &str) -> bool {
     let rest = path.strip_prefix("/api/v1/").unwrap();
-    let open = ["health", "openapi.json", "setup", "token", "token/revoke"];
-    if open.contains(&rest) || (method, rest) == ("POST", "session") || rest.starts_with("recordings/") {
+    let open = ["health", "openapi.json", "setup", "token", "token/revoke", "session/oidc", "session/oidc/callback"];
+    if open.contains(&rest)
+        || (method, rest) == ("POST", "session")
+        || rest.starts_with("recordings/")
+        || rest.starts_with("incoming/")
+    {
         return true;
     }
     let Some(role) = role else { return false };
@@ -31,6 +35,7 @@ fn may(role: Option<Role>, method: &str, path: &str) -> bool {
         "agents" if method == "GET" => role >= Role::Supervisor,
         "agents" => role == Role::Administrator,
         "users" | "teams" if method == "GET" => role >= Role::Supervisor,
+        "webhooks" | "incoming-sources" => role == Role::Administrator,
         "users" | "teams" | "audit" => role == Role::Administrator,
         other => panic!("{method} {other}: say here who may"),
     }

@@ -47,6 +47,9 @@ const ADMIN_LOOKS: Need = Need::Somebody(Role::Administrator, Scope::AdminRead);
 const ADMIN_ACTS: Need = Need::Somebody(Role::Administrator, Scope::AdminWrite);
 const SUPERVISOR_LOOKS: Need = Need::Somebody(Role::Supervisor, Scope::AdminRead);
 
+const HOOKS_LOOKS: Need = Need::Somebody(Role::Administrator, Scope::WebhooksRead);
+const HOOKS_ACTS: Need = Need::Somebody(Role::Administrator, Scope::WebhooksWrite);
+
 /// Every route.
 pub const RULES: &[Rule] = rules! {
     GET "/api/v1/health" Need::Nobody, General;
@@ -133,6 +136,25 @@ pub const RULES: &[Rule] = rules! {
     DELETE "/api/v1/numbers/{name}" ADMIN_ACTS, Creation;
     GET "/api/v1/audit" ADMIN_LOOKS, Report;
     GET "/api/v1/audit/verification" ADMIN_LOOKS, Report;
+
+    GET "/api/v1/webhooks" HOOKS_LOOKS, General;
+    POST "/api/v1/webhooks" HOOKS_ACTS, Creation;
+    GET "/api/v1/webhooks/{id}" HOOKS_LOOKS, General;
+    PATCH "/api/v1/webhooks/{id}" HOOKS_ACTS, Creation;
+    DELETE "/api/v1/webhooks/{id}" HOOKS_ACTS, Creation;
+    POST "/api/v1/webhooks/{id}/secret" HOOKS_ACTS, Creation;
+    POST "/api/v1/webhooks/{id}/test" HOOKS_ACTS, Creation;
+    POST "/api/v1/webhooks/{id}/replay" HOOKS_ACTS, Creation;
+    GET "/api/v1/webhooks/{id}/deliveries" HOOKS_LOOKS, Report;
+    POST "/api/v1/webhooks/{id}/deliveries/{delivery}/replay" HOOKS_ACTS, Creation;
+    GET "/api/v1/incoming-sources" HOOKS_LOOKS, General;
+    POST "/api/v1/incoming-sources" HOOKS_ACTS, Creation;
+    GET "/api/v1/incoming-sources/{id}" HOOKS_LOOKS, General;
+    PATCH "/api/v1/incoming-sources/{id}" HOOKS_ACTS, Creation;
+    DELETE "/api/v1/incoming-sources/{id}" HOOKS_ACTS, Creation;
+    POST "/api/v1/incoming/{name}" Need::Nobody, General;
+    GET "/api/v1/session/oidc" Need::Nobody, Login;
+    GET "/api/v1/session/oidc/callback" Need::Nobody, Login;
 };
 
 /// Whether some route has this path.

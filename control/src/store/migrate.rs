@@ -72,10 +72,20 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0006_settings.up")),
         down: Sql::Both(sql!("0006_settings.down")),
     },
+    Change {
+        version: 10,
+        name: "webhooks",
+        up: Sql::Both(sql!("0010_webhooks.up")),
+        down: Sql::Both(sql!("0010_webhooks.down")),
+    },
+    Change {
+        version: 11,
+        name: "incoming",
+        up: Sql::Both(sql!("0011_incoming.up")),
+        down: Sql::Both(sql!("0011_incoming.down")),
+    },
+    Change { version: 12, name: "oidc", up: Sql::Both(sql!("0012_oidc.up")), down: Sql::Both(sql!("0012_oidc.down")) },
 ];
-
-/// The newest version of the schema that this program knows.
-pub const LATEST: i64 = CHANGES[CHANGES.len() - 1].version;
 
 /// One step, and whether the database has it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

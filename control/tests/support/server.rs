@@ -30,6 +30,9 @@ use tempfile::TempDir;
 /// Good for every user of the tests.
 pub const PASSWORD: &str = "walrus pedal quarry";
 
+/// Rates that no test reaches.
+const FAST: Rates = Rates { login: 100_000, creation: 100_000, report: 100_000, general: 100_000, address: 100_000 };
+
 /// A database of its own, gone with the test.
 pub struct Database {
     pub url: String,
@@ -71,8 +74,7 @@ where
     F: Fn(Server) -> R,
     R: Future<Output = ()>,
 {
-    on_both_with(Rates { login: 10_000, creation: 10_000, report: 10_000, general: 100_000, address: 100_000 }, test)
-        .await;
+    on_both_with(FAST, test).await;
 }
 
 /// The same with limits.
@@ -250,8 +252,19 @@ pub struct Server {
 
 impl Server {
     pub async fn start(database: &Database, rates: Rates) -> Self {
+        Self::start_with(database, |options, _| options.rates = rates).await
+    }
+
+    /// With options that the test changes, who knows where the server will be.
+    pub async fn start_with(database: &Database, change: impl FnOnce(&mut Options, &str)) -> Self {
         let folder = database.folder.path().to_owned();
-        let options = Options { database: database.url.clone(), rates, ..Options::in_folder(&folder) };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let webhooks_allow = vec!["127.0.0.0/8".parse().unwrap()];
+        let rates = FAST;
+        let mut options =
+            Options { database: database.url.clone(), rates, webhooks_allow, ..Options::in_folder(&folder) };
+        change(&mut options, &base);
         let board = Arc::new(Board::default());
         let ports = Ports {
             calls: Arc::clone(&board) as _,
@@ -260,8 +273,6 @@ impl Server {
         };
         let control = Control::open(options, ports, Live::new(Moment::now())).await.unwrap();
         let router = control::api::router(Arc::new(control.clone()));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let running = Arc::new(tokio::spawn(async move { axum::serve(listener, service).await.unwrap() }));
         Self { control, board, base, folder, _running: running }
@@ -331,7 +342,12 @@ impl Server {
     }
 
     pub async fn read_journal(&self, path: &Path) -> control::journal::Taken {
-        let journal = control::journal::Journal::new(path.into(), "omnivox".into(), self.control.store.clone());
+        let journal = control::journal::Journal::new(
+            path.into(),
+            "omnivox".into(),
+            self.control.store.clone(),
+            self.control.live.clone(),
+        );
         journal.catch_up().await.unwrap()
     }
 }
@@ -406,4 +422,15 @@ pub async fn wrong(answer: Response) -> (u16, Vec<String>) {
     assert!(!problem["detail"].as_str().unwrap().is_empty());
     let errors = problem["errors"].as_array().cloned().unwrap_or_default();
     (status, errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect())
+}
+
+/// Sends what is due to a webhook until nothing is; returns how many.
+pub async fn drain(dispatcher: &control::webhooks::dispatch::Dispatcher, webhook: &str) -> usize {
+    let mut all = 0;
+    loop {
+        match dispatcher.deliver(webhook).await.unwrap() {
+            0 => return all,
+            sent => all += sent,
+        }
+    }
 }
