@@ -56,6 +56,9 @@ pub(crate) fn options(config: &Config) -> Options {
         rates: Rates::default(),
         webhooks_allow: control.webhooks_allow.iter().flat_map(Network::blocks).collect(),
         oidc: control.oidc.options(&control.url),
+        country: crate::routing::numbers::country(&control.country),
+        journal: journal(config),
+        retention: control.retention.kept(),
     }
 }
 
@@ -107,6 +110,13 @@ impl Calls for Desk {
         server::invite(&hub, &self.runtime, &order.to, target).map_err(CallFault::Unreachable)
     }
 
+    fn is_inside(&self, name: &str) -> bool {
+        self.hub.upgrade().is_some_and(|hub| {
+            hub.accounts.as_ref().is_some_and(|accounts| accounts.named(name).is_some())
+                || route::built_in(&hub.config, name, &*hub).is_some()
+        })
+    }
+
     fn waiting_for(&self) -> Vec<String> {
         self.readiness.waiting_for()
     }
@@ -137,6 +147,10 @@ impl Calls for Desk {
     fn recording(&self, path: &str) -> std::io::Result<Recording> {
         open_recording(&self.config, Path::new(path))
     }
+
+    fn remove_recording(&self, path: &str) -> std::io::Result<()> {
+        std::fs::remove_file(recording_path(&self.config, Path::new(path))?)
+    }
 }
 
 /// What whoever answers is connected with.
@@ -154,13 +168,18 @@ fn target(hub: &Hub, name: &str) -> Result<Target, CallFault> {
     }
 }
 
-/// A recording as players want it: one that is sealed is opened into a file that has no name and goes with whoever reads it.
-fn open_recording(config: &Config, path: &Path) -> std::io::Result<Recording> {
-    // A record names its recording; what is not among the recordings is none.
+/// A record names its recording; what is not among the recordings is none.
+fn recording_path(config: &Config, path: &Path) -> std::io::Result<PathBuf> {
     let path = path.canonicalize()?;
     if !path.starts_with(config.recordings_dir().canonicalize()?) {
         return Err(std::io::Error::from(std::io::ErrorKind::NotFound));
     }
+    Ok(path)
+}
+
+/// A recording as players want it: one that is sealed is opened into a file that has no name and goes with whoever reads it.
+fn open_recording(config: &Config, path: &Path) -> std::io::Result<Recording> {
+    let path = recording_path(config, path)?;
     let file = std::fs::File::open(&path)?;
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("ovrec") => {

@@ -4,16 +4,21 @@ pub mod agents;
 pub mod audit;
 pub mod calls;
 pub mod commands;
+pub mod contacts;
 pub mod deliveries;
+pub mod do_not_call;
 pub mod events;
 pub mod extract;
+pub mod figures;
 pub mod gate;
 pub mod health;
 pub mod idempotency;
 pub mod incoming;
+pub mod interactions;
 pub mod keys;
 pub mod me;
 pub mod oidc;
+pub mod people;
 pub mod problem;
 pub mod recordings;
 pub mod records;
@@ -60,6 +65,7 @@ pub const BODY_LIMIT: usize = 256 * 1_024;
         (name = "records", description = "Ended calls"),
         (name = "events", description = "What happens, as it does"),
         (name = "webhooks", description = "Events to other systems by HTTP, and theirs to us"),
+        (name = "contacts", description = "Whom calls are with, what came of them, who is not to be called"),
         (name = "identity", description = "Logging in"),
         (name = "people", description = "Users, teams, keys"),
         (name = "agents", description = "Voice agents"),
@@ -124,6 +130,20 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(settings::rules::show, settings::rules::change, settings::rules::remove))
         .routes(routes!(settings::numbers::list, settings::numbers::add))
         .routes(routes!(settings::numbers::show, settings::numbers::change, settings::numbers::remove))
+        .routes(routes!(people::data))
+        .routes(routes!(people::erase))
+        .routes(routes!(figures::kpis))
+        .routes(routes!(figures::calls))
+        .routes(routes!(figures::agents))
+        .routes(routes!(figures::users))
+        .routes(routes!(contacts::list, contacts::create))
+        .routes(routes!(contacts::show, contacts::change, contacts::remove))
+        .routes(routes!(interactions::list, interactions::create))
+        .routes(routes!(interactions::show, interactions::change))
+        .routes(routes!(interactions::dispositions))
+        .routes(routes!(interactions::set_disposition, interactions::remove_disposition))
+        .routes(routes!(do_not_call::list, do_not_call::add))
+        .routes(routes!(do_not_call::show, do_not_call::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
         .routes(routes!(webhooks::list, webhooks::create))

@@ -21,6 +21,7 @@ use crate::live::Live;
 use crate::outside::{IpNet, Outside};
 use crate::ports::agents::Agents;
 use crate::ports::{Calls, Ports};
+use crate::retention::{self, Retention};
 use crate::settings::Kept;
 use crate::store::audit::Anchor;
 use crate::store::settings::Seal;
@@ -60,6 +61,12 @@ pub struct Options {
     pub webhooks_allow: Vec<IpNet>,
     /// How people log in by a provider.
     pub oidc: Option<OidcOptions>,
+    /// The country whose numbers are written without a country code in contacts and lists; without one they need theirs.
+    pub country: Option<phonenumber::country::Id>,
+    /// Where ended calls are written first.
+    pub journal: PathBuf,
+    /// How long things are kept.
+    pub retention: Retention,
 }
 
 impl Options {
@@ -76,6 +83,9 @@ impl Options {
             rates: Rates::default(),
             webhooks_allow: Vec::new(),
             oidc: None,
+            country: None,
+            journal: folder.join("calls.jsonl"),
+            retention: Retention::default(),
         }
     }
 }
@@ -188,6 +198,15 @@ impl Control {
                 }
                 if let Err(fault) = self.store.sweep_incoming(now.after_s(-2 * TOLERANCE_S)).await {
                     tracing::warn!("what is known of messages that came could not be taken away: {fault}");
+                }
+                match retention::sweep(&self, now).await {
+                    Ok(swept) if swept == retention::Swept::default() => {}
+                    Ok(swept) => {
+                        let by_age = serde_json::json!({ "records": swept.records, "transcripts": swept.transcripts,
+                            "recordings": swept.recordings, "interactions": swept.interactions });
+                        self.audit_as("retention", "retention.sweep", "", by_age).await;
+                    }
+                    Err(fault) => tracing::warn!("what is older than it is kept could not be taken away: {fault}"),
                 }
             }
         };

@@ -21,6 +21,7 @@ pub mod token;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::store::contacts::Whose;
 use crate::store::records::Visible;
 use crate::store::users::User;
 
@@ -81,6 +82,12 @@ pub enum Scope {
     /// Webhooks and incoming sources: change, test, replay.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
+    /// Contacts, interactions, numbers that are not to be called: look.
+    #[serde(rename = "contacts:read")]
+    ContactsRead,
+    /// Contacts, interactions, numbers that are not to be called: change.
+    #[serde(rename = "contacts:write")]
+    ContactsWrite,
     /// Users, teams, keys, the audit log: look.
     #[serde(rename = "admin:read")]
     AdminRead,
@@ -91,7 +98,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::CallsRead,
         Self::CallsWrite,
         Self::RecordsRead,
@@ -99,6 +106,8 @@ impl Scope {
         Self::EventsRead,
         Self::WebhooksRead,
         Self::WebhooksWrite,
+        Self::ContactsRead,
+        Self::ContactsWrite,
         Self::AdminRead,
         Self::AdminWrite,
     ];
@@ -114,6 +123,8 @@ impl Scope {
             Self::EventsRead => "events:read",
             Self::WebhooksRead => "webhooks:read",
             Self::WebhooksWrite => "webhooks:write",
+            Self::ContactsRead => "contacts:read",
+            Self::ContactsWrite => "contacts:write",
             Self::AdminRead => "admin:read",
             Self::AdminWrite => "admin:write",
         }
@@ -175,6 +186,17 @@ impl Caller {
             (Role::Supervisor, Some(team), _) => Visible::Team(team.clone()),
             (_, _, Some(device)) => Visible::Device(device.clone()),
             (_, _, None) => Visible::None,
+        }
+    }
+
+    /// Whose contacts and interactions they see.
+    #[must_use]
+    pub fn whose(&self) -> Whose {
+        let user = self.user.id.clone();
+        match (self.user.role, &self.user.team) {
+            (Role::Administrator, _) => Whose::All,
+            (Role::Supervisor, Some(team)) => Whose::Team { team: team.clone(), user },
+            _ => Whose::User(user),
         }
     }
 

@@ -2,13 +2,15 @@
 //! safe, and how far it was read stands in the database beside what was read. A database that is down for an hour loses and
 //! doubles nothing; neither does a process that is killed anywhere.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::Control;
 use crate::identity::secret::hex;
 use crate::live::Live;
 use crate::store::journal::Place;
@@ -75,6 +77,17 @@ impl Journal {
         Self { path, node, store, live }
     }
 
+    /// The journal of this server.
+    #[must_use]
+    pub fn of(control: &Control) -> Self {
+        Self::new(
+            control.options.journal.clone(),
+            control.options.node.clone(),
+            control.store.clone(),
+            control.live.clone(),
+        )
+    }
+
     /// Reads on until `stop`, then once more to the end.
     pub async fn run(self, stop: CancellationToken) {
         let mut wait = EVERY;
@@ -118,6 +131,7 @@ impl Journal {
     }
 
     async fn take(&self) -> Result<Taken, JournalError> {
+        let _turn = self.store.journaling.lock().await;
         let place = self.store.journal(&self.node).await?;
         let (path, from) = (self.path.clone(), place.clone());
         let read = tokio::task::spawn_blocking(move || read(&path, &from)).await;
@@ -143,6 +157,9 @@ impl Journal {
         let mut taken = Taken { has_more: read.has_more, ..Taken::default() };
         let mut ended = Vec::new();
         for line in read.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            if line.starts_with(ERASED.as_bytes()) {
+                continue;
+            }
             match std::str::from_utf8(line).ok().map(Ended::parse) {
                 Some(Ok(call)) => ended.push(call),
                 Some(Err(fault)) => {
@@ -157,6 +174,74 @@ impl Journal {
         metrics::counter!("omnivox_control_records_total").increment(taken.calls as u64);
         Ok(taken)
     }
+}
+
+/// What is left of a line that was erased.
+pub const ERASED: &str = r#"{"erased":true}"#;
+
+/// Rewrites lines of a server's journal where they stand, while others append to it: what is left of a line is never longer than it was, and
+/// spaces fill it up, so that every position stays right. `edit` has a line and the id of its call, and says what is left of it. Returns how
+/// many lines were rewritten; they are on the disk then.
+///
+/// # Errors
+/// The file cannot be read or written, or the database not be told what it begins with: asked again, it goes on.
+pub async fn rewrite(
+    control: &Control,
+    edit: impl Fn(&str, &str) -> Option<String> + Send + 'static,
+) -> Result<u64, JournalError> {
+    let path = control.options.journal.clone();
+    let _turn = control.store.journaling.lock().await;
+    let file = path.clone();
+    let rewritten = tokio::task::spawn_blocking(move || rewrite_file(&file, edit)).await;
+    let rewritten = rewritten.unwrap_or_else(|fault| Err(std::io::Error::other(fault)));
+    let (lines, before, after) = rewritten.map_err(|fault| JournalError::File { path, fault })?;
+    if before != after {
+        control.store.journal_begins(&control.options.node, &before, &after).await?;
+    }
+    Ok(lines)
+}
+
+#[derive(serde::Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    call: std::borrow::Cow<'a, str>,
+}
+
+fn rewrite_file(path: &Path, edit: impl Fn(&str, &str) -> Option<String>) -> std::io::Result<(u64, String, String)> {
+    let file = match std::fs::OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return Ok((0, String::new(), String::new())),
+        Err(fault) => return Err(fault),
+    };
+    let len = file.metadata()?.len();
+    let before = head(&mut &file, len)?;
+    (&file).seek(SeekFrom::Start(0))?;
+    let mut reader = BufReader::new(&file);
+    let (mut line, mut at, mut rewritten) = (Vec::new(), 0_u64, 0);
+    loop {
+        line.clear();
+        let size = reader.read_until(b'\n', &mut line)?;
+        // A line that is being written is none yet.
+        if size == 0 || line.pop() != Some(b'\n') {
+            break;
+        }
+        let text = String::from_utf8_lossy(&line);
+        if !text.starts_with(ERASED) {
+            let call =
+                serde_json::from_str::<Named<'_>>(&text).map(|named| named.call.into_owned()).unwrap_or_default();
+            if let Some(left) = edit(&text, &call) {
+                // What would be longer than the line cannot stand there, and is left out.
+                let mut left = if left.len() <= line.len() { left.into_bytes() } else { ERASED.into() };
+                left.resize(line.len(), b' ');
+                file.write_all_at(&left, at)?;
+                rewritten += 1;
+            }
+        }
+        at += size as u64;
+    }
+    file.sync_data()?;
+    let after = head(&mut &file, len)?;
+    Ok((rewritten, before, after))
 }
 
 struct Chunk {
@@ -203,7 +288,8 @@ fn read(path: &Path, from: &Place) -> std::io::Result<Chunk> {
 }
 
 /// What a journal begins with; empty while it has no whole line.
-fn head(file: &mut std::fs::File, len: u64) -> std::io::Result<String> {
+fn head(file: &mut (impl Read + Seek), len: u64) -> std::io::Result<String> {
+    file.seek(SeekFrom::Start(0))?;
     let mut start = vec![0; HEAD_BYTES.min(usize::try_from(len).unwrap_or(HEAD_BYTES))];
     file.read_exact(&mut start)?;
     // The first record's line is longer than this and never changes, once it is there.

@@ -7,6 +7,8 @@
 //! | [`store`] | SQLite or PostgreSQL, a file a table |
 //! | [`identity`] | who somebody is and what they may do |
 //! | [`journal`] | ended calls into the database |
+//! | [`retention`] | how long things are kept |
+//! | [`numbers`] | phone numbers as they are kept |
 //! | [`live`] | events for those who watch |
 //! | [`settings`] | trunks, numbers, routes and devices that are changed while calls run |
 //! | [`outside`] | which addresses may be asked where others say where |
@@ -20,8 +22,10 @@ pub mod control;
 pub mod identity;
 pub mod journal;
 pub mod live;
+pub mod numbers;
 pub mod outside;
 pub mod ports;
+pub mod retention;
 pub mod settings;
 pub mod store;
 pub mod time;

@@ -106,6 +106,14 @@ impl Live {
         newer.into_iter().for_each(|event| inner.keep_told(event));
     }
 
+    /// Forgets events that were kept for those who come back; returns how many.
+    pub fn forget(&self, is_to_go: impl Fn(&Event) -> bool) -> u64 {
+        let mut inner = self.lock();
+        let before = inner.kept.len();
+        inner.kept.retain(|event| !is_to_go(event));
+        (before - inner.kept.len()) as u64
+    }
+
     /// The id of the latest event.
     #[must_use]
     pub fn latest(&self) -> u64 {

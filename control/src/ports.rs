@@ -47,6 +47,9 @@ pub trait Calls: Send + Sync {
     /// Nobody is to be reached by that name.
     fn start(&self, order: StartCall) -> Result<String, CallFault>;
 
+    /// Whether a device, an agent or another name of ours is called so: no number of somebody else's.
+    fn is_inside(&self, name: &str) -> bool;
+
     /// What is not ready to take calls; empty where all is.
     fn waiting_for(&self) -> Vec<String>;
 
@@ -67,6 +70,12 @@ pub trait Calls: Send + Sync {
     /// # Errors
     /// It is not there, or cannot be read.
     fn recording(&self, path: &str) -> std::io::Result<Recording>;
+
+    /// Removes a recording: where it is, as its call's record has it.
+    ///
+    /// # Errors
+    /// It is not there (`NotFound`), or cannot be removed.
+    fn remove_recording(&self, path: &str) -> std::io::Result<()>;
 }
 
 /// A call's signalling.

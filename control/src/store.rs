@@ -6,8 +6,13 @@
 
 pub mod agents;
 pub mod audit;
+mod conditions;
+pub mod contacts;
+pub mod do_not_call;
+pub mod figures;
 pub mod idempotency;
 pub mod incoming;
+pub mod interactions;
 pub mod invitations;
 pub mod journal;
 pub mod keys;
@@ -15,6 +20,7 @@ pub mod migrate;
 pub mod oidc;
 pub mod outbox;
 pub mod records;
+pub mod removal;
 pub mod sessions;
 pub mod settings;
 pub mod teams;
@@ -29,7 +35,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyPool, ConnectOptions};
+use sqlx::{AnyPool, ConnectOptions, Row};
 use tokio::sync::Mutex;
 
 /// Connections at once, of each kind.
@@ -106,6 +112,8 @@ pub struct Store {
     reader: AnyPool,
     /// Entries of the audit log follow one another.
     auditing: Arc<Mutex<()>>,
+    /// The journal is read, or rewritten.
+    pub(crate) journaling: Arc<Mutex<()>>,
 }
 
 impl Store {
@@ -133,11 +141,17 @@ impl Store {
                 let reader = pool(CONNECTIONS).after_connect(|connection, _| Box::pin(prepare_sqlite(connection)));
                 let writer = writer.connect_with(options.clone()).await.map_err(fault)?;
                 let reader = reader.connect_with(options).await.map_err(fault)?;
-                Ok(Self { backend, writer, reader, auditing: Arc::default() })
+                Ok(Self { backend, writer, reader, auditing: Arc::default(), journaling: Arc::default() })
             }
             Backend::Postgres => {
                 let pool = pool(CONNECTIONS * 2).connect_with(options).await.map_err(fault)?;
-                Ok(Self { backend, writer: pool.clone(), reader: pool, auditing: Arc::default() })
+                Ok(Self {
+                    backend,
+                    writer: pool.clone(),
+                    reader: pool,
+                    auditing: Arc::default(),
+                    journaling: Arc::default(),
+                })
             }
         }
     }
@@ -179,6 +193,27 @@ impl Store {
         &self.writer
     }
 
+    /// How the database would read what a statement wants if it had many rows, in its own words.
+    async fn explain(&self, sql: &str, wanted: &conditions::Conditions) -> Result<String, StoreError> {
+        let mut reading = self.reader().begin().await?;
+        let (explain, column) = match self.backend() {
+            Backend::Sqlite => ("EXPLAIN QUERY PLAN", "detail"),
+            Backend::Postgres => ("EXPLAIN", "QUERY PLAN"),
+        };
+        if self.backend() == Backend::Postgres {
+            // Few rows are read faster as they lie: it shall say what it would do with many.
+            for sql in
+                ["SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off", "SET LOCAL enable_sort = off"]
+            {
+                sqlx::query(sql).execute(&mut *reading).await?;
+            }
+        }
+        let query = sqlx::query_with(sqlx::AssertSqlSafe(format!("{explain} {sql}")), wanted.arguments()?);
+        let rows = query.fetch_all(&mut *reading).await?;
+        let lines: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(column)).collect();
+        Ok(lines?.join("\n"))
+    }
+
     /// For statements that change something.
     pub(crate) fn writer(&self) -> &AnyPool {
         &self.writer
@@ -196,6 +231,8 @@ async fn prepare_sqlite(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
+        // What is deleted is overwritten.
+        "PRAGMA secure_delete = ON",
         "PRAGMA busy_timeout = 5000",
     ] {
         sqlx::query(statement).execute(&mut *connection).await?;

@@ -34,9 +34,13 @@ fn may(role: Option<Role>, method: &str, path: &str) -> bool {
         "devices" | "trunks" | "routes" | "numbers" => role == Role::Administrator,
         "agents" if method == "GET" => role >= Role::Supervisor,
         "agents" => role == Role::Administrator,
+        "kpis" | "reports" => true,
+        "contacts" | "interactions" => true,
+        "dispositions" => method == "GET" || role == Role::Administrator,
+        "do-not-call" => method != "DELETE" || role >= Role::Supervisor,
         "users" | "teams" if method == "GET" => role >= Role::Supervisor,
         "webhooks" | "incoming-sources" => role == Role::Administrator,
-        "users" | "teams" | "audit" => role == Role::Administrator,
+        "users" | "teams" | "audit" | "people" => role == Role::Administrator,
         other => panic!("{method} {other}: say here who may"),
     }
 }

@@ -7,6 +7,8 @@ mod server;
 use std::io::Write;
 
 use control::identity::Role;
+use control::store::contacts::{Contact, ContactFilter, Whose};
+use control::store::interactions::{Interaction, InteractionFilter};
 use control::store::outbox::Told;
 use control::store::records::{After, RecordFilter, Visible};
 use control::store::webhooks::NewWebhook;
@@ -48,6 +50,91 @@ async fn every_step_of_the_schema_goes_up_and_down_and_up_and_keeps_the_rows_of_
         store.close().await;
         database.drop().await;
     }
+}
+
+fn contact(name: &str, numbers: &[&str]) -> Contact {
+    Contact {
+        id: String::new(),
+        name: name.into(),
+        numbers: numbers.iter().map(ToString::to_string).collect(),
+        email: None,
+        company: None,
+        note: None,
+        owner: None,
+        team: None,
+        attributes: [("tier".to_owned(), "gold".to_owned())].into(),
+        created_at: Moment(0),
+        updated_at: Moment(0),
+        version: 0,
+    }
+}
+
+#[tokio::test]
+async fn contacts_and_what_came_of_calls_stay_over_the_steps_after_them() {
+    for database in [Database::sqlite(), Database::postgres().await] {
+        let store = Store::open(&database.url).await.unwrap();
+        store.migrate().await.unwrap();
+        let grace = store.add_contact(contact("Grace", &["+4930123456", "+4930123457"]), Moment(6)).await.unwrap();
+        let interaction = Interaction {
+            id: String::new(),
+            call: None,
+            contact: Some(grace.id.clone()),
+            number: None,
+            user: None,
+            team: None,
+            disposition: "reached".into(),
+            note: Some("told".into()),
+            at: Moment(7),
+            follow_up_at: None,
+            version: 1,
+        };
+        let interaction = store.add_interaction(interaction, &[]).await.unwrap();
+        for version in
+            store.migrations().await.unwrap().iter().rev().map(|step| step.version).filter(|step| *step >= 20)
+        {
+            store.migrate_down(version).await.unwrap();
+            assert_eq!(store.contact(&Whose::All, &grace.id).await.unwrap().as_ref(), Some(&grace), "{version}");
+            assert_eq!(store.interaction(&Whose::All, &interaction.id).await.unwrap().as_ref(), Some(&interaction));
+            store.migrate().await.unwrap();
+        }
+        store.close().await;
+        database.drop().await;
+    }
+}
+
+#[tokio::test]
+async fn lists_of_contacts_and_interactions_are_walked_by_an_index() {
+    on_both(|server| async move {
+        let store = &server.control.store;
+        let some = |value: &str| Some(value.to_owned());
+        let walks = |plan: &str| match store.backend() {
+            Backend::Sqlite => {
+                !plan.contains("TEMP B-TREE FOR ORDER BY") && (!plan.contains("SCAN") || plan.contains("_by_"))
+            }
+            Backend::Postgres => !plan.contains("Seq Scan") && !plan.contains("Sort"),
+        };
+        let user = Whose::User("u".into());
+        for (whose, filter) in [
+            (&Whose::All, ContactFilter::default()),
+            (&Whose::All, ContactFilter { name: some("gra"), ..Default::default() }),
+            (&Whose::All, ContactFilter { owner: some("u"), ..Default::default() }),
+            (&user, ContactFilter::default()),
+        ] {
+            let plan = store.explain_contacts(whose, &filter).await.unwrap();
+            assert!(walks(&plan), "{filter:?}:\n{plan}");
+        }
+        for (whose, filter) in [
+            (&Whose::All, InteractionFilter::default()),
+            (&Whose::All, InteractionFilter { from: Some(Moment(1)), ..Default::default() }),
+            (&Whose::All, InteractionFilter { contact: some("c"), ..Default::default() }),
+            (&Whose::All, InteractionFilter { disposition: some("d"), ..Default::default() }),
+            (&user, InteractionFilter::default()),
+        ] {
+            let plan = store.explain_interactions(whose, &filter).await.unwrap();
+            assert!(walks(&plan), "{filter:?}:\n{plan}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

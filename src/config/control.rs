@@ -32,6 +32,31 @@ pub struct ControlConfig {
     pub webhooks_allow: Vec<Network>,
     /// Logging in by a provider.
     pub oidc: OidcConfig,
+    /// The country whose numbers are written without a country code in contacts and on the do-not-call list, such as DE.
+    pub country: String,
+    /// How long things are kept.
+    pub retention: RetentionConfig,
+}
+
+/// `[control.retention]`: days, 0 for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Records of calls, with everything that belongs to them, in the database and the journal.
+    pub records_days: i64,
+    /// What was said in calls.
+    pub transcripts_days: i64,
+    /// Recordings.
+    pub recordings_days: i64,
+    /// What came of calls with people.
+    pub interactions_days: i64,
+}
+
+impl RetentionConfig {
+    pub(crate) fn kept(self) -> control::retention::Retention {
+        let Self { records_days, transcripts_days, recordings_days, interactions_days } = self;
+        control::retention::Retention { records_days, transcripts_days, recordings_days, interactions_days }
+    }
 }
 
 impl Default for ControlConfig {
@@ -47,6 +72,8 @@ impl Default for ControlConfig {
             session_s: 43_200,
             webhooks_allow: Vec::new(),
             oidc: OidcConfig::default(),
+            country: String::new(),
+            retention: RetentionConfig::default(),
         }
     }
 }
@@ -81,6 +108,19 @@ impl ControlConfig {
         }
         if !(60..=2_592_000).contains(&self.session_s) {
             return bad("control.session_s", self.session_s.to_string(), "write a number from 60 to 2592000");
+        }
+        for (key, days) in [
+            ("control.retention.records_days", self.retention.records_days),
+            ("control.retention.transcripts_days", self.retention.transcripts_days),
+            ("control.retention.recordings_days", self.retention.recordings_days),
+            ("control.retention.interactions_days", self.retention.interactions_days),
+        ] {
+            if !(0..=36_500).contains(&days) {
+                return bad(key, days.to_string(), "write a number of days from 1 to 36500, or 0 for ever");
+            }
+        }
+        if !self.country.is_empty() && crate::routing::numbers::country(&self.country).is_none() {
+            return bad("control.country", self.country.clone(), "write a country's two letters, such as DE or US");
         }
         self.oidc.validate(&self.url)
     }

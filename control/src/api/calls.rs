@@ -69,7 +69,8 @@ pub(crate) async fn list(State(control): State<Arc<Control>>, caller: Caller) ->
 
 /// Call somebody
 ///
-/// Whoever answers is connected with what `connect_with` names. Operators have their own device called.
+/// Whoever answers is connected with what `connect_with` names. Operators have their own device called. A number on the do-not-call list is
+/// not.
 #[utoipa::path(post, path = "/api/v1/calls", operation_id = "startCall", tag = "calls", request_body = StartCall,
     params(("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key the call is made once")),
     responses((status = 202, description = "They are being called", body = Started)))]
@@ -86,8 +87,16 @@ pub(crate) async fn start(
     if caller.user.role == Role::Operator && caller.user.device.as_deref() != Some(order.to.as_str()) {
         return Err(Problem::forbidden("operators have their own device called: `to` has to be its name"));
     }
+    super::do_not_call::check(&control, "to", &order.to).await?;
     let call = control.calls.start(order.clone())?;
-    control.audit(&caller, "call.start", &call, json!({ "to": order.to, "connect_with": order.connect_with })).await;
+    control
+        .audit(
+            &caller,
+            "call.start",
+            &call,
+            json!({ "to": shown(&control, &order.to), "connect_with": order.connect_with }),
+        )
+        .await;
     Ok((StatusCode::ACCEPTED, Json(Started { call })))
 }
 
@@ -126,7 +135,7 @@ pub(crate) async fn transfer(
     Body(wanted): Body<TransferTo>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
     let to = text("to", &wanted.to, ADDRESS_CHARS)?;
-    let detail = json!({ "to": to });
+    let detail = json!({ "to": shown(&control, &to) });
     act(&control, &caller, &id, "call.transfer", CallCommand::Transfer(to), detail).await
 }
 
@@ -205,6 +214,15 @@ pub(super) async fn find(control: &Control, caller: &Caller, id: &str) -> Result
     let devices = devices(control, caller).await?;
     let call = control.calls.find(id).filter(|call| sees(devices.as_deref(), &call.devices));
     call.ok_or_else(|| CallFault::Gone.into())
+}
+
+/// Whom the audit log names: it cannot be changed, so that a number, whose owner may want to be forgotten, stands there as a hash by the server's
+/// key.
+fn shown(control: &Control, to: &str) -> String {
+    match crate::numbers::meant(to, control.options.country).first() {
+        Some(number) => format!("number {}", crate::identity::secret::sign(&control.key, number)),
+        None => to.to_owned(),
+    }
 }
 
 /// The devices whose calls somebody sees; `None`: everybody's.

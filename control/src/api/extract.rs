@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::problem::Problem;
+use super::problem::{FieldError, Problem};
 
 /// Entries of a page, where nobody says how many.
 pub const PAGE: i64 = 50;
@@ -177,6 +177,56 @@ impl From<StoreErrorChanged> for Problem {
     fn from(_: StoreErrorChanged) -> Self {
         crate::store::StoreError::Changed.into()
     }
+}
+
+/// A field that is null is not one that is absent.
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Looks at one field after another, so that every wrong one is named.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    wrong: Vec<FieldError>,
+    /// What went wrong otherwise.
+    fault: Option<Problem>,
+}
+
+impl Fields {
+    /// A field's value, or nothing where it is wrong.
+    pub(super) fn take<T>(&mut self, looked_at: Result<T, Problem>) -> Option<T> {
+        match looked_at {
+            Ok(value) => return Some(value),
+            Err(problem) if problem.errors.is_empty() => self.fault = Some(problem),
+            Err(problem) => self.wrong.extend(problem.errors),
+        }
+        None
+    }
+
+    /// A field is wrong.
+    pub(super) fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.wrong.push(FieldError { field: field.into(), message: message.into() });
+    }
+
+    /// Goes on where no field was wrong.
+    pub(super) fn done(self) -> Result<(), Problem> {
+        match self.fault {
+            Some(problem) => Err(problem),
+            None if self.wrong.is_empty() => Ok(()),
+            None => Err(Problem::fields(self.wrong)),
+        }
+    }
+}
+
+/// Several lines of text that may be written into a field: as [`text`], but lines may end.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn lines(field: &str, value: &str, max_chars: usize) -> Result<String, Problem> {
+    text(field, &value.replace(['\n', '\r', '\t'], " "), max_chars)?;
+    Ok(value.trim().to_owned())
 }
 
 /// Text that may be written into a field: without control characters, neither empty nor too long.

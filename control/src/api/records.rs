@@ -123,7 +123,7 @@ fn parse(place: &str) -> Result<After, Problem> {
     Ok(After { started_at: started_at.parse().map_err(|_| bad_place())?, call: call.to_owned() })
 }
 
-fn check(filter: &RecordFilter) -> Result<(), Problem> {
+pub(super) fn check(filter: &RecordFilter) -> Result<(), Problem> {
     let one_of = |field: &str, value: Option<&String>, known: &[&str]| match value {
         Some(value) if !known.contains(&value.as_str()) => {
             Err(Problem::field(field, format!("write one of {}", known.join(", "))))

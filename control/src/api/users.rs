@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::extract::{Body, Page, Paging, Params, if_match, name, tagged, text};
+use super::extract::{Body, Page, Paging, Params, given, if_match, name, tagged, text};
 use super::gate::team_of;
 use super::problem::Problem;
 use super::setup::hashed;
@@ -58,11 +58,6 @@ pub struct ChangeUser {
     pub device: Option<Option<String>>,
     /// May not log in.
     pub disabled: Option<bool>,
-}
-
-/// A field that is null is not one that is absent.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// A password that an administrator sets.

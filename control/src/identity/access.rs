@@ -46,6 +46,8 @@ const EVENTS: Need = Need::Somebody(Role::Operator, Scope::EventsRead);
 const ADMIN_LOOKS: Need = Need::Somebody(Role::Administrator, Scope::AdminRead);
 const ADMIN_ACTS: Need = Need::Somebody(Role::Administrator, Scope::AdminWrite);
 const SUPERVISOR_LOOKS: Need = Need::Somebody(Role::Supervisor, Scope::AdminRead);
+const CONTACTS_READ: Need = Need::Somebody(Role::Operator, Scope::ContactsRead);
+const CONTACTS_WRITE: Need = Need::Somebody(Role::Operator, Scope::ContactsWrite);
 
 const HOOKS_LOOKS: Need = Need::Somebody(Role::Administrator, Scope::WebhooksRead);
 const HOOKS_ACTS: Need = Need::Somebody(Role::Administrator, Scope::WebhooksWrite);
@@ -134,6 +136,28 @@ pub const RULES: &[Rule] = rules! {
     GET "/api/v1/numbers/{name}" SUPERVISOR_LOOKS, General;
     PUT "/api/v1/numbers/{name}" ADMIN_ACTS, Creation;
     DELETE "/api/v1/numbers/{name}" ADMIN_ACTS, Creation;
+    GET "/api/v1/people/{id}/data" ADMIN_LOOKS, Report;
+    POST "/api/v1/people/erasure" ADMIN_ACTS, Report;
+    GET "/api/v1/kpis" RECORDS, Report;
+    GET "/api/v1/reports/calls" RECORDS, Report;
+    GET "/api/v1/reports/agents" RECORDS, Report;
+    GET "/api/v1/reports/users" RECORDS, Report;
+    GET "/api/v1/contacts" CONTACTS_READ, General;
+    POST "/api/v1/contacts" CONTACTS_WRITE, Creation;
+    GET "/api/v1/contacts/{id}" CONTACTS_READ, General;
+    PATCH "/api/v1/contacts/{id}" CONTACTS_WRITE, Creation;
+    DELETE "/api/v1/contacts/{id}" CONTACTS_WRITE, Creation;
+    GET "/api/v1/interactions" CONTACTS_READ, General;
+    POST "/api/v1/interactions" CONTACTS_WRITE, Creation;
+    GET "/api/v1/interactions/{id}" CONTACTS_READ, General;
+    PATCH "/api/v1/interactions/{id}" CONTACTS_WRITE, Creation;
+    GET "/api/v1/dispositions" CONTACTS_READ, General;
+    PUT "/api/v1/dispositions/{id}" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/dispositions/{id}" ADMIN_ACTS, Creation;
+    GET "/api/v1/do-not-call" CONTACTS_READ, General;
+    POST "/api/v1/do-not-call" CONTACTS_WRITE, Creation;
+    GET "/api/v1/do-not-call/{id}" CONTACTS_READ, General;
+    DELETE "/api/v1/do-not-call/{id}" Need::Somebody(Role::Supervisor, Scope::ContactsWrite), Creation;
     GET "/api/v1/audit" ADMIN_LOOKS, Report;
     GET "/api/v1/audit/verification" ADMIN_LOOKS, Report;
 

@@ -31,6 +31,16 @@ impl Store {
         })
     }
 
+    /// Notes that a journal begins with something else than before, where it was rewritten in place.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn journal_begins(&self, node: &str, before: &str, head: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE journals SET head = $1 WHERE node = $2 AND head = $3";
+        sqlx::query(sql).bind(head).bind(node).bind(before).execute(self.writer()).await?;
+        Ok(())
+    }
+
     /// Stores what was read of a journal, and how far it has been read now. Calls that are there already stay as they are. What was
     /// told of calls meanwhile goes to the outbox, and after it that each call that is new ended.
     ///

@@ -85,6 +85,24 @@ const CHANGES: &[Change] = &[
         down: Sql::Both(sql!("0011_incoming.down")),
     },
     Change { version: 12, name: "oidc", up: Sql::Both(sql!("0012_oidc.up")), down: Sql::Both(sql!("0012_oidc.down")) },
+    Change {
+        version: 20,
+        name: "contacts",
+        up: Sql::Both(sql!("0020_contacts.up")),
+        down: Sql::Both(sql!("0020_contacts.down")),
+    },
+    Change {
+        version: 21,
+        name: "figures",
+        up: Sql::Both(sql!("0021_figures.up")),
+        down: Sql::Both(sql!("0021_figures.down")),
+    },
+    Change {
+        version: 22,
+        name: "retention",
+        up: Sql::Each { sqlite: sql!("0022_retention.sqlite.up"), postgres: sql!("0022_retention.postgres.up") },
+        down: Sql::Each { sqlite: sql!("0022_retention.sqlite.down"), postgres: sql!("0022_retention.postgres.down") },
+    },
 ];
 
 /// One step, and whether the database has it.

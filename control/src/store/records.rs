@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, FromRow, Row, any::AnyRow};
 use utoipa::ToSchema;
 
+use super::conditions::Conditions;
 use super::{Backend, Store, StoreError};
 use crate::time::Moment;
 
@@ -56,6 +57,15 @@ pub struct CallRecord {
     pub codec: String,
     /// There is a recording.
     pub recorded: bool,
+    /// When the recording was removed, where there was one.
+    #[serde(default)]
+    pub recording_removed_at: Option<Moment>,
+    /// When the transcript was removed.
+    #[serde(default)]
+    pub transcript_removed_at: Option<Moment>,
+    /// When somebody in it was forgotten: what is left is that it was, when, and how it ended.
+    #[serde(default)]
+    pub erased_at: Option<Moment>,
     /// Mean opinion score of what was heard of the caller, 1 to 4.5 (ITU-T G.107).
     pub mos_in: Option<f64>,
     /// Median of the gaps between the caller's last sound and the agent's first, in ms.
@@ -94,7 +104,7 @@ pub enum Visible {
 
 impl Visible {
     /// The owner that a call must have.
-    fn owner(&self) -> Option<String> {
+    pub(super) fn owner(&self) -> Option<String> {
         match self {
             Self::All => None,
             Self::Team(team) => Some(format!("team/{team}")),
@@ -225,6 +235,9 @@ impl Ended {
                 reason: read.end.reason,
                 codec: read.codec,
                 recorded,
+                recording_removed_at: None,
+                transcript_removed_at: None,
+                erased_at: None,
                 mos_in: read.media.and_then(|media| media.mos_in),
                 gap_ms,
             },
@@ -272,6 +285,9 @@ impl<'r> FromRow<'r, AnyRow> for CallRecord {
             reason: row.try_get("reason")?,
             codec: row.try_get("codec")?,
             recorded: row.try_get::<Option<String>, _>("recording")?.is_some(),
+            recording_removed_at: row.try_get::<Option<i64>, _>("recording_removed_at")?.map(Moment),
+            transcript_removed_at: row.try_get::<Option<i64>, _>("transcript_removed_at")?.map(Moment),
+            erased_at: row.try_get::<Option<i64>, _>("erased_at")?.map(Moment),
             mos_in: row.try_get("mos_in")?,
             gap_ms: row.try_get("gap_ms")?,
         })
@@ -292,7 +308,7 @@ impl<'r> FromRow<'r, AnyRow> for Turn {
 }
 
 const COLUMNS: &str = "r.call, r.started_at, r.answered_at, r.ended_at, r.duration_ms, r.direction, r.caller, r.callee, r.target, r.class, \
-                       r.reason, r.codec, r.recording, r.mos_in, r.gap_ms";
+                       r.reason, r.codec, r.recording, r.recording_removed_at, r.transcript_removed_at, r.erased_at, r.mos_in, r.gap_ms";
 
 /// Adds an ended call, within whatever is under way; one that is there already stays as it is. Whether it is new.
 pub(super) async fn insert(connection: &mut AnyConnection, ended: &Ended) -> Result<bool, StoreError> {
@@ -359,32 +375,6 @@ fn number(value: Option<f64>) -> Option<String> {
     value.map(|value| value.to_string())
 }
 
-/// A statement in the making: its conditions, and what they compare with.
-#[derive(Default)]
-struct Conditions {
-    sql: Vec<String>,
-    values: Vec<Value>,
-}
-
-enum Value {
-    Text(String),
-    Number(i64),
-}
-
-impl Conditions {
-    /// `condition` has `?` where the value stands.
-    fn add(&mut self, condition: &str, value: Value) {
-        self.values.push(value);
-        self.sql.push(condition.replace('?', &format!("${}", self.values.len())));
-    }
-
-    fn text(&mut self, column: &str, value: Option<&String>) {
-        if let Some(value) = value {
-            self.add(&format!("r.{column} = ?"), Value::Text(value.clone()));
-        }
-    }
-}
-
 /// Where a list goes on: after this call, in the order of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct After {
@@ -406,44 +396,16 @@ impl Store {
         after: Option<&After>,
         limit: i64,
     ) -> Result<Vec<CallRecord>, StoreError> {
-        let (sql, values) = self.list(visible, filter, after, limit);
-        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
-        for value in values {
-            query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Number(number) => query.bind(number),
-            };
-        }
+        let (sql, wanted) = self.list(visible, filter, after, limit);
+        let query = sqlx::query_as_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?);
         Ok(query.fetch_all(self.reader()).await?)
     }
 
     /// How the database would read a list if it had many rows, in its own words.
     #[doc(hidden)]
     pub async fn explain_records(&self, visible: &Visible, filter: &RecordFilter) -> Result<String, StoreError> {
-        let (sql, values) = self.list(visible, filter, None, 50);
-        let mut reading = self.reader().begin().await?;
-        let (explain, column) = match self.backend() {
-            Backend::Sqlite => ("EXPLAIN QUERY PLAN", "detail"),
-            Backend::Postgres => ("EXPLAIN", "QUERY PLAN"),
-        };
-        if self.backend() == Backend::Postgres {
-            // Few rows are read faster as they lie: it shall say what it would do with many.
-            for sql in
-                ["SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off", "SET LOCAL enable_sort = off"]
-            {
-                sqlx::query(sql).execute(&mut *reading).await?;
-            }
-        }
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(format!("{explain} {sql}")));
-        for value in values {
-            query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Number(number) => query.bind(number),
-            };
-        }
-        let rows = query.fetch_all(&mut *reading).await?;
-        let lines: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(column)).collect();
-        Ok(lines?.join("\n"))
+        let (sql, wanted) = self.list(visible, filter, None, 50);
+        self.explain(&sql, &wanted).await
     }
 
     /// How many ended calls there are.
@@ -461,46 +423,43 @@ impl Store {
         filter: &RecordFilter,
         after: Option<&After>,
         limit: i64,
-    ) -> (String, Vec<Value>) {
+    ) -> (String, Conditions) {
         let mut wanted = Conditions::default();
         // Whoever sees only some calls walks those alone: the order is in that table's key too.
         let (from, order) = match visible.owner() {
             Some(owner) => {
-                wanted.add("o.owner = ?", Value::Text(owner));
+                wanted.add("o.owner = ?", owner);
                 ("call_owners o JOIN call_records r ON r.call = o.call", "o")
             }
             None => ("call_records r", "r"),
         };
         if let Some(from) = filter.from {
-            wanted.add(&format!("{order}.started_at >= ?"), Value::Number(from.0));
+            wanted.add(&format!("{order}.started_at >= ?"), from.0);
         }
         if let Some(until) = filter.until {
-            wanted.add(&format!("{order}.started_at < ?"), Value::Number(until.0));
+            wanted.add(&format!("{order}.started_at < ?"), until.0);
         }
         if let Some(after) = after {
-            let at = wanted.values.len() + 1;
-            wanted.values.extend([Value::Number(after.started_at), Value::Text(after.call.clone())]);
-            wanted.sql.push(format!("({order}.started_at, {order}.call) < (${at}, ${})", at + 1));
+            let (at, call) = (wanted.value(after.started_at), wanted.value(after.call.as_str()));
+            wanted.say(format!("({order}.started_at, {order}.call) < ({at}, {call})"));
         }
         let columns = [
-            ("direction", &filter.direction),
-            ("caller", &filter.caller),
-            ("callee", &filter.callee),
-            ("target", &filter.target),
-            ("class", &filter.class),
-            ("reason", &filter.reason),
+            ("r.direction", &filter.direction),
+            ("r.caller", &filter.caller),
+            ("r.callee", &filter.callee),
+            ("r.target", &filter.target),
+            ("r.class", &filter.class),
+            ("r.reason", &filter.reason),
         ];
-        columns.iter().for_each(|(column, value)| wanted.text(column, value.as_ref()));
+        columns.iter().for_each(|(column, value)| wanted.equals(column, value.as_ref()));
         if let Some(words) = &filter.words {
-            wanted.add(self.has_words(), Value::Text(self.words(words)));
+            wanted.add(self.has_words(), self.words(words));
         }
-        wanted.values.push(Value::Number(limit));
-        let wheres = if wanted.sql.is_empty() { "1 = 1".to_owned() } else { wanted.sql.join(" AND ") };
+        let (limit, wheres) = (wanted.value(limit), wanted.wheres());
         let sql = format!(
-            "SELECT {COLUMNS} FROM {from} WHERE {wheres} ORDER BY {order}.started_at DESC, {order}.call DESC LIMIT ${}",
-            wanted.values.len()
+            "SELECT {COLUMNS} FROM {from} WHERE {wheres} ORDER BY {order}.started_at DESC, {order}.call DESC LIMIT {limit}"
         );
-        (sql, wanted.values)
+        (sql, wanted)
     }
 
     /// One ended call that somebody may see: what lists show of it, and the whole record as JSON.

@@ -145,6 +145,10 @@ impl Calls for Board {
         Ok(format!("started-{}", started.len()))
     }
 
+    fn is_inside(&self, name: &str) -> bool {
+        ["alice", "desk", "+4999999"].contains(&name)
+    }
+
     fn waiting_for(&self) -> Vec<String> {
         self.waiting_for.lock().unwrap().clone()
     }
@@ -171,6 +175,11 @@ impl Calls for Board {
         let path = self.recordings.lock().unwrap().get(path).cloned();
         let path = path.ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))?;
         Ok(Recording { media_type: "audio/wav", file: std::fs::File::open(path)? })
+    }
+
+    fn remove_recording(&self, path: &str) -> std::io::Result<()> {
+        let path = self.recordings.lock().unwrap().remove(path);
+        std::fs::remove_file(path.ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))?)
     }
 }
 
@@ -262,8 +271,13 @@ impl Server {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let webhooks_allow = vec!["127.0.0.0/8".parse().unwrap()];
         let rates = FAST;
-        let mut options =
-            Options { database: database.url.clone(), rates, webhooks_allow, ..Options::in_folder(&folder) };
+        let mut options = Options {
+            database: database.url.clone(),
+            rates,
+            country: control::numbers::country("DE"),
+            webhooks_allow,
+            ..Options::in_folder(&folder)
+        };
         change(&mut options, &base);
         let board = Arc::new(Board::default());
         let ports = Ports {

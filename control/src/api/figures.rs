@@ -1,0 +1,554 @@
+//! Figures over ended calls: key figures by time, and reports by call, by what answered, by device; as JSON and as CSV (RFC 4180).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use jiff::tz::TimeZone;
+use jiff::{RoundMode, Timestamp, ToSpan, Unit, ZonedDateTime, ZonedDateTimeRound};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Params, text};
+use super::problem::Problem;
+use super::records::check;
+use crate::control::Control;
+use crate::identity::{Caller, Role};
+use crate::store::figures::{By, FigureFilter, Figures, Span};
+use crate::store::records::{After, CallRecord, RecordFilter, Visible};
+use crate::time::Moment;
+
+/// A span of time is at most this long, in days.
+pub const SPAN_DAYS: i64 = 1_100;
+/// Steps of a series at most.
+pub const STEPS_LIMIT: usize = 800;
+/// Calls of one report at most.
+pub const ROWS_LIMIT: usize = 1_000_000;
+/// Calls read at once for a report.
+const ROWS_AT_ONCE: i64 = 500;
+
+/// The steps of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
+    /// Hours.
+    Hour,
+    /// Days.
+    Day,
+    /// Weeks, from Monday on.
+    Week,
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Format {
+    /// JSON.
+    #[default]
+    Json,
+    /// CSV.
+    Csv,
+}
+
+/// Which calls are counted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct KpiQuery {
+    /// Began then or later.
+    from: Moment,
+    /// Began before then; at most 1,100 days after `from`.
+    to: Moment,
+    /// The steps of the series, at most 800; without it there is none.
+    #[param(inline)]
+    by: Option<Step>,
+    /// Where days begin, a name of the IANA's time zone database; UTC where it does not say.
+    #[param(example = "Europe/Berlin")]
+    zone: Option<String>,
+    /// `inbound` or `outbound`.
+    direction: Option<String>,
+    /// What answered.
+    target: Option<String>,
+    /// Calls of this team; supervisors have their own.
+    team: Option<String>,
+}
+
+/// Which calls a report counts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ReportQuery {
+    /// Began then or later.
+    from: Moment,
+    /// Began before then; at most 1,100 days after `from`.
+    to: Moment,
+    /// `json` or `csv`.
+    #[serde(default)]
+    #[param(inline)]
+    format: Format,
+    /// `inbound` or `outbound`.
+    direction: Option<String>,
+    /// What answered.
+    target: Option<String>,
+    /// Calls of this team; supervisors have their own.
+    team: Option<String>,
+}
+
+/// Which calls a report lists.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CallsQuery {
+    /// `json` or `csv`.
+    #[param(inline)]
+    format: Format,
+    /// Began then or later.
+    from: Option<Moment>,
+    /// Began before then.
+    until: Option<Moment>,
+    /// `inbound` or `outbound`.
+    direction: Option<String>,
+    /// The caller's number or name, whole.
+    caller: Option<String>,
+    /// The number or name that was called, whole.
+    callee: Option<String>,
+    /// What answered.
+    target: Option<String>,
+    /// Whose doing the end was.
+    class: Option<String>,
+    /// Why it ended.
+    reason: Option<String>,
+    /// Words that were said, all of them in one turn.
+    words: Option<String>,
+}
+
+/// Key figures.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Kpis {
+    /// Of the whole span.
+    pub total: Figures,
+    /// Step by step, also where nothing happened.
+    pub series: Vec<KpiStep>,
+    /// By what answered, most calls first.
+    pub targets: Vec<Group>,
+}
+
+/// One step of a series.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KpiStep {
+    /// It begins.
+    pub from: Moment,
+    /// It ends.
+    pub to: Moment,
+    /// What calls came to.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// Calls that have something in common.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Group {
+    /// What: an agent's name, a device's.
+    pub name: String,
+    /// What calls came to.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// A report.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Report {
+    /// Most calls first.
+    pub items: Vec<Group>,
+}
+
+/// Show key figures
+///
+/// Of the calls that one may see: how many, how long, how soon they were answered, how they sounded.
+#[utoipa::path(get, path = "/api/v1/kpis", operation_id = "showKpis", tag = "records", params(KpiQuery),
+    responses((status = 200, description = "The figures", body = Kpis)))]
+pub(crate) async fn kpis(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Params(query): Params<KpiQuery>,
+) -> Result<Json<Kpis>, Problem> {
+    let span = span(query.from, query.to)?;
+    let steps = match query.by {
+        Some(step) => steps(span, step, query.zone.as_deref().unwrap_or("UTC"))?,
+        None => Vec::new(),
+    };
+    let visible = visible(&caller, query.team)?;
+    let filter = filter(query.direction, query.target)?;
+    let store = &control.store;
+    let total = store.figures(&visible, &filter, By::Spans(&[span])).await?;
+    let total = total.first().map(|(_, figures)| *figures).unwrap_or_default();
+    let mut series: Vec<KpiStep> =
+        steps.iter().map(|span| KpiStep { from: span.from, to: span.until, figures: Figures::default() }).collect();
+    // A statement may be as long as the database takes it; the spans of one are few.
+    for (at, some) in steps.chunks(STEPS_AT_ONCE).enumerate() {
+        for (place, figures) in store.figures(&visible, &filter, By::Spans(some)).await? {
+            let place = place.parse::<usize>().ok().map(|place| at * STEPS_AT_ONCE + place);
+            if let Some(step) = place.and_then(|place| series.get_mut(place)) {
+                step.figures = figures;
+            }
+        }
+    }
+    let targets = groups(store.figures(&visible, &filter, By::Target(span)).await?);
+    Ok(Json(Kpis { total, series, targets }))
+}
+
+/// Steps of one statement.
+const STEPS_AT_ONCE: usize = 200;
+
+/// Report by what answered
+#[utoipa::path(get, path = "/api/v1/reports/agents", operation_id = "reportAgents", tag = "records", params(ReportQuery),
+    responses((status = 200, description = "The figures of each agent and whatever else answered", content((Report = "application/json"), (String = "text/csv")))))]
+pub(crate) async fn agents(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Params(query): Params<ReportQuery>,
+) -> Result<Response, Problem> {
+    let by = By::Target(span(query.from, query.to)?);
+    grouped(&control, &caller, query, by, "agent").await
+}
+
+/// Report by device
+///
+/// Each call counts for every device that took part. A device is a user's.
+#[utoipa::path(get, path = "/api/v1/reports/users", operation_id = "reportUsers", tag = "records", params(ReportQuery),
+    responses((status = 200, description = "The figures of each device", content((Report = "application/json"), (String = "text/csv")))))]
+pub(crate) async fn users(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Params(query): Params<ReportQuery>,
+) -> Result<Response, Problem> {
+    let by = By::Device(span(query.from, query.to)?);
+    grouped(&control, &caller, query, by, "device").await
+}
+
+/// Report call by call
+///
+/// The same filters as those of the list; as many as a million, latest first, sent as they are read. In CSV, cells that spreadsheets would take for a
+/// formula have `'` before them.
+#[utoipa::path(get, path = "/api/v1/reports/calls", operation_id = "reportCalls", tag = "records", params(CallsQuery),
+    responses((status = 200, description = "The calls", content((Vec<CallRecord> = "application/json"), (String = "text/csv")))))]
+pub(crate) async fn calls(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Params(query): Params<CallsQuery>,
+) -> Result<Response, Problem> {
+    let CallsQuery { format, from, until, direction, caller: from_whom, callee, target, class, reason, words } = query;
+    let filter = RecordFilter { from, until, direction, caller: from_whom, callee, target, class, reason, words };
+    check(&filter)?;
+    let listing = Listing { control, visible: caller.sees(), filter, format, after: None, rows: 0, is_done: false };
+    let body = Body::from_stream(stream::try_unfold(listing, Listing::next));
+    Ok(sent(format, "calls", body))
+}
+
+/// A report of calls under way.
+struct Listing {
+    control: Arc<Control>,
+    visible: Visible,
+    filter: RecordFilter,
+    format: Format,
+    after: Option<After>,
+    rows: usize,
+    is_done: bool,
+}
+
+impl Listing {
+    /// The next piece; a database that fails breaks the answer off, so that nobody takes a part for the whole.
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, std::io::Error> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let wanted = ROWS_AT_ONCE.min(i64::try_from(ROWS_LIMIT - self.rows).unwrap_or(ROWS_AT_ONCE));
+        let page = self.control.store.records(&self.visible, &self.filter, self.after.as_ref(), wanted).await;
+        let page = page.map_err(|fault| {
+            tracing::error!("a report was broken off: {fault}");
+            std::io::Error::other(fault)
+        })?;
+        let is_first = self.after.is_none();
+        let mut piece = Vec::new();
+        match self.format {
+            Format::Csv => write_calls(&mut piece, is_first, &page)?,
+            Format::Json => {
+                for (at, call) in page.iter().enumerate() {
+                    piece.extend_from_slice(if is_first && at == 0 { b"[" } else { b"," });
+                    serde_json::to_writer(&mut piece, call)?;
+                }
+            }
+        }
+        self.rows += page.len();
+        self.is_done = page.len() < usize::try_from(ROWS_AT_ONCE).unwrap_or_default() || self.rows >= ROWS_LIMIT;
+        if self.format == Format::Json && self.is_done {
+            piece.extend_from_slice(if self.rows == 0 { b"[]" } else { b"]" });
+        }
+        self.after =
+            page.last().map(|last| After { started_at: last.started_at.0, call: last.call.clone() }).or(self.after);
+        Ok(Some((piece.into(), self)))
+    }
+}
+
+fn write_calls(piece: &mut Vec<u8>, has_head: bool, calls: &[CallRecord]) -> std::io::Result<()> {
+    let mut table = table(piece);
+    if has_head {
+        table.write_record([
+            "call",
+            "started_at",
+            "answered_at",
+            "ended_at",
+            "duration_ms",
+            "direction",
+            "caller",
+            "callee",
+            "target",
+            "class",
+            "reason",
+            "codec",
+            "recorded",
+            "mos_in",
+            "gap_ms",
+        ])?;
+    }
+    for call in calls {
+        let answered = call.answered_at.map(|at| at.to_string()).unwrap_or_default();
+        table.write_record([
+            cell(&call.call),
+            call.started_at.to_string(),
+            answered,
+            call.ended_at.to_string(),
+            call.duration_ms.to_string(),
+            cell(&call.direction),
+            cell(&call.caller),
+            cell(&call.callee),
+            cell(&call.target),
+            cell(&call.class),
+            cell(&call.reason),
+            cell(&call.codec),
+            call.recorded.to_string(),
+            number(call.mos_in),
+            number(call.gap_ms),
+        ])?;
+    }
+    table.flush()
+}
+
+async fn grouped(
+    control: &Control,
+    caller: &Caller,
+    query: ReportQuery,
+    by: By<'_>,
+    what: &str,
+) -> Result<Response, Problem> {
+    let filter = filter(query.direction, query.target)?;
+    let found = control.store.figures(&visible(caller, query.team)?, &filter, by).await?;
+    if query.format == Format::Json {
+        return Ok(Json(Report { items: groups(found) }).into_response());
+    }
+    let mut text = Vec::new();
+    write_groups(&mut text, what, &found).map_err(|fault| Problem::internal("a report", fault))?;
+    Ok(sent(Format::Csv, what, Body::from(text)))
+}
+
+fn write_groups(text: &mut Vec<u8>, what: &str, found: &[(String, Figures)]) -> std::io::Result<()> {
+    let mut table = table(text);
+    table.write_record([
+        what,
+        "calls",
+        "answered",
+        "abandoned",
+        "transfers",
+        "caller_fault",
+        "upstream_fault",
+        "our_fault",
+        "unknown",
+        "talk_ms",
+        "duration_mean_ms",
+        "duration_p50_ms",
+        "duration_p95_ms",
+        "answer_mean_ms",
+        "answer_p50_ms",
+        "answer_p95_ms",
+        "gap_mean_ms",
+        "gap_p50_ms",
+        "gap_p95_ms",
+        "mos",
+        "mos_below_3_6",
+    ])?;
+    for (name, figures) in found {
+        let Figures { calls, answered, abandoned, transfers, failed, talk_ms, .. } = *figures;
+        let counts = [
+            calls,
+            answered,
+            abandoned,
+            transfers,
+            failed.caller_fault,
+            failed.upstream_fault,
+            failed.our_fault,
+            failed.unknown,
+            talk_ms,
+        ];
+        let mut row = vec![cell(name)];
+        row.extend(counts.map(|count| count.to_string()));
+        for spread in [figures.duration_ms, figures.answer_ms, figures.gap_ms] {
+            row.extend([spread.mean, spread.p50, spread.p95].map(number));
+        }
+        row.extend([figures.mos, figures.mos_below_3_6].map(number));
+        table.write_record(row)?;
+    }
+    table.flush()
+}
+
+/// Lines end as RFC 4180 has it.
+fn table(text: &mut Vec<u8>) -> csv::Writer<&mut Vec<u8>> {
+    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(text)
+}
+
+/// Text that a spreadsheet would take for a formula begins with `'`.
+fn cell(text: &str) -> String {
+    match text.chars().next() {
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n') => format!("'{text}"),
+        _ => text.to_owned(),
+    }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map(|value| format!("{value:.3}")).unwrap_or_default()
+}
+
+fn sent(format: Format, name: &str, body: Body) -> Response {
+    let mut response = body.into_response();
+    let kind = match format {
+        Format::Json => "application/json",
+        Format::Csv => "text/csv; charset=utf-8",
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let (Format::Csv, Ok(to)) = (format, HeaderValue::from_str(&format!("attachment; filename=\"{name}.csv\""))) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, to);
+    }
+    response
+}
+
+fn groups(found: Vec<(String, Figures)>) -> Vec<Group> {
+    found.into_iter().map(|(name, figures)| Group { name, figures }).collect()
+}
+
+fn span(from: Moment, until: Moment) -> Result<Span, Problem> {
+    if until <= from || until.0.saturating_sub(from.0) > SPAN_DAYS * 86_400_000 {
+        return Err(Problem::field("to", format!("write a time after `from`, by at most {SPAN_DAYS} days")));
+    }
+    Ok(Span { from, until })
+}
+
+fn filter(direction: Option<String>, target: Option<String>) -> Result<FigureFilter, Problem> {
+    check(&RecordFilter { direction: direction.clone(), target: target.clone(), ..RecordFilter::default() })?;
+    Ok(FigureFilter { direction, target })
+}
+
+/// Whose calls are counted: those that one sees, and of them a team's.
+fn visible(caller: &Caller, team: Option<String>) -> Result<Visible, Problem> {
+    let Some(team) = team else { return Ok(caller.sees()) };
+    let team = text("team", &team, 64)?;
+    let may = match caller.user.role {
+        Role::Administrator => true,
+        Role::Supervisor => caller.user.team.as_ref() == Some(&team),
+        Role::Operator => false,
+    };
+    if may {
+        Ok(Visible::Team(team))
+    } else {
+        Err(Problem::field("team", "name your own as its supervisor, or leave it out"))
+    }
+}
+
+/// A span in steps of a calendar; the first and the last may be shorter.
+fn steps(span: Span, step: Step, zone: &str) -> Result<Vec<Span>, Problem> {
+    let zone = TimeZone::get(zone)
+        .map_err(|_| Problem::field("zone", "write a name of the IANA's database, such as Europe/Berlin"))?;
+    let bad = |_| Problem::field("from", "write a time that calendars have");
+    let end = Timestamp::from_millisecond(span.until.0).map_err(bad)?;
+    let first = Timestamp::from_millisecond(span.from.0).map_err(bad)?.to_zoned_datetime(zone);
+    let mut begin = beginning(&first, step).map_err(bad)?;
+    let (mut steps, mut from) = (Vec::new(), span.from);
+    while begin.timestamp() < end {
+        if steps.len() >= STEPS_LIMIT {
+            return Err(Problem::field("by", format!("that is more than {STEPS_LIMIT} steps: take longer ones")));
+        }
+        begin = following(&begin, step).map_err(bad)?;
+        let until = Moment(begin.timestamp().min(end).as_millisecond());
+        steps.push(Span { from, until });
+        from = until;
+    }
+    Ok(steps)
+}
+
+fn beginning(at: &ZonedDateTime, step: Step) -> Result<ZonedDateTime, jiff::Error> {
+    match step {
+        Step::Hour => at.round(ZonedDateTimeRound::new().smallest(Unit::Hour).mode(RoundMode::Trunc)),
+        Step::Day => at.start_of_day(),
+        Step::Week => at.checked_sub(i64::from(at.weekday().to_monday_zero_offset()).days())?.start_of_day(),
+    }
+}
+
+fn following(at: &ZonedDateTime, step: Step) -> Result<ZonedDateTime, jiff::Error> {
+    match step {
+        Step::Hour => at.checked_add(1.hour()),
+        Step::Day => at.checked_add(1.day())?.start_of_day(),
+        Step::Week => at.checked_add(7.days())?.start_of_day(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(from: &str, until: &str, step: Step, zone: &str) -> Vec<String> {
+        let span = Span { from: Moment::parse(from).unwrap(), until: Moment::parse(until).unwrap() };
+        let steps = steps(span, step, zone).unwrap();
+        assert_eq!((steps[0].from, steps[steps.len() - 1].until), (span.from, span.until));
+        assert!(steps.windows(2).all(|two| two[0].until == two[1].from));
+        steps.iter().map(|step| step.from.to_string()).collect()
+    }
+
+    #[test]
+    fn days_and_weeks_begin_as_the_zone_has_it_also_where_its_clocks_change() {
+        let days = of("2026-03-28T00:00:00Z", "2026-03-30T12:00:00Z", Step::Day, "Europe/Berlin");
+        let expected = ["2026-03-28T00:00:00.000Z", "2026-03-28T23:00:00.000Z", "2026-03-29T22:00:00.000Z"];
+        assert_eq!(days, expected, "the 29th has 23 hours");
+        let weeks = of("2026-10-22T10:00:00Z", "2026-11-03T00:00:00Z", Step::Week, "Europe/Berlin");
+        assert_eq!(weeks, ["2026-10-22T10:00:00.000Z", "2026-10-25T23:00:00.000Z", "2026-11-01T23:00:00.000Z"]);
+        let hours = of("2026-10-25T00:15:00Z", "2026-10-25T03:00:00Z", Step::Hour, "Asia/Kolkata");
+        let expected = [
+            "2026-10-25T00:15:00.000Z",
+            "2026-10-25T00:30:00.000Z",
+            "2026-10-25T01:30:00.000Z",
+            "2026-10-25T02:30:00.000Z",
+        ];
+        assert_eq!(hours, expected);
+    }
+
+    #[test]
+    fn a_series_has_an_end() {
+        let span = Span { from: Moment(0), until: Moment(0).after_s(86_400 * 40) };
+        assert_eq!(steps(span, Step::Hour, "UTC").unwrap_err().errors[0].field, "by");
+        assert_eq!(steps(span, Step::Day, "Mars/Olympus").unwrap_err().errors[0].field, "zone");
+        assert_eq!(super::span(Moment(5), Moment(5)).unwrap_err().errors[0].field, "to");
+        assert!(super::span(Moment(0), Moment(i64::MAX)).is_err());
+    }
+
+    #[test]
+    fn cells_are_no_formulas_and_stay_whole() {
+        let mut text = Vec::new();
+        let mut table = table(&mut text);
+        let cells = ["=1+1", "+49", "-1", "@a", "a\"b", "a,b", "a\r\nb", "plain"].map(cell);
+        table.write_record(cells).unwrap();
+        table.flush().unwrap();
+        drop(table);
+        assert_eq!(text, b"'=1+1,'+49,'-1,'@a,\"a\"\"b\",\"a,b\",\"a\r\nb\",plain\r\n");
+    }
+}
