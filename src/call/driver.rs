@@ -47,6 +47,7 @@ use super::{
 };
 use crate::config::SrtpPolicy;
 use crate::hub::{CallSeat, Hub};
+use crate::routing::history::History;
 use crate::telemetry::Masked;
 use crate::web::WebLegs;
 
@@ -82,6 +83,8 @@ pub struct Incoming {
     pub device: Option<String>,
     /// The trunk that it came by.
     pub trunk: Option<String>,
+    /// Its way up to us.
+    pub history: History,
     /// Held for as long as the caller is there: a place within a trunk's limits.
     pub lease: Option<super::dial::Lease>,
 }
@@ -126,6 +129,8 @@ pub struct Driver {
     is_place: bool,
     /// What others were told of the devices in it.
     shown: Vec<DeviceLeg>,
+    /// Its way up to us; empty for one that we place.
+    history: History,
     /// What those who watch calls were told: that it ends, that it was answered.
     told: Option<(bool, bool)>,
 }
@@ -167,6 +172,7 @@ impl Driver {
         caller.device = incoming.device.take();
         caller.trunk = incoming.trunk.take();
         caller.local = Some(incoming.source.local.ip());
+        driver.history = std::mem::take(&mut incoming.history);
         driver.legs.push(caller);
         let begin = match offered {
             Ok(()) => inbound::begin(&driver.target),
@@ -213,6 +219,7 @@ impl Driver {
             mix: Mix::default(),
             is_place: false,
             shown: Vec::new(),
+            history: History::default(),
             told: None,
         }
     }

@@ -54,6 +54,7 @@ impl CallLog {
         log.record.identity.clone_from(&incoming.verdict);
         log.record.device.clone_from(&incoming.device);
         log.record.trunk.clone_from(&incoming.trunk);
+        log.record.diverted.clone_from(&incoming.history.diverted);
         log.with_parties(
             &incoming.from_uri,
             &incoming.request_uri,
@@ -85,6 +86,7 @@ impl CallLog {
             target: target.to_owned(),
             device: None,
             trunk: None,
+            diverted: Vec::new(),
             identity: None,
             codec: String::new(),
             srtp: String::new(),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::end::End;
+use crate::routing::history::Diverted;
 use crate::stir::Verdict;
 
 /// Records held while the disk refuses them; at the limit the oldest is dropped and counted.
@@ -77,6 +78,9 @@ pub struct CallRecord {
     /// The trunk that the call came by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunk: Option<String>,
+    /// Who sent the call on before it came here, the first of them first (History-Info, Diversion).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverted: Vec<Diverted>,
     /// What is known of the caller by signature (STIR/SHAKEN), where it was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Verdict>,

@@ -31,6 +31,7 @@ use crate::call::inbound::{self, Facts};
 use crate::call::route::RouteQuery;
 use crate::hub::Hub;
 use crate::ice;
+use crate::routing::history::History;
 
 /// Bytes of a description at most.
 const BODY_LIMIT: usize = sip::sdp::MAX_BYTES;
@@ -219,6 +220,7 @@ fn begin(hub: &Arc<Hub>, remote: SocketAddr, to: &str, headers: &HeaderMap, offe
         request_uri,
         source,
         offer: Some(offer),
+        history: History::default(),
         verdict: None,
         replaces: None,
         device: None,
@@ -233,6 +235,7 @@ fn begin(hub: &Arc<Hub>, remote: SocketAddr, to: &str, headers: &HeaderMap, offe
         trunk: None,
         device: None,
         request: Some(&incoming.request),
+        diverted: &[],
         verdict: None,
         at: SystemTime::now(),
     };
