@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | [`perform`] | actions |
 //! | [`mix`] | the call's room |
+//! | [`attendance`] | who is said to be in a conference |
 //! | [`moving`] | legs that go to other calls, or come from them |
 //! | [`signalling`] | events into inputs |
 //! | [`placing`] | legs that we place |
 //! | [`tape`] | the recording |
 
+mod attendance;
 mod mix;
 mod moving;
 mod perform;
@@ -26,6 +28,7 @@ use std::time::{Duration, SystemTime};
 
 use media::tones::HeardTone;
 use sip::endpoint::{CallId, Event};
+use sip::event::conference_info::Member;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -131,6 +134,9 @@ pub struct Driver {
     shown: Vec<DeviceLeg>,
     /// Its way up to us; empty for one that we place.
     history: History,
+    /// The conference that this call is, and who was said to be in it.
+    conference: Option<String>,
+    members: Vec<Member>,
     /// What those who watch calls were told: that it ends, that it was answered.
     told: Option<(bool, bool)>,
 }
@@ -220,6 +226,8 @@ impl Driver {
             is_place: false,
             shown: Vec::new(),
             history: History::default(),
+            conference: None,
+            members: Vec::new(),
             told: None,
         }
     }

@@ -43,7 +43,10 @@ impl Driver {
             Action::CallBack(no) => self.call_back(no),
             Action::Enter(no, place) => self.enter(no, place),
             Action::OpenRoom(places) => self.open_room(places),
-            Action::Admit(no) => self.admit(no),
+            Action::Admit(no) => {
+                self.focus(no);
+                self.admit(no);
+            }
             Action::Watch(no, how) => self.watch(no, how),
             Action::Release(no) => {
                 if let Some(leg) = self.leg(no) {
@@ -113,6 +116,7 @@ impl Driver {
         let recorded = if no == LegNo::FIRST { self.tape_from_start(no) } else { None };
         let media = self.hub.media.clone();
         let near = self.worker();
+        self.focus(no);
         let Some((sip, sound)) = self.leg(no).and_then(|leg| Some((leg.sip?, leg.sound.as_mut()?))) else { return };
         if let Some(sdp) = sound.answered_early() {
             self.log.answered(no, SystemTime::now());
