@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`perform`] | actions |
 //! | [`mix`] | the call's room |
-//! | [`attendance`] | who is said to be in a conference |
+//! | [`attendance`] | who is said to be in a conference, and to speak |
 //! | [`moving`] | legs that go to other calls, or come from them |
 //! | [`signalling`] | events into inputs |
 //! | [`placing`] | legs that we place |
@@ -137,6 +137,8 @@ pub struct Driver {
     /// The conference that this call is, and who was said to be in it.
     conference: Option<String>,
     members: Vec<Member>,
+    /// Who speaks in it.
+    speakers: Vec<LegNo>,
     /// What those who watch calls were told: that it ends, that it was answered.
     told: Option<(bool, bool)>,
 }
@@ -228,6 +230,7 @@ impl Driver {
             history: History::default(),
             conference: None,
             members: Vec::new(),
+            speakers: Vec::new(),
             told: None,
         }
     }
@@ -365,6 +368,7 @@ impl Driver {
                 self.heard_tone(no, heard);
                 return;
             }
+            LineNote::Speaks(speaks) => return self.speaks(no, speaks),
             LineNote::RecordingFailed(why) => {
                 tracing::error!(call = %id, "call {id}: the recording broke off: {why}");
                 self.log.failure(format!("recording: {why}"));

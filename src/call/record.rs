@@ -103,6 +103,20 @@ pub struct CallRecord {
     /// What was said by tones: `ringing`, `busy`, `congestion`, `special_information`, `fax_calling`, `fax_answering`, `beep`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tones: Vec<ToneRecord>,
+    /// Who spoke for how long, in a conference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spoke: Vec<SpokeRecord>,
+}
+
+/// How much somebody spoke in a conference.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SpokeRecord {
+    /// The leg's number within the call.
+    pub leg: u16,
+    /// For how long, pauses of half a second left out.
+    pub spoke_ms: u64,
+    /// How often they began to.
+    pub times: u32,
 }
 
 /// A tone that a leg's peer sent.

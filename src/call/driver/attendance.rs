@@ -1,4 +1,6 @@
-//! Who is in a conference, for those who watch it (RFC 4575).
+//! Who is in a conference, for those who watch it (RFC 4575), and who speaks.
+
+use std::time::SystemTime;
 
 use sip::event::conference_info::{EndpointStatus, Member};
 
@@ -16,6 +18,7 @@ impl Driver {
         if !is_conference && self.conference.is_none() {
             return;
         }
+        self.settle_speakers();
         let members = if is_conference { self.attendance() } else { Vec::new() };
         if members == self.members {
             return;
@@ -47,6 +50,31 @@ impl Driver {
             Member { user, endpoint, display, status, has_dialed_in: role == Role::Caller }
         };
         here.into_iter().map(&mut one).collect()
+    }
+
+    /// Somebody speaks from here on, or does not.
+    pub(super) fn speaks(&mut self, no: LegNo, speaks: bool) {
+        if speaks == self.speakers.contains(&no) || (speaks && !self.mix.has(no)) {
+            return;
+        }
+        if speaks {
+            self.speakers.push(no);
+        } else {
+            self.speakers.retain(|speaker| *speaker != no);
+        }
+        self.log.speaks(no, speaks, SystemTime::now());
+        if let Some(live) = &self.hub.live {
+            let speakers: Vec<u16> = self.speakers.iter().map(|speaker| speaker.0).collect();
+            live.speaker(self.log.id(), no.0, speaks, &speakers);
+        }
+    }
+
+    /// Whoever has left, or holds, speaks no more.
+    fn settle_speakers(&mut self) {
+        let gone = self.speakers.iter().filter(|speaker| !self.mix.has(**speaker)).copied();
+        for no in gone.collect::<Vec<_>>() {
+            self.speaks(no, false);
+        }
     }
 
     /// The address and the name of somebody in the conference.
