@@ -239,8 +239,7 @@ mod tests {
         params.not_before = rcgen::date_time_ymd(2019, 1, 1);
         std::fs::write(path("old.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
         let opened = |certificate: &str, own_numbers: &[&str]| {
-            let mut config = Config::default();
-            config.stir = StirConfig {
+            let stir = StirConfig {
                 key_file: path("key.pem"),
                 certificate_file: path(certificate),
                 certificate_url: "https://cert.example.org/own.pem".into(),
@@ -248,6 +247,7 @@ mod tests {
                 own_numbers: own_numbers.iter().map(|text| text.parse().unwrap()).collect(),
                 ..StirConfig::default()
             };
+            let config = Config { stir, ..Config::default() };
             Stir::open(&config).map(|stir| stir.unwrap().signer().unwrap()).map_err(|fault| format!("{fault:#}"))
         };
         let signer = opened("own.pem", &["+12155551299", "+121555512*", "+1215*", "/.*/"]).unwrap();

@@ -277,7 +277,7 @@ fn a_call_that_was_sent_on_is_verified_back_to_its_caller() {
     let own = published.identity("signer.key", &url, 0, first);
     let signer = |key: &str, url: &str| Signer::load(Path::new(&published.path(key)), url, "x").unwrap();
     let by = |key: &str, url: &str| {
-        let value = signer(key, url).diversion(SystemTime::now(), &[own.1.clone()], CALLER, first, CALLED);
+        let value = signer(key, url).diversion(SystemTime::now(), std::slice::from_ref(&own.1), CALLER, first, CALLED);
         ("Identity", value.unwrap())
     };
     let diversion = ("Diversion", format!("<sip:{first}@carrier.test>;reason=no-answer"));
