@@ -48,7 +48,7 @@ pub use srtp::{IceMode, SrtpPolicy};
 pub use stir::{StirConfig, StirPolicy};
 pub use tls::TlsConfig;
 pub use trace::TraceConfig;
-pub use trunks::{HeaderPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
+pub use trunks::{HistoryPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
 pub use web::WebConfig;
 
 /// Everything `omnivox serve` can be told.

@@ -19,6 +19,7 @@ use crate::call::route::{RouteQuery, Target};
 use crate::call::switchboard::Delivery;
 use crate::hub::Hub;
 use crate::messages;
+use crate::routing::history::History;
 use crate::stir::Stir;
 use crate::trunks::Trunk;
 use crate::watchers::Package;
@@ -64,6 +65,7 @@ fn dispatch(hub: &Arc<Hub>, own_threads: &tokio::runtime::Handle, endpoint: &mut
             verdict: None,
             trunk: None,
             device: None,
+            history: History::default(),
             lease: None,
         };
         begin(hub, own_threads, endpoint, now, incoming);
@@ -235,6 +237,10 @@ fn route(
     origin: Origin,
     mut incoming: Incoming,
 ) {
+    if let Some(router) = &hub.routing().router {
+        let user = called_user(&origin, &incoming);
+        incoming.history = router.history(&query(&origin, &incoming, &user));
+    }
     match admit(hub, &origin, &incoming) {
         Ok((target, lease)) => {
             incoming.lease = lease;
@@ -289,6 +295,7 @@ fn query<'a>(origin: &'a Origin, incoming: &'a Incoming, user: &'a str) -> Route
         trunk: origin.trunk.as_ref().map(|trunk| trunk.config.name.as_str()),
         device: origin.device.as_deref(),
         request: Some(&incoming.request),
+        diverted: &incoming.history.diverted,
         verdict: incoming.verdict.as_ref(),
         at: SystemTime::now(),
     }

@@ -367,8 +367,7 @@ pub(crate) fn invite(
     target: Target,
 ) -> Result<String, String> {
     let from = format!("sip:{}@{}", target.name(), hub.config.registrar.realm);
-    let party =
-        Party { uri: from.clone(), display: String::new(), source: None, trunk: None, device: None, local: None };
+    let party = Party { uri: from.clone(), ..Party::default() };
     let plan = hub.dialer().plan(whom, &party).map_err(|refusal| {
         let end = refusal.end;
         if end.detail.is_empty() { format!("{whom} is not to be reached: {}", end.reason.as_str()) } else { end.detail }

@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | [`perform`] | actions |
 //! | [`mix`] | the call's room |
+//! | [`attendance`] | who is said to be in a conference, and to speak |
 //! | [`moving`] | legs that go to other calls, or come from them |
 //! | [`signalling`] | events into inputs |
 //! | [`placing`] | legs that we place |
 //! | [`tape`] | the recording |
 
+mod attendance;
 mod mix;
 mod moving;
 mod perform;
@@ -26,6 +28,7 @@ use std::time::{Duration, SystemTime};
 
 use media::tones::HeardTone;
 use sip::endpoint::{CallId, Event};
+use sip::event::conference_info::Member;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -47,6 +50,7 @@ use super::{
 };
 use crate::config::SrtpPolicy;
 use crate::hub::{CallSeat, Hub};
+use crate::routing::history::History;
 use crate::telemetry::Masked;
 use crate::web::WebLegs;
 
@@ -82,6 +86,8 @@ pub struct Incoming {
     pub device: Option<String>,
     /// The trunk that it came by.
     pub trunk: Option<String>,
+    /// Its way up to us.
+    pub history: History,
     /// Held for as long as the caller is there: a place within a trunk's limits.
     pub lease: Option<super::dial::Lease>,
 }
@@ -126,6 +132,13 @@ pub struct Driver {
     is_place: bool,
     /// What others were told of the devices in it.
     shown: Vec<DeviceLeg>,
+    /// Its way up to us; empty for one that we place.
+    history: History,
+    /// The conference that this call is, and who was said to be in it.
+    conference: Option<String>,
+    members: Vec<Member>,
+    /// Who speaks in it.
+    speakers: Vec<LegNo>,
     /// What those who watch calls were told: that it ends, that it was answered.
     told: Option<(bool, bool)>,
 }
@@ -170,6 +183,7 @@ impl Driver {
         caller.device = incoming.device.take();
         caller.trunk = incoming.trunk.take();
         caller.local = Some(incoming.source.local.ip());
+        driver.history = std::mem::take(&mut incoming.history);
         driver.legs.push(caller);
         let begin = match offered {
             Ok(()) => inbound::begin(&driver.target),
@@ -216,6 +230,10 @@ impl Driver {
             mix: Mix::default(),
             is_place: false,
             shown: Vec::new(),
+            history: History::default(),
+            conference: None,
+            members: Vec::new(),
+            speakers: Vec::new(),
             told: None,
         }
     }
@@ -366,6 +384,7 @@ impl Driver {
                 self.heard_tone(no, heard);
                 return;
             }
+            LineNote::Speaks(speaks) => return self.speaks(no, speaks),
             LineNote::RecordingFailed(why) => {
                 tracing::error!(call = %id, "call {id}: the recording broke off: {why}");
                 self.log.failure(format!("recording: {why}"));

@@ -78,6 +78,8 @@ pub enum LineNote {
     Digit(char),
     /// The line said something by a tone: it rings, is busy, is a fax machine's.
     Tone(HeardTone),
+    /// The peer, in a conference, speaks from here on, or does not.
+    Speaks(bool),
 }
 
 /// The line of one call; it owns the leg.
@@ -251,6 +253,10 @@ impl CallLine {
             // A peer without a path is as silent as one that sends nothing.
             LegEvent::TimedOut | LegEvent::PathLost => {
                 self.note(LineNote::TimedOut);
+                None
+            }
+            LegEvent::Speaks(speaks) => {
+                self.note(LineNote::Speaks(speaks));
                 None
             }
             LegEvent::RecordingFailed { reason } => {

@@ -31,6 +31,7 @@ use crate::call::inbound::{self, Facts, Refusal};
 use crate::call::route::{RouteQuery, Target};
 use crate::hub::Hub;
 use crate::ice;
+use crate::routing::history::History;
 
 /// Bytes of a description at most.
 const BODY_LIMIT: usize = sip::sdp::MAX_BYTES;
@@ -249,6 +250,7 @@ pub(crate) fn begin(
         request_uri,
         source,
         offer: Some(offer),
+        history: History::default(),
         verdict: None,
         replaces: None,
         device: None,
@@ -263,6 +265,7 @@ pub(crate) fn begin(
         trunk: None,
         device: None,
         request: Some(&incoming.request),
+        diverted: &[],
         verdict: None,
         at: SystemTime::now(),
     };

@@ -100,6 +100,9 @@ impl Driver {
             Some(room) => room.clone(),
             None => {
                 let opened = self.hub.media.room(worker, rate, places.into()).map_err(|fault| fault.to_string())?;
+                if matches!(self.phase, Phase::Conference) {
+                    opened.tell_speakers();
+                }
                 self.mix.room.insert(opened).clone()
             }
         };
