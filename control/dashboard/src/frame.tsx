@@ -21,7 +21,7 @@ const PLACES: { title: string; places: Place[] }[] = [
     { to: '/do-not-call', name: 'Do not call', icon: 'block', if: () => can('/do-not-call') },
   ] },
   { title: 'Set up', places: [
-    { to: '/agents', name: 'Agents', icon: 'agents', if: () => can('/agents') },
+    { to: '/agents', name: 'Agents', icon: 'agents', if: () => is('supervisor') && can('/agents') },
     { to: '/telephony/trunks', name: 'Trunks', icon: 'trunk', if: admin('/trunks') },
     { to: '/telephony/routes', name: 'Routes', icon: 'route', if: admin('/routes') },
     { to: '/telephony/numbers', name: 'Numbers', icon: 'number', if: admin('/numbers') },

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { clock, party, words } from '../src/format'
 import { waits } from '../src/call/turns'
-import { iceServers, score } from '../src/call/web-call'
+import { score } from '../src/call/web-call'
 import { reach } from '../src/call/wave'
 import { ticks } from '../src/ui/chart'
 import { agreement } from '../src/pages/record'
@@ -19,14 +19,6 @@ test('an answer waits for each stage as far as that was late, and what ran ahead
   expect(waits(stages).reduce((a, b) => a + b)).toBe(470)
   expect(waits({ speech_end_ms: 1000, sent_ms: 1200 })).toEqual([0, 0, 0, 0, 200])
   expect(waits({})).toEqual([0, 0, 0, 0, 0])
-})
-
-test('the servers that Link headers name are read, other links are not', () => {
-  const link = '<stun:stun.example:3478>; rel="ice-server", <turn:turn.example?transport=udp>; rel="ice-server"; username="1:a"; credential="x\\"y, <z>"; credential-type="password", </style>; rel="preload"'
-  expect(iceServers(link)).toEqual([
-    { urls: 'stun:stun.example:3478' }, { urls: 'turn:turn.example?transport=udp', username: '1:a', credential: 'x"y, <z>' },
-  ])
-  expect(iceServers('')).toEqual([])
 })
 
 test('opinion scores fall with delay and loss, within 1 and 4.5', () => {

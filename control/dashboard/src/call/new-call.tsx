@@ -7,7 +7,7 @@ import { begin } from './web-call'
 
 /** The agents' names, where the server tells them. */
 export const useAgents = () =>
-  createResource(() => can('/agents'), () => all<{ name: string }>('/api/v1/agents').then((agents) => agents.map((agent) => agent.name)).catch(() => []))[0]
+  createResource(() => can('/agents') && is('supervisor'), () => all<{ name: string }>('/api/v1/agents').then((agents) => agents.map((agent) => agent.name)).catch(() => []))[0]
 
 export function NewCall(props: { close: () => void; begun: (call: string) => void }) {
   const own = () => who()?.user.device ?? ''
@@ -32,7 +32,7 @@ export function NewCall(props: { close: () => void; begun: (call: string) => voi
   return (
     <Modal title="Call" close={props.close}>
       <div class="form">
-        <Show when={can('/web-calls')}>
+        <Show when={can('/web-calls') && is('supervisor')}>
           <form class="form" onSubmit={fromHere}>
             <h3>From this page</h3>
             <div class="row">

@@ -5,12 +5,16 @@ import { onEvent } from '../live'
 import { clock } from '../format'
 import { Icon } from '../ui/icon'
 import { Button, useNow } from '../ui/parts'
-import { dismiss, end, ended, mute, press, webCall } from './web-call'
+import { who } from '../session'
+import { dismiss, end, ended, mute, press, started, webCall } from './web-call'
 
 const SAYS = { idle: '', asking: 'Asking for the microphone…', calling: 'Calling…', up: '', over: '' }
 
 export function Phone() {
-  onMount(() => onCleanup(onEvent((event) => { if (event.type === 'call.ended') ended(event.call) })))
+  onMount(() => onCleanup(onEvent((event) => {
+    if (event.type === 'call.started') started(event.call, String(event.data.from), who()?.user.name ?? '')
+    if (event.type === 'call.ended') ended(event.call)
+  })))
   const [keys, setKeys] = createSignal(false)
   const now = useNow()
   const isOn = () => webCall.phase !== 'over'

@@ -1,7 +1,6 @@
-// A call of the browser's own by WebRTC: the offer goes by one request, the answer comes back (WHIP, RFC 9725); candidates that turn up
-// later follow by PATCH. One at a time.
+// A call of the browser's own by WebRTC: the offer goes by one request, with every candidate, and the answer comes back. One at a time.
 import { createStore } from 'solid-js/store'
-import { Fault, send } from '../api/client'
+import { ask, Fault, send } from '../api/client'
 
 export type Way = { connect_with: string } | { call: string; as: 'listen' | 'whisper' | 'join' | 'take_over' }
 export type Phase = 'idle' | 'asking' | 'calling' | 'up' | 'over'
@@ -12,30 +11,29 @@ const SDP = { 'Content-Type': 'application/sdp' }
 const [state, set] = createStore({ phase: 'idle' as Phase, title: '', why: '', call: '', since: 0, muted: false, listens: false, mine: 0, theirs: 0, loss: 0, jitter_ms: 0, rtt_ms: 0, quality: [] as number[] })
 export { state as webCall }
 
-type Running = { connection: RTCPeerConnection; microphone?: MediaStream; context: AudioContext; resource?: string; tag?: string; timers: number[]; player?: HTMLAudioElement; waiting: RTCIceCandidate[] }
+type Running = { connection: RTCPeerConnection; microphone?: MediaStream; context: AudioContext; resource?: string; timers: number[]; player?: HTMLAudioElement }
 let running: Running | null = null
 
-/** The STUN and TURN servers that the server names: `<turn:…>; rel="ice-server"; username="…"; credential="…"` (section 4.6). */
-export function iceServers(link: string): RTCIceServer[] {
-  const links = [...link.matchAll(/<([^>]*)>((?:\s*;\s*[\w-]+="(?:[^"\\]|\\.)*")*)/g)]
-  return links.flatMap(([, urls, more]) => {
-    const each = [...(more ?? '').matchAll(/;\s*([\w-]+)="((?:[^"\\]|\\.)*)"/g)].map(([, name, value]) => [name!, value!.replace(/\\(.)/g, '$1')] as const)
-    const { rel, username, credential } = Object.fromEntries(each)
-    if (rel !== 'ice-server' || !urls) return []
-    return [username === undefined ? { urls } : { urls, username, credential: credential ?? '' }]
-  })
-}
+/** Candidates are gathered for so long before the offer goes, in ms: those that take longer lead nowhere better. */
+const GATHERED_MS = 2_000
+
+/** Until the browser knows every address it may be reached at, or knows enough. */
+const gathered = (connection: RTCPeerConnection) => new Promise<void>((done) => {
+  if (connection.iceGatheringState === 'complete') return done()
+  setTimeout(done, GATHERED_MS)
+  connection.addEventListener('icegatheringstatechange', () => connection.iceGatheringState === 'complete' && done())
+})
 
 /** Begins a call; one that is under way ends first. */
 export async function begin(way: Way, title: string) {
   if (running) await end('')
   const listens = 'as' in way && way.as === 'listen'
   set({ phase: 'asking', title, why: '', call: 'call' in way ? way.call : '', since: 0, muted: false, listens, mine: 0, theirs: 0, quality: [] })
-  const mine: Running = { connection: new RTCPeerConnection(), context: new AudioContext(), timers: [], waiting: [] }
+  const mine: Running = { connection: new RTCPeerConnection(), context: new AudioContext(), timers: [] }
   running = mine
   try {
-    const servers = await send('OPTIONS', PATH)
-    mine.connection.setConfiguration({ iceServers: iceServers(servers.headers.get('Link') ?? '') })
+    const { ice_servers } = await ask<{ ice_servers: RTCIceServer[] }>('GET', `${PATH}/servers`)
+    mine.connection.setConfiguration({ iceServers: ice_servers })
     if (listens) mine.connection.addTransceiver('audio', { direction: 'recvonly' })
     else {
       mine.microphone = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } })
@@ -46,18 +44,16 @@ export async function begin(way: Way, title: string) {
     mine.connection.addEventListener('connectionstatechange', () => {
       if (running === mine && mine.connection.connectionState === 'failed') void end('The connection was lost.')
     })
-    mine.connection.addEventListener('icecandidate', ({ candidate }) => candidate && trickle(mine, candidate))
     set('phase', 'calling')
     await mine.connection.setLocalDescription(await mine.connection.createOffer())
+    await gathered(mine.connection)
+    if (running !== mine) return
     const answer = await send('POST', PATH, { query: way, body: mine.connection.localDescription!.sdp, headers: SDP })
     mine.resource = answer.headers.get('Location') ?? ''
-    mine.tag = answer.headers.get('ETag') ?? '*'
     if (running !== mine) return void send('DELETE', mine.resource).catch(() => {})
-    const call = answer.headers.get('X-Call') ?? ('call' in way ? way.call : '')
     await mine.connection.setRemoteDescription({ type: 'answer', sdp: await answer.text() })
-    mine.waiting.splice(0).forEach((candidate) => trickle(mine, candidate))
     mine.timers.push(window.setInterval(() => void measure(mine), 1_000))
-    set({ phase: 'up', since: Date.now(), call })
+    set({ phase: 'up', since: Date.now() })
   } catch (thrown) {
     if (running !== mine) return
     const refused = thrown instanceof DOMException && thrown.name === 'NotAllowedError'
@@ -88,6 +84,11 @@ export function mute(on: boolean) {
 
 export const press = (key: string) => running?.connection.getSenders()[0]?.dtmf?.insertDTMF(key, 120)
 
+/** The server tells of a call that a page of ours has begun: which one it is. */
+export function started(call: string, from: string, user: string) {
+  if (running && !state.call && from === `sip:${user}@web.invalid`) set('call', call)
+}
+
 /** The server says that a call of ours is over. */
 export function ended(call: string) {
   if (running && state.call === call) void end('The call is over.')
@@ -96,13 +97,6 @@ export function ended(call: string) {
 addEventListener('pagehide', () => {
   if (running?.resource) void send('DELETE', running.resource).catch(() => {})
 })
-
-function trickle(mine: Running, candidate: RTCIceCandidate) {
-  if (!mine.resource) return void mine.waiting.push(candidate)
-  const body = `a=ice-ufrag:${candidate.usernameFragment}\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:${candidate.sdpMid}\r\na=${candidate.candidate}\r\n`
-  // A server that takes no trickled candidates has found the way by those of the offer.
-  void send('PATCH', mine.resource, { body, headers: { 'Content-Type': 'application/trickle-ice-sdpfrag', 'If-Match': mine.tag ?? '*' } }).catch(() => {})
-}
 
 function play(mine: Running, track: MediaStreamTrack) {
   const stream = new MediaStream([track])

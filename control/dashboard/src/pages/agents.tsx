@@ -1,7 +1,7 @@
 // The agents: who answers calls, where their definition comes from, and in which version.
 import { A, useNavigate } from '@solidjs/router'
 import { createSignal, Show } from 'solid-js'
-import { ask, type Page } from '../api/client'
+import { api, take, type Schemas } from '../api/client'
 import { can, is } from '../session'
 import { day, words } from '../format'
 import { Button, Empty, Head, Modal, Notice, Tag, Text, useWork } from '../ui/parts'
@@ -9,14 +9,14 @@ import { List, usePages } from '../ui/pages'
 import { begin } from '../call/web-call'
 import { STARTER } from '../call/starter'
 
-export type Agent = { name: string; source: 'built_in' | 'file' | 'stored' | 'program'; published?: number | null; state: 'ready' | 'loading' | 'failed'; fault?: string | null; updated_at?: string | null; definition?: string | null }
+type Agent = Schemas['Agent']
 
-export const AgentState = (props: { agent: Agent }) => <Tag tone={{ ready: 'good', loading: 'warn', failed: 'bad' }[props.agent.state]}>{words(props.agent.state)}</Tag>
+export const AgentState = (props: { state: Schemas['AgentReadiness'] }) => <Tag tone={{ ready: 'good', loading: 'warn', failed: 'bad' }[props.state]}>{words(props.state)}</Tag>
 
 export default function Agents() {
   const navigate = useNavigate()
   const [adding, setAdding] = createSignal(false)
-  const pages = usePages<Agent>((after) => ask<Page<Agent>>('GET', '/api/v1/agents', { query: { after } }))
+  const pages = usePages<Agent>((after) => take(api.GET('/api/v1/agents', { params: { query: { after } } })))
   return (
     <div class="page">
       <Head title="Agents" sub="An agent listens, thinks and speaks as its definition says.">
@@ -24,11 +24,11 @@ export default function Agents() {
       </Head>
       <List label="Agents" pages={pages} open={(agent) => navigate(`/agents/${encodeURIComponent(agent.name)}`)} empty={<Empty title="No agent yet." />} columns={[
         { title: 'Name', cell: (agent) => <><A href={`/agents/${encodeURIComponent(agent.name)}`}><b>{agent.name}</b></A><Show when={agent.fault}><br /><span class="small muted">{agent.fault}</span></Show></> },
-        { title: 'State', kind: 'fit', cell: (agent) => <AgentState agent={agent} /> },
+        { title: 'State', kind: 'fit', cell: (agent) => agent.state ? <AgentState state={agent.state} /> : <Tag>Draft</Tag> },
         { title: 'From', kind: 'fit', phone: false, cell: (agent) => ({ built_in: 'Built in', file: 'A file', stored: 'Here', program: 'The program' })[agent.source] },
-        { title: 'Version', kind: 'right', phone: false, cell: (agent) => agent.published ?? '–' },
+        { title: 'Version', kind: 'right', phone: false, cell: (agent) => agent.published ?? (agent.latest ? 'none' : '–') },
         { title: 'Changed', kind: 'fit', wide: true, cell: (agent) => day(agent.updated_at) },
-        { title: '', kind: 'fit', cell: (agent) => <Show when={can('/web-calls') && agent.state === 'ready'}><Button tiny icon="phone" aria-label={`Call ${agent.name} now`} onClick={() => begin({ connect_with: agent.name }, `Call with ${agent.name}`)}>Call it now</Button></Show> },
+        { title: '', kind: 'fit', cell: (agent) => <Show when={can('/web-calls') && is('supervisor') && agent.state === 'ready'}><Button tiny icon="phone" aria-label={`Call ${agent.name} now`} onClick={() => begin({ connect_with: agent.name }, `Call with ${agent.name}`)}>Call it now</Button></Show> },
       ]} />
       <Show when={adding()}><Add close={() => setAdding(false)} done={(name) => navigate(`/agents/${encodeURIComponent(name)}`)} /></Show>
     </div>
@@ -40,7 +40,7 @@ function Add(props: { close: () => void; done: (name: string) => void }) {
   const work = useWork()
   const submit = async (event: SubmitEvent) => {
     event.preventDefault()
-    if (await work.run(() => ask('POST', '/api/v1/agents', { body: { name: name(), definition: STARTER(name()), note: 'First draft' } }))) props.done(name())
+    if (await work.run(() => take(api.POST('/api/v1/agents', { body: { name: name(), definition: STARTER(name()), note: 'First draft' } })))) props.done(name())
   }
   return (
     <Modal title="Add an agent" close={props.close}>
