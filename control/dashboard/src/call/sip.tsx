@@ -10,8 +10,7 @@ export function Ladder(props: { call: string }) {
   return (
     <Show when={can('/calls/{}/trace')}>
       <Panel title="SIP" tools={<Show when={typeof ladder() === 'string'}><a class="button tiny" href={`${path()}.pcap`} download={`${props.call}.pcap`}>Download pcap</a></Show>}>
-        <Show when={ladder()}>{(ladder) => {
-          const text = ladder()
+        <Show when={ladder()} keyed>{(text) => {
           return typeof text === 'string'
             ? <pre class="ladder" tabindex="0" aria-label="Ladder of SIP messages">{text}</pre>
             : <p class="muted">{text.status === 404 ? 'The signalling of this call is no longer kept.' : text.message}</p>

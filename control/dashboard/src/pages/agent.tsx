@@ -82,7 +82,7 @@ function Editor(props: { agent: Detail; again: () => void }) {
       <Show when={props.agent.fault}><Notice>{props.agent.fault}</Notice></Show>
       <div class="columns">
         <div>
-          <Panel title="Definition" tools={<Show when={is('administrator')}><Show when={faults()}>{(faults) => faults().length ? <Tag tone="bad">{faults().length} wrong</Tag> : <Tag tone="good">Nothing wrong</Tag>}</Show><Button tiny onClick={check}>Check</Button></Show>}>
+          <Panel title="Definition" tools={<Show when={is('administrator')}><Show when={faults()} keyed>{(faults) => faults.length ? <Tag tone="bad">{faults.length} wrong</Tag> : <Tag tone="good">Nothing wrong</Tag>}</Show><Button tiny onClick={check}>Check</Button></Show>}>
             <Show when={props.agent.definition != null} fallback={<p class="muted">It has no definition to be shown.</p>}>
               <textarea class="code" ref={area} aria-label="Definition, as TOML" rows="32" spellcheck={false} wrap="off" readonly={!mayChange()} value={text()} onInput={(event) => setText(event.currentTarget.value)} />
             </Show>

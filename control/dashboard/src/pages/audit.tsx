@@ -18,9 +18,9 @@ export default function Audit() {
     <div class="page">
       <Head title="Audit log" sub="Each entry is chained to the one before by its hash."><Button icon="audit" disabled={work.busy()} onClick={verify}>{work.busy() ? 'Verifying…' : 'Verify'}</Button></Head>
       <Notice>{work.fault()?.message}</Notice>
-      <Show when={found()}>{(found) => found().holds
-        ? <Notice tone="good">It holds: every entry{found().anchor ? ` up to number ${found().anchor!.seq}` : ''} is what was written.</Notice>
-        : <Notice>It does not hold{found().broken ? `: entry ${found().broken!.seq}, ${found().broken!.why}` : ''}.</Notice>}</Show>
+      <Show when={found()} keyed>{(found) => found.holds
+        ? <Notice tone="good">It holds: every entry{found.anchor ? ` up to number ${found.anchor!.seq}` : ''} is what was written.</Notice>
+        : <Notice>It does not hold{found.broken ? `: entry ${found.broken!.seq}, ${found.broken!.why}` : ''}.</Notice>}</Show>
       <List label="Audit log" pages={pages} empty={<Empty title="Nothing was changed yet." />} columns={[
         { title: 'No.', kind: 'right', phone: false, cell: (entry) => entry.seq },
         { title: 'When', kind: 'fit', phone: false, cell: (entry) => <span class="num">{when(entry.at)}</span> },

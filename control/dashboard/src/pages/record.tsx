@@ -39,9 +39,8 @@ export default function Record() {
   }
   const [record, { refetch }] = createResource(() => params.id, (id) => read(id).catch((thrown) => Fault.of(thrown)))
   return (
-    <Show when={record()} fallback={<p class="empty">Loading…</p>}>
-      {(found) => {
-        const one = found()
+    <Show when={record()} keyed fallback={<p class="empty">Loading…</p>}>
+      {(one) => {
         return one instanceof Fault
           ? <div class="page"><Head title="Record" /><div class="panel"><Empty title="There is no such record.">{one.message}</Empty></div></div>
           : <Shown call={one} noted={one.record as unknown as Noted} again={refetch} />
