@@ -64,7 +64,8 @@ async function lookAtAll(name, path, ready) {
       await scheme(value)
       await look(`${name}, ${value}, ${width}`)
       if (width === 1280 && value === 'light') await shot(name)
-      if (name === 'live' || name === 'record') await shot(`${name}-${value}-${width}`)
+      if (name === 'record' && value === 'dark' && width === 1280) await shot('record-dark')
+      if (['live', 'record'].includes(name) && value === 'dark' && width === 360) await shot(`${name}-phone`)
     }
   }
   await scheme('light')

@@ -43,15 +43,11 @@ export function Frame(props: RouteSectionProps) {
   let main!: HTMLElement
   let menu!: HTMLDivElement
   onMount(() => onCleanup(watch()))
-  // Another page: the menu closes, the title says which, and whoever reads by ear begins at its top.
+  // Another page: the menu closes, and whoever reads by ear begins at its top.
   createEffect(on(() => location.pathname, (_, before) => {
     setOpen(false)
     if (before !== undefined) main.focus({ preventScroll: true })
     scrollTo(0, 0)
-    requestAnimationFrame(() => setTimeout(() => {
-      const title = main.querySelector('h1')?.textContent
-      document.title = title ? `${title} · Omnivox` : 'Omnivox'
-    }, 150))
   }))
   createEffect(() => open() && menu.querySelector('a')?.focus())
   const count = () => Object.keys(calls).length

@@ -1,7 +1,7 @@
 // What happens on the server, as it does: one WebSocket for the page, begun anew where it broke off, and what it tells kept by call.
 import { createSignal } from 'solid-js'
 import { createStore, produce, reconcile } from 'solid-js/store'
-import { api, take, type LiveCall } from './api/client'
+import { api, ask, take, type LiveCall } from './api/client'
 import type { TurnRecord } from './call/turns'
 
 export type Event = { id: number; at: string; type: string; call: string; data: Record<string, unknown> }
@@ -37,6 +37,8 @@ export function watch(): () => void {
     socket.onclose = () => {
       setConnection('closed')
       if (stopped) return
+      // Whether it is for want of a session: who is logged in no more is shown the way in.
+      void ask('GET', '/api/v1/session').catch(() => {})
       timer = window.setTimeout(open, wait)
       wait = Math.min(wait * 2, AGAIN_MS[1])
     }

@@ -16,10 +16,16 @@ export class Fault extends Error {
     super(detail)
   }
 
+  /** What was thrown, as a fault. */
   static of(thrown: unknown): Fault {
     if (thrown instanceof Fault) return thrown
-    const offline = thrown instanceof TypeError
-    return new Fault(0, offline ? 'The server does not answer. Is it running, and are you connected?' : String(thrown))
+    return new Fault(0, thrown instanceof Error ? thrown.message : String(thrown))
+  }
+
+  /** A request that had no answer at all. */
+  static offline(thrown: unknown): Fault {
+    if (thrown instanceof DOMException && thrown.name === 'AbortError') return Fault.of(thrown)
+    return new Fault(0, 'The server does not answer. Is it running, and are you connected?')
   }
 }
 
@@ -44,7 +50,7 @@ export const api = client
 
 /** The body of an answer, or the fault thrown. */
 export async function take<T>(answer: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
-  const { data, error, response } = await answer.catch((thrown) => { throw Fault.of(thrown) })
+  const { data, error, response } = await answer.catch((thrown) => { throw Fault.offline(thrown) })
   if (!response.ok) throw fault(response, error)
   return data as T
 }
@@ -66,8 +72,8 @@ export async function send(method: string, path: string, { body, query, headers,
   }
   const isText = typeof body === 'string'
   const type: Record<string, string> = body === undefined || isText ? {} : { 'Content-Type': 'application/json' }
-  const init = { method, headers: { ...type, ...headers }, body: body === undefined ? null : isText ? body : JSON.stringify(body), signal: signal ?? null }
-  const response = await fetch(prepare(new Request(url, init))).catch((thrown) => { throw Fault.of(thrown) })
+  const init = { method, headers: { ...type, ...headers }, body: body === undefined ? null : isText ? body : JSON.stringify(body), signal: signal ?? null, keepalive: method === 'DELETE' }
+  const response = await fetch(prepare(new Request(url, init))).catch((thrown) => { throw Fault.offline(thrown) })
   if (!response.ok) throw fault(response, await response.json().catch(() => null))
   return response
 }

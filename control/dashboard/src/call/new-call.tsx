@@ -16,10 +16,12 @@ export function NewCall(props: { close: () => void; begun: (call: string) => voi
   const [number, setNumber] = createSignal('agent')
   const agents = useAgents()
   const work = useWork()
+  // Pressed twice, the call is made once.
+  const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')
   const submit = (event: SubmitEvent) => {
     event.preventDefault()
     void work.run(async () => {
-      const started = await take(api.POST('/api/v1/calls', { body: { to: to(), connect_with: target() }, headers: { 'Idempotency-Key': crypto.randomUUID?.() ?? String(Math.random()) } as never }))
+      const started = await take(api.POST('/api/v1/calls', { params: { header: { 'Idempotency-Key': key } }, body: { to: to(), connect_with: target() } }))
       props.close()
       props.begun(started.call)
     })

@@ -34,6 +34,7 @@ export async function begin(way: Way, title: string) {
   try {
     const { ice_servers } = await ask<{ ice_servers: RTCIceServer[] }>('GET', `${PATH}/servers`)
     mine.connection.setConfiguration({ iceServers: ice_servers })
+    if (!listens && !navigator.mediaDevices) throw new Fault(0, 'Browsers give the microphone to pages by HTTPS or of this machine alone.')
     if (listens) mine.connection.addTransceiver('audio', { direction: 'recvonly' })
     else {
       mine.microphone = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } })

@@ -15,7 +15,7 @@ export default function Account() {
         <div><SecondFactor /><Password /></div>
         <div>
           <Panel title="Account">
-            <dl class="facts"><dt>Device</dt><dd>{user().device ?? 'None: you call from this page.'}</dd><dt>Since</dt><dd>{when(user().created_at)}</dd></dl>
+            <dl class="facts"><dt>Device</dt><dd>{user().device ?? 'None'}</dd><dt>Since</dt><dd>{when(user().created_at)}</dd></dl>
           </Panel>
         </div>
       </div>

@@ -4,7 +4,7 @@ import { createEffect, createResource, createSignal, For, Show } from 'solid-js'
 import { api, ask, Fault, take, type CallRecord } from '../api/client'
 import { can, is } from '../session'
 import { clock, fixed, mosTone, ms, party, tone, when, words } from '../format'
-import { act, Button, Confirm, Empty, Head, Notice, Panel, Tag, toast } from '../ui/parts'
+import { act, Button, Confirm, Empty, Head, Modal, Notice, Panel, Secret, Tag, toast } from '../ui/parts'
 import { Player, usePlayer } from '../call/player'
 import { Quality, type Leg, type Media } from '../call/quality'
 import { StageTimeline } from '../call/stages'
@@ -52,6 +52,7 @@ export default function Record() {
 function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
   const player = usePlayer(props.call.call)
   const [erasing, setErasing] = createSignal(false)
+  const [linked, setLinked] = createSignal('')
   const turns = () => props.noted.agent?.turns ?? []
   createEffect(() => {
     if (props.call.recorded && props.call.duration_ms <= READ_AT_ONCE_MS && player.state() === 'none' && !player.fault()) void player.load()
@@ -65,8 +66,7 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
   const other = () => (props.call.direction === 'outbound' ? props.call.callee : props.call.caller)
   const link = () => act(async () => {
     const made = await take(api.POST('/api/v1/call-records/{id}/recording-link', { params: { path: { id: props.call.call } } }))
-    await navigator.clipboard.writeText(new URL(made.path, location.origin).href)
-    toast('A link for an hour is in the clipboard.')
+    setLinked(new URL(made.path, location.origin).href)
   })
   return (
     <div class="page">
@@ -122,6 +122,7 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
           </Show>
         </div>
       </div>
+      <Show when={linked()}><Modal title="Link to the recording" close={() => setLinked('')}><div class="form"><p>Whoever has it may play the recording for an hour.</p><Secret value={linked()} label="The link" /></div></Modal></Show>
       <Show when={erasing()}>
         <Confirm title={`Erase ${other()}`} action="Erase for good" close={() => setErasing(false)}
           do={async () => { await ask('POST', '/api/v1/people/erasure', { body: { number: other() } }); toast(`What was kept of ${other()} is erased.`); props.again() }}>

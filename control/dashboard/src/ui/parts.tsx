@@ -1,5 +1,6 @@
 // The small parts that every page is made of.
 import { createEffect, createSignal, createUniqueId, For, onCleanup, Show, splitProps, type JSX, type ParentProps } from 'solid-js'
+import { Fault } from '../api/client'
 import { Icon, type IconName } from './icon'
 
 export type Tone = '' | 'good' | 'warn' | 'bad' | 'info' | (string & {})
@@ -16,12 +17,16 @@ export function Button(props: ParentProps<{ kind?: 'primary' | 'danger' | 'quiet
 
 export const Tag = (props: ParentProps<{ tone?: Tone }>) => <span class={`tag ${props.tone ?? ''}`}>{props.children}</span>
 
-export const Head = (props: ParentProps<{ title: JSX.Element; sub?: JSX.Element }>) => (
-  <header class="head">
-    <div><h1>{props.title}</h1><Show when={props.sub}><p class="sub">{props.sub}</p></Show></div>
-    <div class="actions">{props.children}</div>
-  </header>
-)
+/** What a page is about, here and in the window's title. */
+export function Head(props: ParentProps<{ title: string; sub?: JSX.Element }>) {
+  createEffect(() => { document.title = `${props.title} · Omnivox` })
+  return (
+    <header class="head">
+      <div><h1>{props.title}</h1><Show when={props.sub}><p class="sub">{props.sub}</p></Show></div>
+      <div class="actions">{props.children}</div>
+    </header>
+  )
+}
 
 export const Panel = (props: ParentProps<{ title: string; tools?: JSX.Element; flush?: boolean }>) => {
   const id = createUniqueId()
@@ -124,11 +129,10 @@ export function Confirm(props: ParentProps<{ title: string; action: string; do: 
 
 /** A secret that is shown this once. */
 export function Secret(props: { value: string; label: string }) {
-  const copy = () => navigator.clipboard?.writeText(props.value).then(() => toast('Copied.'), () => toast('It could not be copied: select it by hand.', true))
-  return <div class="secret"><code aria-label={props.label}>{props.value}</code><Button onClick={copy}>Copy</Button></div>
+  // A page by plain HTTP has no clipboard.
+  const copy = () => (navigator.clipboard?.writeText(props.value) ?? Promise.reject()).then(() => toast('Copied.'), () => toast('It could not be copied: select it by hand.', true))
+  return <div class="secret"><input class="mono" readonly aria-label={props.label} value={props.value} onFocus={(event) => event.currentTarget.select()} /><Button onClick={copy}>Copy</Button></div>
 }
-
-import { Fault } from '../api/client'
 
 /** Runs something of the server's: whether it is under way, and what went wrong. */
 export function useWork() {
