@@ -26,7 +26,7 @@ export default function DoNotCall() {
         { title: 'By', phone: false, cell: (entry) => entry.added_by },
         { title: 'Since', kind: 'fit', phone: false, cell: (entry) => day(entry.added_at) },
         { title: 'Until', kind: 'fit', wide: true, cell: (entry) => (entry.expires_at ? day(entry.expires_at) : 'Always') },
-        { title: '', kind: 'fit', cell: (entry) => <Show when={is('supervisor')}><Button tiny kind="danger" aria-label={`Take ${entry.number} off`} onClick={() => setRemoving(entry)}>Take off</Button></Show> },
+        { title: '', kind: 'fit', cell: (entry) => <Show when={is('supervisor')}><Button tiny kind="danger" aria-label={`Take off ${entry.number}`} onClick={() => setRemoving(entry)}>Take off</Button></Show> },
       ]} />
       <Show when={adding()}><Add close={() => setAdding(false)} done={() => { setAdding(false); void pages.again() }} /></Show>
       <Show when={removing()} keyed>{(entry) => (

@@ -64,13 +64,13 @@ function Shown(props: { kpis: Kpis; label: (at: string) => string }) {
   const failed = (of: Figures) => Object.values(of.failed).reduce((a, b) => a + b, 0)
   return (
     <Show when={total().calls} fallback={<div class="panel"><Empty title="No call in this time.">Choose a longer one.</Empty></div>}>
-      <dl class="figures">
+      <dl class="figures many">
         <div><dt>Calls</dt><dd>{total().calls.toLocaleString()}</dd></div>
         <div><dt>Answered</dt><dd>{percent(total().answered, total().calls)}</dd></div>
         <div><dt>Abandoned</dt><dd>{total().abandoned.toLocaleString()}</dd></div>
         <div><dt>Talk time</dt><dd>{clock(total().talk_ms)}</dd></div>
         <div><dt>Length, mean</dt><dd>{total().duration_ms.mean == null ? '–' : clock(total().duration_ms.mean!)}</dd></div>
-        <div><dt>Answer gap, half / 95 %</dt><dd>{ms(total().gap_ms.p50)}<small>{ms(total().gap_ms.p95)}</small></dd></div>
+        <div><dt>Answer gap, median</dt><dd>{ms(total().gap_ms.p50)} <small>95 % below {ms(total().gap_ms.p95)}</small></dd></div>
         <div><dt>MOS, mean</dt><dd>{fixed(total().mos, 2)}</dd></div>
         <div><dt>Transfers</dt><dd>{total().transfers.toLocaleString()}</dd></div>
       </dl>

@@ -101,7 +101,11 @@ export function Check(props: { label: string; value: boolean; on: (value: boolea
 export function Modal(props: ParentProps<{ title: string; close: () => void }>) {
   const id = createUniqueId()
   let dialog!: HTMLDialogElement
-  createEffect(() => dialog.showModal?.())
+  createEffect(() => {
+    dialog.showModal()
+    // Whoever opened it wants to write, not to close it.
+    dialog.querySelector<HTMLElement>('.body :is(input, textarea, select):not([readonly], [disabled])')?.focus()
+  })
   return (
     <dialog ref={dialog} aria-labelledby={id} onClose={() => props.close()} onCancel={() => props.close()}>
       <header><h2 id={id}>{props.title}</h2><Button kind="quiet" icon="close" aria-label="Close" onClick={() => props.close()} /></header>
