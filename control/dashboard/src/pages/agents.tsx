@@ -28,7 +28,7 @@ export default function Agents() {
         { title: 'From', kind: 'fit', phone: false, cell: (agent) => ({ built_in: 'Built in', file: 'A file', stored: 'Here', program: 'The program' })[agent.source] },
         { title: 'Version', kind: 'right', phone: false, cell: (agent) => agent.published ?? (agent.latest ? 'none' : '–') },
         { title: 'Changed', kind: 'fit', wide: true, cell: (agent) => day(agent.updated_at) },
-        { title: '', kind: 'fit', cell: (agent) => <Show when={can('/web-calls') && is('supervisor') && agent.state === 'ready'}><Button tiny icon="phone" aria-label={`Call ${agent.name} now`} onClick={() => begin({ connect_with: agent.name }, `Call with ${agent.name}`)}>Call it now</Button></Show> },
+        { title: '', kind: 'fit', cell: (agent) => <Show when={can('/web-calls') && is('supervisor') && agent.state === 'ready'}><Button tiny icon="phone" aria-label={`Call it now: ${agent.name}`} onClick={() => begin({ connect_with: agent.name }, `Call with ${agent.name}`)}>Call it now</Button></Show> },
       ]} />
       <Show when={adding()}><Add close={() => setAdding(false)} done={(name) => navigate(`/agents/${encodeURIComponent(name)}`)} /></Show>
     </div>

@@ -70,7 +70,7 @@ function Shown(props: { kpis: Kpis; label: (at: string) => string }) {
         <div><dt>Abandoned</dt><dd>{total().abandoned.toLocaleString()}</dd></div>
         <div><dt>Talk time</dt><dd>{clock(total().talk_ms)}</dd></div>
         <div><dt>Length, mean</dt><dd>{total().duration_ms.mean == null ? '–' : clock(total().duration_ms.mean!)}</dd></div>
-        <div><dt>Answer gap, median</dt><dd>{ms(total().gap_ms.p50)} <small>95 % below {ms(total().gap_ms.p95)}</small></dd></div>
+        <div><dt>Answer gap, median</dt><dd>{ms(total().gap_ms.p50)} <small class="nowrap">95 %: {ms(total().gap_ms.p95)}</small></dd></div>
         <div><dt>MOS, mean</dt><dd>{fixed(total().mos, 2)}</dd></div>
         <div><dt>Transfers</dt><dd>{total().transfers.toLocaleString()}</dd></div>
       </dl>
