@@ -187,6 +187,10 @@ const steps = {
   },
 
   async 'the person is erased'() {
+    await page.goto(`${job.url}/records?words=nine%20to%20five`)
+    await page.waitForSelector('.table tbody tr a')
+    await page.click('.table tbody tr a')
+    await page.waitForSelector('.wave')
     await click('button', 'Erase this person')
     await click('button', 'Erase for good')
     await shows('.toasts', 'is erased')
