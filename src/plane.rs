@@ -219,7 +219,7 @@ impl Interface {
                 );
                 ([(header::RETRY_AFTER, "5")], problem).into_response()
             }
-            None => StatusCode::NOT_FOUND.into_response(),
+            None => control::api::dashboard::serve(request).await,
         }
     }
 }
@@ -272,7 +272,7 @@ async fn invite_first(control: &Control) {
     match control.first_code().await {
         // Not by the log, which may be kept and sent elsewhere.
         Ok(Some(code)) => eprintln!(
-            "nobody administers this server yet: run `omnivox user add NAME`, or, within a day, POST /api/v1/setup with the code {code}"
+            "nobody administers this server yet: run `omnivox user add NAME`, or, within a day, open /setup (or POST /api/v1/setup) with the code {code}"
         ),
         Ok(None) => {}
         Err(fault) => tracing::error!("it cannot be told whether anybody administers this server: {fault}"),

@@ -95,7 +95,7 @@ impl Router {
         let trunk = query.trunk.and_then(|name| self.trunks.named(name));
         let one = |diversion: Diversion| {
             let number = user_of(&diversion.uri);
-            let number = trunk.map_or_else(|| number.clone(), |trunk| incoming(&number, &trunk));
+            let number = trunk.as_ref().map_or_else(|| number.clone(), |trunk| incoming(&number, trunk));
             Diverted { private: diversion.is_private, ..Diverted::new(number, diversion.reason) }
         };
         let diverted = query.request.map(sip::diversion::read).unwrap_or_default();

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod calls;
 pub mod commands;
 pub mod contacts;
+pub mod dashboard;
 pub mod deliveries;
 pub mod do_not_call;
 pub mod events;
@@ -238,7 +239,7 @@ fn describe_gate(document: &mut OpenApi) {
     }
 }
 
-/// The routes, with the gate before them.
+/// The routes, with the gate before them, and the dashboard beside them.
 pub fn router(control: Arc<Control>) -> Router {
     let (routes, _) = described().split_for_parts();
     routes
@@ -247,6 +248,7 @@ pub fn router(control: Arc<Control>) -> Router {
         .route_layer(middleware::from_fn_with_state(Arc::clone(&control), gate::gate))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(control)
+        .fallback(dashboard::serve)
 }
 
 async fn openapi() -> Response {

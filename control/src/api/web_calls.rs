@@ -35,6 +35,7 @@ pub struct Connect {
     pub call: Option<String>,
     /// How the page takes part in that call.
     #[serde(rename = "as")]
+    #[param(inline)]
     pub how: Option<TakePart>,
 }
 
