@@ -64,6 +64,8 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
   ]
   const names = () => (props.noted.agent ? ['Caller', 'Agent'] : ['Caller', 'Called']) as [string, string]
   const other = () => (props.call.direction === 'outbound' ? props.call.callee : props.call.caller)
+  // Who has no number is known by the whole address.
+  const known = () => (/^\+?\d+$/.test(other()) ? other() : (props.call.direction === 'outbound' ? props.noted.to : props.noted.from) || other())
   const link = () => act(async () => {
     const made = await take(api.POST('/api/v1/call-records/{id}/recording-link', { params: { path: { id: props.call.call } } }))
     setLinked(new URL(made.path, location.origin).href)
@@ -125,7 +127,7 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
       <Show when={linked()}><Modal title="Link to the recording" close={() => setLinked('')}><div class="form"><p>Whoever has it may play the recording for an hour.</p><Secret value={linked()} label="The link" /></div></Modal></Show>
       <Show when={erasing()}>
         <Confirm title={`Erase ${other()}`} action="Erase for good" close={() => setErasing(false)}
-          do={async () => { await ask('POST', '/api/v1/people/erasure', { body: { number: other() } }); toast(`What was kept of ${other()} is erased.`); props.again() }}>
+          do={async () => { await ask('POST', '/api/v1/people/erasure', { body: { number: known() } }); toast(`What was kept of ${other()} is erased.`); props.again() }}>
           <p>Records, transcripts, recordings and contacts of <b>{other()}</b> are erased. This cannot be taken back.</p>
         </Confirm>
       </Show>
