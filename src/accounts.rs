@@ -6,7 +6,7 @@ mod kept;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use sip::Message;
@@ -27,7 +27,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Devices and their registrations.
 pub(crate) struct Accounts {
-    config: Arc<Config>,
+    config: RwLock<Arc<Config>>,
     inner: Mutex<Inner>,
     changed: Notify,
     file: PathBuf,
@@ -37,6 +37,24 @@ struct Inner {
     algorithms: Vec<Algorithm>,
     registrar: Registrar,
     authenticator: Authenticator,
+    /// Registrations that were kept of devices that are not known yet: those of the database come later.
+    unclaimed: Vec<(String, Binding)>,
+}
+
+/// A device, as it was when it was looked up.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    config: Arc<Config>,
+    at: usize,
+}
+
+impl std::ops::Deref for Device {
+    type Target = DeviceConfig;
+
+    fn deref(&self) -> &DeviceConfig {
+        // It was found there.
+        &self.config.devices[self.at]
+    }
 }
 
 /// What is sent back.
@@ -77,33 +95,42 @@ impl Accounts {
             bindings: settings.max_bindings,
         });
         let file = config.data.dir.join("registrations.json");
-        if !config.devices.is_empty() {
-            for (user, binding) in kept::read(&file, now_s(), local) {
-                if config.devices.iter().any(|device| device.user == user) {
-                    registrar.restore(&user, binding);
-                }
-            }
-        }
+        let mut unclaimed = kept::read(&file, now_s(), local);
+        restore(&mut registrar, &mut unclaimed, config);
         let authenticator = Authenticator::new(settings.realm.clone(), key);
-        let inner = Mutex::new(Inner { algorithms: settings.digests(), registrar, authenticator });
-        Self { config: Arc::clone(config), inner, changed: Notify::new(), file }
+        let inner = Mutex::new(Inner { algorithms: settings.digests(), registrar, authenticator, unclaimed });
+        Self { config: RwLock::new(Arc::clone(config)), inner, changed: Notify::new(), file }
+    }
+
+    /// Other devices, and other trunks that come by a name, from here on. Registrations of devices that stay are kept.
+    pub(crate) fn renew(&self, config: Arc<Config>) {
+        let mut inner = self.lock();
+        let Inner { registrar, unclaimed, .. } = &mut *inner;
+        restore(registrar, unclaimed, &config);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether there are any devices.
     pub(crate) fn are_there(&self) -> bool {
-        !self.config.devices.is_empty()
+        !self.config().devices.is_empty()
     }
 
     /// Whether callers are asked who they are: there are devices, or trunks that come by a name.
     pub(crate) fn ask_for_names(&self) -> bool {
-        self.are_there() || self.config.trunks.iter().any(|trunk| !trunk.incoming_username.is_empty())
+        self.are_there() || self.config().trunks.iter().any(|trunk| !trunk.incoming_username.is_empty())
     }
 
     /// The device of this name or number, in any case.
-    pub(crate) fn named(&self, name: &str) -> Option<&DeviceConfig> {
+    pub(crate) fn named(&self, name: &str) -> Option<Device> {
         let is_called = |own: &String| own.eq_ignore_ascii_case(name);
-        let mut devices = self.config.devices.iter();
-        devices.find(|device| is_called(&device.user) || device.numbers.iter().any(is_called))
+        let config = self.config();
+        let is_it = |device: &DeviceConfig| is_called(&device.user) || device.numbers.iter().any(is_called);
+        let at = config.devices.iter().position(is_it)?;
+        Some(Device { config, at })
     }
 
     /// Answers a REGISTER.
@@ -150,7 +177,8 @@ impl Accounts {
     /// The challenge to answer with, or a refusal.
     pub(crate) fn device_of(&self, message: &Message) -> Result<String, Reply> {
         let user = self.prove(&mut self.lock(), now_s(), message)?;
-        let device = self.config.devices.iter().find(|device| device.user.eq_ignore_ascii_case(&user));
+        let config = self.config();
+        let device = config.devices.iter().find(|device| device.user.eq_ignore_ascii_case(&user));
         device.map(|device| device.user.clone()).ok_or_else(|| Reply::refusal(403))
     }
 
@@ -226,7 +254,9 @@ impl Accounts {
             self.measure();
             let text = {
                 let inner = self.lock();
-                kept::to_text(inner.registrar.all())
+                kept::to_text(
+                    inner.registrar.all().chain(inner.unclaimed.iter().map(|(user, binding)| (user.as_str(), binding))),
+                )
             };
             let file = self.file.clone();
             let written = tokio::task::spawn_blocking(move || kept::write(&file, &text)).await;
@@ -245,19 +275,31 @@ impl Accounts {
 
     /// The hash of a device's password, or of a trunk's that calls in by a name.
     fn ha1(&self, name: &str, algorithm: Algorithm) -> Option<String> {
-        let realm = &self.config.registrar.realm;
-        if let Some(device) = self.config.devices.iter().find(|device| device.user.eq_ignore_ascii_case(name)) {
+        let config = self.config();
+        let realm = &config.registrar.realm;
+        if let Some(device) = config.devices.iter().find(|device| device.user.eq_ignore_ascii_case(name)) {
             return secret_hash(name, realm, algorithm, &device.password, &device.ha1);
         }
-        let trunk =
-            self.config.trunks.iter().find(|trunk| {
-                !trunk.incoming_username.is_empty() && trunk.incoming_username.eq_ignore_ascii_case(name)
-            })?;
+        let trunk = config
+            .trunks
+            .iter()
+            .find(|trunk| !trunk.incoming_username.is_empty() && trunk.incoming_username.eq_ignore_ascii_case(name))?;
         secret_hash(name, realm, algorithm, &trunk.incoming_password, &[])
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes up those registrations whose devices are known.
+fn restore(registrar: &mut Registrar, unclaimed: &mut Vec<(String, Binding)>, config: &Config) {
+    for (user, binding) in std::mem::take(unclaimed) {
+        if config.devices.iter().any(|device| device.user == user) {
+            registrar.restore(&user, binding);
+        } else {
+            unclaimed.push((user, binding));
+        }
     }
 }
 

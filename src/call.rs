@@ -53,6 +53,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::brain::Handover;
+use agent::line::Request;
 use bridge::Bridge;
 use dial::{BranchResult, DialPlan};
 use dialing::Dialing;
@@ -255,6 +256,12 @@ pub enum Command {
     Hold(bool),
     /// Go on with the recording, or pause it: what is said meanwhile (a card's number, say) is silence in it.
     Record(bool),
+    /// What this leg's peer says is heard by nobody else in the call, or is again. The recording has it nevertheless.
+    Mute(LegNo, bool),
+    /// Press these keys towards this leg's peer.
+    Press(LegNo, String),
+    /// Ask something of the agent that has the call.
+    Ask(Request),
     /// The server stops: end it.
     ShutDown,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agent::registry::Registry;
 use clap::Args;
+use control::identity::oidc::{CALLBACK, Oidc};
 use control::store::{Store, StoreError};
 use serde::Serialize;
 use sip::endpoint::Transport;
@@ -263,6 +264,7 @@ fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) 
         tell("control", Verdict::Note, "off: no users, no /api/v1; records are in calls.jsonl alone".to_owned());
         return;
     }
+    check_provider(config, tell);
     if config.control.database.is_empty() && !config.data.dir.join("omnivox.db").exists() {
         tell("control.database", Verdict::Ok, "SQLite in data.dir, made at the first start".to_owned());
         return;
@@ -284,6 +286,19 @@ fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) 
         Ok(0) => tell("control.database", Verdict::Note, "nobody administers it: omnivox user add NAME".to_owned()),
         Ok(_) => tell("control.database", Verdict::Ok, "it answers".to_owned()),
         Err(fault) => tell("control.database", Verdict::Fault, fault.to_string()),
+    }
+}
+
+/// The provider that people log in by answers as one does.
+fn check_provider(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    let Some(options) = config.control.oidc.options(&config.control.url) else { return };
+    let back = format!("{}{CALLBACK}", options.url.trim_end_matches('/'));
+    let reached = Oidc::new(options)
+        .map_err(|fault| fault.to_string())
+        .and_then(|oidc| tokio::runtime::Handle::current().block_on(oidc.reach()).map_err(|fault| fault.to_string()));
+    match reached {
+        Ok(()) => tell("control.oidc", Verdict::Ok, format!("the provider answers; have it lead back to {back}")),
+        Err(fault) => tell("control.oidc", Verdict::Fault, fault),
     }
 }
 

@@ -6,6 +6,7 @@
 
 #[macro_use]
 mod network;
+mod oidc;
 
 mod checks;
 mod control;
@@ -39,6 +40,7 @@ pub use guard::GuardConfig;
 pub use ice::{ICE_URLS_LIMIT, IceScheme, IceServerConfig, IceUrl};
 pub use load::{ConfigError, Sources};
 pub use network::{Network, PortRange, SipListen};
+pub use oidc::OidcConfig;
 pub use pattern::{Pattern, Rewrite};
 pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo};
 pub use secret::{Ha1, Secret};
@@ -46,7 +48,7 @@ pub use srtp::{IceMode, SrtpPolicy};
 pub use stir::{StirConfig, StirPolicy};
 pub use tls::TlsConfig;
 pub use trace::TraceConfig;
-pub use trunks::{HeaderPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
+pub use trunks::{HistoryPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
 pub use web::WebConfig;
 
 /// Everything `omnivox serve` can be told.
@@ -387,6 +389,29 @@ impl Config {
         Ok(config)
     }
 
+    /// The same with settings that were added while it is in use; routes stand before those that there are.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, or with all together.
+    pub fn with_settings(
+        &self,
+        devices: Vec<DeviceConfig>,
+        trunks: Vec<TrunkConfig>,
+        mut routes: Vec<RouteConfig>,
+    ) -> Result<Self, ConfigError> {
+        let env: Vec<(String, String)> = std::env::vars().collect();
+        let mut config = self.clone();
+        let added = (config.devices.len(), config.trunks.len());
+        config.devices.extend(devices);
+        config.trunks.extend(trunks);
+        config.devices.iter_mut().skip(added.0).try_for_each(|device| device.resolve_secrets(&env))?;
+        config.trunks.iter_mut().skip(added.1).try_for_each(|trunk| trunk.resolve_secrets(&env))?;
+        routes.append(&mut config.routes);
+        config.routes = routes;
+        config.validate()?;
+        Ok(config)
+    }
+
     /// The folder of downloaded models.
     #[must_use]
     pub fn models_dir(&self) -> PathBuf {
@@ -676,6 +701,9 @@ mod tests {
             ("control.node=", "control.node"),
             ("control.url=here", "control.url"),
             ("control.session_s=1", "control.session_s"),
+            ("control.webhooks_allow=[\"here\"]", "control.webhooks_allow"),
+            ("control.oidc.issuer=http://login.example.net", "control.oidc.issuer"),
+            ("control.oidc.issuer=https://login.example.net", "control.oidc.client_id"),
             ("control.country=Germany", "control.country"),
             ("control.retention.records_days=-1", "control.retention.records_days"),
             ("rtp.srtp=default", "rtp.srtp"),

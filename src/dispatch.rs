@@ -19,6 +19,7 @@ use crate::call::route::{RouteQuery, Target};
 use crate::call::switchboard::Delivery;
 use crate::hub::Hub;
 use crate::messages;
+use crate::routing::history::History;
 use crate::stir::Stir;
 use crate::trunks::Trunk;
 use crate::watchers::Package;
@@ -64,6 +65,7 @@ fn dispatch(hub: &Arc<Hub>, own_threads: &tokio::runtime::Handle, endpoint: &mut
             verdict: None,
             trunk: None,
             device: None,
+            history: History::default(),
             lease: None,
         };
         begin(hub, own_threads, endpoint, now, incoming);
@@ -142,8 +144,9 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
     let claimed = || crate::call::sound::user_of(&incoming.from_uri);
     let is_phone =
         || hub.accounts.as_ref().is_some_and(|accounts| accounts.is_registered_at(&claimed(), source.remote));
-    if let Some(trunk) = hub.trunks.of_source(source.remote.ip(), certified.as_deref()).filter(|_| !is_phone()) {
-        return Ok(Origin { trunk: Some(Arc::clone(trunk)), device: None });
+    let trunks = hub.routing().trunks;
+    if let Some(trunk) = trunks.of_source(source.remote.ip(), certified.as_deref()).filter(|_| !is_phone()) {
+        return Ok(Origin { trunk: Some(trunk), device: None });
     }
     let Some(accounts) = hub.accounts.as_ref().filter(|accounts| accounts.ask_for_names()) else {
         return Ok(Origin::default());
@@ -156,8 +159,8 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
         };
     };
     note_credentials(hub, source, false, true);
-    if let Some(trunk) = hub.trunks.of_user(&user) {
-        return Ok(Origin { trunk: Some(Arc::clone(trunk)), device: None });
+    if let Some(trunk) = trunks.of_user(&user) {
+        return Ok(Origin { trunk: Some(trunk), device: None });
     }
     let device = accounts
         .named(&user)
@@ -200,7 +203,7 @@ fn verify(
     let (hub, threads) = (Arc::clone(hub), own_threads.clone());
     own_threads.spawn(async move {
         let user = called_user(&origin, &incoming);
-        let numbers = hub.router.as_ref().map(|router| router.numbers(&query(&origin, &incoming, &user)));
+        let numbers = hub.routing().router.map(|router| router.numbers(&query(&origin, &incoming, &user)));
         let (caller, called) = numbers.unwrap_or_default();
         let verified = stir.verify(&incoming.request, &caller, &called).await;
         incoming.verdict = Some(verified.verdict);
@@ -234,6 +237,10 @@ fn route(
     origin: Origin,
     mut incoming: Incoming,
 ) {
+    if let Some(router) = &hub.routing().router {
+        let user = called_user(&origin, &incoming);
+        incoming.history = router.history(&query(&origin, &incoming, &user));
+    }
     match admit(hub, &origin, &incoming) {
         Ok((target, lease)) => {
             incoming.lease = lease;
@@ -288,6 +295,7 @@ fn query<'a>(origin: &'a Origin, incoming: &'a Incoming, user: &'a str) -> Route
         trunk: origin.trunk.as_ref().map(|trunk| trunk.config.name.as_str()),
         device: origin.device.as_deref(),
         request: Some(&incoming.request),
+        diverted: &incoming.history.diverted,
         verdict: incoming.verdict.as_ref(),
         at: SystemTime::now(),
     }

@@ -1,7 +1,7 @@
 //! Who is listened to: the guard of signalling with the networks that it does not hold back, and its figures.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use sip::Message;
@@ -15,16 +15,20 @@ use crate::config::{Config, Network};
 #[derive(Debug)]
 pub(crate) struct Door {
     guard: Mutex<Guard>,
-    trusted: Vec<Network>,
+    trusted: RwLock<Vec<Network>>,
 }
 
 impl Door {
     /// A door as configured: trunks' networks are trusted too.
     #[must_use]
     pub(crate) fn new(config: &Config, now: Instant) -> Self {
-        let trunks = config.trunks.iter().flat_map(|trunk| &trunk.addresses);
-        let trusted = config.guard.trusted.iter().chain(trunks).copied().collect();
+        let trusted = RwLock::new(trusted(config));
         Self { guard: Mutex::new(Guard::new(config.guard.limits(), now)), trusted }
+    }
+
+    /// Trunks have changed.
+    pub(crate) fn trust(&self, config: &Config) {
+        *self.trusted.write().unwrap_or_else(PoisonError::into_inner) = trusted(config);
     }
 
     /// A source gave a wrong password, or asked for a number that does not exist.
@@ -55,12 +59,19 @@ impl Door {
     }
 
     fn trusts(&self, source: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(source))
+        let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
+        trusted.iter().any(|network| network.contains(source))
     }
 
     fn guard(&self) -> MutexGuard<'_, Guard> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The networks that are not held back.
+fn trusted(config: &Config) -> Vec<Network> {
+    let trunks = config.trunks.iter().flat_map(|trunk| &trunk.addresses);
+    config.guard.trusted.iter().chain(trunks).copied().collect()
 }
 
 impl Gate for Door {

@@ -1,8 +1,8 @@
 //! What every call of one server shares: configuration, signalling, media, agents, records, and the count of calls.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use agent::brain::BrainInput;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::accounts::Accounts;
 use crate::agents::Agents;
 use crate::call::app::{self, App, Conversation, Outcome, Resume};
-use crate::call::dial::{Dialer, Direct};
+use crate::call::dial::Dialer;
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
 use crate::call::leg::Occupation;
@@ -30,11 +30,10 @@ use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
 use crate::guard::Door;
 use crate::live::LiveCalls;
-use crate::routing::Router;
+use crate::routing::live::Routing;
 use crate::stir::Stir;
 use crate::telemetry::Masked;
 use crate::trace::Tracer;
-use crate::trunks::Trunks;
 use crate::trunks::ask::Asker;
 use crate::watchers::Watchers;
 use crate::web::WebLegs;
@@ -64,8 +63,6 @@ pub struct Hub {
     pub switchboard: Switchboard,
     /// Asked which number stands for what; `None`: the built-in numbers, agents and applications alone.
     pub directory: Option<Arc<dyn Directory + Send + Sync>>,
-    /// Asked how somebody is reached.
-    pub dialer: Arc<dyn Dialer>,
     /// What those hear who wait.
     pub music: HoldMusic,
     /// What those hear who are recorded.
@@ -74,12 +71,10 @@ pub struct Hub {
     pub places: Places,
     /// Devices and their registrations.
     pub(crate) accounts: Option<Arc<Accounts>>,
-    /// Carriers.
-    pub(crate) trunks: Arc<Trunks>,
     /// Requests of ours outside of calls.
     pub(crate) asker: Arc<Asker>,
-    /// Routes by the configuration.
-    pub(crate) router: Option<Arc<Router>>,
+    /// What calls are routed by.
+    routing: RwLock<Routing>,
     /// Who is told of what devices do.
     pub(crate) watchers: Watchers,
     /// Verifies who calls; `None` where nobody is to.
@@ -114,6 +109,7 @@ impl Hub {
         observer: Option<Observer>,
     ) -> Self {
         let asker = Arc::new(Asker::new(sip.clone()));
+        let routing = RwLock::new(Routing::none(Arc::clone(&config)));
         Self {
             config,
             sip,
@@ -125,14 +121,12 @@ impl Hub {
             stopping: AtomicBool::new(false),
             switchboard: Switchboard::default(),
             directory: None,
-            dialer: Arc::new(Direct),
             music: HoldMusic::default(),
             notice: RecordNotice::default(),
             places: Places::default(),
             accounts: None,
-            trunks: Arc::default(),
             asker,
-            router: None,
+            routing,
             watchers: Watchers::default(),
             stir: None,
             door: None,
@@ -141,6 +135,23 @@ impl Hub {
             tracer: Arc::default(),
             running: AtomicUsize::new(0),
         }
+    }
+
+    /// What calls are routed by now.
+    #[must_use]
+    pub(crate) fn routing(&self) -> Routing {
+        self.routing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Calls that come from here on are routed by this.
+    pub(crate) fn set_routing(&self, routing: Routing) {
+        *self.routing.write().unwrap_or_else(PoisonError::into_inner) = routing;
+    }
+
+    /// Asked how somebody is reached.
+    #[must_use]
+    pub fn dialer(&self) -> Arc<dyn Dialer> {
+        self.routing().dialer
     }
 
     /// Calls in progress.
@@ -230,16 +241,17 @@ impl Directory for Hub {
         if let Some(directory) = &self.directory {
             return directory.route(query);
         }
-        if let Some(target) = self.router.as_ref().and_then(|router| router.by_rule(query)) {
+        let router = self.routing().router;
+        if let Some(target) = router.as_ref().and_then(|router| router.by_rule(query)) {
             return target;
         }
         if let Some(target) = route::built_in(&self.config, query.user, self) {
             return Ok(target);
         }
-        if let Some(place) = self.router.as_ref().and_then(|router| router.to_place(query)) {
+        if let Some(place) = router.as_ref().and_then(|router| router.to_place(query)) {
             return Ok(Target::Place(place));
         }
-        let device = self.router.as_ref().and_then(|router| router.to_device(query));
+        let device = router.as_ref().and_then(|router| router.to_device(query));
         device.unwrap_or_else(|| Err(Refusal::new(404, EndReason::UnknownNumber)))
     }
 }

@@ -84,6 +84,20 @@ pub(crate) async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
     }
 }
 
+/// The servers that pages are told of, as browsers take them (`RTCIceServer`).
+pub(crate) fn for_pages(config: &Config, now: SystemTime) -> Vec<control::ports::IceServer> {
+    let mut servers = Vec::new();
+    for server in config.ice_servers.iter().filter(|server| server.pages) {
+        let login = login(config, server, now);
+        for url in &server.urls {
+            let own = (url.scheme != IceScheme::Stun).then(|| login.clone());
+            let (username, credential) = own.map(|own| (own.username, own.credential)).unzip();
+            servers.push(control::ports::IceServer { urls: url.to_string(), username, credential });
+        }
+    }
+    servers
+}
+
 /// The servers that pages are told of, as `Link` headers have them (RFC 9725 section 4.6).
 pub(crate) fn links(config: &Config, now: SystemTime) -> Vec<String> {
     let mut links = Vec::new();

@@ -40,13 +40,16 @@ impl LiveCalls {
     /// A call began, or is otherwise than before.
     pub(crate) fn show(&self, call: LiveCall) {
         let before = self.lock().insert(call.call.clone(), call.clone());
-        let kind = match before {
-            Some(before) if before == call => return,
+        let kind = match &before {
+            Some(before) if *before == call => return,
             Some(_) => "call.changed",
             None => "call.started",
         };
         let data = serde_json::to_value(&call).unwrap_or_default();
-        self.live.tell(Moment::now(), kind, &call.call, &call.devices, data);
+        self.live.tell(Moment::now(), kind, &call.call, &call.devices, data.clone());
+        if call.answered_at.is_some() && before.is_none_or(|before| before.answered_at.is_none()) {
+            self.live.tell(Moment::now(), "call.answered", &call.call, &call.devices, data);
+        }
     }
 
     /// A call is over. One that was refused at once was never among those in progress.
@@ -72,6 +75,13 @@ impl LiveCalls {
         let devices = self.lock().get(call).map(|call| call.devices.clone()).unwrap_or_default();
         let data = json!({ "leg": leg, "tone": heard.tone.name() });
         self.live.tell(Moment::now(), "tone", call, &devices, data);
+    }
+
+    /// Somebody in a conference speaks from here on, or does not; who speaks now.
+    pub(crate) fn speaker(&self, call: &str, leg: u16, speaks: bool, speakers: &[u16]) {
+        let devices = self.lock().get(call).map(|call| call.devices.clone()).unwrap_or_default();
+        let data = json!({ "leg": leg, "speaks": speaks, "speakers": speakers });
+        self.live.tell(Moment::now(), "conference.speaker", call, &devices, data);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, LiveCall>> {
@@ -100,5 +110,21 @@ pub(crate) fn state(is_up: bool, is_ending: bool) -> CallState {
         (true, _) => CallState::Ending,
         (false, true) => CallState::Up,
         (false, false) => CallState::Ringing,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_speaks_in_a_conference_is_told() {
+        let live = Live::new(Moment(1));
+        let calls = LiveCalls::new(live.clone());
+        calls.speaker("c", 1_001, true, &[0, 1_001]);
+        let told = live.read(Some(1_000)).past.remove(0);
+        assert_eq!((told.kind, told.call.as_str()), ("conference.speaker", "c"));
+        assert_eq!(told.data, json!({ "leg": 1_001, "speaks": true, "speakers": [0, 1_001] }));
     }
 }

@@ -1,33 +1,41 @@
 //! Runs the control plane beside the calls: what it asks of them, and opening its database without holding them up.
 
+mod web;
+
 use std::fmt;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use agent::line::Request;
 use axum::Router;
-use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use control::api::problem::Problem;
 use control::identity::access;
 use control::identity::limit::Rates;
 use control::live::Live;
-use control::ports::{CallCommand, CallFault, Calls, LiveCall, Ports, Recording, StartCall};
+use control::ports::{
+    CallCommand, CallFault, Calls, IceServer, LiveCall, Ports, Recording, StartCall, Trace, WebAnswering, WebCall,
+};
 use control::store::Store;
 use control::{Control, Options};
+use sip::endpoint::EndCause;
+use sip::trace::ladder::draw;
+use sip::trace::pcap;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::call::Command;
 use crate::call::place::Place;
 use crate::call::route::{self, Target};
-use crate::config::Config;
+use crate::call::{Command, LegNo};
+use crate::config::{Config, Network};
 use crate::hub::Hub;
 use crate::live::LiveCalls;
 use crate::readiness::Readiness;
+use crate::routing::live::LiveSettings;
 use crate::server;
 
 /// A database that does not open is tried again after so long, then twice as long, up to [`SLOWEST`].
@@ -46,6 +54,8 @@ pub(crate) fn options(config: &Config) -> Options {
         session_idle_s: control.session_idle_s,
         session_s: control.session_s,
         rates: Rates::default(),
+        webhooks_allow: control.webhooks_allow.iter().flat_map(Network::blocks).collect(),
+        oidc: control.oidc.options(&control.url),
         country: crate::routing::numbers::country(&control.country),
         journal: journal(config),
         retention: control.retention.kept(),
@@ -77,8 +87,17 @@ impl Calls for Desk {
             CallCommand::Transfer(to) => Command::Transfer(to),
             CallCommand::Hold(on) => Command::Hold(on),
             CallCommand::Record(on) => Command::Record(on),
+            CallCommand::Mute(leg, on) => Command::Mute(LegNo(leg), on),
+            CallCommand::Press(leg, keys) => Command::Press(LegNo(leg), keys),
+            CallCommand::Say(text) => Command::Ask(Request::Say(text)),
+            CallCommand::Note(text) => Command::Ask(Request::Know(text)),
         };
         let hub = self.hub.upgrade().ok_or(CallFault::Gone)?;
+        let is_agents = self.live.find(id).is_some_and(|call| hub.agents.has(&call.target));
+        if matches!(command, Command::Ask(_)) && !is_agents {
+            let fault = CallFault::Unfit("no agent has the call".to_owned());
+            return Err(if self.live.find(id).is_some() { fault } else { CallFault::Gone });
+        }
         if hub.command(id, command) {
             return Ok(());
         }
@@ -100,6 +119,29 @@ impl Calls for Desk {
 
     fn waiting_for(&self) -> Vec<String> {
         self.readiness.waiting_for()
+    }
+
+    fn trace(&self, id: &str) -> Option<Trace> {
+        let messages = self.hub.upgrade()?.tracer.messages(id)?;
+        Some(Trace { ladder: draw(&messages), capture: pcap::file(&messages) })
+    }
+
+    fn web_call(&self, order: WebCall) -> WebAnswering {
+        let hub = self.hub.upgrade().filter(|hub| !hub.stopping.load(Ordering::Relaxed));
+        Box::pin(async move { web::call(hub.ok_or(CallFault::Busy)?, order).await })
+    }
+
+    fn end_web_call(&self, name: &str) -> bool {
+        let Some(hub) = self.hub.upgrade() else { return false };
+        let found = hub.web.named(name);
+        if let Some(found) = &found {
+            hub.web.end(&hub.switchboard, found.leg, EndCause::RemoteBye);
+        }
+        found.is_some()
+    }
+
+    fn ice_servers(&self) -> Vec<IceServer> {
+        crate::ice::for_pages(&self.config, SystemTime::now())
     }
 
     fn recording(&self, path: &str) -> std::io::Result<Recording> {
@@ -164,7 +206,7 @@ impl fmt::Debug for Interface {
 
 impl Interface {
     /// Answers a request for a path that is none of the others'.
-    pub(crate) async fn answer(self, request: Request) -> Response {
+    pub(crate) async fn answer(self, request: axum::extract::Request) -> Response {
         match self.0.get() {
             Some(router) => match router.clone().oneshot(request).await {
                 Ok(response) => response,
@@ -177,7 +219,7 @@ impl Interface {
                 );
                 ([(header::RETRY_AFTER, "5")], problem).into_response()
             }
-            None => StatusCode::NOT_FOUND.into_response(),
+            None => control::api::dashboard::serve(request).await,
         }
     }
 }
@@ -187,6 +229,7 @@ impl Interface {
 pub(crate) async fn run(
     hub: Arc<Hub>,
     live: (Arc<LiveCalls>, Live),
+    settings: LiveSettings,
     readiness: Arc<Readiness>,
     interface: Interface,
     stop: CancellationToken,
@@ -196,7 +239,7 @@ pub(crate) async fn run(
     let runtime = tokio::runtime::Handle::current();
     let config = Arc::clone(&hub.config);
     let desk = Desk { hub: Arc::downgrade(&hub), config, live, readiness: Arc::clone(&readiness), runtime };
-    let ports = Ports { calls: Arc::new(desk), agents: Arc::new(hub.agents.clone()) };
+    let ports = Ports { calls: Arc::new(desk), agents: Arc::new(hub.agents.clone()), settings: Arc::new(settings) };
     drop(hub);
     let mut wait = AGAIN_AFTER;
     let waiting = "the database to open";
@@ -229,7 +272,7 @@ async fn invite_first(control: &Control) {
     match control.first_code().await {
         // Not by the log, which may be kept and sent elsewhere.
         Ok(Some(code)) => eprintln!(
-            "nobody administers this server yet: run `omnivox user add NAME`, or, within a day, POST /api/v1/setup with the code {code}"
+            "nobody administers this server yet: run `omnivox user add NAME`, or, within a day, open /setup (or POST /api/v1/setup) with the code {code}"
         ),
         Ok(None) => {}
         Err(fault) => tracing::error!("it cannot be told whether anybody administers this server: {fault}"),

@@ -1,8 +1,10 @@
 //! Routing: who called what from where, and when, goes to whom; how numbers and identities are written on the way.
 //!
-//! [`rules`], [`numbers`] and [`identity`] are pure; [`Router`] asks them, and knows devices' registrations and trunks' health.
+//! [`rules`], [`numbers`], [`identity`] and [`history`] are pure; [`Router`] asks them, and knows devices' registrations and trunks' health.
 
+pub mod history;
 pub mod identity;
+pub(crate) mod live;
 pub mod numbers;
 pub mod rules;
 
@@ -12,12 +14,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use sip::Message;
+use sip::diversion::{Diversion, DiversionReason};
 use sip::endpoint::{Destination, Target as Peer};
 use sip::registrar::Binding;
 
+use self::history::{Diverted, History};
 use self::identity::Caller;
 use self::rules::{Asked, Origin};
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Device};
 use crate::call::dial::{DialBranch, DialGroup, DialPlan, Dialer, Direct, NextHop, Party};
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
@@ -49,6 +53,12 @@ struct Way<'a> {
     /// Who is shown to phones, and who to carriers.
     inside: Caller,
     outside: Caller,
+    /// Who has sent the call on.
+    diverted: Vec<Diverted>,
+    /// The last of them does so now, here.
+    is_sent_on: bool,
+    /// The signatures that it came with.
+    signed: Vec<String>,
     /// The caller is a device of ours, or an agent.
     is_ours: bool,
     /// What the caller sent.
@@ -67,7 +77,8 @@ impl Router {
 
     /// Where a trunk that takes its calls back is to call `target` itself; `None` where it does not, or `target` is somebody of ours.
     pub(crate) fn passed_back(&self, trunk: &str, target: &str) -> Option<String> {
-        let trunk = &self.trunks.named(trunk).filter(|trunk| trunk.config.refer)?.config;
+        let trunk = self.trunks.named(trunk).filter(|trunk| trunk.config.refer)?;
+        let trunk = &trunk.config;
         let Some(name) = self.name_in(target, None) else { return Some(target.to_owned()) };
         let country = numbers::country(&trunk.country);
         let number = numbers::e164(&name, country).filter(|_| self.accounts.named(&name).is_none())?;
@@ -79,22 +90,48 @@ impl Router {
         (self.callers(query).1.number, self.called(query))
     }
 
-    /// The Identity header of a call by a trunk.
-    fn signature(&self, trunk: &Trunk, way: &Way<'_>) -> Option<(String, String)> {
-        let signer = self.signer.as_ref().filter(|_| trunk.config.sign && !way.outside.is_private)?;
+    /// A call's way up to us: whom it is for, and who sent it on before, in numbers as we write them.
+    pub(crate) fn history(&self, query: &RouteQuery<'_>) -> History {
+        let trunk = query.trunk.and_then(|name| self.trunks.named(name));
+        let one = |diversion: Diversion| {
+            let number = user_of(&diversion.uri);
+            let number = trunk.as_ref().map_or_else(|| number.clone(), |trunk| incoming(&number, trunk));
+            Diverted { private: diversion.is_private, ..Diverted::new(number, diversion.reason) }
+        };
+        let diverted = query.request.map(sip::diversion::read).unwrap_or_default();
+        let signed = query.request.map(|invite| history::signed(invite, query.verdict)).unwrap_or_default();
+        History { called: self.called(query), diverted: diverted.into_iter().map(one).collect(), signed }
+    }
+
+    /// The Identity headers of a call by a trunk: ours, and where the call is sent on for a number of ours, those that it came with too.
+    fn signatures(&self, trunk: &Trunk, way: &Way<'_>) -> Vec<(String, String)> {
+        let signer = self.signer.as_ref().filter(|_| trunk.config.sign && !way.outside.is_private);
+        let Some(signer) = signer else { return Vec::new() };
         let passes = trunk.config.pass_headers.iter().any(|name| name.eq_ignore_ascii_case("Identity"));
-        if passes && way.invite.is_some_and(|invite| invite.header(sip::Name::Identity).is_some()) {
-            return None;
-        }
+        let is_passed = passes && way.invite.is_some_and(|invite| invite.header(sip::Name::Identity).is_some());
         let country = numbers::country(&trunk.config.country);
         let caller = numbers::to_e164(identity::shown(&way.outside, &trunk.config), country);
+        let header = |value| ("Identity".to_owned(), value);
+        if let Some(by) = way.diverted.last().filter(|by| way.is_sent_on && self.is_own(&by.number))
+            && let Some(value) = signer.diversion(SystemTime::now(), &way.signed, &caller, &by.number, way.called)
+        {
+            let before = way.signed.iter().filter(|_| !is_passed).cloned();
+            return before.chain([value]).map(header).collect();
+        }
+        if is_passed {
+            return Vec::new();
+        }
         let attest = match way.is_ours {
-            _ if self.config.stir.own_numbers.iter().any(|own| own.matches(&caller)) && way.is_ours => 'A',
+            true if self.is_own(&caller) => 'A',
             true => 'B',
             false => 'C',
         };
-        let value = signer.identity(SystemTime::now(), attest, &caller, way.called)?;
-        Some(("Identity".to_owned(), value))
+        signer.identity(SystemTime::now(), attest, &caller, way.called).map(header).into_iter().collect()
+    }
+
+    /// Whether a number is ours to sign for.
+    fn is_own(&self, number: &str) -> bool {
+        self.config.stir.own_numbers.iter().any(|own| own.matches(number))
     }
 
     /// What the first rule that fits makes of a call; `None` where none does.
@@ -109,11 +146,19 @@ impl Router {
             source: Some(query.source.remote.ip()),
             caller: &outside.number,
             called: &called,
+            diverted: query.diverted,
             at: query.at,
         };
         let (rule, number) = rules::first(&self.config.routes, &asked)?;
         let is_ours = query.device.is_some();
-        let way = Way { called: &number, inside, outside, is_ours, invite: query.request };
+        let is_sent_on = query.trunk.is_some() && called != number && matches!(rule.to, RouteTo::Trunk(_));
+        let now = is_sent_on.then(|| Diverted::new(&*called, DiversionReason::Unconditional));
+        // What a phone of ours says of calls before its own, no carrier is told in our name.
+        let before = if is_ours { &[] } else { query.diverted };
+        let diverted = before.iter().cloned().chain(now).collect();
+        let signed = query.request.map(|invite| history::signed(invite, query.verdict)).unwrap_or_default();
+        let way =
+            Way { called: &number, inside, outside, diverted, is_sent_on, signed, is_ours, invite: query.request };
         Some(self.follow(rule, &way))
     }
 
@@ -133,8 +178,10 @@ impl Router {
         let device = self.accounts.named(query.user).or_else(|| self.accounts.named(&called))?;
         let (inside, outside) = self.callers(query);
         let is_ours = query.device.is_some();
-        let way = Way { called: &called, inside, outside, is_ours, invite: query.request };
-        Some(self.devices(&[device], QueueOrder::AtOnce, None, &way).map(|plan| Target::Dial(Arc::new(plan))))
+        let (diverted, is_sent_on, signed) = (query.diverted.to_vec(), false, Vec::new());
+        let way =
+            Way { called: &called, inside, outside, diverted, is_sent_on, signed, is_ours, invite: query.request };
+        Some(self.devices(&[&device], QueueOrder::AtOnce, None, &way).map(|plan| Target::Dial(Arc::new(plan))))
     }
 
     fn follow(&self, rule: &RouteConfig, way: &Way<'_>) -> Result<Target, Refusal> {
@@ -161,8 +208,8 @@ impl Router {
     }
 
     fn users(&self, names: &[String], rule: &RouteConfig, way: &Way<'_>) -> Result<DialPlan, Refusal> {
-        let devices: Vec<&DeviceConfig> = names.iter().filter_map(|name| self.accounts.named(name)).collect();
-        self.devices(&devices, rule.ring, rule.ring_for(), way)
+        let devices: Vec<Device> = names.iter().filter_map(|name| self.accounts.named(name)).collect();
+        self.devices(&devices.iter().map(|device| &**device).collect::<Vec<_>>(), rule.ring, rule.ring_for(), way)
     }
 
     fn devices(
@@ -193,11 +240,13 @@ impl Router {
     /// One branch for each phone of a device's account.
     fn branches(&self, device: &DeviceConfig, way: &Way<'_>) -> Vec<DialBranch> {
         let from = identity::for_device(&way.inside, &self.config.registrar.realm);
+        let address = format!("sip:{}@{}", device.user, self.config.registrar.realm);
         let branch = |(at, binding): (usize, Binding)| {
             let label = format!("device {}/{}", device.user, at + 1);
             let mut branch = DialBranch::new(label, binding.uri.clone(), from.clone());
-            branch.to = Some(format!("<sip:{}@{}>", device.user, self.config.registrar.realm));
+            branch.to = Some(format!("<{address}>"));
             branch.headers = passed_to_device(way.invite);
+            branch.headers.extend(history::for_device(&way.diverted, &address, &self.config.registrar.realm));
             branch.codecs = Some(device.codecs.clone()).filter(|codecs| !codecs.is_empty());
             branch.srtp = device.srtp;
             branch.next_hop = next_hop(&binding);
@@ -223,8 +272,8 @@ impl Router {
                     (at, is_down | u32::from(host.priority), u32::from(host.weight))
                 });
                 for host in by_weight(hosts.collect()) {
-                    let mut branch = carrier_branch(trunk, host, way);
-                    branch.headers.extend(self.signature(trunk, way));
+                    let mut branch = carrier_branch(&trunk, host, way);
+                    branch.headers.extend(self.signatures(&trunk, way));
                     let branches = vec![branch];
                     plan.groups.push(DialGroup { branches, ring_for: trunk.config.ring_for() });
                 }
@@ -241,10 +290,10 @@ impl Router {
     fn called(&self, query: &RouteQuery<'_>) -> String {
         if let Some(trunk) = query.trunk.and_then(|name| self.trunks.named(name)) {
             let rewritten = Rewrite::first(&trunk.config.called_in, query.user);
-            return incoming(&rewritten, trunk);
+            return incoming(&rewritten, &trunk);
         }
-        let country = query.device.and_then(|name| self.accounts.named(name)).map(|device| device.country.as_str());
-        numbers::to_e164(query.user, country.and_then(numbers::country))
+        let device = query.device.and_then(|name| self.accounts.named(name));
+        numbers::to_e164(query.user, device.and_then(|device| numbers::country(&device.country)))
     }
 
     /// Who calls, as phones are shown it and as carriers are.
@@ -262,7 +311,7 @@ impl Router {
         }
         if let Some(trunk) = query.trunk.and_then(|name| self.trunks.named(name)) {
             let mut caller = sent(trunk.config.identity == IdentityPolicy::Trusted);
-            caller.number = incoming(&Rewrite::first(&trunk.config.caller_in, &caller.number), trunk);
+            caller.number = incoming(&Rewrite::first(&trunk.config.caller_in, &caller.number), &trunk);
             caller.is_private |= caller.number == "anonymous";
             caller.verstat = query.verdict.map(|verdict| verdict.verdict.verstat());
             return (caller.clone(), caller);
@@ -298,18 +347,22 @@ impl Dialer for Router {
             source: on_behalf.source.map(|source| source.remote.ip()),
             caller: &caller.number,
             called: &called,
+            diverted: &on_behalf.diverted,
             at: SystemTime::now(),
         };
         let found = rules::first(&self.config.routes, &asked);
         let number = found.as_ref().map_or(called.as_str(), |(_, number)| number);
         let is_ours = matches!(origin, Origin::Device(_) | Origin::Agent);
-        let way = Way { called: number, inside: caller.clone(), outside: caller.clone(), is_ours, invite: None };
+        let diverted: Vec<_> = on_behalf.diverted.iter().map(|by| self.by_number(by)).collect();
+        let (is_sent_on, signed) = (!diverted.is_empty(), on_behalf.signed.clone());
+        let (inside, outside) = (caller.clone(), caller.clone());
+        let way = Way { called: number, inside, outside, diverted, is_sent_on, signed, is_ours, invite: None };
         if let Some((rule, _)) = &found {
             return self.plan_of(rule, &way);
         }
         match self.accounts.named(&name).or_else(|| self.accounts.named(&called)).filter(|_| origin != Origin::Unknown)
         {
-            Some(device) => self.devices(&[device], QueueOrder::AtOnce, None, &way),
+            Some(device) => self.devices(&[&device], QueueOrder::AtOnce, None, &way),
             None => Err(Refusal::new(404, EndReason::UnknownNumber)),
         }
     }
@@ -323,6 +376,13 @@ impl Dialer for Router {
 }
 
 impl Router {
+    /// The same, a device of ours by the number that it shows outside.
+    fn by_number(&self, by: &Diverted) -> Diverted {
+        let device = self.accounts.named(&by.number);
+        let number = device.as_deref().and_then(DeviceConfig::shown_number).unwrap_or(&by.number);
+        Diverted { number: number.to_owned(), ..by.clone() }
+    }
+
     /// The name or number in a target that is ours to find: a bare one, a tel URI's, one of our own domain.
     fn name_in(&self, target: &str, local: Option<IpAddr>) -> Option<String> {
         if !target.starts_with("sip:") && !target.starts_with("sips:") {
@@ -374,7 +434,7 @@ pub(crate) fn next_hop(binding: &Binding) -> NextHop {
 /// What a phone of ours is told of the caller's headers.
 fn passed_to_device(invite: Option<&Message>) -> Vec<(String, String)> {
     let Some(invite) = invite else { return Vec::new() };
-    let wanted = ["User-to-User", "Diversion", "History-Info", "Subject", "Alert-Info"];
+    let wanted = ["User-to-User", "Subject", "Alert-Info"];
     let is_wanted = |name: &str| wanted.iter().any(|own| own.eq_ignore_ascii_case(name));
     let hops = invite.max_forwards().unwrap_or(70).saturating_sub(1);
     let passed = invite.all_headers().filter(|(name, _)| is_wanted(name));
@@ -395,7 +455,9 @@ fn carrier_branch(trunk: &Arc<Trunk>, host: usize, way: &Way<'_>) -> DialBranch 
     let at = uri.split_once(':').map_or(uri.as_str(), |(_, rest)| rest);
     let (from, mut headers) = identity::for_trunk(&way.outside, config);
     headers.extend(identity::passed_on(way.invite, config));
-    let mut branch = DialBranch::new(format!("trunk {}", config.name), format!("sip:{number}@{at}"), from);
+    let target = format!("sip:{number}@{at}");
+    headers.extend(history::for_trunk(&way.diverted, &target, config));
+    let mut branch = DialBranch::new(format!("trunk {}", config.name), target, from);
     branch.headers = headers;
     branch.next_hop = NextHop::Resolve(uri);
     branch.codecs = Some(config.codecs.clone()).filter(|codecs| !codecs.is_empty());

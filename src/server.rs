@@ -49,6 +49,7 @@ use crate::plane::{self, Interface};
 
 use crate::readiness::Readiness;
 use crate::routing::Router;
+use crate::routing::live::{LiveSettings, Routing};
 use crate::stir::Stir;
 use crate::trace::Tracer;
 use crate::trunks::Trunks;
@@ -166,15 +167,16 @@ impl ServerBuilder {
         let mut key = [0; 16];
         key.iter_mut().zip(a.to_ne_bytes().into_iter().chain(b.to_ne_bytes())).for_each(|(to, from)| *to = from);
         let accounts = Arc::new(Accounts::open(&config, key, &hub.sip.udp_flows()));
-        hub.trunks = Arc::new(Trunks::new(&config, std::time::Instant::now()));
+        let trunks = Arc::new(Trunks::new(&config, std::time::Instant::now()));
         let signer = stir.as_ref().and_then(|stir| stir.signer());
-        let router = Router::new(Arc::clone(&config), Arc::clone(&accounts), Arc::clone(&hub.trunks), signer);
+        let router = Router::new(Arc::clone(&config), Arc::clone(&accounts), Arc::clone(&trunks), signer.clone());
         let router = Arc::new(router);
         hub.stir = stir;
-        if hub.directory.is_none() {
-            hub.dialer = Arc::clone(&router) as Arc<dyn Dialer>;
-        }
-        hub.router = Some(router);
+        let dialer = match hub.directory {
+            None => Arc::clone(&router) as Arc<dyn Dialer>,
+            Some(_) => hub.dialer(),
+        };
+        hub.set_routing(Routing { config: Arc::clone(&config), trunks, router: Some(router), dialer });
         hub.accounts = Some(Arc::clone(&accounts));
         let events = Live::new(Moment::now());
         let has_plane = listener.is_some() && config.control.on;
@@ -182,9 +184,17 @@ impl ServerBuilder {
         let hub = Arc::new(hub);
         let interface = Interface::default();
         let plane = hub.live.clone().map(|live| {
+            let settings = LiveSettings::new(
+                Arc::clone(&config),
+                Arc::downgrade(&hub),
+                Arc::clone(&accounts),
+                signer,
+                stop.clone(),
+            );
             let stop = CancellationToken::new();
+            let seen = (live, events);
             let running =
-                plane::run(Arc::clone(&hub), (live, events), Arc::clone(&readiness), interface.clone(), stop.clone());
+                plane::run(Arc::clone(&hub), seen, settings, Arc::clone(&readiness), interface.clone(), stop.clone());
             (tokio::spawn(running), stop)
         });
         if let Some(listener) = listener {
@@ -200,8 +210,8 @@ impl ServerBuilder {
         }
         hub.agents.warm_up(&readiness);
         dispatcher.begin(&hub);
-        let mut farewells = hub.trunks.run(&hub.asker, &stop);
-        if accounts.are_there() {
+        let mut farewells = hub.routing().trunks.run(&hub.asker, &stop);
+        if accounts.are_there() || has_plane {
             farewells.push(tokio::spawn(accounts.keep(stop.clone())));
         }
         tokio::spawn(ice::watch(Arc::clone(&hub), stop.clone()));
@@ -357,9 +367,8 @@ pub(crate) fn invite(
     target: Target,
 ) -> Result<String, String> {
     let from = format!("sip:{}@{}", target.name(), hub.config.registrar.realm);
-    let party =
-        Party { uri: from.clone(), display: String::new(), source: None, trunk: None, device: None, local: None };
-    let plan = hub.dialer.plan(whom, &party).map_err(|refusal| {
+    let party = Party { uri: from.clone(), ..Party::default() };
+    let plan = hub.dialer().plan(whom, &party).map_err(|refusal| {
         let end = refusal.end;
         if end.detail.is_empty() { format!("{whom} is not to be reached: {}", end.reason.as_str()) } else { end.detail }
     })?;

@@ -7,7 +7,7 @@ mod register;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -30,10 +30,13 @@ pub(crate) struct Trunks {
 #[derive(Debug)]
 pub(crate) struct Trunk {
     pub(crate) config: TrunkConfig,
-    calls: AtomicUsize,
+    /// Those of the trunk as it was before a change count too.
+    calls: Arc<AtomicUsize>,
     rate: Mutex<Allowance>,
     hosts: Vec<Host>,
     epoch: Instant,
+    /// What keeps it registered and its hosts asked after, once that runs.
+    tasks: OnceLock<CancellationToken>,
 }
 
 /// One of a trunk's hosts.
@@ -63,25 +66,36 @@ impl Drop for Place {
 impl Trunks {
     /// The trunks of the configuration, with no calls yet.
     pub(crate) fn new(config: &Config, now: Instant) -> Self {
-        let trunk = |config: &TrunkConfig| {
-            Arc::new(Trunk {
-                calls: AtomicUsize::new(0),
-                rate: Mutex::new(Allowance { left: f64::from(config.max_calls_per_second), at: now }),
-                hosts: config.hosts.iter().map(|_| Host { down_until_ms: AtomicU64::new(0) }).collect(),
-                epoch: now,
-                config: config.clone(),
-            })
+        let trunk = |config| Arc::new(Trunk::new(config, now, Arc::default()));
+        Self { trunks: config.trunks.iter().map(trunk).collect() }
+    }
+
+    /// The trunks of another configuration: those that are as they were stay, with what is known of them.
+    pub(crate) fn renewed(&self, config: &Config, now: Instant) -> Self {
+        let trunk = |config: &TrunkConfig| match self.named(&config.name) {
+            Some(same) if same.config == *config => same,
+            Some(other) => Arc::new(Trunk::new(config, now, Arc::clone(&other.calls))),
+            None => Arc::new(Trunk::new(config, now, Arc::default())),
         };
         Self { trunks: config.trunks.iter().map(trunk).collect() }
     }
 
+    /// Those that are not among these are registered with no more.
+    pub(crate) fn stop_those_not_in(&self, others: &Self) {
+        for trunk in self.trunks.iter().filter(|trunk| !others.trunks.iter().any(|other| Arc::ptr_eq(other, trunk))) {
+            if let Some(tasks) = trunk.tasks.get() {
+                tasks.cancel();
+            }
+        }
+    }
+
     /// The trunk of that name.
-    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Trunk>> {
-        self.trunks.iter().find(|trunk| trunk.config.name == name)
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Trunk>> {
+        self.trunks.iter().find(|trunk| trunk.config.name == name).cloned()
     }
 
     /// The trunk that a request from there comes by: its network, or a name in the certificate shown.
-    pub(crate) fn of_source(&self, ip: IpAddr, certified: Option<&[String]>) -> Option<&Arc<Trunk>> {
+    pub(crate) fn of_source(&self, ip: IpAddr, certified: Option<&[String]>) -> Option<Arc<Trunk>> {
         let is_named = |trunk: &TrunkConfig| {
             let names = certified.unwrap_or_default();
             trunk.tls_names.iter().any(|name| names.iter().any(|shown| shown.eq_ignore_ascii_case(name)))
@@ -89,21 +103,26 @@ impl Trunks {
         self.trunks
             .iter()
             .find(|trunk| trunk.config.addresses.iter().any(|network| network.contains(ip)) || is_named(&trunk.config))
+            .cloned()
     }
 
     /// The trunk whose calls authenticate with this name.
-    pub(crate) fn of_user(&self, user: &str) -> Option<&Arc<Trunk>> {
+    pub(crate) fn of_user(&self, user: &str) -> Option<Arc<Trunk>> {
         let is_its = |trunk: &&Arc<Trunk>| {
             !trunk.config.incoming_username.is_empty() && trunk.config.incoming_username.eq_ignore_ascii_case(user)
         };
-        self.trunks.iter().find(is_its)
+        self.trunks.iter().find(is_its).cloned()
     }
 
-    /// Registers with those that want it, and asks hosts whether they are there, until the server stops. What is to be waited for
-    /// then: registrations are taken back.
+    /// Registers with those that want it, and asks hosts whether they are there, until the server stops; nothing for those of which that
+    /// runs already. What is to be waited for then: registrations are taken back.
     pub(crate) fn run(&self, asker: &Arc<Asker>, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
         let mut farewells = Vec::new();
         for trunk in &self.trunks {
+            let stop = stop.child_token();
+            if trunk.tasks.set(stop.clone()).is_err() {
+                continue;
+            }
             if trunk.config.kind == TrunkKind::Register {
                 let keep = register::keep(Arc::clone(trunk), Arc::clone(asker), stop.clone());
                 farewells.push(tokio::spawn(keep));
@@ -119,6 +138,17 @@ impl Trunks {
 }
 
 impl Trunk {
+    fn new(config: &TrunkConfig, now: Instant, calls: Arc<AtomicUsize>) -> Self {
+        Self {
+            calls,
+            rate: Mutex::new(Allowance { left: f64::from(config.max_calls_per_second), at: now }),
+            hosts: config.hosts.iter().map(|_| Host { down_until_ms: AtomicU64::new(0) }).collect(),
+            epoch: now,
+            tasks: OnceLock::new(),
+            config: config.clone(),
+        }
+    }
+
     /// A place for one more call, in either direction.
     ///
     /// # Errors
@@ -225,7 +255,7 @@ mod tests {
         assert!(trunks.of_source("192.0.3.9".parse().unwrap(), None).is_none());
         let shown = ["SIP.carrier.test".to_owned()];
         assert!(trunks.of_source("192.0.3.9".parse().unwrap(), Some(&shown)).is_some());
-        Arc::clone(trunks.named("carrier").unwrap())
+        trunks.named("carrier").unwrap()
     }
 
     #[test]
@@ -237,6 +267,25 @@ mod tests {
         let three = trunk.admit().unwrap();
         drop((two, three));
         assert_eq!(trunk.calls.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_trunk_that_stays_as_it_was_is_the_same_and_one_that_changed_still_counts_its_calls() {
+        let config = |max_calls| Config {
+            trunks: vec![TrunkConfig { name: "carrier".into(), max_calls, over_limit: 486, ..TrunkConfig::default() }],
+            ..Config::default()
+        };
+        let now = Instant::now();
+        let before = Trunks::new(&config(2), now);
+        let lease = before.named("carrier").unwrap().admit().unwrap();
+        assert!(Arc::ptr_eq(
+            &before.renewed(&config(2), now).named("carrier").unwrap(),
+            &before.named("carrier").unwrap()
+        ));
+        let after = before.renewed(&config(1), now).named("carrier").unwrap();
+        assert_eq!(after.admit().unwrap_err(), 486, "the call of before takes its only place");
+        drop(lease);
+        assert!(after.admit().is_ok());
     }
 
     #[test]

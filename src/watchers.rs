@@ -1,5 +1,5 @@
 //! Who is told of what devices do (SUBSCRIBE and NOTIFY, RFC 6665): their calls, for the lamps beside names (RFC 4235), their messages
-//! (RFC 3842), their registrations (RFC 3680).
+//! (RFC 3842), their registrations (RFC 3680); and of who is in a conference (RFC 4575).
 //!
 //! Documents are made, and sent, on the SIP thread; what changes elsewhere is handed to it.
 
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use sip::Message;
 use sip::endpoint::{Endpoint, Source, SubscriptionId};
+use sip::event::conference_info::{self, Conference, Member};
 use sip::event::dialog_info::{self, DialogPhase, DialogState};
 use sip::event::message_summary::{self, Counts, MessageSummary};
 use sip::event::reginfo;
 
 use crate::accounts::Reply;
+use crate::call::place::Place;
 use crate::call::sound::user_of;
 use crate::call::switchboard::Doing;
 use crate::dispatch::note_credentials;
@@ -23,8 +25,12 @@ use crate::hub::Hub;
 /// A subscription lasts no longer without a refresh.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
+/// A conference's name that is longer cannot be watched.
+const ROOM_NAME_LIMIT: usize = 64;
+
 /// The event packages that devices may subscribe to.
-pub(crate) const PACKAGES: [&str; 3] = [dialog_info::PACKAGE, message_summary::PACKAGE, reginfo::PACKAGE];
+pub(crate) const PACKAGES: [&str; 4] =
+    [dialog_info::PACKAGE, message_summary::PACKAGE, reginfo::PACKAGE, conference_info::PACKAGE];
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,8 @@ pub(crate) enum Package {
     Messages,
     /// Its registrations.
     Registrations,
+    /// Who is in a conference.
+    Conference,
 }
 
 /// Who watches what.
@@ -52,9 +60,12 @@ struct Inner {
 
 #[derive(Debug, Clone)]
 struct Watch {
+    /// A device, or what a conference is called by.
     device: String,
     package: Package,
     version: u32,
+    /// Who was said to be in the conference.
+    known: Vec<Member>,
 }
 
 impl Package {
@@ -63,6 +74,7 @@ impl Package {
             dialog_info::PACKAGE => Some(Self::Dialogs),
             message_summary::PACKAGE => Some(Self::Messages),
             reginfo::PACKAGE => Some(Self::Registrations),
+            conference_info::PACKAGE => Some(Self::Conference),
             _ => None,
         }
     }
@@ -79,7 +91,7 @@ impl Watchers {
         (package, expires, request, source): (&str, Duration, &Message, &Source),
     ) {
         let watch = match allowed(hub, package, request) {
-            Ok(watch) => watch,
+            Ok(watch) => Watch { known: members(hub, &watch), ..watch },
             Err(reply) => {
                 note_credentials(hub, source, reply.has_failed, false);
                 let refused = endpoint.reject_subscription(now, subscription, reply.code, &reply.headers);
@@ -120,6 +132,9 @@ impl Watchers {
 
     /// Tells those who watch a device, on the SIP thread.
     pub(crate) fn tell(&self, hub: &Hub, endpoint: &mut Endpoint, now: Instant, device: &str, package: Package) {
+        if package == Package::Conference {
+            return self.tell_attendance(hub, endpoint, now, device);
+        }
         let due: Vec<(SubscriptionId, Watch)> = {
             let mut inner = self.lock();
             let watches = inner.watches.iter_mut();
@@ -137,9 +152,34 @@ impl Watchers {
         }
     }
 
+    /// Tells those who watch a conference who has come and gone since they were told last.
+    fn tell_attendance(&self, hub: &Hub, endpoint: &mut Endpoint, now: Instant, room: &str) {
+        let watched = |watch: &Watch| watch.package == Package::Conference && watch.device.eq_ignore_ascii_case(room);
+        let mut due = Vec::new();
+        for (subscription, watch) in self.lock().watches.iter_mut().filter(|(_, watch)| watched(watch)) {
+            let members = members(hub, watch);
+            if members != watch.known {
+                watch.version += 1;
+                let before = std::mem::replace(&mut watch.known, members);
+                due.push((*subscription, watch.clone(), before));
+            }
+        }
+        for (subscription, watch, before) in due {
+            let uri = format!("sip:{}@{}", watch.device, hub.config.registrar.realm);
+            let conference = conference(&uri, &watch);
+            let Some(change) = conference_info::partial(&conference, &before, watch.version) else { continue };
+            let documents = (change.into(), conference_info::full(&conference, watch.version).into());
+            note(endpoint.notify_change(now, subscription, conference_info::CONTENT_TYPE, documents));
+        }
+    }
+
     fn document(&self, hub: &Hub, endpoint: &Endpoint, watch: &Watch) -> (&'static str, Bytes) {
         let uri = format!("sip:{}@{}", watch.device, hub.config.registrar.realm);
         match watch.package {
+            Package::Conference => {
+                let document = conference_info::full(&conference(&uri, watch), watch.version);
+                (conference_info::CONTENT_TYPE, document.into())
+            }
             Package::Dialogs => {
                 let dialogs = dialogs(hub, endpoint, &watch.device);
                 (dialog_info::CONTENT_TYPE, dialog_info::build(&uri, watch.version, &dialogs).into())
@@ -179,11 +219,31 @@ fn allowed(hub: &Hub, package: &str, request: &Message) -> Result<Watch, Reply> 
         return Err(Reply::refusal(489));
     };
     let device = accounts.device_of(request)?;
-    let wanted = accounts.named(&user_of(request.request_uri())).ok_or_else(|| Reply::refusal(404))?;
+    let called = user_of(request.request_uri());
+    if package == Package::Conference {
+        let is_room = matches!(Place::called(&called), Some(Place::Room(name)) if name.len() <= ROOM_NAME_LIMIT);
+        let watch = Watch { device: called, package, version: 0, known: Vec::new() };
+        return if is_room && hub.config.numbers.places { Ok(watch) } else { Err(Reply::refusal(404)) };
+    }
+    let wanted = accounts.named(&called).ok_or_else(|| Reply::refusal(404))?;
     if package != Package::Dialogs && wanted.user != device {
         return Err(Reply::refusal(403));
     }
-    Ok(Watch { device: wanted.user.clone(), package, version: 0 })
+    Ok(Watch { device: wanted.user.clone(), package, version: 0, known: Vec::new() })
+}
+
+/// Who is in the conference that is watched; nobody, where there is none at present.
+fn members(hub: &Hub, watch: &Watch) -> Vec<Member> {
+    let Some(Place::Room(name)) = Place::called(&watch.device).filter(|_| watch.package == Package::Conference) else {
+        return Vec::new();
+    };
+    let call = hub.places.find_room(&name).and_then(|call| hub.switchboard.address(&call));
+    call.map(|call| call.presence.members()).unwrap_or_default()
+}
+
+fn conference<'a>(uri: &'a str, watch: &'a Watch) -> Conference<'a> {
+    let subject = watch.device.strip_prefix("room-").unwrap_or(&watch.device);
+    Conference { entity: uri, subject, places: media::MAX_MEMBERS, members: &watch.known }
 }
 
 fn dialogs(hub: &Hub, endpoint: &Endpoint, device: &str) -> Vec<DialogState> {

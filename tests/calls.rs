@@ -234,7 +234,14 @@ fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
     for (phone, call) in [(&mut alice, again), (&mut bob, at_bob), (&mut carol, at_carol)] {
         phone.hang_up(call);
     }
-    assert_nothing_left(server, 4);
+    let records = assert_nothing_left(server, 4);
+    // Alice, who came twice, bob and carol hummed all the time.
+    let spoke: Vec<_> = records.iter().filter_map(|record| record["spoke"].as_array()).flatten().collect();
+    assert_eq!(spoke.len(), 4, "{records:?}");
+    assert!(
+        spoke.iter().all(|one| one["spoke_ms"].as_u64() > Some(0) && one["times"].as_u64() >= Some(1)),
+        "{spoke:?}"
+    );
 }
 
 #[test]

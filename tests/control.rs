@@ -298,3 +298,69 @@ fn users_are_added_by_the_command_line_with_passwords_that_hold() {
     assert!(run(&["migrate", "status"], "").1.contains("not applied"));
     assert!(run(&["migrate", "up"], "").0);
 }
+
+/// An agent that says one sentence and listens.
+fn greeter(sentence: &str) -> String {
+    format!(
+        "[agent]\nname = \"greeter\"\n[ear]\nrecognizer = \"none\"\n[script]\nstart = \"hello\"\n[script.states.hello]\nsay = \"{sentence}\"\n\
+         on = [{{ keys = [\"1\"], next = \"hello\" }}]\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_set_up_while_it_runs_takes_the_next_call() {
+    let server = Server::start(&[]);
+    server.wait_until_ready();
+    let (done, says) = add_user(&server, &[], &["add", "ada"]);
+    assert!(done, "{says}");
+    let ada = Person::log_in(&server, "ada").await;
+    let definition = greeter("Welcome to the night shift.");
+    let (status, agent) = ada.ask(Method::POST, "/agents", json!({ "name": "night", "definition": definition })).await;
+    assert_eq!(status, StatusCode::CREATED, "{agent}");
+    let route = json!({ "name": "hotline", "from": ["anyone"], "called": "hotline", "to": "agent night" });
+    let (status, problem) = ada.ask(Method::POST, "/routes", route.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{problem}");
+    let (status, device) =
+        ada.ask(Method::POST, "/devices", json!({ "user": "alice", "password": "walrus-pedal" })).await;
+    assert_eq!((status, &device["max_contacts"], &device["password"]), (StatusCode::CREATED, &json!(5), &json!(null)));
+    let (status, problem) = ada.ask(Method::POST, "/trunks", json!({ "name": "carrier" })).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("hosts")));
+    let (status, published) = ada.ask(Method::PUT, "/agents/night/published", json!({ "version": 1 })).await;
+    assert_eq!((status, &published["published"]), (StatusCode::OK, &json!(1)));
+
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let mut stream = ada.request(Method::GET, "/events").send().await.unwrap().bytes_stream();
+    tokio::spawn(async move {
+        while let Some(Ok(bytes)) = stream.next().await {
+            let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+        }
+    });
+    let mut seen = String::new();
+    let mut phone = call(&server, "hotline");
+    let live = ada.wait("/calls", |calls| only(calls).filter(|call| call["state"] == "up")).await;
+    let id = live["call"].as_str().unwrap().to_owned();
+    assert_eq!(live["target"], "night");
+    let (status, _) =
+        ada.ask(Method::POST, &format!("/calls/{id}/say"), json!({ "text": "A colleague is on the way." })).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let ladder = ada.request(Method::GET, &format!("/calls/{id}/trace")).send().await.unwrap().text().await.unwrap();
+    assert!(ladder.contains("INVITE"), "{ladder}");
+    let capture = ada.request(Method::GET, &format!("/calls/{id}/trace.pcap")).send().await.unwrap();
+    assert_eq!(capture.bytes().await.unwrap()[..4], 0xa1b2_3c4d_u32.to_le_bytes());
+    // The turn is told of once it was heard.
+    while !seen.contains("A colleague is on the way") {
+        seen.push_str(&events.recv().await.unwrap());
+    }
+    let (status, _) = ada.ask(Method::DELETE, &format!("/calls/{id}"), json!({})).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    phone.wait(PATIENCE);
+    server.wait_for_records(1);
+
+    // What is taken away is gone with the next call: whoever calls is asked who they are, since there is a device now.
+    let (status, _) = ada.ask(Method::DELETE, "/routes/hotline", Value::Null).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let ports = format!("rtp.ports={}", common::rtp_ports());
+    let refused = omnivox(server.folder.path(), &["call", &server.uri("hotline"), "--duration", "5", "--set", &ports]);
+    assert!(!refused.status.success() && told(&refused).contains("407"), "{}", told(&refused));
+    server.stop();
+}

@@ -16,9 +16,9 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::Server;
-use omnivox::stir::passport::Signer;
+use omnivox::stir::passport::{Chain, Passport, Signer};
 use phone::Phone;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyPair};
 use sip::headers::Name;
 
 const CALLER: &str = "+12155551212";
@@ -52,6 +52,15 @@ impl Published {
         let fetched = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&fetched);
         let pem = certificate.pem();
+        let for_number = |digits: &str| {
+            let mut params = CertificateParams::new(vec!["carrier".to_owned()]).unwrap();
+            let string = [&[0x16, digits.len() as u8], digits.as_bytes()].concat();
+            let entry = [&[0xa2, string.len() as u8][..], &string].concat();
+            let list = [&[0x30, entry.len() as u8][..], &entry].concat();
+            params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 26], list)];
+            params.signed_by(&own, &issuer).unwrap().pem()
+        };
+        let (numbers, elsewhere) = (for_number(&CALLER[1..]), for_number("4930123"));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -61,6 +70,8 @@ impl Published {
                 count.fetch_add(1, Ordering::SeqCst);
                 let (status, body) = match path.as_str() {
                     "/signer.pem" => ("200 OK", pem.clone()),
+                    "/numbers.pem" => ("200 OK", numbers.clone()),
+                    "/elsewhere.pem" => ("200 OK", elsewhere.clone()),
                     "/stranger.pem" => ("200 OK", unknown.clone()),
                     "/large.pem" => ("200 OK", "x".repeat(100_000)),
                     _ => ("404 Not Found", String::new()),
@@ -117,6 +128,12 @@ impl Published {
             from = ["trunk carrier"]
             called = "+12155551213"
             to = "echo"
+
+            [[routes]]
+            from = ["trunk carrier"]
+            called = "+12155551240"
+            rewrite = "+442079460001"
+            to = "trunk carrier"
 
             [[routes]]
             from = ["trunk carrier"]
@@ -222,6 +239,111 @@ fn calls_to_a_trunk_are_signed() {
     carrier.answer(at_carrier);
     alice.wait_answered(call);
     alice.hang_up(call);
+    server.stop();
+}
+
+/// Conforms: RFC 8226 §9 — a certificate that is for other numbers speaks for nobody, and the verdict says by what one may speak
+#[test]
+fn a_signer_may_speak_for_the_numbers_of_its_certificate_alone() {
+    let published = Published::new();
+    let mut carrier = Phone::start(CALLER, "", TONE);
+    let server = published.server(&carrier, "refuse", "127.0.0.1");
+    carrier.server = server.sip;
+    let signed = |at: &str| published.identity("signer.key", &published.url(at), 0, CALLED);
+    for at in ["numbers.pem", "signer.pem"] {
+        let call = carrier.dial(CALLED, &[signed(at)]);
+        carrier.wait_answered(call);
+        carrier.hang_up(call);
+    }
+    let call = carrier.dial(CALLED, &[signed("elsewhere.pem")]);
+    assert_eq!(carrier.refused(call), 437);
+    let records = server.wait_for_records(3);
+    let authorities: Vec<_> = records.iter().map(|record| record["identity"]["authority"].clone()).collect();
+    assert_eq!(authorities, ["number".into(), "unstated".into(), serde_json::Value::Null]);
+    let why = records[2]["identity"]["reason"].as_str().unwrap();
+    assert!(why.contains("the certificate is not for the number 12155551212"), "{why}");
+    server.stop();
+}
+
+/// Conforms: RFC 8946 §5 — a call that was sent on is believed where signatures lead from its caller to whom it is for now
+#[test]
+fn a_call_that_was_sent_on_is_verified_back_to_its_caller() {
+    let published = Published::new();
+    let mut carrier = Phone::start(CALLER, "", TONE);
+    let server = published.server(&carrier, "refuse", "127.0.0.1");
+    carrier.server = server.sip;
+    let first = "+12155551299";
+    let url = published.url("signer.pem");
+    let own = published.identity("signer.key", &url, 0, first);
+    let signer = |key: &str, url: &str| Signer::load(Path::new(&published.path(key)), url, "x").unwrap();
+    let by = |key: &str, url: &str| {
+        let value = signer(key, url).diversion(SystemTime::now(), std::slice::from_ref(&own.1), CALLER, first, CALLED);
+        ("Identity", value.unwrap())
+    };
+    let diversion = ("Diversion", format!("<sip:{first}@carrier.test>;reason=no-answer"));
+    let call = carrier.dial(CALLED, &[by("signer.key", &url), own.clone(), diversion]);
+    carrier.wait_answered(call);
+    carrier.hang_up(call);
+    for headers in [vec![own.clone()], vec![by("signer.key", &url)], vec![own.clone(), by("stranger.key", &url)]] {
+        let call = carrier.dial(CALLED, &headers);
+        assert_eq!(carrier.refused(call), 438);
+    }
+    // Whoever sends a call on has to have authority over the number that it was for.
+    let call = carrier.dial(CALLED, &[own.clone(), by("signer.key", &published.url("numbers.pem"))]);
+    assert_eq!(carrier.refused(call), 437);
+    let record = server.wait_for_records(5).remove(0);
+    assert_eq!(
+        (&record["identity"]["verdict"], &record["identity"]["diverted"][0]),
+        (&"passed".into(), &"12155551299".into())
+    );
+    assert_eq!(record["diverted"], serde_json::json!([{ "number": first, "reason": "no-answer" }]));
+    server.stop();
+}
+
+/// Conforms: RFC 8946 §4 — a call that is sent on goes with the signatures it came with, and ours for the number that it was for
+#[test]
+fn a_call_that_we_send_on_is_signed_for_the_number_that_was_called() {
+    let published = Published::new();
+    let mut carrier = Phone::start(CALLER, "", TONE);
+    let server = published.server(&carrier, "note", "127.0.0.1");
+    carrier.server = server.sip;
+    let (sends_on, goes_to) = ("+12155551240", "+442079460001");
+    let own = published.identity("signer.key", &published.url("signer.pem"), 0, sends_on);
+    let before = ("Diversion", "<sip:+12155551299@carrier.test>;reason=user-busy".to_owned());
+    let call = carrier.dial(sends_on, &[own.clone(), before.clone()]);
+    let (at_carrier, invite) = carrier.rings_with();
+    let identities: Vec<&str> = invite.headers(Name::Identity).collect();
+    assert_eq!(identities.first(), Some(&own.1.as_str()));
+    let passports: Vec<Passport> = identities.iter().map(|value| Passport::parse(value).unwrap()).collect();
+    let chain = Chain::from(&passports[0], &passports, SystemTime::now(), 60, (CALLER, goes_to)).unwrap();
+    assert_eq!(chain.diverted().collect::<Vec<_>>(), ["12155551240"]);
+    let at = carrier.address();
+    let history = invite.header(Name::HistoryInfo).unwrap();
+    assert_eq!(
+        history,
+        format!(
+            "<sip:+12155551299@127.0.0.1>;index=1, <sip:{sends_on}@127.0.0.1;cause=486>;index=1.1;mp=1, \
+             <sip:{goes_to}@{at};cause=302>;index=1.1.1;mp=1.1"
+        )
+    );
+    let diversions: Vec<&str> = invite.headers(Name::Diversion).collect();
+    assert!(diversions[0].starts_with(&format!("<sip:{sends_on}@127.0.0.1>;reason=unconditional;")), "{diversions:?}");
+    assert_eq!(diversions.len(), 2);
+    carrier.answer(at_carrier);
+    carrier.wait_answered(call);
+    carrier.hang_up(call);
+    carrier.ended(at_carrier);
+    // Without a signature to go on, and where one is wrong, it is an ordinary call: signed as one that comes from elsewhere.
+    for headers in [vec![], vec![published.identity("stranger.key", &published.url("signer.pem"), 0, sends_on)]] {
+        let call = carrier.dial(sends_on, &headers);
+        let (at_carrier, invite) = carrier.rings_with();
+        let identities: Vec<&str> = invite.headers(Name::Identity).collect();
+        let passport = Passport::parse(identities[0]).unwrap();
+        assert_eq!((identities.len(), passport.claims().attest.as_str()), (1, "C"));
+        assert_eq!(passport.claims().div, None);
+        carrier.hang_up(call);
+        carrier.ended(at_carrier);
+    }
     server.stop();
 }
 

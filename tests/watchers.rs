@@ -70,6 +70,38 @@ fn a_lamp_is_lit_while_a_phone_rings_and_speaks() {
     server.stop();
 }
 
+/// Conforms: RFC 4575 §4 — whoever watches a conference is told who is in it, and then who comes, holds and leaves; RFC 4579 §4.2 — and
+/// those in it that a conference is there.
+#[test]
+fn a_conference_tells_who_comes_holds_and_leaves() {
+    let server = server();
+    let [mut alice, mut bob, mut carol] = phones(&server);
+    let (watch, first) = carol.subscribe("conference", "room-weekly");
+    assert!(first.contains("state=\"full\" version=\"0\"") && first.contains("<user-count>0</user-count>"), "{first}");
+    let at_alice = alice.dial("room-weekly", &[]);
+    alice.wait_answered(at_alice);
+    let came = carol.wait_notified(watch, "<status>connected</status>");
+    assert!(came.contains("<user entity=\"sip:alice@omnivox\" state=\"full\">"), "{came}");
+    let at_bob = bob.call("room-weekly");
+    let joined = carol.wait_notified(watch, "<status>connected</status>");
+    assert!(joined.contains("state=\"partial\"") && joined.contains("<user-count>2</user-count>"), "{joined}");
+    assert!(joined.contains("sip:bob@omnivox") && !joined.contains("sip:alice@omnivox"), "{joined}");
+    // Whoever subscribes now is told of both.
+    let (_, whole) = carol.subscribe("conference", "room-weekly");
+    assert!(whole.contains("sip:bob@omnivox") && whole.contains("sip:alice@omnivox"), "{whole}");
+    bob.hold(at_bob, true);
+    let held = carol.wait_notified(watch, "<status>on-hold</status>");
+    assert!(held.contains("sip:bob@omnivox") && !held.contains("sip:alice@omnivox"), "{held}");
+    bob.hang_up(at_bob);
+    let left = carol.wait_notified(watch, "state=\"deleted\"");
+    assert!(left.contains("<user entity=\"sip:bob@omnivox\" state=\"deleted\"/>"), "{left}");
+    alice.hang_up(at_alice);
+    carol.wait_notified(watch, "<user-count>0</user-count>");
+    assert_eq!(carol.subscription_refused("conference", "weekly"), 404);
+    assert_eq!(carol.subscription_refused("conference", &format!("room-{}", "x".repeat(65))), 404);
+    server.stop();
+}
+
 /// Conforms: RFC 3680 §4 — a phone is told of its account's registrations; RFC 3842 §3 — and of its messages; others are not.
 #[test]
 fn a_phone_is_told_of_its_own_messages_and_registrations() {

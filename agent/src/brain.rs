@@ -203,6 +203,12 @@ pub trait Brain: Send {
         false
     }
 
+    /// Somebody of the house tells the agent something that the caller does not hear. False where this brain can make nothing of it.
+    fn note(&mut self, text: &str) -> bool {
+        let _ = text;
+        false
+    }
+
     /// What to say when the answer fails or does not come.
     fn fallback(&self) -> &str {
         "I am sorry, something went wrong at our end."

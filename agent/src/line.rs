@@ -50,8 +50,19 @@ pub enum LineEvent {
     Audio(HeardFrame),
     /// A key that the caller pressed: `0` to `9`, `*`, `#`, `A` to `D`.
     Digit(char),
+    /// Somebody of the house asks something of the agent.
+    Asked(Request),
     /// The line is gone. Nothing follows.
     Closed,
+}
+
+/// What somebody of the house (a supervisor, a program) asks of the agent while it talks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Say this to the caller now, whatever was to be said.
+    Say(String),
+    /// Know this from the next answer on; the caller does not hear it.
+    Know(String),
 }
 
 /// One line with one caller.

@@ -14,6 +14,7 @@ use agent::brain::script::{Script, ScriptFactory};
 use agent::brain::{BrainFactory, BrainInput, BrainOutput, Handover};
 use agent::definition::AgentDefinition;
 use agent::history::Speaker;
+use agent::line::Request;
 use agent::session::{Agent, Fault, Part, Remedy, Session, SessionEnd, SessionEvent, TurnRecord};
 use codecs::pcm::SampleRate;
 use line::{Act, Deed, Gate, Pace, TestLine, loud_spans};
@@ -455,4 +456,30 @@ hang_up = "paid"
     // From before the question to after the last key of the answer.
     let acts = &outcome.line.act_times;
     assert!(from >= acts[0] && from < acts[1] && to >= *acts.last().unwrap(), "{from} to {to}: {acts:?}");
+}
+
+#[test]
+fn what_somebody_of_the_house_has_it_say_is_said_at_once_and_the_conversation_goes_on() {
+    let text = "A colleague will call you back.";
+    let ask = Act::Over(300.0, Deed::Ask(Request::Say(text.into())));
+    let mut agent = Agent::new("desk", desk()).with_voice(tone_voice());
+    agent.turn.no_input_ms = 60_000;
+    let outcome = hold(agent, vec![ask, Act::After(500.0, Deed::Key('1')), Act::After(500.0, Deed::HangUp)]);
+    let said = outcome.said();
+    let at = said.iter().position(|said| said == text).unwrap_or_else(|| panic!("it was not said: {said:?}"));
+    assert_eq!(at, 1, "the greeting was cut short for it: {said:?}");
+    let turns = outcome.turns();
+    let greeting = turns.iter().find(|turn| turn.who == Speaker::Agent).unwrap();
+    assert!(greeting.interrupted, "{greeting:?}");
+    assert!(said.get(2).is_some_and(|answer| answer.contains("open")), "the key was answered: {said:?}");
+}
+
+#[test]
+fn what_it_is_told_reaches_the_brain_and_the_caller_hears_nothing_of_it() {
+    let know = Act::Over(300.0, Deed::Ask(Request::Know("the caller is a gold customer".into())));
+    let agent = Agent::new("desk", desk()).with_voice(tone_voice());
+    let outcome = hold(agent, vec![know, Act::After(500.0, Deed::HangUp)]);
+    let turns = outcome.turns();
+    assert_eq!(turns.len(), 1, "{turns:?}");
+    assert!(!turns[0].interrupted);
 }

@@ -3,7 +3,10 @@
 pub mod agents;
 pub mod audit;
 pub mod calls;
+pub mod commands;
 pub mod contacts;
+pub mod dashboard;
+pub mod deliveries;
 pub mod do_not_call;
 pub mod events;
 pub mod extract;
@@ -11,18 +14,24 @@ pub mod figures;
 pub mod gate;
 pub mod health;
 pub mod idempotency;
+pub mod incoming;
 pub mod interactions;
 pub mod keys;
 pub mod me;
+pub mod oidc;
 pub mod people;
 pub mod problem;
 pub mod recordings;
 pub mod records;
 pub mod session;
+pub mod settings;
 pub mod setup;
 pub mod teams;
 pub mod tokens;
+pub mod traces;
 pub mod users;
+pub mod web_calls;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -56,10 +65,12 @@ pub const BODY_LIMIT: usize = 256 * 1_024;
         (name = "calls", description = "Calls in progress"),
         (name = "records", description = "Ended calls"),
         (name = "events", description = "What happens, as it does"),
+        (name = "webhooks", description = "Events to other systems by HTTP, and theirs to us"),
         (name = "contacts", description = "Whom calls are with, what came of them, who is not to be called"),
         (name = "identity", description = "Logging in"),
         (name = "people", description = "Users, teams, keys"),
         (name = "agents", description = "Voice agents"),
+        (name = "telephony", description = "Devices, trunks, numbers, routes"),
         (name = "server", description = "The server itself")
     )
 )]
@@ -89,6 +100,15 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(calls::hold))
         .routes(routes!(calls::record))
         .routes(routes!(calls::supervise))
+        .routes(routes!(commands::mute))
+        .routes(routes!(commands::press))
+        .routes(routes!(commands::say))
+        .routes(routes!(commands::note))
+        .routes(routes!(traces::ladder))
+        .routes(routes!(traces::capture))
+        .routes(routes!(web_calls::start))
+        .routes(routes!(web_calls::servers))
+        .routes(routes!(web_calls::end))
         .routes(routes!(records::list))
         .routes(routes!(records::show))
         .routes(routes!(records::transcript))
@@ -103,6 +123,14 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(agents::versions, agents::add_version))
         .routes(routes!(agents::version))
         .routes(routes!(agents::publish, agents::withdraw))
+        .routes(routes!(settings::devices::list, settings::devices::add))
+        .routes(routes!(settings::devices::show, settings::devices::change, settings::devices::remove))
+        .routes(routes!(settings::trunks::list, settings::trunks::add))
+        .routes(routes!(settings::trunks::show, settings::trunks::change, settings::trunks::remove))
+        .routes(routes!(settings::rules::list, settings::rules::add))
+        .routes(routes!(settings::rules::show, settings::rules::change, settings::rules::remove))
+        .routes(routes!(settings::numbers::list, settings::numbers::add))
+        .routes(routes!(settings::numbers::show, settings::numbers::change, settings::numbers::remove))
         .routes(routes!(people::data))
         .routes(routes!(people::erase))
         .routes(routes!(figures::kpis))
@@ -119,6 +147,18 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(do_not_call::show, do_not_call::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::show, webhooks::change, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(deliveries::replay_dead))
+        .routes(routes!(incoming::list, incoming::create))
+        .routes(routes!(incoming::show, incoming::change, incoming::remove))
+        .routes(routes!(incoming::take))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::finish))
 }
 
 /// The OpenAPI document (3.1) of the interface.
@@ -199,7 +239,7 @@ fn describe_gate(document: &mut OpenApi) {
     }
 }
 
-/// The routes, with the gate before them.
+/// The routes, with the gate before them, and the dashboard beside them.
 pub fn router(control: Arc<Control>) -> Router {
     let (routes, _) = described().split_for_parts();
     routes
@@ -208,6 +248,7 @@ pub fn router(control: Arc<Control>) -> Router {
         .route_layer(middleware::from_fn_with_state(Arc::clone(&control), gate::gate))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(control)
+        .fallback(dashboard::serve)
 }
 
 async fn openapi() -> Response {

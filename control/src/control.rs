@@ -12,17 +12,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::idempotency::KEPT_S;
 use crate::identity::limit::{Limits, Rates};
+use crate::identity::oidc::{Oidc, OidcOptions};
 use crate::identity::secret::{self, NoRandomness};
 use crate::identity::token::Tokens;
 use crate::identity::{Caller, Role};
 use crate::journal::Journal;
 use crate::live::Live;
+use crate::outside::{IpNet, Outside};
 use crate::ports::agents::Agents;
 use crate::ports::{Calls, Ports};
 use crate::retention::{self, Retention};
+use crate::settings::Kept;
 use crate::store::audit::Anchor;
+use crate::store::settings::Seal;
 use crate::store::{Store, StoreError};
 use crate::time::Moment;
+use crate::webhooks::client::Client;
+use crate::webhooks::dispatch::{Dispatcher, World};
+use crate::webhooks::signature::TOLERANCE_S;
+use crate::webhooks::{DEAD_KEPT_S, DELIVERED_KEPT_S, PENDING_LIMIT};
 
 /// The first administrator's code is good for this long, in seconds.
 const INVITATION_S: i64 = 86_400;
@@ -49,6 +57,10 @@ pub struct Options {
     pub session_s: i64,
     /// How often whoever asks may.
     pub rates: Rates,
+    /// Networks that webhooks may go to, and without TLS, besides public addresses.
+    pub webhooks_allow: Vec<IpNet>,
+    /// How people log in by a provider.
+    pub oidc: Option<OidcOptions>,
     /// The country whose numbers are written without a country code in contacts and lists; without one they need theirs.
     pub country: Option<phonenumber::country::Id>,
     /// Where ended calls are written first.
@@ -69,6 +81,8 @@ impl Options {
             session_idle_s: 3_600,
             session_s: 43_200,
             rates: Rates::default(),
+            webhooks_allow: Vec::new(),
+            oidc: None,
             country: None,
             journal: folder.join("calls.jsonl"),
             retention: Retention::default(),
@@ -93,6 +107,9 @@ pub enum OpenError {
         /// Why.
         fault: std::io::Error,
     },
+    /// TLS for what is asked over HTTP.
+    #[error("nobody can be asked over HTTP: {0}")]
+    Client(#[from] reqwest::Error),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] NoRandomness),
@@ -107,12 +124,16 @@ pub struct Control {
     pub calls: Arc<dyn Calls>,
     /// Whoever runs voice agents.
     pub agents: Arc<dyn Agents>,
+    /// Trunks, numbers, routes and devices that people change.
+    pub settings: Kept,
     /// What happens, as it does.
     pub live: Live,
     /// How it runs.
     pub options: Arc<Options>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) webhooks: Client,
+    pub(crate) oidc: Option<Oidc>,
     pub(crate) key: Arc<[u8]>,
     /// The agents' versions that take calls here.
     published: Arc<Mutex<BTreeMap<String, i64>>>,
@@ -137,12 +158,17 @@ impl Control {
         let key = server_key(&path).map_err(fault)?;
         let tokens = Tokens::new(&key)
             .map_err(|fault| OpenError::Key { path: path.clone(), fault: std::io::Error::other(fault) })?;
+        let unusable = || OpenError::Key { path: path.clone(), fault: std::io::Error::other("it seals nothing") };
+        let settings = Kept::new(ports.settings, store.clone(), Seal::new(&key).ok_or_else(unusable)?);
         Ok(Self {
             store,
+            settings,
             calls: ports.calls,
             agents: ports.agents,
             live,
             limits: Arc::new(Limits::new(options.rates)),
+            oidc: options.oidc.clone().map(Oidc::new).transpose()?,
+            webhooks: Client::new(Outside::and(&options.webhooks_allow))?,
             options: Arc::new(options),
             tokens: Arc::new(tokens),
             key: key.into(),
@@ -150,10 +176,12 @@ impl Control {
         })
     }
 
-    /// Reads the journal of ended calls into the database and takes away what is over, until `stop`. Returns when the journal has been
-    /// read to its end.
+    /// Reads the journal of ended calls into the database, sends what webhooks are to be told, and takes away what is over, until `stop`.
+    /// Returns when the journal has been read to its end.
     pub async fn run(self, journal: PathBuf, stop: CancellationToken) {
-        let reading = Journal::new(journal, self.options.node.clone(), self.store.clone()).run(stop.clone());
+        let reading = Journal::new(journal, self.options.node.clone(), self.store.clone(), self.live.clone());
+        let reading = reading.run(stop.clone());
+        let sending = Dispatcher::new(self.clone(), World::real()).run(stop.clone());
         let sweeping = async {
             loop {
                 tokio::select! {
@@ -163,6 +191,13 @@ impl Control {
                 let now = Moment::now();
                 if let Err(fault) = self.store.sweep(now, now.after_s(-KEPT_S)).await {
                     tracing::warn!("what is over could not be taken away: {fault}");
+                }
+                let (delivered, dead) = (now.after_s(-DELIVERED_KEPT_S), now.after_s(-DEAD_KEPT_S));
+                if let Err(fault) = self.store.sweep_outbox(delivered, dead, PENDING_LIMIT).await {
+                    tracing::warn!("what was sent by webhooks could not be taken away: {fault}");
+                }
+                if let Err(fault) = self.store.sweep_incoming(now.after_s(-2 * TOLERANCE_S)).await {
+                    tracing::warn!("what is known of messages that came could not be taken away: {fault}");
                 }
                 match retention::sweep(&self, now).await {
                     Ok(swept) if swept == retention::Swept::default() => {}
@@ -177,7 +212,11 @@ impl Control {
         };
         let following = async {
             loop {
-                if let Err(fault) = self.apply_agents().await {
+                let followed = async {
+                    self.settings.follow().await?;
+                    self.apply_agents().await
+                };
+                if let Err(fault) = followed.await {
                     tracing::warn!("what was changed elsewhere could not be read: {fault}");
                 }
                 tokio::select! {
@@ -186,7 +225,7 @@ impl Control {
                 }
             }
         };
-        tokio::join!(reading, sweeping, following);
+        tokio::join!(reading, sending, sweeping, following);
         self.store.close().await;
     }
 

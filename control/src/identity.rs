@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`access`] | the one table of who may use which route |
 //! | [`limit`] | how often they may |
+//! | [`oidc`] | logging in by a provider (OpenID Connect) |
 //! | [`password`] | passwords, and what a wrong one costs |
 //! | [`second_factor`] | codes of an authenticator (TOTP, RFC 6238) |
 //! | [`secret`] | secrets of sessions, keys and links: made, hashed, compared |
@@ -11,6 +12,7 @@
 
 pub mod access;
 pub mod limit;
+pub mod oidc;
 pub mod password;
 pub mod second_factor;
 pub mod secret;
@@ -74,6 +76,12 @@ pub enum Scope {
     /// What happens, as it does.
     #[serde(rename = "events:read")]
     EventsRead,
+    /// Webhooks and incoming sources: look.
+    #[serde(rename = "webhooks:read")]
+    WebhooksRead,
+    /// Webhooks and incoming sources: change, test, replay.
+    #[serde(rename = "webhooks:write")]
+    WebhooksWrite,
     /// Contacts, interactions, numbers that are not to be called: look.
     #[serde(rename = "contacts:read")]
     ContactsRead,
@@ -90,12 +98,14 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::CallsRead,
         Self::CallsWrite,
         Self::RecordsRead,
         Self::RecordingsRead,
         Self::EventsRead,
+        Self::WebhooksRead,
+        Self::WebhooksWrite,
         Self::ContactsRead,
         Self::ContactsWrite,
         Self::AdminRead,
@@ -111,6 +121,8 @@ impl Scope {
             Self::RecordsRead => "records:read",
             Self::RecordingsRead => "recordings:read",
             Self::EventsRead => "events:read",
+            Self::WebhooksRead => "webhooks:read",
+            Self::WebhooksWrite => "webhooks:write",
             Self::ContactsRead => "contacts:read",
             Self::ContactsWrite => "contacts:write",
             Self::AdminRead => "admin:read",

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Control;
 use crate::identity::secret::hex;
+use crate::live::Live;
 use crate::store::journal::Place;
+use crate::store::outbox::Told;
 use crate::store::records::Ended;
 use crate::store::{Store, StoreError};
 
@@ -27,6 +29,8 @@ const CHUNK_BYTES: u64 = 1 << 20;
 const LINE_LIMIT: u64 = 64 << 20;
 /// So many bytes at its beginning tell one journal from another.
 const HEAD_BYTES: usize = 128;
+/// Live events written to the outbox at once.
+const TOLD_AT_ONCE: usize = 1_000;
 
 /// Reads one journal.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ pub struct Journal {
     path: PathBuf,
     node: String,
     store: Store,
+    live: Live,
 }
 
 /// What one reading brought.
@@ -65,16 +70,22 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// The journal of a server (`node`) at this path; it need not be there yet.
+    /// The journal of a server (`node`) at this path; it need not be there yet. What is told live goes to the outbox by the same way, so
+    /// that it stands there before the end of its call.
     #[must_use]
-    pub fn new(path: PathBuf, node: String, store: Store) -> Self {
-        Self { path, node, store }
+    pub fn new(path: PathBuf, node: String, store: Store, live: Live) -> Self {
+        Self { path, node, store, live }
     }
 
     /// The journal of this server.
     #[must_use]
     pub fn of(control: &Control) -> Self {
-        Self::new(control.options.journal.clone(), control.options.node.clone(), control.store.clone())
+        Self::new(
+            control.options.journal.clone(),
+            control.options.node.clone(),
+            control.store.clone(),
+            control.live.clone(),
+        )
     }
 
     /// Reads on until `stop`, then once more to the end.
@@ -126,9 +137,23 @@ impl Journal {
         let read = tokio::task::spawn_blocking(move || read(&path, &from)).await;
         let read = read.unwrap_or_else(|fault| Err(std::io::Error::other(fault)));
         let read = read.map_err(|fault| JournalError::File { path: self.path.clone(), fault })?;
-        if read.place == place {
-            return Ok(Taken::default());
+        // After the journal was read: whatever was told of a call that it has the end of is among this.
+        let events = self.live.take_told(TOLD_AT_ONCE);
+        let told: Vec<Told> = events.iter().map(|event| Told::from(&**event)).collect();
+        let more_told = told.len() == TOLD_AT_ONCE;
+        // What ended waits until all that was told before is there.
+        let done = if read.place == place || more_told {
+            self.store.tell(&told).await.map(|()| Taken { has_more: more_told, ..Taken::default() })
+        } else {
+            self.store_read(&read, &told).await
+        };
+        if done.is_err() {
+            self.live.give_back(events);
         }
+        Ok(done?)
+    }
+
+    async fn store_read(&self, read: &Chunk, told: &[Told]) -> Result<Taken, StoreError> {
         let mut taken = Taken { has_more: read.has_more, ..Taken::default() };
         let mut ended = Vec::new();
         for line in read.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -145,7 +170,7 @@ impl Journal {
             }
         }
         taken.calls = ended.len();
-        self.store.take_journal(&self.node, &ended, &read.place).await?;
+        self.store.take_journal(&self.node, told, &ended, &read.place).await?;
         metrics::counter!("omnivox_control_records_total").increment(taken.calls as u64);
         Ok(taken)
     }

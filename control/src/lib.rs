@@ -10,6 +10,9 @@
 //! | [`retention`] | how long things are kept |
 //! | [`numbers`] | phone numbers as they are kept |
 //! | [`live`] | events for those who watch |
+//! | [`settings`] | trunks, numbers, routes and devices that are changed while calls run |
+//! | [`outside`] | which addresses may be asked where others say where |
+//! | [`webhooks`] | events to other systems by HTTP |
 //! | [`api`] | the HTTP interface, a file a resource |
 //! | [`backup`] | everything as one file, and back |
 //! | [`control`] | all of it, opened and kept running |
@@ -22,9 +25,12 @@ pub mod identity;
 pub mod journal;
 pub mod live;
 pub mod numbers;
+pub mod outside;
 pub mod ports;
 pub mod retention;
+pub mod settings;
 pub mod store;
 pub mod time;
+pub mod webhooks;
 
 pub use control::{Control, Options};

@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
 use crate::ports::Event;
+use crate::store::outbox::Told;
 use crate::time::Moment;
+use crate::webhooks;
 
 /// Events kept for those who come back.
 pub const KEPT: usize = 4_096;
 /// Events that may wait for one reader; beyond it, it misses the oldest and is told so.
 pub const WAITING: usize = 1_024;
+/// Events that may wait for the outbox while the database does not answer; beyond it the oldest are lost to webhooks, and counted.
+pub const TOLD_LIMIT: usize = 10_000;
 
 /// Tells everybody.
 #[derive(Debug, Clone)]
@@ -24,6 +28,8 @@ pub struct Live {
 struct Inner {
     last: u64,
     kept: VecDeque<Arc<Event>>,
+    /// What the outbox has not taken yet.
+    told: VecDeque<Arc<Event>>,
     sender: broadcast::Sender<Arc<Event>>,
 }
 
@@ -44,7 +50,12 @@ impl Live {
     #[must_use]
     pub fn new(now: Moment) -> Self {
         let last = u64::try_from(now.0).unwrap_or_default().saturating_mul(1_000);
-        let inner = Inner { last, kept: VecDeque::with_capacity(KEPT), sender: broadcast::channel(WAITING).0 };
+        let inner = Inner {
+            last,
+            kept: VecDeque::with_capacity(KEPT),
+            told: VecDeque::new(),
+            sender: broadcast::channel(WAITING).0,
+        };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -58,6 +69,9 @@ impl Live {
             inner.kept.pop_front();
         }
         inner.kept.push_back(Arc::clone(&event));
+        if webhooks::is_told(event.kind) {
+            inner.keep_told(Arc::clone(&event));
+        }
         // Nobody reads at present.
         let _ = inner.sender.send(event);
     }
@@ -75,6 +89,21 @@ impl Live {
             None => after != inner.last,
         };
         Reader { past, has_gap, next }
+    }
+
+    /// What is to be written to the outbox, oldest first, at most so much: whoever takes it writes it, or gives it back.
+    #[must_use]
+    pub fn take_told(&self, limit: usize) -> Vec<Arc<Event>> {
+        let mut inner = self.lock();
+        let count = inner.told.len().min(limit);
+        inner.told.drain(..count).collect()
+    }
+
+    /// Gives back what could not be written.
+    pub fn give_back(&self, told: Vec<Arc<Event>>) {
+        let mut inner = self.lock();
+        let newer = std::mem::replace(&mut inner.told, told.into());
+        newer.into_iter().for_each(|event| inner.keep_told(event));
     }
 
     /// Forgets events that were kept for those who come back; returns how many.
@@ -99,6 +128,30 @@ impl Live {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn keep_told(&mut self, event: Arc<Event>) {
+        if self.told.len() >= TOLD_LIMIT {
+            self.told.pop_front();
+            metrics::counter!("omnivox_control_outbox_lost_total").increment(1);
+        }
+        self.told.push_back(event);
+    }
+}
+
+impl From<&Event> for Told {
+    fn from(event: &Event) -> Self {
+        let data = match &event.data {
+            serde_json::Value::Object(data) if !event.call.is_empty() && !data.contains_key("call") => {
+                let mut data = data.clone();
+                data.insert("call".to_owned(), event.call.clone().into());
+                serde_json::Value::Object(data)
+            }
+            data => data.clone(),
+        };
+        Self { kind: event.kind.to_owned(), call: event.call.clone(), at: event.at, data }
     }
 }
 
@@ -131,6 +184,20 @@ mod tests {
         assert!(restarted.read(Some(1_010)).has_gap);
         tell(&restarted, 1);
         assert!(restarted.read(Some(1_010)).has_gap);
+    }
+
+    #[test]
+    fn what_waits_for_the_outbox_is_bounded_and_comes_in_order_also_when_it_was_given_back() {
+        let live = Live::new(Moment(0));
+        tell(&live, TOLD_LIMIT + 1);
+        live.tell(Moment(0), "transcript.partial", "c", &[], serde_json::Value::Null);
+        let first = live.take_told(2);
+        assert_eq!(first.iter().map(|event| event.id).collect::<Vec<_>>(), [2, 3], "the oldest is lost");
+        tell(&live, 2);
+        live.give_back(first);
+        let all = live.take_told(usize::MAX);
+        assert_eq!(all.len(), TOLD_LIMIT);
+        assert!(all.is_sorted_by_key(|event| event.id) && live.take_told(1).is_empty());
     }
 
     #[tokio::test]

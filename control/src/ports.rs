@@ -1,13 +1,18 @@
 //! Where the control plane meets calls: [`Calls`] is asked, [`Event`]s come back. Whoever runs calls implements the one and tells the other.
 
 pub mod agents;
+pub mod settings;
 
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use self::agents::Agents;
+use self::settings::Settings;
 
 use crate::time::Moment;
 
@@ -18,6 +23,8 @@ pub struct Ports {
     pub calls: Arc<dyn Calls>,
     /// Whoever runs voice agents.
     pub agents: Arc<dyn Agents>,
+    /// Whoever calls are routed by.
+    pub settings: Arc<dyn Settings>,
 }
 
 /// What the control plane may ask of whoever runs calls. Nothing here waits.
@@ -46,6 +53,18 @@ pub trait Calls: Send + Sync {
     /// What is not ready to take calls; empty where all is.
     fn waiting_for(&self) -> Vec<String>;
 
+    /// What its signalling was, of a call in progress or one that ended lately; `None` where nothing is kept of it.
+    fn trace(&self, id: &str) -> Option<Trace>;
+
+    /// Begins a call whose caller is a web page; its answer comes once there is one.
+    fn web_call(&self, order: WebCall) -> WebAnswering;
+
+    /// Ends one; false where there is none of that name.
+    fn end_web_call(&self, name: &str) -> bool;
+
+    /// The STUN and TURN servers that a page may use.
+    fn ice_servers(&self) -> Vec<IceServer>;
+
     /// Opens the sound of a recording: where it is, as its call's record has it.
     ///
     /// # Errors
@@ -57,6 +76,65 @@ pub trait Calls: Send + Sync {
     /// # Errors
     /// It is not there (`NotFound`), or cannot be removed.
     fn remove_recording(&self, path: &str) -> std::io::Result<()>;
+}
+
+/// A call's signalling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// As text, message by message between those who sent them.
+    pub ladder: String,
+    /// As a capture (pcap).
+    pub capture: Vec<u8>,
+}
+
+/// A call whose caller is a web page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebCall {
+    /// Who calls: a user's name.
+    pub user: String,
+    /// Where the page is.
+    pub remote: SocketAddr,
+    /// What it is connected with.
+    pub to: WebTarget,
+    /// Its offer (SDP), with all of its candidates.
+    pub offer: String,
+}
+
+/// What a page is connected with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WebTarget {
+    /// An agent, a conference (`room-NAME`), `echo`.
+    Name(String),
+    /// A call in progress, to supervise.
+    Supervise(String, Supervision),
+    /// The caller of a call in progress, in the place of whoever they speak with.
+    TakeOver(String),
+}
+
+/// A page's call that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebAnswer {
+    /// Names it, to end it by.
+    pub name: String,
+    /// The answer (SDP).
+    pub answer: String,
+}
+
+/// The answer to come.
+pub type WebAnswering = Pin<Box<dyn Future<Output = Result<WebAnswer, CallFault>> + Send>>;
+
+/// A STUN or TURN server, as browsers want it (`RTCIceServer`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IceServer {
+    /// Its address.
+    #[schema(example = "turn:turn.example:3478")]
+    pub urls: String,
+    /// Of a TURN server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Of a TURN server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
 }
 
 /// Sound to be sent.
@@ -115,6 +193,14 @@ pub enum CallCommand {
     Hold(bool),
     /// The recording goes on, or pauses.
     Record(bool),
+    /// What the peer of this leg says is heard by nobody else in the call, or is again.
+    Mute(u16, bool),
+    /// Press these keys towards the peer of this leg.
+    Press(u16, String),
+    /// The agent says this, whatever it was about to say.
+    Say(String),
+    /// The agent knows this from its next answer on; the caller does not hear it.
+    Note(String),
 }
 
 /// A call to be begun.
@@ -154,6 +240,9 @@ pub enum CallFault {
     /// Nobody is to be reached by that name.
     #[error("{0}")]
     Unreachable(String),
+    /// It is not a call for that.
+    #[error("{0}")]
+    Unfit(String),
     /// What was named is not there.
     #[error("{field}: {why}")]
     Field {

@@ -13,15 +13,25 @@ use server::{body, on_both, wrong};
 /// Whether a role may use a route: written down apart from the table that the gate reads.
 fn may(role: Option<Role>, method: &str, path: &str) -> bool {
     let rest = path.strip_prefix("/api/v1/").unwrap();
-    let open = ["health", "openapi.json", "setup", "token", "token/revoke"];
-    if open.contains(&rest) || (method, rest) == ("POST", "session") || rest.starts_with("recordings/") {
+    let open = ["health", "openapi.json", "setup", "token", "token/revoke", "session/oidc", "session/oidc/callback"];
+    if open.contains(&rest)
+        || (method, rest) == ("POST", "session")
+        || rest.starts_with("recordings/")
+        || rest.starts_with("incoming/")
+    {
         return true;
     }
     let Some(role) = role else { return false };
     match rest.split('/').next().unwrap() {
         "session" | "me" | "api-keys" | "call-records" | "events" => true,
+        "web-calls" => role >= Role::Supervisor,
+        "calls" if ["say", "note", "trace", "trace.pcap"].iter().any(|end| rest.ends_with(&format!("/{end}"))) => {
+            role >= Role::Supervisor
+        }
         "calls" if rest.ends_with("supervision") => role >= Role::Supervisor,
         "calls" => true,
+        "devices" | "trunks" | "routes" | "numbers" if method == "GET" => role >= Role::Supervisor,
+        "devices" | "trunks" | "routes" | "numbers" => role == Role::Administrator,
         "agents" if method == "GET" => role >= Role::Supervisor,
         "agents" => role == Role::Administrator,
         "kpis" | "reports" => true,
@@ -29,6 +39,7 @@ fn may(role: Option<Role>, method: &str, path: &str) -> bool {
         "dispositions" => method == "GET" || role == Role::Administrator,
         "do-not-call" => method != "DELETE" || role >= Role::Supervisor,
         "users" | "teams" if method == "GET" => role >= Role::Supervisor,
+        "webhooks" | "incoming-sources" => role == Role::Administrator,
         "users" | "teams" | "audit" | "people" => role == Role::Administrator,
         other => panic!("{method} {other}: say here who may"),
     }

@@ -139,6 +139,14 @@ async fn somebody_who_is_forgotten_leaves_not_a_byte_and_everybody_else_all_of_t
         let taken = server.read_journal(&journal).await;
         assert_eq!((taken.calls, taken.unreadable), (2, 0));
         assert_eq!(ada.read("/call-records/c1").await["caller"], "erased");
+        // Who has no number is known by the whole address, and by nothing less.
+        server.journal(&[Server::line("c6", at, json!({ "from": "sip:desk-phone@office.example" }))]).await;
+        for less in ["desk-phone", "desk-phone@office.example", "sip:desk-phone@"] {
+            assert_eq!(wrong(ada.post("/people/erasure", json!({ "number": less })).await).await, (422, vec!["number".into()]));
+        }
+        let gone = ada.post("/people/erasure", json!({ "number": "sip:desk-phone@office.example" })).await;
+        assert_eq!(body(gone).await["calls"], 1);
+        assert_eq!(ada.read("/call-records/c6").await["caller"], "erased");
         // Asked again there is nothing more.
         assert_eq!(body(ada.post("/people/erasure", json!({ "number": "+4930123456" })).await).await["calls"], 0);
     })

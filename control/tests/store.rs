@@ -9,8 +9,9 @@ use std::io::Write;
 use control::identity::Role;
 use control::store::contacts::{Contact, ContactFilter, Whose};
 use control::store::interactions::{Interaction, InteractionFilter};
-use control::store::migrate::LATEST;
+use control::store::outbox::Told;
 use control::store::records::{After, RecordFilter, Visible};
+use control::store::webhooks::NewWebhook;
 use control::store::{Backend, Store};
 use control::time::Moment;
 use serde_json::json;
@@ -24,12 +25,19 @@ async fn every_step_of_the_schema_goes_up_and_down_and_up_and_keeps_the_rows_of_
         store.migrate().await.unwrap();
         let team = store.add_team("Reception", Moment(5)).await.unwrap();
         store.add_audit("ada", "team.create", "Reception", &json!({}), Moment(5)).await.unwrap();
+        let events = ["*".to_owned()];
+        let hook =
+            NewWebhook { name: "crm", url: "https://x/", events: &events, enabled: true, sealed: "s", hint: "h" };
+        store.add_webhook(hook, 1, Moment(5)).await.unwrap();
+        let told = Told { kind: "turn".into(), call: "c".into(), at: Moment(5), data: json!({}) };
+        store.tell(std::slice::from_ref(&told)).await.unwrap();
+        let source = store.add_incoming("pay", ("s", "h"), 1, Moment(5)).await.unwrap();
+        assert!(store.take_incoming(&source.id, "m", &told, Moment(5)).await.unwrap());
         let versions: Vec<i64> = store.migrations().await.unwrap().iter().map(|step| step.version).collect();
-        assert!(versions.is_sorted() && versions.last() == Some(&LATEST));
-        for (at, version) in versions.iter().enumerate().rev().skip(1) {
-            store.migrate_down(*version).await.unwrap();
+        for (kept, version) in versions.iter().copied().enumerate().rev().skip(1) {
+            store.migrate_down(version).await.unwrap();
             let applied = store.migrations().await.unwrap().iter().filter(|step| step.applied).count();
-            assert_eq!(applied, at + 1);
+            assert_eq!(applied, kept + 1);
             assert_eq!(store.team(&team.id).await.unwrap().unwrap(), team, "people stand in the first step");
             store.migrate().await.unwrap();
             assert!(store.migrations().await.unwrap().iter().all(|step| step.applied));

@@ -95,6 +95,8 @@ pub enum LegEvent {
         /// Where the peer's RTP comes from.
         addr: SocketAddr,
     },
+    /// The peer, in a room that tells it ([`Room::tell_speakers`](crate::Room::tell_speakers)), speaks from here on, or does not.
+    Speaks(bool),
     /// The peer said BYE in RTCP (RFC 3550 section 6.6).
     RtcpBye,
     /// The recording broke off; the call goes on.
@@ -396,6 +398,7 @@ impl LegPort {
             Notice::TimedOut => LegEvent::TimedOut,
             Notice::Latched { addr } => LegEvent::Latched { addr },
             Notice::RtcpBye => LegEvent::RtcpBye,
+            Notice::Speaks(speaks) => LegEvent::Speaks(speaks),
         }
     }
 }
@@ -419,6 +422,7 @@ pub(crate) enum Notice {
     TimedOut,
     Latched { addr: SocketAddr },
     RtcpBye,
+    Speaks(bool),
 }
 
 /// The atomics between a leg and its port. One side writes each of them, except `ready`.

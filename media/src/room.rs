@@ -4,9 +4,13 @@
 //! ([`Place::said`]), and gets the sum of those that it hears: all others, unless told otherwise. Nobody hears their own
 //! sound. A sum that is too loud is turned down, not clipped.
 
+mod activity;
+
 use std::time::{Duration, Instant};
 
 use codecs::pcm::{SampleRate, saturate};
+
+use self::activity::Activity;
 
 /// Sound in one frame of a room.
 pub const FRAME_MS: u32 = 20;
@@ -58,6 +62,7 @@ pub(crate) struct Place {
     pub(crate) heard: Box<[i16]>,
     pub(crate) said: Box<[i16]>,
     gain: f32,
+    pub(crate) activity: Activity,
 }
 
 /// The members' sound and who hears whom.
@@ -65,6 +70,8 @@ pub(crate) struct Room {
     places: Box<[Place]>,
     sum: Box<[i32]>,
     next: Instant,
+    /// Members are told whether they speak.
+    tells_speakers: bool,
 }
 
 impl Room {
@@ -77,11 +84,13 @@ impl Room {
             heard: vec![0; samples].into_boxed_slice(),
             said: vec![0; samples].into_boxed_slice(),
             gain: 1.0,
+            activity: Activity::default(),
         };
         Room {
             places: (0..places.min(MAX_MEMBERS)).map(|_| place()).collect(),
             sum: vec![0; samples].into_boxed_slice(),
             next: now,
+            tells_speakers: false,
         }
     }
 
@@ -112,6 +121,7 @@ impl Room {
         };
         place.slot = Some(slot);
         place.gain = 1.0;
+        place.activity = Activity::default();
         true
     }
 
@@ -122,6 +132,7 @@ impl Room {
             place.hears = Members::ALL;
             place.heard.fill(0);
             place.said.fill(0);
+            place.activity = Activity::default();
         }
     }
 
@@ -130,6 +141,26 @@ impl Room {
         if let Some(place) = self.places.get_mut(usize::from(member)) {
             place.hears = whom;
         }
+    }
+
+    /// From here on members are told whether they speak.
+    pub(crate) fn tell_speakers(&mut self) {
+        self.tells_speakers = true;
+    }
+
+    /// Whether they are.
+    pub(crate) fn tells_speakers(&self) -> bool {
+        self.tells_speakers
+    }
+
+    /// Who speaks of those that a member hears, where more than one other is there.
+    pub(crate) fn speakers_for(&self, member: u8) -> Members {
+        let there = self.places.iter().filter(|place| place.slot.is_some()).count();
+        let hears = self.places.get(usize::from(member)).map_or(Members::NONE, |place| place.hears.without(member));
+        let speaks =
+            self.places.iter().zip(0_u8..).filter(|(place, _)| place.slot.is_some() && place.activity.speaks());
+        let heard = speaks.filter(|(_, other)| there > 2 && hears.has(*other));
+        heard.fold(Members::NONE, |found, (_, other)| found.with(other))
     }
 
     pub(crate) fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {

@@ -14,6 +14,9 @@ use thiserror::Error;
 /// The fixed part of an RTP header, in bytes (RFC 3550 section 5.1).
 pub const HEADER_BYTES: usize = 12;
 
+/// Contributing sources that a packet can name (RFC 3550 section 5.1).
+pub const MAX_CSRC: usize = 15;
+
 /// The version that every RTP and RTCP packet carries.
 pub const VERSION: u8 = 2;
 

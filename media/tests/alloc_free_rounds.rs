@@ -229,6 +229,7 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
         if turn % 20 == 2 {
             // A conference of all that talk, whatever their rates.
             let room = media.room(calls[0].port.worker(), codecs::SampleRate::HZ_16000, 12).unwrap();
+            room.tell_speakers();
             for call in calls.iter_mut().filter(|call| call.port.config().mode == LegMode::Talk) {
                 room.join(&mut call.port, turn % 40 == 2).unwrap();
             }

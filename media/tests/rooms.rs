@@ -26,6 +26,8 @@ struct Phone {
     phase: f64,
     n: u16,
     heard: Vec<i16>,
+    /// Whose sound the latest packet says it has.
+    sources: Vec<u32>,
 }
 
 impl Phone {
@@ -57,6 +59,7 @@ impl Phone {
             phase: 0.0,
             n: 0,
             heard: Vec::new(),
+            sources: Vec::new(),
         }
     }
 
@@ -73,7 +76,13 @@ impl Phone {
         let bytes = self.encoder.encode(&sound, &mut payload).unwrap();
         self.n += 1;
         let timestamp = RtpTime(u32::from(self.n) * self.clock_hz / 50);
-        let header = RtpHeader { marker: false, payload_type: self.payload_type, seq: Seq(self.n), timestamp, ssrc: 7 };
+        let header = RtpHeader {
+            marker: false,
+            payload_type: self.payload_type,
+            seq: Seq(self.n),
+            timestamp,
+            ssrc: self.tone_hz as u32,
+        };
         let packet = [&header.to_bytes()[..], &payload[..bytes]].concat();
         self.socket.send_to(&packet, self.to).unwrap();
     }
@@ -82,6 +91,7 @@ impl Phone {
         let mut datagram = [0; 2_048];
         while let Ok(size) = self.socket.recv(&mut datagram) {
             let packet = RtpPacket::parse(&datagram[..size]).unwrap();
+            self.sources = packet.csrc.iter().collect();
             let mut pcm = [0; 5_760];
             let made = self.decoder.decode(packet.payload, &mut pcm).unwrap();
             self.heard.extend_from_slice(&pcm[..made]);
@@ -184,6 +194,48 @@ async fn a_supervisor_listens_whispers_and_the_caller_waits_with_music() {
     hum(&mut phones, 60).await;
     assert!(phones[0].hears(1_000.0, 400) > LOUD && phones[0].hears(300.0, 400) < SILENT);
     assert!(phones[1].hears(440.0, 400) > LOUD);
+}
+
+/// Conforms: RFC 3550 §7.1 — a mixer names the sources that are in what it sends
+#[tokio::test]
+async fn those_who_speak_are_told_and_named_in_what_the_others_are_sent() {
+    let media = media();
+    let mut phones = vec![Phone::open(&media, None, CodecId::Pcmu, 440.0)];
+    for tone_hz in [1_000.0, 1_500.0] {
+        phones.push(Phone::open(&media, Some(phones[0].port.worker()), CodecId::Pcmu, tone_hz));
+    }
+    let room = media.room(phones[0].port.worker(), SampleRate::HZ_8000, 3).unwrap();
+    room.tell_speakers();
+    for phone in &mut phones {
+        room.join(&mut phone.port, false).unwrap();
+    }
+    hum(&mut phones[..2], 60).await;
+    phones[2].listen();
+    assert_eq!(
+        (&phones[0].sources[..], &phones[1].sources[..]),
+        (&[1_000][..], &[440][..]),
+        "nobody is named to themselves"
+    );
+    assert_eq!(phones[2].sources, [440, 1_000]);
+    assert!(phones[2].hears(440.0, 300) > LOUD && phones[2].hears(1_000.0, 300) > LOUD);
+    let told = |phones: &mut [Phone]| {
+        let one = |phone: &mut Phone| {
+            let events = std::iter::from_fn(|| phone.port.try_next());
+            events.filter_map(|event| if let LegEvent::Speaks(speaks) = event { Some(speaks) } else { None }).collect()
+        };
+        phones.iter_mut().map(one).collect::<Vec<Vec<bool>>>()
+    };
+    assert_eq!(told(&mut phones), [vec![true], vec![true], vec![]]);
+    // The second falls silent.
+    hum(&mut phones[..1], 60).await;
+    phones[1].listen();
+    phones[2].listen();
+    assert_eq!(told(&mut phones), [vec![], vec![false], vec![]]);
+    assert_eq!((&phones[1].sources[..], &phones[2].sources[..]), (&[440][..], &[440][..]));
+    // Of two, each knows whom they hear.
+    phones[2].port.leave();
+    hum(&mut phones[..2], 20).await;
+    assert!(phones[0].sources.is_empty() && phones[1].sources.is_empty());
 }
 
 #[tokio::test]

@@ -47,6 +47,18 @@ rust_toolchain() {
   fi
 }
 
+# Node for the dashboard, 20.19 or newer: Debian 12's own is older, so that it comes from the package registry, for this project alone.
+node_for_dashboard() {
+  local folder="${CARGO_TARGET_DIR%/*}/node" fits='const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)'
+  if command -v npm >/dev/null && node -e "$fits"; then return 0; fi
+  command -v npm >/dev/null || packages nodejs npm
+  if [ ! -x "$folder/node_modules/.bin/node" ]; then
+    say "installing Node for the dashboard (npm package)"
+    npm install --silent --no-audit --no-fund --no-package-lock --prefix "$folder" node@22
+  fi
+  export PATH="$folder/node_modules/.bin:$PATH"
+}
+
 # A PostgreSQL server of the tests' own, on a socket in a folder of its own, gone when the script ends; its address goes to
 # OMNIVOX_TEST_POSTGRES. What it stores need not outlive a power cut.
 test_postgres() {

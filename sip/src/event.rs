@@ -1,5 +1,6 @@
 //! The bodies of event packages: what a NOTIFY says. Each module builds the document and reads it again.
 
+pub mod conference_info;
 pub mod dialog_info;
 pub mod message_summary;
 pub mod reginfo;

@@ -45,6 +45,9 @@ fn accepted(mut message: Message) {
     assert!(cseq.is_ok() && message.top_via().is_ok() && message.from_().is_ok() && message.to().is_ok());
     let _ = (message.contact(), message.routes(Name::Route), message.content_type(), message.expires_seconds());
     let _ = crate::auth::Challenge::all_in(&message);
+    let diverted = crate::diversion::read(&message);
+    let history = crate::diversion::as_history(&diverted, "sip:x@y", true);
+    assert!(diverted.len() <= crate::diversion::DIVERSIONS_LIMIT && !history.contains(['\r', '\n']));
     let _ = message.headers(Name::Authorization).map(crate::auth::Authorization::parse).count();
 
     message.set_source(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5062));

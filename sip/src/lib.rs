@@ -11,6 +11,7 @@ pub mod address;
 pub mod auth;
 pub mod build;
 pub mod dialog;
+pub mod diversion;
 pub mod endpoint;
 pub mod event;
 #[doc(hidden)]

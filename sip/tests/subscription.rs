@@ -132,6 +132,31 @@ fn a_subscription_is_refreshed_before_it_runs_out() {
     pair.assert_empty();
 }
 
+/// Conforms: RFC 4575 §4.6 — a subscriber is told what changes, and all where it was not told of a change in time or asks anew
+#[test]
+fn a_change_is_told_by_itself_where_the_state_before_it_is_known() {
+    let mut pair = Pair::with(12, EndpointConfig::default(), serving());
+    let (ours, theirs) = subscribed(&mut pair, 3_600, 600);
+    let change = |pair: &mut Pair, of: &'static [u8], whole: &'static [u8]| {
+        let documents = (Bytes::from_static(of), Bytes::from_static(whole));
+        pair.callee.endpoint.notify_change(pair.now, theirs, SUMMARY, documents).unwrap();
+        pair.pump();
+    };
+    change(&mut pair, b"+1", b"1");
+    pair.run_ms(50);
+    // Two more at once: the first is on its way when the second comes.
+    change(&mut pair, b"+2", b"12");
+    change(&mut pair, b"+3", b"123");
+    change(&mut pair, b"+4", b"1234");
+    pair.run_ms(200);
+    assert_eq!(bodies(&pair), ["Messages-Waiting: no", "+1", "+2", "1234"]);
+    pair.run_ms(541_000);
+    assert_eq!(bodies(&pair).last().unwrap(), "1234", "a refresh is answered by the whole");
+    pair.caller.endpoint.unsubscribe(pair.now, ours).unwrap();
+    pair.run_out();
+    pair.assert_empty();
+}
+
 /// Conforms: RFC 6665 §4.2.1.4, §4.2.2 — a subscription that is not refreshed ends with a NOTIFY that says timeout
 #[test]
 fn a_subscription_that_is_not_refreshed_ends() {

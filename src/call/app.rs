@@ -150,6 +150,7 @@ impl ActiveCall {
             match self.next().await? {
                 LineEvent::Audio(frame) => return Some(frame),
                 LineEvent::Digit(digit) => self.keep(digit),
+                LineEvent::Asked(_) => {}
                 LineEvent::Closed => return None,
             }
         }
@@ -169,7 +170,7 @@ impl ActiveCall {
             }
             match tokio::time::timeout_at(deadline, self.next()).await.ok()?? {
                 LineEvent::Digit(digit) => self.keep(digit),
-                LineEvent::Audio(_) => {}
+                LineEvent::Audio(_) | LineEvent::Asked(_) => {}
                 LineEvent::Closed => return None,
             }
         }

@@ -16,6 +16,7 @@ use super::end::EndReason;
 use super::inbound::Refusal;
 use super::place::Place;
 use crate::config::SrtpPolicy;
+use crate::routing::history::Diverted;
 
 /// Branches in one group at most; a plan with more is cut there.
 pub const BRANCHES_LIMIT: usize = 32;
@@ -107,7 +108,7 @@ pub enum BranchResult {
 }
 
 /// On whose behalf somebody is called.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Party {
     /// The From URI of whoever the call is for.
     pub uri: String,
@@ -121,6 +122,10 @@ pub struct Party {
     pub device: Option<String>,
     /// The address of ours that party knows: as a host it means us.
     pub local: Option<IpAddr>,
+    /// Who has sent the call on, the first of them first; the last is whoever does so now.
+    pub diverted: Vec<Diverted>,
+    /// The signatures (Identity) that the call came with, where it is sent on.
+    pub signed: Vec<String>,
 }
 
 /// Knows how to reach somebody, and who may.

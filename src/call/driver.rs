@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | [`perform`] | actions |
 //! | [`mix`] | the call's room |
+//! | [`attendance`] | who is said to be in a conference, and to speak |
 //! | [`moving`] | legs that go to other calls, or come from them |
 //! | [`signalling`] | events into inputs |
 //! | [`placing`] | legs that we place |
 //! | [`tape`] | the recording |
 
+mod attendance;
 mod mix;
 mod moving;
 mod perform;
@@ -26,6 +28,7 @@ use std::time::{Duration, SystemTime};
 
 use media::tones::HeardTone;
 use sip::endpoint::{CallId, Event};
+use sip::event::conference_info::Member;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -35,18 +38,19 @@ use super::dial::DialPlan;
 use super::end::End;
 use super::inbound::Refusal;
 use super::leg::{Happening, Leg};
-use super::line::LineNote;
+use super::line::{LineNote, LineOrder};
 use super::log::CallLog;
 use super::record::{CallRecord, RecordSink};
 use super::route::Target;
 use super::sound::{self, Sound};
 use super::switchboard::{DeviceLeg, Inbox, Mail};
 use super::{
-    Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, conference, dialing,
-    ending, entering, inbound, note_refused, parking, referral, talking, transfer,
+    Action, Command, Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge,
+    conference, dialing, ending, entering, inbound, note_refused, parking, referral, talking, transfer,
 };
 use crate::config::SrtpPolicy;
 use crate::hub::{CallSeat, Hub};
+use crate::routing::history::History;
 use crate::telemetry::Masked;
 use crate::web::WebLegs;
 
@@ -82,6 +86,8 @@ pub struct Incoming {
     pub device: Option<String>,
     /// The trunk that it came by.
     pub trunk: Option<String>,
+    /// Its way up to us.
+    pub history: History,
     /// Held for as long as the caller is there: a place within a trunk's limits.
     pub lease: Option<super::dial::Lease>,
 }
@@ -126,6 +132,13 @@ pub struct Driver {
     is_place: bool,
     /// What others were told of the devices in it.
     shown: Vec<DeviceLeg>,
+    /// Its way up to us; empty for one that we place.
+    history: History,
+    /// The conference that this call is, and who was said to be in it.
+    conference: Option<String>,
+    members: Vec<Member>,
+    /// Who speaks in it.
+    speakers: Vec<LegNo>,
     /// What those who watch calls were told: that it ends, that it was answered.
     told: Option<(bool, bool)>,
 }
@@ -133,7 +146,7 @@ pub struct Driver {
 /// What wakes a call.
 enum Wake {
     Mail(Option<Mail>),
-    Commanded(super::Command),
+    Commanded(Command),
     Leg(LegNo, Happening),
     Observed(Option<agent::session::SessionEvent>),
     Fired(Timer),
@@ -146,8 +159,11 @@ impl Driver {
         hub.tracer.link(seat.id(), incoming.request.call_id());
         let source = &incoming.source;
         let mut sound = Sound::new(&hub.config, hub.sip.public(), source.local.ip(), source.remote.ip());
-        let srtp =
-            hub.config.srtp_in(incoming.trunk.as_deref(), incoming.device.as_deref(), (source.transport, source.local));
+        let srtp = hub.routing().config.srtp_in(
+            incoming.trunk.as_deref(),
+            incoming.device.as_deref(),
+            (source.transport, source.local),
+        );
         // A page's sound is protected, or there is no call (RFC 9725 section 4.4).
         let srtp = if WebLegs::is_web(incoming.call) { SrtpPolicy::Required } else { srtp };
         sound.protect(srtp, source.transport);
@@ -167,6 +183,7 @@ impl Driver {
         caller.device = incoming.device.take();
         caller.trunk = incoming.trunk.take();
         caller.local = Some(incoming.source.local.ip());
+        driver.history = std::mem::take(&mut incoming.history);
         driver.legs.push(caller);
         let begin = match offered {
             Ok(()) => inbound::begin(&driver.target),
@@ -213,6 +230,10 @@ impl Driver {
             mix: Mix::default(),
             is_place: false,
             shown: Vec::new(),
+            history: History::default(),
+            conference: None,
+            members: Vec::new(),
+            speakers: Vec::new(),
             told: None,
         }
     }
@@ -252,8 +273,7 @@ impl Driver {
             match self.wake().await {
                 Wake::Mail(Some(mail)) => self.mail(mail),
                 Wake::Mail(None) => self.signalling_stopped(),
-                Wake::Commanded(super::Command::Record(on)) => self.pause_tape(!on),
-                Wake::Commanded(command) => self.queue.push(Input::Commanded(command)),
+                Wake::Commanded(command) => self.commanded(command),
                 Wake::Leg(no, happening) => self.happened(no, happening),
                 Wake::Observed(seen) => self.observed(seen),
                 Wake::Fired(timer) => {
@@ -261,6 +281,20 @@ impl Driver {
                     self.queue.push(Input::Fired(timer));
                 }
             }
+        }
+    }
+
+    /// What is asked of the call's sound is done in any phase; the rest is the phase's affair.
+    fn commanded(&mut self, command: Command) {
+        match command {
+            Command::Record(on) => self.pause_tape(!on),
+            Command::Mute(no, muted) => self.mute(no, muted),
+            Command::Press(no, keys) => keys.chars().for_each(|key| self.perform(Action::Press(no, key))),
+            Command::Ask(request) => {
+                // It is the first leg's caller that an agent talks with, as long as nobody has taken its line.
+                self.order(LegNo::FIRST, LineOrder::Ask(request));
+            }
+            command => self.queue.push(Input::Commanded(command)),
         }
     }
 
@@ -350,6 +384,7 @@ impl Driver {
                 self.heard_tone(no, heard);
                 return;
             }
+            LineNote::Speaks(speaks) => return self.speaks(no, speaks),
             LineNote::RecordingFailed(why) => {
                 tracing::error!(call = %id, "call {id}: the recording broke off: {why}");
                 self.log.failure(format!("recording: {why}"));

@@ -168,6 +168,7 @@ mod tests {
             trunk: None,
             device: None,
             request: None,
+            diverted: &[],
             verdict: None,
             at: SystemTime::UNIX_EPOCH,
         };

@@ -45,6 +45,8 @@ pub struct Leg {
     pub lease: Option<Lease>,
     /// It was answered, and, where the answer is ours, that was acknowledged.
     pub is_up: bool,
+    /// What its peer says is heard by nobody.
+    pub is_muted: bool,
     /// What it came from another call for.
     pub errand: Option<Errand>,
     /// Whom it supervises: a device, or the id of a call.
@@ -109,6 +111,7 @@ impl Leg {
             place: None,
             lease: None,
             is_up: false,
+            is_muted: false,
             errand: None,
             watches: None,
             local: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use agent::line::{HeardFrame, Line, LineEvent};
+use agent::line::{HeardFrame, Line, LineEvent, Request};
 use codecs::pcm::SampleRate;
 use media::tones::{HeardTone, ToneListener};
 use media::{LegConfig, LegEvent, LegPort, LegStats, MediaError, Recorded, Room};
@@ -49,6 +49,10 @@ pub enum LineOrder {
     PauseRecording(bool),
     /// Play this to the peer where nothing is said, or nothing any more.
     Music(Option<Arc<[i16]>>),
+    /// Ask something of whoever holds the line.
+    Ask(Request),
+    /// Whoever holds the line hears silence in the place of what the peer says, or hears it again.
+    Mute(bool),
     /// Let go of the line: whoever holds it is told that it closed, and it goes back to the call, open.
     Release,
     /// The call is over.
@@ -74,6 +78,8 @@ pub enum LineNote {
     Digit(char),
     /// The line said something by a tone: it rings, is busy, is a fax machine's.
     Tone(HeardTone),
+    /// The peer, in a conference, speaks from here on, or does not.
+    Speaks(bool),
 }
 
 /// The line of one call; it owns the leg.
@@ -90,6 +96,8 @@ pub struct CallLine {
     is_paused: bool,
     /// What is said is nobody else's.
     is_private: bool,
+    /// Whoever holds the line does not hear the peer.
+    is_muted: bool,
     /// Listens to sound of this rate for what is said by tones.
     tones: Option<(SampleRate, Box<ToneListener>)>,
 }
@@ -117,6 +125,7 @@ impl CallLine {
             is_attended: false,
             is_paused: false,
             is_private: false,
+            is_muted: false,
             tones: None,
         };
         (line, LineControl { orders, notes })
@@ -223,12 +232,15 @@ impl CallLine {
                     self.note(LineNote::Tone(tone));
                 }
                 let at_ms = frame.at_samples as f64 * 1_000.0 / f64::from(rate.hz().max(1));
-                let pcm = frame.samples().to_vec();
+                let (pcm, speech) = match self.is_muted {
+                    true => (vec![0; frame.samples().len()], 0.0),
+                    false => (frame.samples().to_vec(), frame.speech),
+                };
                 Some(LineEvent::Audio(HeardFrame {
                     pcm,
                     sent: frame.sent().to_vec(),
                     rate,
-                    speech: frame.speech,
+                    speech,
                     concealed: frame.concealed,
                     at_ms,
                 }))
@@ -241,6 +253,10 @@ impl CallLine {
             // A peer without a path is as silent as one that sends nothing.
             LegEvent::TimedOut | LegEvent::PathLost => {
                 self.note(LineNote::TimedOut);
+                None
+            }
+            LegEvent::Speaks(speaks) => {
+                self.note(LineNote::Speaks(speaks));
                 None
             }
             LegEvent::RecordingFailed { reason } => {
@@ -311,6 +327,11 @@ impl CallLine {
                 if let Some(Err(fault)) = sent {
                     tracing::warn!("a key was not sent: {fault}");
                 }
+                None
+            }
+            Some(LineOrder::Ask(request)) => Some(LineEvent::Asked(request)),
+            Some(LineOrder::Mute(muted)) => {
+                self.is_muted = muted;
                 None
             }
             Some(LineOrder::Release) => Some(LineEvent::Closed),

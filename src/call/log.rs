@@ -13,7 +13,9 @@ use media::{LegStats, Side};
 use super::LegNo;
 use super::driver::{Incoming, Outgoing};
 use super::end::End;
-use super::record::{AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, ToneRecord, timestamp};
+use super::record::{
+    AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, SpokeRecord, ToneRecord, timestamp,
+};
 use super::route::Target;
 use crate::live;
 use crate::web::WebLegs;
@@ -43,6 +45,8 @@ pub struct Providers {
 pub struct CallLog {
     record: CallRecord,
     answered: Option<SystemTime>,
+    /// Who speaks, since when.
+    speaking: Vec<(LegNo, SystemTime)>,
 }
 
 impl CallLog {
@@ -54,6 +58,7 @@ impl CallLog {
         log.record.identity.clone_from(&incoming.verdict);
         log.record.device.clone_from(&incoming.device);
         log.record.trunk.clone_from(&incoming.trunk);
+        log.record.diverted.clone_from(&incoming.history.diverted);
         log.with_parties(
             &incoming.from_uri,
             &incoming.request_uri,
@@ -85,6 +90,7 @@ impl CallLog {
             target: target.to_owned(),
             device: None,
             trunk: None,
+            diverted: Vec::new(),
             identity: None,
             codec: String::new(),
             srtp: String::new(),
@@ -94,8 +100,9 @@ impl CallLog {
             recording: None,
             legs: Vec::new(),
             tones: Vec::new(),
+            spoke: Vec::new(),
         };
-        Self { record, answered: None }
+        Self { record, answered: None, speaking: Vec::new() }
     }
 
     fn with_parties(mut self, from: &str, to: &str, peer: &str, transport: &str) -> Self {
@@ -295,6 +302,25 @@ impl CallLog {
         }
     }
 
+    /// Somebody in the conference speaks from here on, or does not.
+    pub fn speaks(&mut self, no: LegNo, speaks: bool, now: SystemTime) {
+        if speaks {
+            // No more can speak than are in a room.
+            self.speaking.push((no, now));
+            return;
+        }
+        let Some(at) = self.speaking.iter().position(|(speaker, _)| *speaker == no) else { return };
+        let (_, since) = self.speaking.swap_remove(at);
+        let spoke_ms = now.duration_since(since).map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+        let known = self.record.spoke.iter_mut().find(|spoke| spoke.leg == no.0);
+        if let Some(spoke) = known {
+            spoke.spoke_ms = spoke.spoke_ms.saturating_add(spoke_ms);
+            spoke.times += 1;
+        } else if self.record.spoke.len() < LEGS_LIMIT {
+            self.record.spoke.push(SpokeRecord { leg: no.0, spoke_ms, times: 1 });
+        }
+    }
+
     /// Something failed that the record should tell.
     pub fn failure(&mut self, what: String) {
         self.record.agent.get_or_insert_default().failures.push(what);
@@ -315,6 +341,9 @@ impl CallLog {
     /// The record of the call, ended.
     #[must_use]
     pub fn close(mut self, end: End, now: SystemTime) -> CallRecord {
+        for no in self.speaking.iter().map(|(no, _)| *no).collect::<Vec<_>>() {
+            self.speaks(no, false, now);
+        }
         self.record.ended_at = timestamp(now);
         let talked = self.answered.and_then(|answered| now.duration_since(answered).ok()).unwrap_or_default();
         self.record.duration_ms = u64::try_from(talked.as_millis()).unwrap_or(u64::MAX);
@@ -356,6 +385,18 @@ fn base36(mut value: u64, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_much_each_spoke_is_summed_up_to_the_end() {
+        let at = |ms: u64| SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+        let mut log = CallLog::new("c", CallDirection::Inbound, String::new(), "room", at(0));
+        for (no, speaks, ms) in [(1, true, 100), (0, true, 150), (1, false, 400), (1, false, 500), (1, true, 600)] {
+            log.speaks(LegNo(no), speaks, at(ms));
+        }
+        let record = log.close(End::new(super::super::end::EndReason::CallerHungUp), at(1_000));
+        let spoke: Vec<_> = record.spoke.iter().map(|one| (one.leg, one.spoke_ms, one.times)).collect();
+        assert_eq!(spoke, [(1, 700, 2), (0, 850, 1)]);
+    }
 
     #[test]
     fn ids_sort_by_time_and_differ() {

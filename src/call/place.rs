@@ -106,6 +106,12 @@ impl Place {
         })
     }
 
+    /// The name that a conference is called by.
+    #[must_use]
+    pub fn room_user(name: &str) -> String {
+        format!("room-{name}")
+    }
+
     /// The place that somebody is passed on to by this name: a conference, or a slot to wait in.
     #[must_use]
     pub fn passed_to(name: &str) -> Option<Self> {
@@ -145,6 +151,18 @@ impl Places {
     /// The call that is this conference: this one, where there was none.
     pub fn room(&self, name: &str, call: &Arc<str>) -> Arc<str> {
         Arc::clone(self.lock().rooms.entry(name.to_owned()).or_insert_with(|| Arc::clone(call)))
+    }
+
+    /// The call that is this conference, where there is one.
+    #[must_use]
+    pub fn find_room(&self, name: &str) -> Option<Arc<str>> {
+        self.lock().rooms.get(name).cloned()
+    }
+
+    /// The conference that a call is.
+    #[must_use]
+    pub fn room_of(&self, call: &str) -> Option<String> {
+        self.lock().rooms.iter().find(|(_, held)| &***held == call).map(|(name, _)| name.clone())
     }
 
     /// Takes a slot for a call; false where somebody has it.
@@ -196,6 +214,8 @@ mod tests {
         let (places, a, b): (_, Arc<str>, Arc<str>) = (Places::default(), "a".into(), "b".into());
         assert_eq!(places.room("x", &a), a);
         assert_eq!(places.room("x", &b), a);
+        assert_eq!((places.find_room("x"), places.find_room("y")), (Some(Arc::clone(&a)), None));
+        assert_eq!((places.room_of("a").as_deref(), places.room_of("b")), (Some("x"), None));
         assert!(places.park("1", &a) && !places.park("1", &b));
         assert_eq!(places.parked("1"), Some(Arc::clone(&a)));
         places.leave("a");

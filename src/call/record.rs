@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::end::End;
+use crate::routing::history::Diverted;
 use crate::stir::Verdict;
 
 /// Records held while the disk refuses them; at the limit the oldest is dropped and counted.
@@ -77,6 +78,9 @@ pub struct CallRecord {
     /// The trunk that the call came by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunk: Option<String>,
+    /// Who sent the call on before it came here, the first of them first (History-Info, Diversion).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverted: Vec<Diverted>,
     /// What is known of the caller by signature (STIR/SHAKEN), where it was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Verdict>,
@@ -99,6 +103,20 @@ pub struct CallRecord {
     /// What was said by tones: `ringing`, `busy`, `congestion`, `special_information`, `fax_calling`, `fax_answering`, `beep`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tones: Vec<ToneRecord>,
+    /// Who spoke for how long, in a conference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spoke: Vec<SpokeRecord>,
+}
+
+/// How much somebody spoke in a conference.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SpokeRecord {
+    /// The leg's number within the call.
+    pub leg: u16,
+    /// For how long, pauses of half a second left out.
+    pub spoke_ms: u64,
+    /// How often they began to.
+    pub times: u32,
 }
 
 /// A tone that a leg's peer sent.

@@ -11,6 +11,7 @@ use super::dial::DialPlan;
 use super::inbound::Refusal;
 use super::place::Place;
 use crate::config::{Config, Network};
+use crate::routing::history::Diverted;
 use crate::stir::Verdict;
 
 /// What answers a call.
@@ -73,6 +74,8 @@ pub struct RouteQuery<'a> {
     pub device: Option<&'a str>,
     /// The INVITE, for routing by its headers.
     pub request: Option<&'a sip::Message>,
+    /// Who sent the call on before it came here, the first of them first.
+    pub diverted: &'a [Diverted],
     /// What is known of the caller by signature.
     pub verdict: Option<&'a Verdict>,
     /// When it came.

@@ -443,7 +443,8 @@ pub fn stack_config(config: &Config) -> sip::io::StackConfig {
     stack.dns.servers.clone_from(&config.sip.dns);
     stack.tls = config.tls.for_sip();
     stack.origins.clone_from(&config.sip.origins);
-    if !config.devices.is_empty() {
+    // Devices may be added later, where people can add them.
+    if !config.devices.is_empty() || config.control.on {
         stack.endpoint.user_methods = vec![sip::Method::Register, sip::Method::Message];
         stack.endpoint.event_packages = crate::watchers::PACKAGES.map(str::to_owned).to_vec();
     }

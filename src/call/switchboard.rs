@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sip::endpoint::{CallId, Event};
+use sip::event::conference_info::Member;
 use sip::io::Placed;
 use tokio::sync::mpsc;
 
@@ -75,12 +76,24 @@ pub struct Presence {
     /// It takes in legs in the stead of its own.
     pub takes_over: AtomicBool,
     devices: Mutex<Vec<DeviceLeg>>,
+    members: Mutex<Vec<Member>>,
 }
 
 impl Presence {
     /// Who is in the call.
     pub fn set(&self, devices: &[DeviceLeg]) {
         devices.clone_into(&mut self.devices.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Who takes part, where the call is a conference.
+    pub fn set_members(&self, members: &[Member]) {
+        members.clone_into(&mut self.members.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// See there.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn of(&self, device: &str) -> Vec<DeviceLeg> {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::oidc::OidcConfig;
 use super::secret::{SecretSource, resolve};
-use super::{ConfigError, Secret};
+use super::{ConfigError, Network, Secret};
 
 /// `[control]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,10 @@ pub struct ControlConfig {
     pub session_idle_s: i64,
     /// A login lasts so many seconds at most.
     pub session_s: i64,
+    /// Networks that webhooks may go to, and without TLS, besides public addresses.
+    pub webhooks_allow: Vec<Network>,
+    /// Logging in by a provider.
+    pub oidc: OidcConfig,
     /// The country whose numbers are written without a country code in contacts and on the do-not-call list, such as DE.
     pub country: String,
     /// How long things are kept.
@@ -65,6 +70,8 @@ impl Default for ControlConfig {
             url: String::new(),
             session_idle_s: 3_600,
             session_s: 43_200,
+            webhooks_allow: Vec::new(),
+            oidc: OidcConfig::default(),
             country: String::new(),
             retention: RetentionConfig::default(),
         }
@@ -75,7 +82,8 @@ impl ControlConfig {
     pub(super) fn resolve_secrets(&mut self, env: &[(String, String)]) -> Result<(), ConfigError> {
         let source =
             SecretSource { at: "control", key: "database", file: &self.database_file, env: &self.database_env };
-        resolve(&mut self.database, &source, env)
+        resolve(&mut self.database, &source, env)?;
+        self.oidc.resolve_secrets(env)
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
@@ -114,6 +122,6 @@ impl ControlConfig {
         if !self.country.is_empty() && crate::routing::numbers::country(&self.country).is_none() {
             return bad("control.country", self.country.clone(), "write a country's two letters, such as DE or US");
         }
-        Ok(())
+        self.oidc.validate(&self.url)
     }
 }

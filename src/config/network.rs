@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use control::outside::IpNet;
 use sip::endpoint::Transport;
 
 use super::SrtpPolicy;
@@ -77,6 +78,26 @@ pub enum Network {
 }
 
 impl Network {
+    /// The network as blocks of addresses.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<IpNet> {
+        let named: &[&str] = match self {
+            Self::Loopback => &["127.0.0.0/8", "::1/128"],
+            Self::Private => &[
+                "10.0.0.0/8",
+                "172.16.0.0/12",
+                "192.168.0.0/16",
+                "169.254.0.0/16",
+                "100.64.0.0/10",
+                "fc00::/7",
+                "fe80::/10",
+            ],
+            Self::Any => &["0.0.0.0/0", "::/0"],
+            Self::Block { addr, bits } => return IpNet::new(*addr, *bits).into_iter().collect(),
+        };
+        named.iter().filter_map(|block| block.parse().ok()).collect()
+    }
+
     /// Whether `addr` lies in this network. An IPv4 address mapped into IPv6 counts as IPv4.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
@@ -204,6 +225,46 @@ mod tests {
         assert!(contains("0.0.0.0/0", "8.8.8.8"));
         assert!(contains("2001:db8::/32", "2001:db8:1::1"));
         assert!(contains("any", "8.8.8.8"));
+    }
+
+    #[test]
+    fn a_network_contains_what_its_blocks_do() {
+        for network in ["loopback", "private", "any", "192.0.2.0/24", "192.0.2.7", "2001:db8::/32"] {
+            let network: Network = network.parse().unwrap();
+            let blocks = network.blocks();
+            for addr in [
+                "127.0.0.1",
+                "127.255.255.255",
+                "128.0.0.0",
+                "10.9.9.9",
+                "172.15.0.1",
+                "172.16.0.1",
+                "172.32.0.0",
+                "100.64.0.1",
+                "100.128.0.0",
+                "169.254.1.1",
+                "192.168.9.9",
+                "192.0.2.7",
+                "192.0.2.8",
+                "8.8.8.8",
+                "::1",
+                "::2",
+                "fc00::1",
+                "fdff::1",
+                "fe80::1",
+                "febf::1",
+                "fec0::1",
+                "2001:db8:ffff::1",
+                "2001:db9::1",
+            ] {
+                let addr: IpAddr = addr.parse().unwrap();
+                assert_eq!(
+                    blocks.iter().any(|block| block.contains(&addr)),
+                    network.contains(addr),
+                    "{network} {addr}"
+                );
+            }
+        }
     }
 
     #[test]

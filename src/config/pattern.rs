@@ -77,6 +77,17 @@ impl Pattern {
         Some(made)
     }
 
+    /// The number that it matches (true), or the beginning of those (false); `None` for an expression.
+    #[must_use]
+    pub fn beginning(&self) -> Option<(&str, bool)> {
+        match &self.kind {
+            Kind::Any => Some(("", false)),
+            Kind::Exact => Some((&self.text, true)),
+            Kind::Prefix(length) => Some((self.text.get(..*length).unwrap_or_default(), false)),
+            Kind::Regex(_) => None,
+        }
+    }
+
     /// The text it was read from.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -24,6 +24,8 @@ pub struct RouteConfig {
     pub caller: Pattern,
     /// Only calls to numbers or names that this matches.
     pub called: Pattern,
+    /// Only calls that somebody sent on whose number or name this matches, at whatever place on the way; empty asks nothing.
+    pub diverted_from: Pattern,
     /// Only on these days: `mon`, `sat-sun`; empty is every day.
     pub days: Vec<DaySpan>,
     /// Only at these hours, `08:00-17:30`; one that ends before it begins goes on after midnight. Empty is all day.
@@ -112,6 +114,7 @@ impl Default for RouteConfig {
             networks: Vec::new(),
             caller: Pattern::any(),
             called: Pattern::any(),
+            diverted_from: Pattern::any(),
             days: Vec::new(),
             hours: Vec::new(),
             zone: "UTC".to_owned(),

@@ -21,6 +21,9 @@ pub struct StirConfig {
     pub fetch_from: Vec<Network>,
     /// The key that calls by trunks are signed with: PKCS #8 in PEM, on P-256. Empty signs none.
     pub key_file: PathBuf,
+    /// The same certificate here, in PEM, with those between it and its authority: at the start it is made sure of that it belongs to the key and
+    /// is for `own_numbers` (TNAuthList, RFC 8226), and for other numbers nothing is signed. Empty: nobody looks.
+    pub certificate_file: PathBuf,
     /// Where the certificate to that key is published, with those between it and its authority.
     pub certificate_url: String,
     /// Our mark for where calls enter the network, a UUID.
@@ -52,6 +55,7 @@ impl Default for StirConfig {
             max_age_s: 60,
             fetch_from: Vec::new(),
             key_file: PathBuf::new(),
+            certificate_file: PathBuf::new(),
             certificate_url: String::new(),
             origin_id: String::new(),
             own_numbers: Vec::new(),

@@ -79,8 +79,8 @@ pub struct TrunkConfig {
     /// Whether identities are exchanged with it (RFC 3325): `trusted` believes and sends P-Asserted-Identity, also of callers who
     /// want privacy; `untrusted` does neither.
     pub identity: IdentityPolicy,
-    /// Diversion and History-Info of calls that are passed on: `keep` or `strip`.
-    pub diversion: HeaderPolicy,
+    /// How it is told who sent a call on that goes out here: `history-info` (RFC 7044), `diversion` (RFC 5806), `both` or `off`.
+    pub history: HistoryPolicy,
     /// Further headers that are passed on from one leg to the other.
     pub pass_headers: Vec<String>,
     /// Calls that go out here are signed, where `stir.key_file` is set; a signature that is passed on (`pass_headers`) stays the only one.
@@ -129,14 +129,18 @@ pub enum IdentityPolicy {
     Untrusted,
 }
 
-/// What becomes of a header.
+/// By which headers a peer is told who sent a call on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HeaderPolicy {
-    /// It is passed on.
-    Keep,
-    /// It is left out.
-    Strip,
+#[serde(rename_all = "kebab-case")]
+pub enum HistoryPolicy {
+    /// History-Info.
+    HistoryInfo,
+    /// Diversion.
+    Diversion,
+    /// Each.
+    Both,
+    /// It is not told.
+    Off,
 }
 
 /// One place a trunk's calls go to.
@@ -184,7 +188,7 @@ impl Default for TrunkConfig {
             caller: String::new(),
             callers: Vec::new(),
             identity: IdentityPolicy::Untrusted,
-            diversion: HeaderPolicy::Keep,
+            history: HistoryPolicy::Both,
             pass_headers: vec!["User-to-User".to_owned()],
             sign: true,
             refer: false,
@@ -355,7 +359,7 @@ impl TrunkConfig {
     }
 }
 
-/// Headers that belong to one leg are never passed on, whatever the configuration says.
+/// Headers that belong to one leg are never passed on, whatever the configuration says; who sent a call on is told as `history` says.
 fn may_pass(name: &str) -> bool {
     use sip::Name;
     let is_token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
@@ -378,6 +382,8 @@ fn may_pass(name: &str) -> bool {
                 | Name::Require
                 | Name::Authorization
                 | Name::ProxyAuthorization
+                | Name::Diversion
+                | Name::HistoryInfo
         )
 }
 
@@ -403,7 +409,7 @@ mod tests {
 
     #[test]
     fn headers_of_one_leg_are_never_passed_on() {
-        for name in ["Via", "v", "from", "Route", "Contact", "Authorization", "a b", ""] {
+        for name in ["Via", "v", "from", "Route", "Contact", "Authorization", "Diversion", "a b", ""] {
             assert!(!may_pass(name), "{name}");
         }
         for name in ["User-to-User", "X-Twilio-CallToken", "Subject"] {

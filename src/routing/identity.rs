@@ -4,7 +4,7 @@ use sip::headers::Name;
 use sip::{Message, NameAddr};
 
 use super::numbers;
-use crate::config::{HeaderPolicy, IdentityPolicy, Rewrite, TrunkConfig};
+use crate::config::{IdentityPolicy, Rewrite, TrunkConfig};
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,15 +85,11 @@ pub fn for_trunk(caller: &Caller, trunk: &TrunkConfig) -> (String, Vec<(String, 
     (ANONYMOUS.to_owned(), headers)
 }
 
-/// The headers that go on from one leg to the other: diversions, and those that the trunk names.
+/// The headers that go on from one leg to the other: those that the trunk names.
 #[must_use]
 pub fn passed_on(invite: Option<&Message>, trunk: &TrunkConfig) -> Vec<(String, String)> {
     let Some(invite) = invite else { return Vec::new() };
-    let diversions: &[&str] = if trunk.diversion == HeaderPolicy::Keep { &["Diversion", "History-Info"] } else { &[] };
-    let wanted = |name: &str| {
-        let is_named = |own: &String| own.eq_ignore_ascii_case(name);
-        diversions.iter().any(|own| own.eq_ignore_ascii_case(name)) || trunk.pass_headers.iter().any(is_named)
-    };
+    let wanted = |name: &str| trunk.pass_headers.iter().any(|own| own.eq_ignore_ascii_case(name));
     let hops = invite.max_forwards().unwrap_or(70).saturating_sub(1);
     let passed = invite.all_headers().filter(|(name, _)| wanted(name));
     let passed = passed.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -166,8 +162,8 @@ mod tests {
         let invite = invite("Diversion: <sip:+4930333@example.test>\r\nUser-to-User: 00;encoding=hex\r\nX-Own: 1\r\n");
         let names =
             |trunk: &TrunkConfig| passed_on(Some(&invite), trunk).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        assert_eq!(names(&trunk("")), ["Diversion", "User-to-User", "Max-Forwards"]);
-        assert_eq!(names(&trunk("diversion = \"strip\"\npass_headers = [\"x-own\"]")), ["X-Own", "Max-Forwards"]);
+        assert_eq!(names(&trunk("")), ["User-to-User", "Max-Forwards"]);
+        assert_eq!(names(&trunk("pass_headers = [\"x-own\"]")), ["X-Own", "Max-Forwards"]);
         assert!(passed_on(Some(&invite), &trunk("")).contains(&("Max-Forwards".into(), "68".into())));
     }
 }

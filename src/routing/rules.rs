@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::history::Diverted;
 use crate::config::{CallerKind, RouteConfig};
 
 /// Whose call it is.
@@ -32,6 +33,8 @@ pub struct Asked<'a> {
     pub caller: &'a str,
     /// The number or name that was called.
     pub called: &'a str,
+    /// Who sent the call on before.
+    pub diverted: &'a [Diverted],
     /// When.
     pub at: SystemTime,
 }
@@ -69,6 +72,7 @@ fn fits(rule: &RouteConfig, asked: &Asked<'_>) -> bool {
         && is_from()
         && rule.caller.matches(asked.caller)
         && rule.called.matches(asked.called)
+        && (rule.diverted_from.is_any() || asked.diverted.iter().any(|by| rule.diverted_from.matches(&by.number)))
         && is_now(rule, asked.at)
 }
 
@@ -95,6 +99,8 @@ fn is_now(rule: &RouteConfig, at: SystemTime) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use sip::diversion::DiversionReason;
+
     use super::*;
     use crate::config::RouteTo;
 
@@ -104,7 +110,8 @@ mod tests {
 
     fn asked<'a>(origin: Origin<'a>, called: &'a str, at: &str) -> Asked<'a> {
         let at: Timestamp = at.parse().unwrap();
-        Asked { origin, source: Some([192, 0, 2, 7].into()), caller: "+4930111", called, at: at.try_into().unwrap() }
+        let source = Some([192, 0, 2, 7].into());
+        Asked { origin, source, caller: "+4930111", called, diverted: &[], at: at.try_into().unwrap() }
     }
 
     const NOON: &str = "2026-11-25T11:00:00Z";
@@ -138,6 +145,19 @@ mod tests {
         assert!(first(&rules, &elsewhere).is_none());
         elsewhere.source = None;
         assert!(first(&rules, &elsewhere).is_none());
+    }
+
+    #[test]
+    fn a_rule_may_ask_who_sent_the_call_on() {
+        let rules = [rule("diverted_from = \"+4930*\"\nto = \"agent desk\""), rule("to = \"echo\"")];
+        let by = |number| Diverted::new(number, DiversionReason::NoAnswer);
+        let to = |diverted: &[Diverted]| {
+            let asked = Asked { diverted, ..asked(Origin::Trunk("a"), "x", NOON) };
+            first(&rules, &asked).unwrap().0.to.clone()
+        };
+        assert_eq!(to(&[]), RouteTo::Echo, "nobody did");
+        assert_eq!(to(&[by("+4989111")]), RouteTo::Echo);
+        assert_eq!(to(&[by("+4930111"), by("+4989111")]), RouteTo::Agent("desk".into()));
     }
 
     #[test]

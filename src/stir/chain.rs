@@ -7,7 +7,9 @@ use anyhow::Context;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::authority::{self, Authority, TnAuthList};
 use super::passport::Fault;
 
 /// Certificates in one file at most: the signer's, and those between it and its authority.
@@ -19,6 +21,31 @@ const POINT_BYTES: usize = 65;
 #[derive(Debug, Default)]
 pub struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
+}
+
+/// A signer that an authority of ours vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// The signer's key: an uncompressed point of P-256.
+    pub key: Vec<u8>,
+    /// What the certificates are for, the signer's first; those of authorities are not asked.
+    lists: Vec<Option<TnAuthList>>,
+}
+
+impl Vouched {
+    /// By what the signer may speak for a number, in digits without `+`.
+    ///
+    /// # Errors
+    /// [`Fault::Authority`]: it may not.
+    pub fn authority_over(&self, digits: &str) -> Result<Authority, Fault> {
+        authority::over(&self.lists, digits)
+    }
+
+    /// Whether the signer may speak for any number that begins with these digits.
+    #[must_use]
+    pub fn covers_some(&self, prefix: &str) -> bool {
+        self.lists.first().and_then(Option::as_ref).is_none_or(|list| list.covers_some(prefix))
+    }
 }
 
 impl Authorities {
@@ -34,25 +61,50 @@ impl Authorities {
         Ok(Self { anchors })
     }
 
-    /// The key of a chain's first certificate, where an authority of ours vouches for it: an uncompressed point of P-256.
+    /// Whose key a chain's first certificate has, where an authority of ours vouches for it.
     ///
     /// # Errors
     /// [`Fault::Certificate`].
-    pub fn key_of(&self, chain: &[CertificateDer<'static>], now: SystemTime) -> Result<Vec<u8>, Fault> {
+    pub fn vouch(&self, chain: &[CertificateDer<'static>], now: SystemTime) -> Result<Vouched, Fault> {
         let bad = |why: &dyn std::fmt::Display| Fault::Certificate(why.to_string());
-        let (own, between) = chain.split_first().ok_or_else(|| bad(&"there is none"))?;
-        let own = EndEntityCert::try_from(own).map_err(|fault| bad(&fault))?;
+        let (first, between) = chain.split_first().ok_or_else(|| bad(&"there is none"))?;
+        let own = EndEntityCert::try_from(first).map_err(|fault| bad(&fault))?;
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
         let usage = KeyUsage::client_auth();
         let time = UnixTime::since_unix_epoch(since);
-        own.verify_for_usage(algorithms, &self.anchors, between, time, usage, None, None)
+        let path = own
+            .verify_for_usage(algorithms, &self.anchors, between, time, usage, None, None)
             .map_err(|fault| bad(&fault))?;
-        let info = own.subject_public_key_info();
-        let point = info.len().checked_sub(POINT_BYTES).and_then(|from| info.get(from..));
-        let point = point.filter(|point| point.first() == Some(&4)).ok_or_else(|| bad(&"its key is not on P-256"))?;
-        Ok(point.to_vec())
+        let point = point_of(&own).ok_or_else(|| bad(&"its key is not on P-256"))?;
+        let mut lists = vec![TnAuthList::of(first)?];
+        for certificate in path.intermediate_certificates() {
+            lists.push(TnAuthList::of(&certificate.der())?);
+        }
+        Ok(Vouched { key: point, lists })
     }
+}
+
+fn point_of(certificate: &EndEntityCert<'_>) -> Option<Vec<u8>> {
+    let info = certificate.subject_public_key_info();
+    let point = info.len().checked_sub(POINT_BYTES).and_then(|from| info.get(from..))?;
+    (point.first() == Some(&4)).then(|| point.to_vec())
+}
+
+/// What a certificate of our own is for, where its key is `key`.
+///
+/// # Errors
+/// A file that cannot be read or holds no certificate, one with another key, or one that has expired.
+pub fn own(path: &Path, key: &[u8]) -> anyhow::Result<Vouched> {
+    let chain = read(&std::fs::read(path)?);
+    let first = chain.first().context("it holds no certificate in PEM or DER")?;
+    let point = point_of(&EndEntityCert::try_from(first)?).context("its key is not on P-256")?;
+    anyhow::ensure!(point == key, "it belongs to another key than stir.key_file");
+    let (_, parsed) = X509Certificate::from_der(first)?;
+    let until = parsed.validity().not_after;
+    anyhow::ensure!(parsed.validity().is_valid(), "it is not valid now, but until {until}");
+    let lists = chain.iter().map(TnAuthList::of).collect::<Result<_, _>>()?;
+    Ok(Vouched { key: point, lists })
 }
 
 fn anchors_of(path: &Path) -> anyhow::Result<Vec<TrustAnchor<'static>>> {
@@ -99,14 +151,14 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(2060, 1, 1);
         let signed = |issuer| read(params.signed_by(&key, issuer).unwrap().pem().as_bytes());
         let now = SystemTime::now();
-        let point = authorities.key_of(&signed(&issuer), now).unwrap();
+        let point = authorities.vouch(&signed(&issuer), now).unwrap().key;
         assert_eq!(key.public_key_raw(), point);
         let der = params.signed_by(&key, &issuer).unwrap().der().to_vec();
-        assert!(authorities.key_of(&read(&der), now).is_ok(), "one in DER is read as well");
-        assert!(authorities.key_of(&signed(&other), now).is_err());
+        assert!(authorities.vouch(&read(&der), now).is_ok(), "one in DER is read as well");
+        assert!(authorities.vouch(&signed(&other), now).is_err());
         let late = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-        assert!(authorities.key_of(&signed(&issuer), late).is_err(), "it has expired then");
-        assert!(authorities.key_of(&[], now).is_err() && authorities.key_of(&read(b"nonsense"), now).is_err());
+        assert!(authorities.vouch(&signed(&issuer), late).is_err(), "it has expired then");
+        assert!(authorities.vouch(&[], now).is_err() && authorities.vouch(&read(b"nonsense"), now).is_err());
         std::fs::write(&path, "nothing").unwrap();
         assert!(Authorities::load(&[path]).unwrap_err().to_string().contains("stir.authorities"));
     }

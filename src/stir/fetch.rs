@@ -2,14 +2,12 @@
 //! redirects, from public addresses only, little and soon. What was fetched is kept for a while.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use control::outside::{Asking, IpNet, Outside, cause};
 use reqwest::Url;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::pki_types::CertificateDer;
-use sip::address::is_inside;
 
 use super::chain;
 use super::passport::Fault;
@@ -29,32 +27,8 @@ type Chain = Arc<[CertificateDer<'static>]>;
 /// Fetches certificates, and keeps them.
 #[derive(Debug)]
 pub struct Fetcher {
-    client: reqwest::Client,
-    also: Arc<[Network]>,
+    client: Asking,
     kept: Mutex<HashMap<String, (Instant, Chain)>>,
-}
-
-/// Resolves names to those of their addresses that may be asked.
-struct Outside(Arc<[Network]>);
-
-impl Resolve for Outside {
-    fn resolve(&self, name: Name) -> Resolving {
-        let also = Arc::clone(&self.0);
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|address| is_allowed(address.ip(), &also)).collect();
-            if allowed.is_empty() {
-                return Err("the name leads to no public address".into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
-}
-
-fn is_allowed(ip: IpAddr, also: &[Network]) -> bool {
-    let ip = ip.to_canonical();
-    let is_special = ip.is_multicast() || matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.is_documentation());
-    also.iter().any(|network| network.contains(ip)) || !(is_inside(ip) || is_special)
 }
 
 impl Fetcher {
@@ -63,14 +37,8 @@ impl Fetcher {
     /// # Errors
     /// The HTTP client cannot be set up.
     pub fn new(also: &[Network]) -> anyhow::Result<Self> {
-        let also: Arc<[Network]> = also.into();
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(Outside(Arc::clone(&also))))
-            .timeout(FETCHED_WITHIN)
-            .no_proxy()
-            .build()?;
-        Ok(Self { client, also, kept: Mutex::default() })
+        let also: Vec<IpNet> = also.iter().flat_map(Network::blocks).collect();
+        Ok(Self { client: Asking::new(Outside::and(&also), FETCHED_WITHIN)?, kept: Mutex::default() })
     }
 
     /// The chain that is published there.
@@ -103,16 +71,8 @@ impl Fetcher {
 
     async fn fetch(&self, url: &str) -> Result<Chain, String> {
         let url = Url::parse(url).map_err(|fault| fault.to_string())?;
-        let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        let is_ours = literal.is_some_and(|ip| self.also.iter().any(|network| network.contains(ip)));
-        if url.scheme() != "https" && !(url.scheme() == "http" && is_ours) {
-            return Err("it is not HTTPS".to_owned());
-        }
-        // An address is not resolved, so that nobody else would look at it.
-        if literal.is_some_and(|ip| !is_allowed(ip, &self.also)) {
-            return Err("it is no public address".to_owned());
-        }
-        let mut response = self.client.get(url).send().await.map_err(|fault| cause(&fault))?;
+        let client = self.client.of(&url).map_err(|refused| refused.to_string())?;
+        let mut response = client.get(url).send().await.map_err(|fault| cause(&fault))?;
         if !response.status().is_success() {
             return Err(format!("the server says {}", response.status()));
         }
@@ -129,15 +89,6 @@ impl Fetcher {
         }
         Ok(chain.into())
     }
-}
-
-/// What lies at the bottom of an error.
-fn cause(fault: &dyn std::error::Error) -> String {
-    let mut deepest = fault;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 #[cfg(test)]

@@ -27,10 +27,11 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::legs::Answer;
 use crate::call::driver::{Driver, Incoming, record_refusal};
-use crate::call::inbound::{self, Facts};
-use crate::call::route::RouteQuery;
+use crate::call::inbound::{self, Facts, Refusal};
+use crate::call::route::{RouteQuery, Target};
 use crate::hub::Hub;
 use crate::ice;
+use crate::routing::history::History;
 
 /// Bytes of a description at most.
 const BODY_LIMIT: usize = sip::sdp::MAX_BYTES;
@@ -52,7 +53,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
 
 /// Why a request is refused, as RFC 9457 has it.
 #[derive(Debug, Serialize)]
-struct Problem {
+pub(crate) struct Problem {
     #[serde(skip)]
     code: StatusCode,
     status: u16,
@@ -63,6 +64,11 @@ struct Problem {
 impl Problem {
     fn new(code: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
         Self { code, status: code.as_u16(), title, detail: detail.into() }
+    }
+
+    /// What is to be done about it.
+    pub(crate) fn detail(&self) -> String {
+        self.detail.clone()
     }
 
     /// What a status of SIP is in HTTP.
@@ -128,11 +134,10 @@ async fn call(
         let detail = format!("`{to}` is not among web.numbers, whom pages may call");
         return Err(Problem::new(StatusCode::NOT_FOUND, "nobody is called that here", detail));
     }
-    let Begun { leg, name, answer } = begin(&hub, remote, &to, &headers, body)?;
-    let mut waiting = Waiting { hub: &hub, leg, is_over: false };
-    let answered: Answer = answer.await.unwrap_or(Err(500));
-    waiting.is_over = true;
-    match answered {
+    let page = Page { remote, from: "sip:web@web.invalid".to_owned() };
+    let begun = begin(&hub, &page, &to, &headers, body, |facts| inbound::admit(&hub.config, facts, &*hub))?;
+    let name = begun.name.clone();
+    match begun.answered(&hub).await {
         Ok(sdp) => {
             let location = format!("/api/v1/whip/{name}");
             let tag = hub.web.named(&name).map(|found| quoted(&found.tag)).unwrap_or_default();
@@ -185,26 +190,52 @@ impl Drop for Waiting<'_> {
 }
 
 /// A call that has begun.
-struct Begun {
+pub(crate) struct Begun {
     leg: CallId,
     /// Its resource's name.
-    name: String,
+    pub(crate) name: String,
     answer: tokio::sync::oneshot::Receiver<Answer>,
 }
 
-/// Admits the call and begins it.
-fn begin(hub: &Arc<Hub>, remote: SocketAddr, to: &str, headers: &HeaderMap, offer: Bytes) -> Result<Begun, Problem> {
+impl Begun {
+    /// The call's answer, or its status. Whoever drops this has given up: so has the call then.
+    pub(crate) async fn answered(self, hub: &Hub) -> Answer {
+        let mut waiting = Waiting { hub, leg: self.leg, is_over: false };
+        let answered = self.answer.await.unwrap_or(Err(500));
+        waiting.is_over = true;
+        answered
+    }
+}
+
+/// A page that calls.
+pub(crate) struct Page {
+    /// Where it is.
+    pub(crate) remote: SocketAddr,
+    /// Who is behind it, as an address.
+    pub(crate) from: String,
+}
+
+/// Begins a call of a page, once `admit` has said what it is connected with.
+pub(crate) fn begin(
+    hub: &Arc<Hub>,
+    page: &Page,
+    to: &str,
+    headers: &HeaderMap,
+    offer: Bytes,
+    admit: impl FnOnce(Facts<'_>) -> Result<Target, Refusal>,
+) -> Result<Begun, Problem> {
+    let remote = page.remote;
     let is_private = hub.config.tls.certificates.is_empty();
     let transport = if is_private { Transport::Ws } else { Transport::Wss };
     let source = Source { transport, remote, local: hub.config.http.listen, flow: FlowId(u64::MAX) };
-    let (from_uri, request_uri) = ("sip:web@web.invalid".to_owned(), format!("sip:{to}@web.invalid"));
+    let (from_uri, request_uri) = (page.from.clone(), format!("sip:{to}@web.invalid"));
     let seat = hub.enter();
     let (leg, name, answer) = hub.web.open(seat.id()).ok_or_else(|| Problem::of_sip(503, "no entropy"))?;
     let refuse = |problem: Problem| {
         hub.web.end(&hub.switchboard, leg, EndCause::Refused(403));
         problem
     };
-    let request = as_invite(seat.id(), &request_uri, headers)
+    let request = as_invite(seat.id(), &from_uri, &request_uri, headers)
         .ok_or_else(|| refuse(Problem::of_sip(400, "a header of the request cannot be kept")))?;
     if let Some(door) = &hub.door
         && door.admit(Instant::now(), &source, &request) != Admit::Take
@@ -219,6 +250,7 @@ fn begin(hub: &Arc<Hub>, remote: SocketAddr, to: &str, headers: &HeaderMap, offe
         request_uri,
         source,
         offer: Some(offer),
+        history: History::default(),
         verdict: None,
         replaces: None,
         device: None,
@@ -233,12 +265,13 @@ fn begin(hub: &Arc<Hub>, remote: SocketAddr, to: &str, headers: &HeaderMap, offe
         trunk: None,
         device: None,
         request: Some(&incoming.request),
+        diverted: &[],
         verdict: None,
         at: SystemTime::now(),
     };
     let stopping = hub.stopping.load(std::sync::atomic::Ordering::Relaxed);
     let facts = Facts { query, running: hub.running().saturating_sub(1), stopping, replaces: None };
-    let target = match inbound::admit(&hub.config, facts, &**hub) {
+    let target = match admit(facts) {
         Ok(target) => target,
         Err(refusal) => {
             record_refusal(hub, &incoming, &refusal);
@@ -251,12 +284,12 @@ fn begin(hub: &Arc<Hub>, remote: SocketAddr, to: &str, headers: &HeaderMap, offe
 }
 
 /// The request in SIP's words, for routes and records that read headers.
-fn as_invite(call: &str, request_uri: &str, headers: &HeaderMap) -> Option<sip::Message> {
+fn as_invite(call: &str, from_uri: &str, request_uri: &str, headers: &HeaderMap) -> Option<sip::Message> {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("WHIP");
     let agent: String = agent.chars().filter(|c| !c.is_control()).take(256).collect();
     let text = format!(
         "INVITE {request_uri} SIP/2.0\r\nVia: SIP/2.0/WSS web.invalid;branch=z9hG4bK{call}\r\nMax-Forwards: 70\r\n\
-         From: <sip:web@web.invalid>;tag={call}\r\nTo: <{request_uri}>\r\nCall-ID: {call}@web.invalid\r\nCSeq: 1 INVITE\r\n\
+         From: <{from_uri}>;tag={call}\r\nTo: <{request_uri}>\r\nCall-ID: {call}@web.invalid\r\nCSeq: 1 INVITE\r\n\
          User-Agent: {agent}\r\nContent-Length: 0\r\n\r\n"
     );
     sip::Message::parse_datagram(bytes::Bytes::from(text), &sip::parse::Limits::default()).ok()

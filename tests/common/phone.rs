@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use codecs::registry::{self, CodecId};
+use media::rtp::RtpPacket;
 use sip::auth::Credentials;
 use sip::endpoint::{DialogIdentity, OutgoingSubscription, SubscriptionEnd, Transport};
 use sip::{
@@ -486,8 +487,9 @@ fn hum(socket: &UdpSocket, hz: f64, to: &Mutex<Option<SocketAddr>>, heard: &Mute
         let mut fresh = Vec::new();
         while let Ok(size) = socket.recv(&mut datagram) {
             let mut out = [0; 960];
-            if size > 12 && datagram[1] & 0x7f == 0 {
-                let made = decoder.decode(&datagram[12..size], &mut out).unwrap();
+            // A conference names who speaks in it: the payload does not begin at the same place in all packets.
+            if let Some(packet) = RtpPacket::parse(&datagram[..size]).ok().filter(|packet| packet.payload_type == 0) {
+                let made = decoder.decode(packet.payload, &mut out).unwrap();
                 fresh.extend_from_slice(&out[..made]);
             }
         }

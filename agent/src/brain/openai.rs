@@ -164,7 +164,7 @@ impl BrainFactory for OpenAiFactory {
     }
 
     fn open(&self) -> Box<dyn Brain> {
-        Box::new(OpenAiBrain { shared: Arc::clone(&self.shared) })
+        Box::new(OpenAiBrain { shared: Arc::clone(&self.shared), notes: Vec::new() })
     }
 
     fn phrases(&self) -> Vec<String> {
@@ -175,10 +175,17 @@ impl BrainFactory for OpenAiFactory {
     }
 }
 
+/// So many notes of the house are kept in mind; the oldest goes first.
+const MAX_NOTES: usize = 20;
+/// What they are to the model.
+const NOTES_ARE: &str = "Notes from a colleague, for you alone. Act on them, and do not read them out:";
+
 /// One conversation with a language model.
 #[derive(Debug)]
 pub struct OpenAiBrain {
     shared: Arc<Shared>,
+    /// What it was told by somebody of the house, oldest first.
+    notes: Vec<String>,
 }
 
 impl Brain for OpenAiBrain {
@@ -204,7 +211,7 @@ impl Brain for OpenAiBrain {
         };
         match canned {
             Some(outputs) => Box::pin(futures::stream::iter(outputs.into_iter().map(Ok))),
-            None => ask(Arc::clone(&self.shared), messages(config, &input, history)),
+            None => ask(Arc::clone(&self.shared), messages(config, &input, history, &self.notes)),
         }
     }
 
@@ -212,6 +219,14 @@ impl Brain for OpenAiBrain {
     fn commit(&mut self) {}
 
     fn discard(&mut self) {}
+
+    fn note(&mut self, text: &str) -> bool {
+        if self.notes.len() >= MAX_NOTES {
+            self.notes.remove(0);
+        }
+        self.notes.push(text.to_owned());
+        true
+    }
 
     fn fallback(&self) -> &str {
         &self.shared.config.fallback
@@ -226,7 +241,7 @@ fn ask_again(texts: &[String], n: u32, goodbye: &str, reason: &str) -> Vec<Brain
 }
 
 /// The conversation as the protocol has it, with what was really heard.
-fn messages(config: &OpenAiBrainConfig, input: &BrainInput, history: &History) -> Vec<Value> {
+fn messages(config: &OpenAiBrainConfig, input: &BrainInput, history: &History, notes: &[String]) -> Vec<Value> {
     let mut messages =
         vec![json!({ "role": "system", "content": format!("{}\n\n{HOUSE_RULES}", config.system_prompt) })];
     let skip = history.len().saturating_sub(config.history_entries);
@@ -246,6 +261,10 @@ fn messages(config: &OpenAiBrainConfig, input: &BrainInput, history: &History) -
         }
         _ => "(the caller has just been connected: greet them)".to_owned(),
     };
+    if !notes.is_empty() {
+        let content = format!("{NOTES_ARE}\n- {}", notes.join("\n- "));
+        messages.push(json!({ "role": "system", "content": content }));
+    }
     messages.push(json!({ "role": "user", "content": last }));
     messages
 }
@@ -413,4 +432,26 @@ fn causes(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text.chars().take(MAX_REASON).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_stand_before_what_the_caller_says_and_the_oldest_goes_first() {
+        let factory = OpenAiFactory::new(OpenAiBrainConfig { model: "m".into(), ..OpenAiBrainConfig::default() }, None);
+        let mut brain = OpenAiBrain { shared: factory.unwrap().shared, notes: Vec::new() };
+        for n in 0..=MAX_NOTES {
+            assert!(brain.note(&format!("note {n};")));
+        }
+        let heard = BrainInput::Heard { text: "hello".into(), confidence: 1.0 };
+        let sent = messages(&brain.shared.config, &heard, &History::new(), &brain.notes);
+        let roles: Vec<&str> = sent.iter().map(|message| message["role"].as_str().unwrap()).collect();
+        assert_eq!(roles, ["system", "system", "user"]);
+        let notes = sent[1]["content"].as_str().unwrap();
+        assert!(notes.contains("note 20;") && notes.contains("note 1;") && !notes.contains("note 0;"), "{notes}");
+        assert_eq!(messages(&brain.shared.config, &heard, &History::new(), &[]).len(), 2);
+    }
 }

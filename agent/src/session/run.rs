@@ -15,14 +15,14 @@ use super::clock::LineClock;
 use super::event::{Fault, Means, PRIVATE, SessionEnd, SessionEvent};
 use super::hearing::{Failure, Heard, Hearing};
 use super::opinion::Opinion;
-use super::reply::{Made, Reply};
+use super::reply::{After, Made, Reply};
 use super::speaking::Speaking;
 use super::{Agent, SessionConfig};
-use crate::brain::{Brain, BrainInput};
+use crate::brain::{Brain, BrainInput, Listen};
 use crate::echo::EchoControl;
 use crate::grammar::Grammar;
 use crate::history::History;
-use crate::line::{HeardFrame, Line, LineEvent};
+use crate::line::{HeardFrame, Line, LineEvent, Request};
 use crate::turn::{FrameView, TurnConfig, TurnInput, TurnMachine};
 
 /// Without a frame for so long, time passes anyway.
@@ -181,6 +181,10 @@ impl Run {
                 Wake::Ahead(made) => self.made(made, true),
                 Wake::Line(LineEvent::Audio(frame)) => self.frame(&frame),
                 Wake::Line(LineEvent::Digit(key)) => self.machine.receive(self.now, TurnInput::Key(key)),
+                Wake::Line(LineEvent::Asked(Request::Say(text))) => {
+                    self.say_and(&text, After::Listen(Listen::default()), line);
+                }
+                Wake::Line(LineEvent::Asked(Request::Know(text))) => self.take_note(&text),
                 Wake::Line(LineEvent::Closed) => self.end = Some(SessionEnd::LineClosed),
                 Wake::Tick => {}
             }
@@ -237,6 +241,14 @@ impl Run {
         self.check_finished(line);
         while let Some(output) = self.machine.poll() {
             self.decided(output, line);
+        }
+    }
+
+    /// The brain knows it from the next answer on: one that is being prepared does not.
+    fn take_note(&mut self, text: &str) {
+        self.forget_ahead();
+        if !self.brain.note(text) {
+            tracing::warn!(agent = %self.name, "{}: a note was passed over: its brain ({}) takes none", self.name, self.brain.name());
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use agent::line::{HeardFrame, Line, LineEvent};
+use agent::line::{HeardFrame, Line, LineEvent, Request};
 use codecs::g711::Law;
 use codecs::pcm::{SampleRate, level_dbov};
 use codecs::speech::SpeechGate;
@@ -33,6 +33,8 @@ pub enum Act {
 pub enum Deed {
     Say(Vec<i16>),
     Key(char),
+    /// Somebody of the house asks something of the agent.
+    Ask(Request),
     HangUp,
 }
 
@@ -167,6 +169,7 @@ impl TestLine {
                 None
             }
             Deed::Key(key) => Some(LineEvent::Digit(key)),
+            Deed::Ask(request) => Some(LineEvent::Asked(request)),
             Deed::HangUp => Some(LineEvent::Closed),
         }
     }

@@ -196,7 +196,7 @@ pub(crate) async fn supervise(
     Ok((StatusCode::ACCEPTED, Json(Started { call: started })))
 }
 
-async fn act(
+pub(super) async fn act(
     control: &Control,
     caller: &Caller,
     id: &str,
@@ -210,7 +210,7 @@ async fn act(
     Ok((StatusCode::ACCEPTED, Json(Started { call: id.to_owned() })))
 }
 
-async fn find(control: &Control, caller: &Caller, id: &str) -> Result<LiveCall, Problem> {
+pub(super) async fn find(control: &Control, caller: &Caller, id: &str) -> Result<LiveCall, Problem> {
     let devices = devices(control, caller).await?;
     let call = control.calls.find(id).filter(|call| sees(devices.as_deref(), &call.devices));
     call.ok_or_else(|| CallFault::Gone.into())

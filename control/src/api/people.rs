@@ -59,7 +59,7 @@ pub struct PersonCall {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Forget {
-    /// Their number.
+    /// Their number, or their whole address where they have none (`sip:alice@example.net`).
     #[schema(example = "+4930123456")]
     pub number: String,
     /// Take them off the do-not-call list too. Where it does not say they stay on it, since it is what keeps them from being called.
@@ -136,7 +136,7 @@ pub(crate) async fn erase(
     caller: Caller,
     Body(wanted): Body<Forget>,
 ) -> Result<Json<Forgotten>, Problem> {
-    let number = super::contacts::number(&control, "number", &wanted.number)?;
+    let number = known_by(&control, &wanted.number)?;
     let person = Person::new(&number, control.options.country);
     // Begun is done to its end, also where the client goes meanwhile.
     let (control, caller) = (Arc::clone(&control), caller.clone());
@@ -217,6 +217,15 @@ async fn calls_of(
             return Ok((found, true));
         }
     }
+}
+
+/// What somebody is known by: a number in E.164, or a whole address, which is nobody else's.
+fn known_by(control: &Control, id: &str) -> Result<String, Problem> {
+    let has_host = id.split_once('@').is_some_and(|(user, host)| user.contains(':') && !host.is_empty());
+    if !has_host || !crate::numbers::meant(id, control.options.country).is_empty() {
+        return super::contacts::number(control, "number", crate::store::records::user_part(id));
+    }
+    super::extract::text("number", id, 256)
 }
 
 /// Somebody in the audit log: whoever knows them can tell that it was they.

@@ -140,6 +140,7 @@ impl From<CallFault> for Problem {
             CallFault::Busy => {
                 Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, fault.to_string()) }
             }
+            CallFault::Unfit(why) => Self::new(StatusCode::CONFLICT, why),
             CallFault::Unreachable(why) => Self::field("to", why),
             CallFault::Field { field, why } => Self::field(field, why),
         }

@@ -55,13 +55,25 @@ pub(crate) async fn log_in(
     Body(login): Body<Login>,
 ) -> Result<Response, Problem> {
     let user = authenticate(&control, from, login).await?;
+    let (cookie, set) = open(&control, &user, from, json!({})).await?;
+    let who = Who { user, csrf: Some(secret::csrf(&cookie)) };
+    Ok((StatusCode::CREATED, [(header::SET_COOKIE, set)], Json(who)).into_response())
+}
+
+/// Opens a session for whoever showed who they are: its secret, and the cookie that has it.
+pub(super) async fn open(
+    control: &Control,
+    user: &User,
+    from: Address,
+    mut detail: serde_json::Value,
+) -> Result<(String, String), Problem> {
     let (cookie, now) = (secret::new_secret().map_err(|fault| Problem::internal("a session", fault))?, Moment::now());
     let until = now.after_s(control.options.session_s);
     control.store.open_session(&secret::hash(&cookie), &user.id, now, until).await?;
-    control.audit_as(&user.name, "session.open", &user.name, json!({ "from": from.0.to_string() })).await;
-    let who = Who { user, csrf: Some(secret::csrf(&cookie)) };
-    let set = set_cookie(&control, &cookie, control.options.session_s);
-    Ok((StatusCode::CREATED, [(header::SET_COOKIE, set)], Json(who)).into_response())
+    detail["from"] = from.0.to_string().into();
+    control.audit_as(&user.name, "session.open", &user.name, detail).await;
+    let set = set_cookie(control, &cookie, control.options.session_s);
+    Ok((cookie, set))
 }
 
 /// Who am I
@@ -88,9 +100,14 @@ pub(crate) async fn log_out(State(control): State<Arc<Control>>, caller: Caller)
 
 /// The session's secret that a request brings.
 pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+    cookie_of(headers, COOKIE)
+}
+
+/// A cookie that a request brings.
+pub(super) fn cookie_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut each = cookies.flat_map(|cookies| cookies.split(';'));
-    each.find_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('=')).filter(|value| !value.is_empty())
+    each.find_map(|cookie| cookie.trim().strip_prefix(name)?.strip_prefix('=')).filter(|value| !value.is_empty())
 }
 
 fn set_cookie(control: &Control, value: &str, seconds: i64) -> String {

@@ -39,6 +39,7 @@ macro_rules! rules {
 const OPERATOR_CALLS: Need = Need::Somebody(Role::Operator, Scope::CallsRead);
 const OPERATOR_ACTS: Need = Need::Somebody(Role::Operator, Scope::CallsWrite);
 const SUPERVISOR_ACTS: Need = Need::Somebody(Role::Supervisor, Scope::CallsWrite);
+const SUPERVISOR_CALLS: Need = Need::Somebody(Role::Supervisor, Scope::CallsRead);
 const RECORDS: Need = Need::Somebody(Role::Operator, Scope::RecordsRead);
 const RECORDINGS: Need = Need::Somebody(Role::Operator, Scope::RecordingsRead);
 const EVENTS: Need = Need::Somebody(Role::Operator, Scope::EventsRead);
@@ -47,6 +48,9 @@ const ADMIN_ACTS: Need = Need::Somebody(Role::Administrator, Scope::AdminWrite);
 const SUPERVISOR_LOOKS: Need = Need::Somebody(Role::Supervisor, Scope::AdminRead);
 const CONTACTS_READ: Need = Need::Somebody(Role::Operator, Scope::ContactsRead);
 const CONTACTS_WRITE: Need = Need::Somebody(Role::Operator, Scope::ContactsWrite);
+
+const HOOKS_LOOKS: Need = Need::Somebody(Role::Administrator, Scope::WebhooksRead);
+const HOOKS_ACTS: Need = Need::Somebody(Role::Administrator, Scope::WebhooksWrite);
 
 /// Every route.
 pub const RULES: &[Rule] = rules! {
@@ -84,6 +88,15 @@ pub const RULES: &[Rule] = rules! {
     POST "/api/v1/calls/{id}/transfer" OPERATOR_ACTS, Creation;
     PUT "/api/v1/calls/{id}/hold" OPERATOR_ACTS, Creation;
     PUT "/api/v1/calls/{id}/recording" OPERATOR_ACTS, Creation;
+    PUT "/api/v1/calls/{id}/mute" OPERATOR_ACTS, Creation;
+    POST "/api/v1/calls/{id}/dtmf" OPERATOR_ACTS, Creation;
+    POST "/api/v1/calls/{id}/say" SUPERVISOR_ACTS, Creation;
+    POST "/api/v1/calls/{id}/note" SUPERVISOR_ACTS, Creation;
+    GET "/api/v1/calls/{id}/trace" SUPERVISOR_CALLS, General;
+    GET "/api/v1/calls/{id}/trace.pcap" SUPERVISOR_CALLS, General;
+    POST "/api/v1/web-calls" SUPERVISOR_ACTS, Creation;
+    GET "/api/v1/web-calls/servers" SUPERVISOR_CALLS, General;
+    DELETE "/api/v1/web-calls/{id}" SUPERVISOR_ACTS, Creation;
     POST "/api/v1/calls/{id}/supervision" SUPERVISOR_ACTS, Creation;
     GET "/api/v1/call-records" RECORDS, Report;
     GET "/api/v1/call-records/{id}" RECORDS, General;
@@ -103,6 +116,26 @@ pub const RULES: &[Rule] = rules! {
     GET "/api/v1/agents/{name}/versions/{version}" SUPERVISOR_LOOKS, General;
     PUT "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
     DELETE "/api/v1/agents/{name}/published" ADMIN_ACTS, Creation;
+    GET "/api/v1/devices" SUPERVISOR_LOOKS, General;
+    POST "/api/v1/devices" ADMIN_ACTS, Creation;
+    GET "/api/v1/devices/{name}" SUPERVISOR_LOOKS, General;
+    PUT "/api/v1/devices/{name}" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/devices/{name}" ADMIN_ACTS, Creation;
+    GET "/api/v1/trunks" SUPERVISOR_LOOKS, General;
+    POST "/api/v1/trunks" ADMIN_ACTS, Creation;
+    GET "/api/v1/trunks/{name}" SUPERVISOR_LOOKS, General;
+    PUT "/api/v1/trunks/{name}" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/trunks/{name}" ADMIN_ACTS, Creation;
+    GET "/api/v1/routes" SUPERVISOR_LOOKS, General;
+    POST "/api/v1/routes" ADMIN_ACTS, Creation;
+    GET "/api/v1/routes/{name}" SUPERVISOR_LOOKS, General;
+    PUT "/api/v1/routes/{name}" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/routes/{name}" ADMIN_ACTS, Creation;
+    GET "/api/v1/numbers" SUPERVISOR_LOOKS, General;
+    POST "/api/v1/numbers" ADMIN_ACTS, Creation;
+    GET "/api/v1/numbers/{name}" SUPERVISOR_LOOKS, General;
+    PUT "/api/v1/numbers/{name}" ADMIN_ACTS, Creation;
+    DELETE "/api/v1/numbers/{name}" ADMIN_ACTS, Creation;
     GET "/api/v1/people/{id}/data" ADMIN_LOOKS, Report;
     POST "/api/v1/people/erasure" ADMIN_ACTS, Report;
     GET "/api/v1/kpis" RECORDS, Report;
@@ -127,6 +160,25 @@ pub const RULES: &[Rule] = rules! {
     DELETE "/api/v1/do-not-call/{id}" Need::Somebody(Role::Supervisor, Scope::ContactsWrite), Creation;
     GET "/api/v1/audit" ADMIN_LOOKS, Report;
     GET "/api/v1/audit/verification" ADMIN_LOOKS, Report;
+
+    GET "/api/v1/webhooks" HOOKS_LOOKS, General;
+    POST "/api/v1/webhooks" HOOKS_ACTS, Creation;
+    GET "/api/v1/webhooks/{id}" HOOKS_LOOKS, General;
+    PATCH "/api/v1/webhooks/{id}" HOOKS_ACTS, Creation;
+    DELETE "/api/v1/webhooks/{id}" HOOKS_ACTS, Creation;
+    POST "/api/v1/webhooks/{id}/secret" HOOKS_ACTS, Creation;
+    POST "/api/v1/webhooks/{id}/test" HOOKS_ACTS, Creation;
+    POST "/api/v1/webhooks/{id}/replay" HOOKS_ACTS, Creation;
+    GET "/api/v1/webhooks/{id}/deliveries" HOOKS_LOOKS, Report;
+    POST "/api/v1/webhooks/{id}/deliveries/{delivery}/replay" HOOKS_ACTS, Creation;
+    GET "/api/v1/incoming-sources" HOOKS_LOOKS, General;
+    POST "/api/v1/incoming-sources" HOOKS_ACTS, Creation;
+    GET "/api/v1/incoming-sources/{id}" HOOKS_LOOKS, General;
+    PATCH "/api/v1/incoming-sources/{id}" HOOKS_ACTS, Creation;
+    DELETE "/api/v1/incoming-sources/{id}" HOOKS_ACTS, Creation;
+    POST "/api/v1/incoming/{name}" Need::Nobody, General;
+    GET "/api/v1/session/oidc" Need::Nobody, Login;
+    GET "/api/v1/session/oidc/callback" Need::Nobody, Login;
 };
 
 /// Whether some route has this path.

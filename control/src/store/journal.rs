@@ -3,6 +3,7 @@
 
 use sqlx::Row;
 
+use super::outbox::{Told, put};
 use super::records::{Ended, insert};
 use super::{Store, StoreError};
 
@@ -40,14 +41,27 @@ impl Store {
         Ok(())
     }
 
-    /// Stores what was read of a journal, and how far it has been read now. Calls that are there already stay as they are.
+    /// Stores what was read of a journal, and how far it has been read now. Calls that are there already stay as they are. What was
+    /// told of calls meanwhile goes to the outbox, and after it that each call that is new ended.
     ///
     /// # Errors
     /// The database's; nothing was stored then.
-    pub async fn take_journal(&self, node: &str, ended: &[Ended], place: &Place) -> Result<(), StoreError> {
+    pub async fn take_journal(
+        &self,
+        node: &str,
+        told: &[Told],
+        ended: &[Ended],
+        place: &Place,
+    ) -> Result<(), StoreError> {
+        let targets = self.targets().await?;
         let mut change = self.writer().begin().await?;
+        for told in told {
+            put(&mut change, told, &targets).await?;
+        }
         for call in ended {
-            insert(&mut change, call).await?;
+            if insert(&mut change, call).await? {
+                put(&mut change, &told_of(call), &targets).await?;
+            }
         }
         let position = i64::try_from(place.position).unwrap_or(i64::MAX);
         let sql = "INSERT INTO journals (node, position, head) VALUES ($1, $2, $3)
@@ -55,4 +69,10 @@ impl Store {
         sqlx::query(sql).bind(node).bind(position).bind(&place.head).execute(&mut *change).await?;
         Ok(change.commit().await?)
     }
+}
+
+/// That a call ended, as the outbox has it: with the record as lists show it.
+fn told_of(ended: &Ended) -> Told {
+    let data = serde_json::to_value(&ended.call).unwrap_or_default();
+    Told { kind: "call.ended".to_owned(), call: ended.call.call.clone(), at: ended.call.ended_at, data }
 }

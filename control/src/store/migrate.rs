@@ -67,6 +67,25 @@ const CHANGES: &[Change] = &[
         down: Sql::Both(sql!("0005_agents.down")),
     },
     Change {
+        version: 6,
+        name: "settings",
+        up: Sql::Both(sql!("0006_settings.up")),
+        down: Sql::Both(sql!("0006_settings.down")),
+    },
+    Change {
+        version: 10,
+        name: "webhooks",
+        up: Sql::Both(sql!("0010_webhooks.up")),
+        down: Sql::Both(sql!("0010_webhooks.down")),
+    },
+    Change {
+        version: 11,
+        name: "incoming",
+        up: Sql::Both(sql!("0011_incoming.up")),
+        down: Sql::Both(sql!("0011_incoming.down")),
+    },
+    Change { version: 12, name: "oidc", up: Sql::Both(sql!("0012_oidc.up")), down: Sql::Both(sql!("0012_oidc.down")) },
+    Change {
         version: 20,
         name: "contacts",
         up: Sql::Both(sql!("0020_contacts.up")),

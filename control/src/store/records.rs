@@ -310,8 +310,8 @@ impl<'r> FromRow<'r, AnyRow> for Turn {
 const COLUMNS: &str = "r.call, r.started_at, r.answered_at, r.ended_at, r.duration_ms, r.direction, r.caller, r.callee, r.target, r.class, \
                        r.reason, r.codec, r.recording, r.recording_removed_at, r.transcript_removed_at, r.erased_at, r.mos_in, r.gap_ms";
 
-/// Adds an ended call, within whatever is under way; one that is there already stays as it is.
-pub(super) async fn insert(connection: &mut AnyConnection, ended: &Ended) -> Result<(), StoreError> {
+/// Adds an ended call, within whatever is under way; one that is there already stays as it is. Whether it is new.
+pub(super) async fn insert(connection: &mut AnyConnection, ended: &Ended) -> Result<bool, StoreError> {
     let call = &ended.call;
     let done = sqlx::query(
         "INSERT INTO call_records (call, started_at, answered_at, ended_at, duration_ms, direction, caller, callee, target, class, reason,
@@ -338,7 +338,7 @@ pub(super) async fn insert(connection: &mut AnyConnection, ended: &Ended) -> Res
     .execute(&mut *connection)
     .await?;
     if done.rows_affected() == 0 {
-        return Ok(());
+        return Ok(false);
     }
     let mut owners: Vec<String> = Vec::new();
     for device in &ended.devices {
@@ -366,7 +366,7 @@ pub(super) async fn insert(connection: &mut AnyConnection, ended: &Ended) -> Res
         .execute(&mut *connection)
         .await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A number that may be none, as text that the statement casts: sqlx's common driver says of a missing one that it has 32 bits, and

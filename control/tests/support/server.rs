@@ -13,7 +13,11 @@ use control::live::Live;
 use control::ports::agents::{
     AgentFault, AgentReadiness, AgentSource, AgentState, Agents, Conversation, Conversing, WrittenTurn,
 };
-use control::ports::{CallCommand, CallFault, CallState, Calls, LiveCall, Ports, Recording, StartCall};
+use control::ports::settings::{SettingFault, SettingKind, SettingValue, Settings};
+use control::ports::{
+    CallCommand, CallFault, CallState, Calls, IceServer, LiveCall, Ports, Recording, StartCall, Trace, WebAnswer,
+    WebAnswering, WebCall,
+};
 use control::store::Store;
 use control::store::users::NewUser;
 use control::time::Moment;
@@ -25,6 +29,9 @@ use tempfile::TempDir;
 
 /// Good for every user of the tests.
 pub const PASSWORD: &str = "walrus pedal quarry";
+
+/// Rates that no test reaches.
+const FAST: Rates = Rates { login: 100_000, creation: 100_000, report: 100_000, general: 100_000, address: 100_000 };
 
 /// A database of its own, gone with the test.
 pub struct Database {
@@ -67,8 +74,7 @@ where
     F: Fn(Server) -> R,
     R: Future<Output = ()>,
 {
-    on_both_with(Rates { login: 10_000, creation: 10_000, report: 10_000, general: 100_000, address: 100_000 }, test)
-        .await;
+    on_both_with(FAST, test).await;
 }
 
 /// The same with limits.
@@ -92,6 +98,8 @@ pub struct Board {
     pub asked: Mutex<Vec<(String, CallCommand)>>,
     pub started: Mutex<Vec<StartCall>>,
     pub waiting_for: Mutex<Vec<String>>,
+    pub settings: Mutex<Vec<(SettingKind, SettingValue)>>,
+    pub pages: Mutex<Vec<WebCall>>,
     pub recordings: Mutex<HashMap<String, PathBuf>>,
     /// Agents by name, with their definitions.
     pub agents: Mutex<BTreeMap<String, String>>,
@@ -145,6 +153,24 @@ impl Calls for Board {
         self.waiting_for.lock().unwrap().clone()
     }
 
+    fn trace(&self, id: &str) -> Option<Trace> {
+        Some(Trace { ladder: format!("INVITE of {id}"), capture: vec![1, 2, 3] })
+    }
+
+    fn web_call(&self, order: WebCall) -> WebAnswering {
+        let answer = WebAnswer { name: "page-1".into(), answer: format!("answer to {}", order.offer) };
+        self.pages.lock().unwrap().push(order);
+        Box::pin(async move { Ok(answer) })
+    }
+
+    fn end_web_call(&self, name: &str) -> bool {
+        name == "page-1" && self.pages.lock().unwrap().pop().is_some()
+    }
+
+    fn ice_servers(&self) -> Vec<IceServer> {
+        vec![IceServer { urls: "stun:here".into(), username: None, credential: None }]
+    }
+
     fn recording(&self, path: &str) -> std::io::Result<Recording> {
         let path = self.recordings.lock().unwrap().get(path).cloned();
         let path = path.ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))?;
@@ -186,10 +212,41 @@ impl Agents for Board {
     }
 
     fn converse(&self, definition: &str, said: Vec<String>) -> Conversing {
-        let faults = self.check(definition);
+        let faults = Agents::check(self, definition);
         let turn = |text| WrittenTurn { speaker: "caller".into(), text };
         let held = Conversation { turns: said.into_iter().map(turn).collect(), ended: None };
         Box::pin(async move { if faults.is_empty() { Ok(held) } else { Err(faults) } })
+    }
+}
+
+/// One trunk stands in a file. A route has to go to a device that there is; a device's `password` is a secret.
+impl Settings for Board {
+    fn fixed(&self, kind: SettingKind) -> Vec<SettingValue> {
+        let trunk = json!({ "name": "carrier", "hosts": ["carrier.example"] });
+        (kind == SettingKind::Trunk).then(|| trunk.as_object().unwrap().clone()).into_iter().collect()
+    }
+
+    fn shown(&self, _: SettingKind, value: &SettingValue) -> SettingValue {
+        let mut shown = value.clone();
+        shown.remove("password");
+        shown
+    }
+
+    fn check(&self, settings: &[(SettingKind, SettingValue)]) -> Result<(), SettingFault> {
+        let has = |name: &Value| {
+            settings.iter().any(|(kind, value)| *kind == SettingKind::Device && value.get("user") == Some(name))
+        };
+        for (kind, value) in settings {
+            if *kind == SettingKind::Route && !value.get("to").is_some_and(has) {
+                return Err(SettingFault { field: "to".into(), detail: "no device is called so".into() });
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, settings: &[(SettingKind, SettingValue)]) -> Result<(), SettingFault> {
+        *self.settings.lock().unwrap() = settings.to_vec();
+        Ok(())
     }
 }
 
@@ -204,15 +261,32 @@ pub struct Server {
 
 impl Server {
     pub async fn start(database: &Database, rates: Rates) -> Self {
+        Self::start_with(database, |options, _| options.rates = rates).await
+    }
+
+    /// With options that the test changes, who knows where the server will be.
+    pub async fn start_with(database: &Database, change: impl FnOnce(&mut Options, &str)) -> Self {
         let folder = database.folder.path().to_owned();
-        let country = control::numbers::country("DE");
-        let options = Options { database: database.url.clone(), rates, country, ..Options::in_folder(&folder) };
-        let board = Arc::new(Board::default());
-        let ports = Ports { calls: Arc::clone(&board) as _, agents: Arc::clone(&board) as _ };
-        let control = Control::open(options, ports, Live::new(Moment::now())).await.unwrap();
-        let router = control::api::router(Arc::new(control.clone()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
+        let webhooks_allow = vec!["127.0.0.0/8".parse().unwrap()];
+        let rates = FAST;
+        let mut options = Options {
+            database: database.url.clone(),
+            rates,
+            country: control::numbers::country("DE"),
+            webhooks_allow,
+            ..Options::in_folder(&folder)
+        };
+        change(&mut options, &base);
+        let board = Arc::new(Board::default());
+        let ports = Ports {
+            calls: Arc::clone(&board) as _,
+            agents: Arc::clone(&board) as _,
+            settings: Arc::clone(&board) as _,
+        };
+        let control = Control::open(options, ports, Live::new(Moment::now())).await.unwrap();
+        let router = control::api::router(Arc::new(control.clone()));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let running = Arc::new(tokio::spawn(async move { axum::serve(listener, service).await.unwrap() }));
         Self { control, board, base, folder, _running: running }
@@ -282,7 +356,12 @@ impl Server {
     }
 
     pub async fn read_journal(&self, path: &Path) -> control::journal::Taken {
-        let journal = control::journal::Journal::new(path.into(), "omnivox".into(), self.control.store.clone());
+        let journal = control::journal::Journal::new(
+            path.into(),
+            "omnivox".into(),
+            self.control.store.clone(),
+            self.control.live.clone(),
+        );
         journal.catch_up().await.unwrap()
     }
 }
@@ -357,4 +436,15 @@ pub async fn wrong(answer: Response) -> (u16, Vec<String>) {
     assert!(!problem["detail"].as_str().unwrap().is_empty());
     let errors = problem["errors"].as_array().cloned().unwrap_or_default();
     (status, errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect())
+}
+
+/// Sends what is due to a webhook until nothing is; returns how many.
+pub async fn drain(dispatcher: &control::webhooks::dispatch::Dispatcher, webhook: &str) -> usize {
+    let mut all = 0;
+    loop {
+        match dispatcher.deliver(webhook).await.unwrap() {
+            0 => return all,
+            sent => all += sent,
+        }
+    }
 }

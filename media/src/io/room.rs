@@ -86,6 +86,12 @@ impl Room {
         self.seat.link.send_room(RoomCommand::Hears { room: self.seat.slot, member, whom });
     }
 
+    /// From here on each member's port is told whether its peer speaks ([`LegEvent::Speaks`](crate::LegEvent::Speaks)), and what a member is sent names the
+    /// sources of those who speak in it, where there are more than two (RFC 3550 section 7.1).
+    pub fn tell_speakers(&self) {
+        self.seat.link.send_room(RoomCommand::TellSpeakers { room: self.seat.slot });
+    }
+
     /// How many legs are in it.
     #[must_use]
     pub fn members(&self) -> usize {

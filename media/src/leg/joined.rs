@@ -12,7 +12,10 @@ use super::playing::Playing;
 use super::{Leg, Scratch};
 use crate::config::LegConfig;
 use crate::error::MediaError;
+use crate::port::Notice;
 use crate::room::FRAME_MS;
+use crate::rtp::MAX_CSRC;
+use crate::rtp::Source;
 
 /// Sound on its way from the room to the leg's next packet: a packet of 60 ms and two frames of the room.
 const QUEUE_MS: u32 = 100;
@@ -35,6 +38,8 @@ pub(crate) struct Joined {
     /// What the port said in this frame.
     own: Box<[i16]>,
     own_speaks: bool,
+    /// Whose sound the next packet has in it (RFC 3550 section 7.1), and how many that are.
+    pub(super) sources: ([u32; MAX_CSRC], usize),
     queue: Queue,
 }
 
@@ -58,6 +63,7 @@ impl Joined {
             from_room: convert(rate, seam)?,
             own: vec![0; seam.samples_in_ms(FRAME_MS)].into_boxed_slice(),
             own_speaks: false,
+            sources: ([0; MAX_CSRC], 0),
             queue: Queue::new(seam.samples_in_ms(QUEUE_MS)),
         })
     }
@@ -130,6 +136,27 @@ impl Leg {
             }
         }
         joined.queue.push(frame, keep);
+    }
+
+    /// The peer's source; 0 where nothing has come of it.
+    pub(crate) fn peer_ssrc(&self) -> u32 {
+        self.source.as_ref().map_or(0, Source::ssrc)
+    }
+
+    /// The peer speaks from here on, or does not.
+    pub(crate) fn note_speaking(&mut self, speaks: bool) {
+        self.tell(Notice::Speaks(speaks));
+    }
+
+    /// The packets to come have the sound of these sources in them; those beyond what a packet can name are left out.
+    pub(crate) fn name_sources(&mut self, speakers: impl Iterator<Item = u32>) {
+        let Some(joined) = &mut self.joined else { return };
+        let (named, count) = &mut joined.sources;
+        *count = 0;
+        for (place, ssrc) in named.iter_mut().zip(speakers.filter(|ssrc| *ssrc != 0)) {
+            *place = ssrc;
+            *count += 1;
+        }
     }
 
     /// Fills `frame` with what the room said; whether there was any sound.

@@ -11,7 +11,7 @@ use codecs::resample::Resampler;
 use crate::config::LegConfig;
 use crate::error::MediaError;
 use crate::rtcp::SenderCounts;
-use crate::rtp::{HEADER_BYTES, RtpHeader, RtpTime, Seq};
+use crate::rtp::{HEADER_BYTES, MAX_CSRC, RtpHeader, RtpTime, Seq};
 
 /// Frames sent at once at most, when the worker comes late; what is later than that is left out.
 const CATCH_UP_FRAMES: u32 = 3;
@@ -169,10 +169,20 @@ impl Outbound {
         RtpTime((elapsed_us * u128::from(clock_hz) / 1_000_000) as u32)
     }
 
-    /// Prints the header of a packet of sound in front of a payload of `payload_bytes`, counts it, and returns its size.
-    pub(super) fn sound(&mut self, packet: &mut [u8], payload_bytes: usize) -> usize {
+    /// Prints the header of a packet of sound, with the sources that are in it, in front of a payload of `payload_bytes`, counts it, and
+    /// returns its size.
+    pub(super) fn sound(&mut self, packet: &mut [u8], sources: &[u32], payload_bytes: usize) -> usize {
         let (payload_type, marker) = (self.format.payload_type, std::mem::take(&mut self.gap));
-        self.header(packet, payload_type, marker, self.timestamp, payload_bytes)
+        let size = self.header(packet, payload_type, marker, self.timestamp, payload_bytes);
+        let sources = sources.get(..MAX_CSRC).unwrap_or(sources);
+        if let Some(flags) = packet.first_mut() {
+            *flags |= sources.len() as u8;
+        }
+        let places = packet.get_mut(HEADER_BYTES..).unwrap_or_default().chunks_exact_mut(4);
+        for (place, ssrc) in places.zip(sources) {
+            place.copy_from_slice(&ssrc.to_be_bytes());
+        }
+        size + 4 * sources.len()
     }
 
     /// The same for comfort noise: the next packet of sound begins a talkspurt.

@@ -9,7 +9,7 @@ use super::outbound::SendFormat;
 use super::{Channel, Leg, Outbox, Scratch};
 use crate::config::LegConfig;
 use crate::dtmf::DtmfSender;
-use crate::rtp::HEADER_BYTES;
+use crate::rtp::{HEADER_BYTES, MAX_CSRC};
 
 /// Speech that goes on after fewer frames of silence than this had run out, not ended: the agent's own pauses are samples too.
 const UNDERRUN_FRAMES: u32 = 10;
@@ -86,14 +86,17 @@ impl Leg {
         if let Some(ear) = &mut self.ear {
             ear.sent(at_samples, frame);
         }
-        let payload = scratch.packet.get_mut(HEADER_BYTES..).unwrap_or_default();
+        let (named, count) = self.joined.as_ref().map_or(([0; MAX_CSRC], 0), |joined| joined.sources);
+        let sources = named.get(..count).unwrap_or_default();
+        let payload = scratch.packet.get_mut(HEADER_BYTES + 4 * sources.len()..).unwrap_or_default();
         let size = match self.noise_due() {
             Noise::No => match self.outbound.format.encode(frame, &mut scratch.work.convert, payload) {
                 0 => None,
-                bytes => Some(self.outbound.sound(&mut scratch.packet, bytes)),
+                bytes => Some(self.outbound.sound(&mut scratch.packet, sources, bytes)),
             },
             Noise::Send(payload_type) => {
-                if let Some(level) = payload.first_mut() {
+                // Whoever is named spoke a while ago.
+                if let Some(level) = scratch.packet.get_mut(HEADER_BYTES) {
                     *level = comfort_noise::level_byte(NOISE_LEVEL_DBOV);
                 }
                 Some(self.outbound.comfort_noise(&mut scratch.packet, payload_type, 1))
@@ -133,11 +136,12 @@ impl Leg {
     }
 
     fn send_rtp(&mut self, size: usize, to: SocketAddr, scratch: &mut Scratch, out: &mut impl Outbox) {
+        let csrc_bytes = scratch.packet.first().map_or(0, |flags| usize::from(flags & 0x0f) * 4);
         let sealed = self.guard.seal(&mut scratch.packet, size);
         let Some(packet) = sealed.and_then(|sealed| scratch.packet.get(..sealed)) else { return };
         if out.send(Channel::Rtp, to, packet) {
             self.stats.packets_out += 1;
-            self.stats.bytes_out += (size - HEADER_BYTES) as u64;
+            self.stats.bytes_out += size.saturating_sub(HEADER_BYTES + csrc_bytes) as u64;
         } else {
             self.stats.send_errors += 1;
         }

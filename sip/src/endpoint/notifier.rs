@@ -2,7 +2,8 @@
 //! NOTIFY requests that follow.
 //!
 //! Invariants: one NOTIFY is under way at a time, and of several states given meanwhile only the newest is sent after it, so
-//! that a slow subscriber costs one document. The last document is kept: a refresh sends it again (section 4.2.1.2).
+//! that a slow subscriber costs one document. The last document is kept: a refresh sends it again (section 4.2.1.2). Where a document says what has
+//! changed and no more, the whole is kept beside it, for the refresh and for whoever was told too late to know the state before.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ pub(super) struct Notifier {
     /// The longest that the user grants.
     longest_s: u32,
     document: Option<(String, Bytes)>,
+    /// What the next NOTIFY says instead of all of it, if it is sent at once.
+    change: Option<Bytes>,
     /// A NOTIFY waits for its answer.
     is_under_way: bool,
     /// The document changed since.
@@ -118,6 +121,31 @@ impl Endpoint {
         match self.notifier(key) {
             Some((_, notifier)) if notifier.asked.is_none() => {
                 notifier.document = Some((content_type.to_owned(), body));
+                notifier.change = None;
+                self.send_notify(now, key, None);
+                Ok(())
+            }
+            _ => Err(CommandError::SubscriptionState(subscription)),
+        }
+    }
+
+    /// Tells a subscriber what has changed (`change`) of a state (`whole`) that it was told before. Where an earlier NOTIFY waits for its
+    /// answer, the whole follows it.
+    ///
+    /// # Errors
+    /// Where it is not accepted, or is over.
+    pub fn notify_change(
+        &mut self,
+        now: Instant,
+        subscription: SubscriptionId,
+        content_type: &str,
+        (change, whole): (Bytes, Bytes),
+    ) -> Result<(), CommandError> {
+        let key = self.known_subscription(subscription)?;
+        match self.notifier(key) {
+            Some((_, notifier)) if notifier.asked.is_none() => {
+                notifier.document = Some((content_type.to_owned(), whole));
+                notifier.change = Some(change).filter(|_| !notifier.is_under_way);
                 self.send_notify(now, key, None);
                 Ok(())
             }
@@ -192,6 +220,7 @@ impl Endpoint {
             wanted_s,
             longest_s: wanted_s,
             document: None,
+            change: None,
             is_under_way: false,
             is_behind: false,
         };
@@ -270,7 +299,10 @@ impl Endpoint {
         notifier.is_under_way = true;
         notifier.is_behind = false;
         let event = notifier.event.to_string();
-        let document = notifier.document.clone();
+        let mut document = notifier.document.clone();
+        if let (Some(change), Some((_, body))) = (notifier.change.take().filter(|_| last.is_none()), &mut document) {
+            *body = change;
+        }
         let left = usage.deadline(SubscriptionTimer::Limit).map_or(0, |at| at.saturating_duration_since(now).as_secs());
         let active = SubscriptionState::active(u32::try_from(left).unwrap_or(u32::MAX));
         let value = last.unwrap_or(&active).to_string();

@@ -100,6 +100,9 @@ impl Driver {
             Some(room) => room.clone(),
             None => {
                 let opened = self.hub.media.room(worker, rate, places.into()).map_err(|fault| fault.to_string())?;
+                if matches!(self.phase, Phase::Conference) {
+                    opened.tell_speakers();
+                }
                 self.mix.room.insert(opened).clone()
             }
         };
@@ -124,6 +127,18 @@ impl Driver {
         self.settle_tape(no);
     }
 
+    /// What a leg's peer says is heard by nobody, or is again.
+    pub(super) fn mute(&mut self, no: LegNo, muted: bool) {
+        let id = self.log.id().to_owned();
+        let Some(leg) = self.leg(no) else {
+            tracing::warn!(call = %id, "call {id}: there is no leg {no} to be muted");
+            return;
+        };
+        leg.is_muted = muted;
+        leg.order(LineOrder::Mute(muted));
+        self.settle_hearing();
+    }
+
     /// Tells the room who hears whom.
     fn settle_hearing(&self) {
         let Some(room) = &self.mix.room else { return };
@@ -138,6 +153,7 @@ impl Driver {
         let find = |no| self.legs.iter().find(|leg| leg.no == no);
         let (Some(speaker), Some(hearer)) = (find(speaker), find(hearer)) else { return true };
         match speaker.errand {
+            _ if speaker.is_muted => false,
             Some(Errand::Watch(Watching::Listen)) => false,
             Some(Errand::Watch(Watching::Whisper)) => match &speaker.watches {
                 Some(device) if self.legs.iter().any(|leg| leg.is_device(device)) => hearer.is_device(device),

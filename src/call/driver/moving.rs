@@ -155,6 +155,7 @@ impl Driver {
         if std::mem::replace(&mut self.is_place, is_place) && !is_place {
             self.hub.places.leave(&self.inbox.address.call);
         }
+        self.show_attendance();
         let here = self.legs.iter().filter(|leg| leg.stage == Stage::Here);
         let doing = here.filter_map(|leg| {
             let doing = if leg.is_up { Doing::Talks } else { Doing::Rings };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sip::diversion::DiversionReason;
 use tokio::time::Instant;
 
 use super::Driver;
@@ -42,7 +43,10 @@ impl Driver {
             Action::CallBack(no) => self.call_back(no),
             Action::Enter(no, place) => self.enter(no, place),
             Action::OpenRoom(places) => self.open_room(places),
-            Action::Admit(no) => self.admit(no),
+            Action::Admit(no) => {
+                self.focus(no);
+                self.admit(no);
+            }
             Action::Watch(no, how) => self.watch(no, how),
             Action::Release(no) => {
                 if let Some(leg) = self.leg(no) {
@@ -112,6 +116,7 @@ impl Driver {
         let recorded = if no == LegNo::FIRST { self.tape_from_start(no) } else { None };
         let media = self.hub.media.clone();
         let near = self.worker();
+        self.focus(no);
         let Some((sip, sound)) = self.leg(no).and_then(|leg| Some((leg.sip?, leg.sound.as_mut()?))) else { return };
         if let Some(sdp) = sound.answered_early() {
             self.log.answered(no, SystemTime::now());
@@ -180,7 +185,8 @@ impl Driver {
 
     /// Asks how somebody is reached, on behalf of the server: what an agent may ask for, its definition says.
     fn find(&mut self, uri: &str) {
-        let found = self.found(uri, &self.server(), None).map_err(|why| {
+        let diverted = self.history.sent_on(None, DiversionReason::Deflection);
+        let found = self.found(uri, &Party { diverted, ..self.server() }, None).map_err(|why| {
             tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {why}", self.log.id());
             "nobody is to be reached there".to_owned()
         });
@@ -189,8 +195,8 @@ impl Driver {
 
     fn find_or_pass_back(&mut self, uri: &str) {
         let trunk = self.legs.first().and_then(|leg| leg.trunk.as_deref());
-        let back = trunk.and_then(|trunk| self.hub.router.as_ref()?.passed_back(trunk, uri));
-        match back.filter(|_| self.hub.dialer.place(uri, &self.server()).is_none()) {
+        let back = trunk.and_then(|trunk| self.hub.routing().router?.passed_back(trunk, uri));
+        match back.filter(|_| self.hub.dialer().place(uri, &self.server()).is_none()) {
             Some(to) => self.queue.push(Input::Found(Ok(Found::Refer(to)))),
             None => self.find(uri),
         }
@@ -200,7 +206,8 @@ impl Driver {
     fn find_for(&mut self, no: LegNo, uri: &str, replaces: Option<String>) {
         let from = if no == LegNo::FIRST { self.log.to() } else { self.log.from() }.to_owned();
         let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local)).unwrap_or_default();
-        let party = Party { uri: from, display: String::new(), source: None, trunk: None, device, local };
+        let diverted = self.history.sent_on(device.as_deref(), DiversionReason::Deflection);
+        let party = Party { uri: from, device, local, diverted, ..Party::default() };
         let found = self.found(uri, &party, replaces);
         self.queue.push(Input::Found(found));
     }
@@ -215,15 +222,14 @@ impl Driver {
     }
 
     fn server(&self) -> Party {
-        let uri = self.log.to().to_owned();
-        Party { uri, display: String::new(), source: None, trunk: None, device: None, local: None }
+        Party { uri: self.log.to().to_owned(), ..Party::default() }
     }
 
     fn found(&self, target: &str, party: &Party, replaces: Option<String>) -> Result<Found, String> {
-        if let Some(place) = self.hub.dialer.place(target, party) {
+        if let Some(place) = self.hub.dialer().place(target, party) {
             return Ok(Found::Place(place));
         }
-        let mut plan = self.hub.dialer.plan(target, party).map_err(|refusal| refusal.end.detail)?;
+        let mut plan = self.hub.dialer().plan(target, party).map_err(|refusal| refusal.end.detail)?;
         for branch in plan.groups.iter_mut().flat_map(|group| &mut group.branches) {
             branch.headers.extend(replaces.clone().map(|value| ("Replaces".to_owned(), value)));
         }

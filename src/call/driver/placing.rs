@@ -208,6 +208,6 @@ fn new_sound(hub: &Hub, branch: &DialBranch, route: &Route) -> Sound {
     if let Some(codecs) = &branch.codecs {
         sound.offer_only(codecs);
     }
-    sound.protect(hub.config.srtp_out(branch.srtp), route.destination.transport);
+    sound.protect(hub.routing().config.srtp_out(branch.srtp), route.destination.transport);
     sound
 }

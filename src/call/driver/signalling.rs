@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sip::diversion::DiversionReason;
 use sip::endpoint::{CallId, EndCause, Event};
 
 use super::Driver;
@@ -100,9 +101,12 @@ impl Driver {
         let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local))?;
         let contact = response.contact().ok()?.uri_text.to_owned();
         let from = self.log.from().to_owned();
-        let party =
-            Party { uri: from, display: String::new(), source: None, trunk: None, device: Some(device?), local };
-        match self.hub.dialer.plan(&contact, &party) {
+        let device = device?;
+        let own = sip::diversion::read(response).last().map(|own| own.reason);
+        let diverted = self.history.sent_on(Some(&device), own.unwrap_or(DiversionReason::Unconditional));
+        let signed = self.history.signed.clone();
+        let party = Party { uri: from, device: Some(device), local, diverted, signed, ..Party::default() };
+        match self.hub.dialer().plan(&contact, &party) {
             Ok(plan) => Some(SignallingEnd::Redirected(Arc::new(plan))),
             Err(refusal) => {
                 tracing::info!(call = %self.log.id(), "call {}: it is not sent on: {}", self.log.id(), refusal.end.detail);

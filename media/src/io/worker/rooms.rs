@@ -21,6 +21,8 @@ pub(crate) enum RoomCommand {
     Join { slot: u32, joined: Box<Joined> },
     /// Take it out.
     Leave { slot: u32 },
+    /// Tell its members whether they speak, and name to each whom it hears.
+    TellSpeakers { room: u32 },
     /// Settle whom a member hears.
     Hears { room: u32, member: u8, whom: Members },
     /// Play this where nothing is said, or nothing any more.
@@ -59,6 +61,12 @@ impl Worker {
             RoomCommand::Hears { room, member, whom } => {
                 if let Some(room) = self.room(room) {
                     room.set_hears(member, whom);
+                }
+                None
+            }
+            RoomCommand::TellSpeakers { room } => {
+                if let Some(room) = self.room(room) {
+                    room.tell_speakers();
                 }
                 None
             }
@@ -130,15 +138,28 @@ impl Worker {
     pub(super) fn run_room(&mut self, now: Instant, room: u32) {
         let Some(mixer) = self.rooms.get_mut(room as usize).and_then(Option::as_deref_mut) else { return };
         let mut mixed = [0; MAX_FRAME];
+        let mut sources = [0; MAX_MEMBERS];
+        let tells_speakers = mixer.tells_speakers();
         while mixer.is_due(now) {
-            for place in mixer.places_mut() {
+            for (place, source) in mixer.places_mut().zip(&mut sources) {
                 let Some(slot) = place.slot else { continue };
                 let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { continue };
                 seat.leg.read_for_room(now, &mut place.heard, &mut place.said, &mut self.scratch);
+                if tells_speakers {
+                    *source = seat.leg.peer_ssrc();
+                    if let Some(speaks) = place.activity.push(&place.heard) {
+                        seat.leg.note_speaking(speaks);
+                    }
+                }
             }
             for member in 0..MAX_MEMBERS as u8 {
                 let Some(slot) = mixer.slot_of(member) else { continue };
                 let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { continue };
+                if tells_speakers {
+                    let heard = mixer.speakers_for(member);
+                    let speakers = (0_u8..).zip(&sources).filter(|(other, _)| heard.has(*other));
+                    seat.leg.name_sources(speakers.map(|(_, ssrc)| *ssrc));
+                }
                 seat.leg.send_from_room(mixer.mix(member, &mut mixed), &mut self.scratch);
             }
             mixer.advance();

@@ -1,0 +1,47 @@
+// Which page stands at which address, and whether somebody is logged in at all.
+import { Route, Router } from '@solidjs/router'
+import { lazy, Match, onMount, Switch } from 'solid-js'
+import { Empty, Toasts } from './ui/parts'
+import { begin, who } from './session'
+import { Frame } from './frame'
+import { SignIn } from './pages/sign-in'
+import { Wall } from './pages/wall'
+
+const pages = {
+  '/live/:id': lazy(() => import('./pages/call')),
+  '/records': lazy(() => import('./pages/records')),
+  '/records/:id': lazy(() => import('./pages/record')),
+  '/kpis': lazy(() => import('./pages/kpis')),
+  '/contacts': lazy(() => import('./pages/contacts')),
+  '/do-not-call': lazy(() => import('./pages/do-not-call')),
+  '/agents': lazy(() => import('./pages/agents')),
+  '/agents/:name': lazy(() => import('./pages/agent')),
+  '/telephony/:kind': lazy(() => import('./pages/telephony')),
+  '/people/users': lazy(() => import('./pages/users')),
+  '/people/teams': lazy(() => import('./pages/teams')),
+  '/keys': lazy(() => import('./pages/keys')),
+  '/webhooks': lazy(() => import('./pages/webhooks')),
+  '/webhooks/:id': lazy(() => import('./pages/webhook')),
+  '/audit': lazy(() => import('./pages/audit')),
+  '/erasure': lazy(() => import('./pages/erasure')),
+  '/account': lazy(() => import('./pages/account')),
+}
+
+export function App() {
+  onMount(() => void begin())
+  return (
+    <>
+      <Switch fallback={<p class="empty">Loading…</p>}>
+        <Match when={who() === null}><SignIn /></Match>
+        <Match when={who()}>
+          <Router root={Frame}>
+            <Route path={['/', '/setup']} component={Wall} />
+            {Object.entries(pages).map(([path, component]) => <Route path={path} component={component} />)}
+            <Route path="*" component={() => <Empty title="There is no such page." />} />
+          </Router>
+        </Match>
+      </Switch>
+      <Toasts />
+    </>
+  )
+}

@@ -1,0 +1,38 @@
+// A turn as the server tells of it, and what an answer waited for.
+export type Stages = Partial<Record<'speech_end_ms' | 'endpoint_ms' | 'recogniser_ms' | 'brain_ms' | 'voice_ms' | 'sent_ms', number | null>>
+
+export type TurnRecord = {
+  index: number
+  who: 'caller' | 'agent'
+  text: string
+  started_ms: number
+  ended_ms: number
+  gap_ms?: number | null
+  stages?: Stages
+  interrupted?: boolean
+  matched?: string | null
+  confidence?: number | null
+  by?: 'speech' | 'keys' | 'unprompted'
+  ahead?: boolean
+  tools?: { name: string; took_ms?: number; failed?: string | null }[]
+}
+
+export const STAGES = [
+  { name: 'Certainty', of: 'endpoint_ms', says: 'until it was certain that the caller had finished' },
+  { name: 'Recogniser', of: 'recogniser_ms', says: 'until the recogniser had its last word' },
+  { name: 'Brain', of: 'brain_ms', says: 'until the brain had its first text' },
+  { name: 'Voice', of: 'voice_ms', says: 'until the voice had its first sound' },
+  { name: 'Line', of: 'sent_ms', says: 'until the first sound was sent' },
+] as const
+
+/** What an answer waited for, in ms: each stage as far as it was late; their sum is the gap. What ran ahead cost nothing. */
+export function waits(stages: Stages): number[] {
+  let before = stages.speech_end_ms
+  return STAGES.map(({ of }) => {
+    const now = stages[of]
+    if (before == null || now == null) return 0
+    const waited = Math.max(0, now - before)
+    before = Math.max(before, now)
+    return waited
+  })
+}

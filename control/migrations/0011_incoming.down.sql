@@ -1,0 +1,2 @@
+DROP TABLE incoming_seen;
+DROP TABLE incoming_sources;

@@ -1,0 +1,292 @@
+//! What calls are routed by, as it is now: the configuration files' devices, trunks and routes, and those that people add and change while
+//! calls run. A call that is being routed keeps what it began with.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use control::ports::settings::{SettingFault, SettingKind, SettingValue, Settings};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::Router;
+use crate::accounts::Accounts;
+use crate::call::dial::{Dialer, Direct};
+use crate::config::{CallerKind, Config, ConfigError, DeviceConfig, RouteConfig, TrunkConfig};
+use crate::hub::Hub;
+use crate::stir::passport::Signer;
+use crate::trunks::Trunks;
+
+/// A route without a position stands behind those with a lower one, and before those with a higher one.
+const POSITION: i64 = 100;
+
+/// What calls are routed by.
+#[derive(Clone)]
+pub(crate) struct Routing {
+    /// The configuration with everything that was added.
+    pub(crate) config: Arc<Config>,
+    /// Carriers.
+    pub(crate) trunks: Arc<Trunks>,
+    /// Routes; `None` where there are none to look up, as for a phone.
+    pub(crate) router: Option<Arc<Router>>,
+    /// Asked how somebody is reached.
+    pub(crate) dialer: Arc<dyn Dialer>,
+}
+
+impl Routing {
+    /// Without devices, trunks and routes.
+    pub(crate) fn none(config: Arc<Config>) -> Self {
+        Self { config, trunks: Arc::default(), router: None, dialer: Arc::new(Direct) }
+    }
+}
+
+/// A number of ours and who answers it: a route for the calls of trunks in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NumberConfig {
+    /// As routes see it: in E.164 where the trunk writes numbers so.
+    number: String,
+    /// Who gets the call, as in a route.
+    to: String,
+    /// The trunk that it belongs to; empty: any.
+    #[serde(default)]
+    trunk: String,
+    /// What it is for.
+    #[serde(default)]
+    note: String,
+}
+
+impl NumberConfig {
+    fn route(&self) -> Result<RouteConfig, SettingFault> {
+        if !self.number.chars().all(|c| c.is_ascii_digit() || "+*#".contains(c)) || self.number.is_empty() {
+            return Err(fault("number", "write digits, with + in front for an international number".to_owned()));
+        }
+        let from = if self.trunk.is_empty() { CallerKind::Trunks } else { CallerKind::Trunk(self.trunk.clone()) };
+        Ok(RouteConfig {
+            name: format!("number {}", self.number),
+            from: vec![from],
+            // A `*` at the end would stand for more.
+            called: format!("/{}/", regex::escape(&self.number)).parse().map_err(|detail| fault("number", detail))?,
+            to: self.to.parse().map_err(|detail| fault("to", detail))?,
+            ..RouteConfig::default()
+        })
+    }
+}
+
+/// Puts the settings of the database beside those of the files, and what calls are routed by in the place of what was.
+pub(crate) struct LiveSettings {
+    files: Arc<Config>,
+    /// Gone once the server has stopped.
+    hub: Weak<Hub>,
+    accounts: Arc<Accounts>,
+    signer: Option<Arc<Signer>>,
+    stop: CancellationToken,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+impl LiveSettings {
+    pub(crate) fn new(
+        files: Arc<Config>,
+        hub: Weak<Hub>,
+        accounts: Arc<Accounts>,
+        signer: Option<Arc<Signer>>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { files, hub, accounts, signer, stop, changing: Mutex::new(()) }
+    }
+
+    fn merged(&self, settings: &[(SettingKind, SettingValue)]) -> Result<Config, SettingFault> {
+        let (mut devices, mut trunks, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut routes: Vec<(i64, RouteConfig)> = Vec::new();
+        for (kind, value) in settings {
+            match kind {
+                SettingKind::Device => devices.push(read::<DeviceConfig>(value)?),
+                SettingKind::Trunk => trunks.push(read::<TrunkConfig>(value)?),
+                SettingKind::Number => numbers.push(read::<NumberConfig>(value)?.route()?),
+                SettingKind::Route => {
+                    let mut value = value.clone();
+                    let position = match value.remove("position") {
+                        None => POSITION,
+                        Some(at) => at.as_i64().ok_or_else(|| fault("position", "write a whole number".to_owned()))?,
+                    };
+                    routes.push((position, read(&value)?));
+                }
+            }
+        }
+        routes.sort_by(|(at, a), (other_at, b)| at.cmp(other_at).then_with(|| a.name.cmp(&b.name)));
+        let routes = routes.into_iter().map(|(_, route)| route).chain(numbers).collect();
+        self.files.with_settings(devices, trunks, routes).map_err(|error| in_short(&error))
+    }
+}
+
+impl Settings for LiveSettings {
+    fn fixed(&self, kind: SettingKind) -> Vec<SettingValue> {
+        let files = &self.files;
+        match kind {
+            SettingKind::Device => files.devices.iter().filter_map(written).collect(),
+            SettingKind::Trunk => files.trunks.iter().filter_map(written).collect(),
+            SettingKind::Route => files.routes.iter().filter_map(written).collect(),
+            SettingKind::Number => Vec::new(),
+        }
+        .into_iter()
+        .map(|value| without_secrets(kind, value))
+        .collect()
+    }
+
+    fn shown(&self, kind: SettingKind, value: &SettingValue) -> SettingValue {
+        let position = value.get("position").cloned();
+        let mut bare = value.clone();
+        bare.remove("position");
+        let whole = match kind {
+            SettingKind::Device => read::<DeviceConfig>(&bare).ok().as_ref().and_then(written),
+            SettingKind::Trunk => read::<TrunkConfig>(&bare).ok().as_ref().and_then(written),
+            SettingKind::Route => read::<RouteConfig>(&bare).ok().as_ref().and_then(written),
+            SettingKind::Number => read::<NumberConfig>(&bare).ok().as_ref().and_then(written),
+        };
+        let mut shown = without_secrets(kind, whole.unwrap_or(bare));
+        if kind == SettingKind::Route {
+            shown.insert("position".to_owned(), position.unwrap_or(Value::from(POSITION)));
+        }
+        shown
+    }
+
+    fn check(&self, settings: &[(SettingKind, SettingValue)]) -> Result<(), SettingFault> {
+        self.merged(settings).map(|_| ())
+    }
+
+    fn apply(&self, settings: &[(SettingKind, SettingValue)]) -> Result<(), SettingFault> {
+        let config = Arc::new(self.merged(settings)?);
+        let Some(hub) = self.hub.upgrade() else { return Ok(()) };
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = hub.routing();
+        let trunks = Arc::new(before.trunks.renewed(&config, Instant::now()));
+        self.accounts.renew(Arc::clone(&config));
+        let router =
+            Router::new(Arc::clone(&config), Arc::clone(&self.accounts), Arc::clone(&trunks), self.signer.clone());
+        let router = Arc::new(router);
+        let is_ours = before.router.is_some() && hub.directory.is_none();
+        let dialer = if is_ours { Arc::clone(&router) as Arc<dyn Dialer> } else { Arc::clone(&before.dialer) };
+        if let Some(door) = &hub.door {
+            door.trust(&config);
+        }
+        hub.set_routing(Routing { config, trunks: Arc::clone(&trunks), router: Some(router), dialer });
+        before.trunks.stop_those_not_in(&trunks);
+        // What they have to say when the server stops is said within the time that it gives to all.
+        drop(trunks.run(&hub.asker, &self.stop));
+        Ok(())
+    }
+}
+
+/// An entry from its keys.
+fn read<T: DeserializeOwned>(value: &SettingValue) -> Result<T, SettingFault> {
+    serde_path_to_error::deserialize(Value::Object(value.clone())).map_err(|error| {
+        let message = error.inner().to_string();
+        let named = message.split('`').nth(1).unwrap_or("body").to_owned();
+        let path = error.path().to_string();
+        fault(if path == "." { &named } else { &path }, message)
+    })
+}
+
+fn written<T: Serialize>(entry: &T) -> Option<SettingValue> {
+    match serde_json::to_value(entry) {
+        Ok(Value::Object(keys)) => Some(keys),
+        _ => None,
+    }
+}
+
+fn without_secrets(kind: SettingKind, mut value: SettingValue) -> SettingValue {
+    for secret in kind.secrets() {
+        value.remove(*secret);
+    }
+    value
+}
+
+fn fault(field: &str, detail: String) -> SettingFault {
+    SettingFault { field: field.to_owned(), detail }
+}
+
+/// The key alone where an entry of its own is wrong, as whoever sent it wrote it; with the entry where it is wrong beside others.
+fn in_short(error: &ConfigError) -> SettingFault {
+    match error {
+        ConfigError::Entry { key, value, fix } => {
+            let field = key.rsplit_once('.').map_or(key.as_str(), |(_, key)| key);
+            fault(field, format!("{key} = {value}: {fix}"))
+        }
+        other => fault("body", other.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn keys(value: Value) -> SettingValue {
+        value.as_object().unwrap().clone()
+    }
+
+    fn live(files: Config) -> LiveSettings {
+        let files = Arc::new(files);
+        let accounts = Arc::new(Accounts::open(&files, [1; 16], &[]));
+        LiveSettings::new(files, Weak::new(), accounts, None, CancellationToken::new())
+    }
+
+    fn files() -> Config {
+        let trunk = TrunkConfig {
+            name: "carrier".into(),
+            hosts: vec!["carrier.example".parse().unwrap()],
+            ..TrunkConfig::default()
+        };
+        let route = RouteConfig { name: "last".into(), to: "reject 404".parse().unwrap(), ..RouteConfig::default() };
+        Config { trunks: vec![trunk], routes: vec![route], ..Config::default() }
+    }
+
+    #[test]
+    fn what_is_added_stands_before_the_files_and_in_order() {
+        let live = live(files());
+        let device = (SettingKind::Device, keys(json!({ "user": "alice", "password": "secret" })));
+        let number = (SettingKind::Number, keys(json!({ "number": "+4930123", "to": "user alice" })));
+        let route = |name: &str, position: i64| {
+            (SettingKind::Route, keys(json!({ "name": name, "to": "user alice", "position": position })))
+        };
+        let config = live.merged(&[device, number, route("b", 2), route("a", 2), route("c", 1)]).unwrap();
+        let names: Vec<&str> = config.routes.iter().map(|route| route.name.as_str()).collect();
+        assert_eq!(names, ["c", "a", "b", "number +4930123", "last"]);
+        assert!(config.routes[3].called.matches("+4930123") && !config.routes[3].called.matches("+49301234"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_key() {
+        let live = live(files());
+        for (kind, value, field) in [
+            (SettingKind::Device, json!({ "user": "a b", "password": "x" }), "user"),
+            (SettingKind::Device, json!({ "user": "a" }), "password"),
+            (SettingKind::Device, json!({ "user": "a", "password": "x", "max_contacts": 0 }), "max_contacts"),
+            (SettingKind::Device, json!({ "user": "a", "password": "x", "colour": "red" }), "colour"),
+            (SettingKind::Device, json!({ "user": "a", "password": 5 }), "password"),
+            (SettingKind::Trunk, json!({ "name": "carrier", "hosts": ["b"] }), "name"),
+            (SettingKind::Trunk, json!({ "name": "b" }), "hosts"),
+            (SettingKind::Route, json!({ "name": "r", "to": "user nobody" }), "to"),
+            (SettingKind::Route, json!({ "name": "r", "position": "first" }), "position"),
+            (SettingKind::Number, json!({ "number": "12a", "to": "echo" }), "number"),
+            (SettingKind::Number, json!({ "number": "12", "to": "somewhere" }), "to"),
+        ] {
+            let fault = live.check(&[(kind, keys(value.clone()))]).unwrap_err();
+            assert_eq!(fault.field, field, "{value}: {fault}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let live = live(files());
+        let value = keys(json!({ "user": "alice", "password": "secret" }));
+        let shown = live.shown(SettingKind::Device, &value);
+        assert!(!shown.contains_key("password") && shown["max_contacts"] == 5, "{shown:?}");
+        assert!(!live.fixed(SettingKind::Trunk)[0].contains_key("password"));
+        assert_eq!(live.shown(SettingKind::Route, &keys(json!({ "name": "r", "to": "echo" })))["position"], 100);
+    }
+}

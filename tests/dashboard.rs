@@ -1,0 +1,97 @@
+//! The dashboard in Chromium, as somebody walks through it who sees it for the first time: set-up, an agent made and called, a call watched,
+//! taken over and ended, its record found and played, the caller erased. Each page is looked at by axe, dark and light, wide and on a
+//! phone. `OMNIVOX_SHOTS=docs/images` leaves pictures of them.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/caller.rs"]
+mod caller;
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+
+use common::{OMNIVOX, PATIENCE, Running, Server, wait_for};
+use serde_json::{Value, json};
+
+/// The walk. After its end there is nothing to be looked at any more.
+const WALK: [&str; 10] = [
+    "first login",
+    "an agent is made",
+    "it is called from the page",
+    "a call is watched",
+    "it is taken over",
+    "it is hung up",
+    "its record is found and played",
+    "everywhere by keyboard",
+    "every other page",
+    "the person is erased",
+];
+
+#[test]
+fn somebody_who_sees_it_for_the_first_time_gets_all_the_way_and_axe_finds_nothing_serious() {
+    let server = Server::start(&[]);
+    server.wait_until_ready();
+    assert!(server.get("/").1.contains("id=\"app\""), "run scripts/dashboard, then build again: {}", server.get("/").1);
+    let (told, code) = walk(&server, &WALK);
+    assert!(code, "{told}\n{}", server.process.stderr());
+    let found: Vec<(String, Value)> = told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let done: Vec<&str> =
+        found.iter().filter(|(what, _)| what == "done").filter_map(|(_, name)| name.as_str()).collect();
+    assert_eq!(done, WALK);
+    let looks: Vec<&Value> = found.iter().filter(|(what, _)| what == "look").map(|(_, value)| value).collect();
+    assert!(looks.len() >= 50, "{} looks", looks.len());
+    let bad: Vec<_> = looks.iter().filter(|look| look["faults"] != json!([]) || look["wider"] != json!(0)).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    let found: HashMap<&str, &Value> = found.iter().map(|(what, value)| (what.as_str(), value)).collect();
+    assert_eq!(found.get("pageerror"), None);
+    assert!(text(&found, "logged in").contains("Ada Lovelace"));
+    assert!(text(&found, "fault").contains("nowhere"));
+    assert!(text(&found, "watched").contains("yes please"));
+    assert!(text(&found, "records").contains("helper"), "{}", found["records"]);
+    assert!(text(&found, "in step").contains("Agent"), "{}", found["in step"]);
+    assert_eq!(*found["by key"], json!("0"));
+    assert_eq!((found["first stop"], found["skips to"]), (&json!("Skip to content"), &json!("main")));
+    assert_eq!(
+        (found["theme"], found["theme stays"], found["menu closes"]),
+        (&json!("dark"), &json!("dark"), &json!(true))
+    );
+    server.stop();
+}
+
+/// What was found of a thing, as text.
+fn text(found: &HashMap<&str, &Value>, what: &str) -> String {
+    found.get(what).map(ToString::to_string).unwrap_or_default()
+}
+
+/// Does these steps; what the walker told, and whether it came to its end.
+fn walk(server: &Server, steps: &[&str]) -> (String, bool) {
+    let folder = server.folder.path();
+    let code = wait_for(
+        "the first administrator's code",
+        PATIENCE,
+        || server.process.stderr().split("with the code ").nth(1)?.split_whitespace().next().map(str::to_owned),
+        || server.process.stderr(),
+    );
+    let browser = std::env::var("OMNIVOX_TEST_BROWSER").expect("scripts/test says where Puppeteer is");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shots = std::env::var_os("OMNIVOX_SHOTS").map(|folder| root.join(folder));
+    let job = json!({
+        "url": format!("http://{}", server.http),
+        "code": code,
+        "profile": folder.join("profile"),
+        "omnivox": OMNIVOX,
+        "sip": server.sip.to_string(),
+        "sound": caller::wav(folder, "caller", 16_000, &[(6.0, "Yes please.")], 60.0),
+        "microphone": caller::wav(folder, "microphone", 16_000, &[(7.0, "Yes please.")], 60.0),
+        "shots": shots,
+        "failure": std::env::temp_dir().join("omnivox-dashboard-failure.png"),
+        "steps": steps,
+    });
+    let path = folder.join("job.json");
+    std::fs::write(&path, job.to_string()).unwrap();
+    let script = root.join("tests/browser/dashboard.mjs");
+    let mut node = Running::start(Command::new("node").arg(script).arg(path).env("OMNIVOX_TEST_BROWSER", browser));
+    let status = node.wait(PATIENCE * 6);
+    (format!("{}\n{}", node.stdout(), node.stderr()), status.success())
+}
