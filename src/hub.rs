@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use agent::brain::BrainInput;
 use agent::session::{OBSERVER_CAPACITY, Session, SessionEnd, SessionEvent};
 use sip::endpoint::CallId;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::accounts::Accounts;
 use crate::agents::Agents;
@@ -75,6 +76,8 @@ pub struct Hub {
     pub(crate) asker: Arc<Asker>,
     /// What calls are routed by.
     routing: RwLock<Routing>,
+    /// What trunks that were added while it runs have to do when the server stops.
+    farewells: Mutex<Vec<JoinHandle<()>>>,
     /// Who is told of what devices do.
     pub(crate) watchers: Watchers,
     /// Verifies who calls; `None` where nobody is to.
@@ -127,6 +130,7 @@ impl Hub {
             accounts: None,
             asker,
             routing,
+            farewells: Mutex::default(),
             watchers: Watchers::default(),
             stir: None,
             door: None,
@@ -146,6 +150,18 @@ impl Hub {
     /// Calls that come from here on are routed by this.
     pub(crate) fn set_routing(&self, routing: Routing) {
         *self.routing.write().unwrap_or_else(PoisonError::into_inner) = routing;
+    }
+
+    /// These have something to do when the server stops; those that are over already have not.
+    pub(crate) fn add_farewells(&self, farewells: Vec<JoinHandle<()>>) {
+        let mut all = self.farewells.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|farewell| !farewell.is_finished());
+        all.extend(farewells);
+    }
+
+    /// All of them.
+    pub(crate) fn take_farewells(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.farewells.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asked how somebody is reached.

@@ -332,8 +332,9 @@ impl Server {
             }
         }
         self.stop.cancel();
+        let farewells = self.farewells.into_iter().chain(self.hub.take_farewells());
         // Our registrations are taken back, and those of phones are written: each within its own time.
-        let _ = tokio::time::timeout(BYE_WITHIN, futures::future::join_all(self.farewells)).await;
+        let _ = tokio::time::timeout(BYE_WITHIN, futures::future::join_all(farewells)).await;
         self.hub.sip.shutdown().await;
         self.hub.media.shutdown();
         drop(self.hub);

@@ -151,3 +151,38 @@ fn the_changelog_and_the_manifest_agree_on_the_version() {
     let changelog = std::fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
     assert!(changelog.contains(env!("CARGO_PKG_VERSION")) || changelog.contains("## Unreleased"));
 }
+
+/// Figures that alerts and Grafana's dashboard ask for are told, and each alert has its runbook.
+#[test]
+fn monitoring_asks_for_what_there_is() {
+    let folder = root().join("docs/monitoring");
+    let alerts = std::fs::read_to_string(folder.join("alerts.yml")).unwrap();
+    let grafana = std::fs::read_to_string(folder.join("grafana.json")).unwrap();
+    let told: String = ["src", "control/src"]
+        .iter()
+        .flat_map(|part| files_below(&root().join(part), ".rs"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let mut asked = std::collections::BTreeSet::new();
+    for text in [&alerts, &grafana] {
+        let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+        for (at, _) in text.match_indices("omnivox_") {
+            asked.insert(text[at..].split(|c| !is_part(c)).next().unwrap().trim_end_matches("_bucket"));
+        }
+    }
+    assert!(asked.len() > 20, "{asked:?}");
+    let unknown: Vec<_> = asked.iter().filter(|name| !told.contains(&format!("\"{name}\""))).collect();
+    assert!(unknown.is_empty(), "nobody tells these: {unknown:?}");
+    let runbooks = std::fs::read_to_string(root().join("docs/runbooks.md")).unwrap();
+    let headings: Vec<String> = runbooks
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|heading| heading.to_lowercase().replace(' ', "-"))
+        .collect();
+    let wanted: Vec<&str> =
+        alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook: runbooks.md#")).collect();
+    assert!(wanted.len() > 10);
+    for anchor in wanted {
+        assert!(headings.iter().any(|heading| heading == anchor), "runbooks.md has no {anchor}: {headings:?}");
+    }
+}

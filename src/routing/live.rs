@@ -173,8 +173,7 @@ impl Settings for LiveSettings {
         }
         hub.set_routing(Routing { config, trunks: Arc::clone(&trunks), router: Some(router), dialer });
         before.trunks.stop_those_not_in(&trunks);
-        // What they have to say when the server stops is said within the time that it gives to all.
-        drop(trunks.run(&hub.asker, &self.stop));
+        hub.add_farewells(trunks.run(&hub.asker, &self.stop));
         Ok(())
     }
 }
