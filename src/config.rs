@@ -705,7 +705,7 @@ mod tests {
             ("control.oidc.issuer=http://login.example.net", "control.oidc.issuer"),
             ("control.oidc.issuer=https://login.example.net", "control.oidc.client_id"),
             ("control.country=Germany", "control.country"),
-            ("control.retention.records_days=-1", "control.retention.records_days"),
+            ("control.retention.records_days=-1", "from 1 to 36500"),
             ("rtp.srtp=default", "rtp.srtp"),
             ("rtp.srtp=always", "srtp"),
             ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::{Config, DeviceConfig, IceServerConfig, RouteConfig, TrunkConfig};
 
-/// The environment variables read begin with this; `__` separates section and key.
+/// The environment variables read begin with this; `__` separates sections and key.
 const ENV_PREFIX: &str = "OMNIVOX_";
 /// A key is suggested when it is at least this much like the one written, 0 to 1.
 const SUGGESTION_LIKENESS: f64 = 0.6;
@@ -115,7 +115,7 @@ impl Sources {
             let Some((section, key)) = name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.split_once("__")) else {
                 continue;
             };
-            let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
+            let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase().replace("__", "."));
             set(&mut merged, &known, &section, &key, text, name)?;
         }
         for text in &self.sets {
@@ -149,11 +149,19 @@ fn set(
     text: &str,
     origin: &str,
 ) -> Result<(), ConfigError> {
-    let mut single = Table::new();
-    let example = known.get(section).and_then(|table| table.get(key));
-    single.insert(key.to_owned(), value_like(example, text));
+    // A section may have sections of its own: `control.oidc.issuer`.
+    let path = || std::iter::once(section).chain(key.split('.'));
+    let mut below = path();
+    let example = below.next().and_then(|section| known.get(section));
+    let example = below.fold(example, |table, key| table.and_then(|table| table.get(key)));
+    let value = value_like(example, text);
+    let value = path().skip(1).collect::<Vec<_>>().into_iter().rev().fold(value, |value, key| {
+        let mut table = Table::new();
+        table.insert(key.to_owned(), value);
+        Value::Table(table)
+    });
     let mut table = Table::new();
-    table.insert(section.to_owned(), Value::Table(single));
+    table.insert(section.to_owned(), value);
     check_keys(known, &table, origin, "")?;
     merge(merged, table);
     Ok(())
@@ -249,6 +257,13 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(message.contains("sip.listen_on") && message.contains("did you mean `sip.listen`"), "{message}");
+        let nested = Sources {
+            env: vec![("OMNIVOX_CONTROL__RETENTION__RECORDS_DAYS".into(), "7".into())],
+            sets: vec!["control.retention.transcripts_days=3".into()],
+            ..Sources::default()
+        };
+        let retention = nested.read().unwrap().control.retention;
+        assert_eq!((retention.records_days, retention.transcripts_days), (7, 3));
         let env = vec![("OMNIVOX_LGO__LEVEL".into(), "debug".into())];
         let message = Config::load(&Sources { env, ..Sources::default() }).unwrap_err().to_string();
         assert!(message.contains("OMNIVOX_LGO__LEVEL") && message.contains("`log`"), "{message}");

@@ -113,7 +113,7 @@ mod tests {
             ("https://169.254.169.254/latest/meta-data".to_owned(), "no public address"),
             ("https://100.64.0.1/a.pem".to_owned(), "no public address"),
             ("http://example.com/a.pem".to_owned(), "not HTTPS"),
-            ("file:///etc/passwd".to_owned(), "not HTTPS"),
+            ("file:///etc/passwd".to_owned(), "neither https: nor http:"),
             ("nonsense".to_owned(), ""),
         ] {
             let Err(Fault::Fetch { why: told, .. }) = fetcher.chain(&url).await else { unreachable!("{url}") };

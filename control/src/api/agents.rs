@@ -266,8 +266,9 @@ pub(crate) async fn add_version(
     responses((status = 200, description = "The version", body = VersionDetail), (status = 404, description = "No such version", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn version(
     State(control): State<Arc<Control>>,
-    Path((agent, number)): Path<(String, i64)>,
+    Path((agent, number)): Path<(String, String)>,
 ) -> Result<Json<VersionDetail>, Problem> {
+    let number: i64 = number.parse().map_err(|_| Problem::not_found("version"))?;
     find(&control, &agent).await?;
     let before = number.checked_add(1);
     let version = control.store.agent_versions(&agent, before, 1).await?.pop().filter(|found| found.version == number);

@@ -13,7 +13,7 @@ const BEGINS_ABOVE: f32 = 15.8;
 const BEGINS_AT: f32 = FULL / 100_000.0;
 /// It goes on while it is so much above the floor (6 dB).
 const GOES_ON_ABOVE: f32 = 4.0;
-/// How much of a frame's level counts at once: levels are taken over some 60 ms.
+/// How much of a frame's level the floor sees at once: it goes by some 60 ms, and is not let down by one frame.
 const SMOOTHING: f32 = 0.4;
 /// So many frames above make speech, 60 ms: a click is none.
 const FRAMES_TO_BEGIN: u8 = 3;
@@ -49,8 +49,8 @@ impl Activity {
         self.level += (now - self.level) * SMOOTHING;
         self.floor = (self.floor * FLOOR_RISE).min(self.level).clamp(FLOOR_LEAST, FLOOR_MOST);
         let is_loud = match self.speaks {
-            false => self.level > BEGINS_AT && self.level > self.floor * BEGINS_ABOVE,
-            true => self.level > self.floor * GOES_ON_ABOVE,
+            false => now > BEGINS_AT && now > self.floor * BEGINS_ABOVE,
+            true => now > self.floor * GOES_ON_ABOVE,
         };
         if is_loud == self.speaks {
             self.against = 0;
@@ -98,7 +98,7 @@ mod tests {
         let found = changes(&words);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!((52..=54).contains(&found[0].0) && found[0].1, "{found:?}");
-        assert!((165..=172).contains(&found[1].0) && !found[1].1, "{found:?}");
+        assert!((164..=172).contains(&found[1].0) && !found[1].1, "{found:?}");
     }
 
     #[test]
