@@ -43,7 +43,9 @@ export default function Record() {
       {(one) => {
         return one instanceof Fault
           ? <div class="page"><Head title="Record" /><div class="panel"><Empty title="There is no such record.">{one.message}</Empty></div></div>
-          : <Shown call={one} noted={one.record as unknown as Noted} again={refetch} />
+          : (one.record as { erased?: boolean }).erased
+            ? <div class="page"><Head title="Record" /><div class="panel"><Empty title="Whoever this call was with is forgotten.">It began {when(one.started_at)} and ended: {words(one.reason)}. Nothing else is kept of it.</Empty></div></div>
+            : <Shown call={one} noted={one.record as unknown as Noted} again={refetch} />
       }}
     </Show>
   )
