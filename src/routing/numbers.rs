@@ -2,43 +2,15 @@
 
 use phonenumber::{Mode, country::Id};
 
+pub use control::numbers::{country, e164};
+
 use crate::config::NumberForm;
-
-/// Digits of an international number, without `+`: E.164 section 6.2.1 has at most 15.
-const E164_DIGITS: std::ops::RangeInclusive<usize> = 4..=15;
-/// A longer text is no number and is not looked at.
-const TEXT_LIMIT: usize = 64;
-
-/// A country by its two letters.
-#[must_use]
-pub fn country(letters: &str) -> Option<Id> {
-    letters.parse().ok()
-}
 
 /// The number in E.164 (`+4930123456`), as somebody in `country` means it. Extensions, names, emergency numbers and whatever
 /// else is no number of a public network stay as they are.
 #[must_use]
 pub fn to_e164(text: &str, country: Option<Id>) -> String {
     e164(text, country).unwrap_or_else(|| text.to_owned())
-}
-
-/// The same; `None` for what is no such number.
-#[must_use]
-pub fn e164(text: &str, country: Option<Id>) -> Option<String> {
-    if text.len() > TEXT_LIMIT {
-        return None;
-    }
-    let plain: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '.' | '(' | ')' | '/')).collect();
-    if let Some(digits) = plain.strip_prefix('+') {
-        // Whoever writes + means it: plans change faster than libraries, so that unknown ranges pass.
-        let is_number = E164_DIGITS.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-        return is_number.then_some(plain);
-    }
-    if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let number = phonenumber::parse(Some(country?), &plain).ok()?;
-    phonenumber::is_valid(&number).then(|| number.format().mode(Mode::E164).to_string())
 }
 
 /// Writes an E.164 number in this form; what is no E.164 number stays as it is.
@@ -96,7 +68,7 @@ mod tests {
         ] {
             assert_eq!(to_e164(text, country(letters)), expected, "{text} in {letters}");
         }
-        let long = "1".repeat(TEXT_LIMIT + 1);
+        let long = "1".repeat(65);
         assert_eq!(to_e164(&long, country("US")), long);
     }
 
