@@ -1,5 +1,6 @@
 //! Makes a table of the dashboard's files (`dashboard/dist`, written by `scripts/dashboard`) for `src/api/dashboard.rs` to embed. Where they
-//! are not there the table is empty, and the program says how to get them.
+//! are not there the table is empty, and the program says how to get them. The files are copied beside the table, so that a folder of
+//! compiled things serves any checkout, also after the one that filled it is gone.
 #![allow(clippy::expect_used)]
 
 use std::collections::hash_map::DefaultHasher;
@@ -16,20 +17,30 @@ fn main() {
     let mut files = Vec::new();
     collect(&dist, &dist, &mut files);
     files.sort();
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says where to write"));
+    let copies = out.join("dist");
+    if copies.exists() {
+        std::fs::remove_dir_all(&copies).expect("what was copied before can be removed");
+    }
+    for name in &files {
+        let to = copies.join(name);
+        std::fs::create_dir_all(to.parent().expect("it lies in a folder")).expect("folders can be made");
+        std::fs::copy(dist.join(name), to).expect("a file that was listed can be copied");
+    }
     let mut table = String::from("&[\n");
     for name in files.iter().filter(|name| !name.ends_with(".gz")) {
-        let path = dist.join(name);
-        let packed = format!("{name}.gz");
-        let packed = match files.contains(&packed) {
-            true => format!("Some(include_bytes!({:?}))", dist.join(&packed)),
+        let packed = match files.contains(&format!("{name}.gz")) {
+            true => format!("Some(include_bytes!(\"dist/{name}.gz\"))"),
             false => "None".to_owned(),
         };
-        let tag = tag(&path);
-        writeln!(table, "    File {{ name: {name:?}, tag: \"\\\"{tag:016x}\\\"\", bytes: include_bytes!({path:?}), packed: {packed} }},")
-            .expect("text can be written to");
+        let tag = tag(&dist.join(name));
+        writeln!(
+            table,
+            "    File {{ name: {name:?}, tag: \"\\\"{tag:016x}\\\"\", bytes: include_bytes!(\"dist/{name}\"), packed: {packed} }},"
+        )
+        .expect("text can be written to");
     }
     table.push(']');
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says where to write"));
     std::fs::write(out.join("dashboard.rs"), table).expect("the table can be written");
 }
 
