@@ -80,12 +80,15 @@ async fn healthz() -> &'static str {
 struct ReadyAnswer {
     ready: bool,
     waiting_for: Vec<String>,
+    /// What fails though calls go on.
+    faults: Vec<String>,
 }
 
 async fn readyz(State(state): State<HttpState>) -> Response {
     let waiting_for = state.readiness.waiting_for();
     let code = if waiting_for.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(ReadyAnswer { ready: waiting_for.is_empty(), waiting_for })).into_response()
+    let faults = state.readiness.faults();
+    (code, Json(ReadyAnswer { ready: waiting_for.is_empty(), waiting_for, faults })).into_response()
 }
 
 async fn render_metrics(State(state): State<HttpState>) -> Response {

@@ -7,6 +7,7 @@ mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -27,8 +28,9 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// `omnivox load`
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    /// Whom to call: `sip:echo@HOST`.
-    pub uri: String,
+    /// Whom to call: `sip:echo@HOST`; several in turn. They share one transport, the first's.
+    #[arg(required = true, value_name = "URI")]
+    pub uris: Vec<String>,
     /// Calls at once.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub calls: usize,
@@ -44,6 +46,9 @@ pub struct LoadArgs {
     /// What has to come back: its own sound, any sound, or nothing in particular.
     #[arg(long, value_enum, default_value_t = Expect::Echo)]
     pub expect: Expect,
+    /// Presses these keys, one every two seconds, over and over.
+    #[arg(long, value_name = "KEYS")]
+    pub press: Option<String>,
     /// Offers only these codecs, best first.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub codec: Vec<String>,
@@ -76,8 +81,13 @@ pub async fn run(args: LoadArgs, mut config: Config) -> anyhow::Result<ExitCode>
     crate::softphone::offer_only(&mut config, &args.codec)?;
     config.rtp.srtp = args.srtp;
     config.calls.max = args.calls * 2;
-    let phone = Phone::open_with(config, &args.uri, None, 0).await?;
-    let figures = drive(&args, phone).await;
+    let keys: Arc<[char]> = args.press.as_deref().unwrap_or_default().chars().collect();
+    if let Some(key) = keys.iter().find(|key| !matches!(key, '0'..='9' | '*' | '#' | 'A'..='D')) {
+        anyhow::bail!("--press: {key} is no key of a telephone: write 0 to 9, *, # or A to D");
+    }
+    let first = args.uris.first().map(String::as_str).unwrap_or_default();
+    let phone = Phone::open_with(config, first, None, 0).await?;
+    let figures = drive(&args, &keys, phone).await;
     if let Some(path) = &args.plot {
         std::fs::write(path, plot::svg(&figures))
             .map_err(|fault| anyhow::anyhow!("cannot write {}: {fault}", path.display()))?;
@@ -91,7 +101,7 @@ pub async fn run(args: LoadArgs, mut config: Config) -> anyhow::Result<ExitCode>
 }
 
 /// Places the calls at their rate and gathers what came of them.
-async fn drive(args: &LoadArgs, mut phone: Phone) -> Figures {
+async fn drive(args: &LoadArgs, keys: &Arc<[char]>, mut phone: Phone) -> Figures {
     let total = args.total.unwrap_or(args.calls).max(1);
     let (heard_in, mut heard) = mpsc::unbounded_channel::<Heard>();
     let hold = Duration::from_secs_f64(args.hold);
@@ -117,7 +127,9 @@ async fn drive(args: &LoadArgs, mut phone: Phone) -> Figures {
                     max_duration: hold + Duration::from_secs(30),
                     answer_within: Duration::from_secs(30),
                 };
-                phone.place(probe::app(placed, hold, args.expect, heard_in.clone()), request);
+                let Some(uri) = args.uris.get(placed % args.uris.len()) else { break };
+                let call = probe::Probe { number: placed, hold, expect: args.expect, keys: Arc::clone(keys) };
+                phone.place_to(uri, call.app(heard_in.clone()), request);
                 (placed, running) = (placed + 1, running + 1);
             }
             record = phone.next_record() => match record {

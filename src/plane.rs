@@ -121,6 +121,14 @@ impl Calls for Desk {
         self.readiness.waiting_for()
     }
 
+    fn faults(&self) -> Vec<String> {
+        self.readiness.faults()
+    }
+
+    fn note_fault(&self, part: &str, fault: Option<&str>) {
+        self.readiness.note_fault(part, fault);
+    }
+
     fn trace(&self, id: &str) -> Option<Trace> {
         let messages = self.hub.upgrade()?.tracer.messages(id)?;
         Some(Trace { ladder: draw(&messages), capture: pcap::file(&messages) })
@@ -234,7 +242,7 @@ pub(crate) async fn run(
     interface: Interface,
     stop: CancellationToken,
 ) {
-    let (options, journal) = (options(&hub.config), journal(&hub.config));
+    let options = options(&hub.config);
     let (live, events) = live;
     let runtime = tokio::runtime::Handle::current();
     let config = Arc::clone(&hub.config);
@@ -264,7 +272,7 @@ pub(crate) async fn run(
     let _ = interface.0.set(control::api::router(Arc::new(control.clone())));
     readiness.remove(waiting);
     drop(ports);
-    control.run(journal, stop).await;
+    control.run(stop).await;
 }
 
 /// Tells whoever starts the server how the first administrator comes in.

@@ -128,7 +128,12 @@ impl ServerBuilder {
     /// A port in use, a folder that cannot be written, an agent's definition that is wrong: what, and how to mend it.
     pub async fn start(self) -> anyhow::Result<Server> {
         let config = Arc::new(self.config);
-        let (records, records_task) = RecordSink::start(&config.data.dir)?;
+        let readiness = Arc::new(Readiness::new());
+        let on_fault = {
+            let readiness = Arc::clone(&readiness);
+            Arc::new(move |fault: Option<&str>| readiness.note_fault("records", fault))
+        };
+        let (records, records_task) = RecordSink::start(&config.data.dir, on_fault)?;
         if config.records_calls() {
             let dir = config.recordings_dir();
             std::fs::create_dir_all(&dir).map_err(|fault| {
@@ -145,7 +150,6 @@ impl ServerBuilder {
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
         let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
         let stir = Stir::open(&config)?.map(Arc::new);
-        let readiness = Arc::new(Readiness::new());
         let stop = CancellationToken::new();
         let http_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         // Bound last: once it is, signalling waits for the hub, so nothing after it may fail.

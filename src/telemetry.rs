@@ -115,5 +115,6 @@ fn describe() {
     describe_counter!("omnivox_media_packets_total", "RTP packets of ended calls, by direction");
     describe_counter!("omnivox_media_lost_packets_total", "RTP packets callers sent that never came, of ended calls");
     describe_counter!("omnivox_media_ring_drops_total", "Frames dropped at a full ring, of ended calls, by ring");
+    describe_gauge!("omnivox_faults", "Whether a part fails while calls go on, by part");
     describe_counter!("omnivox_records_failed_total", "Call records that could not be written");
 }

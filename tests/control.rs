@@ -1,104 +1,19 @@
 //! The control plane beside real calls: whoever is logged in sees them, acts on them, and finds what they left behind; on SQLite and on
-//! PostgreSQL, with a database that is not there, and after a kill.
+//! PostgreSQL.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/person.rs"]
+mod person;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use common::{OMNIVOX, PATIENCE, Running, Server, omnivox, told};
+use common::{OMNIVOX, PATIENCE, Server, omnivox, told};
 use futures::StreamExt;
-use reqwest::{Client, Method, StatusCode};
+use person::{PASSWORD, Person, add_user, call, only, postgres};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-
-const PASSWORD: &str = "walrus pedal quarry";
-
-/// Adds an administrator by the command line, as one does before the first login.
-fn add_user(server: &Server, settings: &[&str], arguments: &[&str]) -> (bool, String) {
-    let data = format!("data.dir={}", server.folder.path().join("data").display());
-    let mut command = Command::new(OMNIVOX);
-    command.current_dir(server.folder.path()).arg("user").args(arguments).args(["--set", &data]);
-    for set in settings {
-        command.args(["--set", set]);
-    }
-    let mut adding = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    writeln!(adding.stdin.take().unwrap(), "{PASSWORD}").unwrap();
-    let output = adding.wait_with_output().unwrap();
-    (output.status.success(), told(&output))
-}
-
-/// Somebody who is logged in.
-struct Person {
-    http: Client,
-    base: String,
-    cookie: String,
-    csrf: String,
-}
-
-impl Person {
-    async fn log_in(server: &Server, name: &str) -> Self {
-        let (http, base) = (Client::new(), format!("http://{}/api/v1", server.http));
-        let login = json!({ "name": name, "password": PASSWORD });
-        let answer = http.post(format!("{base}/session")).json(&login).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::CREATED);
-        let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-        let csrf = answer.json::<Value>().await.unwrap()["csrf"].as_str().unwrap().to_owned();
-        Self { http, base, cookie, csrf }
-    }
-
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base));
-        request.header("cookie", &self.cookie).header("x-csrf-token", &self.csrf)
-    }
-
-    async fn read(&self, path: &str) -> Value {
-        let answer = self.request(Method::GET, path).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK, "{path}");
-        answer.json().await.unwrap()
-    }
-
-    async fn ask(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
-        let answer = self.request(method, path).json(&body).send().await.unwrap();
-        (answer.status(), answer.json().await.unwrap_or_default())
-    }
-
-    /// Reads a path until it has what is wanted.
-    async fn wait<T>(&self, path: &str, wanted: impl Fn(&Value) -> Option<T>) -> T {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let value = self.read(path).await;
-            if let Some(found) = wanted(&value) {
-                return found;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{path}: {value}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-/// The settings of a server on PostgreSQL, in a database of its own.
-fn postgres() -> String {
-    let admin = std::env::var("OMNIVOX_TEST_POSTGRES").expect("scripts/test says where PostgreSQL is");
-    let name = format!("test_{}_{}", std::process::id(), common::free_port());
-    let made =
-        Command::new("psql").arg(&admin).args(["-q", "-c", &format!("CREATE DATABASE {name}")]).status().unwrap();
-    assert!(made.success());
-    format!("control.database={}", admin.replace("/postgres?", &format!("/{name}?")))
-}
-
-/// Places a call that goes on until it is told to end.
-fn call(server: &Server, user: &str) -> Running {
-    let mut command = Command::new(OMNIVOX);
-    let ports = format!("rtp.ports={}", common::rtp_ports());
-    command.current_dir(server.folder.path()).args(["call", &server.uri(user), "--duration", "60", "--set", &ports]);
-    Running::start(&mut command)
-}
-
-fn only(list: &Value) -> Option<Value> {
-    list["items"].as_array()?.first().cloned()
-}
 
 async fn a_call_is_seen_acted_on_and_kept(settings: &[&str]) {
     let server = Server::start(settings);
@@ -192,78 +107,6 @@ async fn a_conversation_is_read_and_heard_afterwards_also_where_it_was_sealed() 
         assert!(loud, "the agent is on the right");
         server.stop();
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_not_there_holds_no_call_up_and_loses_no_record() {
-    let nowhere = "control.database=postgres://nobody@localhost/none?host=/no/such/folder";
-    let server = Server::start(&[nowhere]);
-    let ports = format!("rtp.ports={}", common::rtp_ports());
-    for _ in 0..3 {
-        let said = omnivox(server.folder.path(), &["call", &server.uri("bye"), "--duration", "10", "--set", &ports]);
-        assert!(said.status.success(), "{}", told(&said));
-    }
-    server.wait_for_records(3);
-    let (status, problem) = server.get("/api/v1/call-records");
-    assert_eq!(status, 503, "{problem}");
-    assert!(server.get("/readyz").1.contains("database"));
-    assert!(server.process.stderr().contains("waits for its database"));
-    let folder = restart_folder(server);
-    // The same server with a database, then once more: each record once.
-    let there = postgres();
-    for _ in 0..2 {
-        let moved = tempfile::tempdir().unwrap();
-        copy(folder.path(), moved.path());
-        let server = Server::start_in(moved, &[&there]);
-        server.wait_until_ready();
-        add_user(&server, &[&there], &["add", "ada"]);
-        let ada = Person::log_in(&server, "ada").await;
-        let all =
-            ada.wait("/call-records", |list| list["items"].as_array().filter(|all| all.len() >= 3).cloned()).await;
-        assert_eq!(all.len(), 3);
-        server.stop();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_keeps_each_record_once_and_has_no_ghosts() {
-    let mut folder = tempfile::tempdir().unwrap();
-    let mut kept = 0;
-    for round in 0..4 {
-        let server = Server::start_in(folder, &[]);
-        server.wait_until_ready();
-        add_user(&server, &[], &["add", "ada"]);
-        let ada = Person::log_in(&server, "ada").await;
-        assert!(ada.read("/calls").await["items"].as_array().unwrap().is_empty(), "no ghost");
-        let records =
-            ada.wait("/call-records", |list| list["items"].as_array().filter(|all| all.len() >= kept).cloned()).await;
-        assert_eq!(records.len(), kept, "round {round}");
-        let ports = format!("rtp.ports={}", common::rtp_ports());
-        let said = omnivox(server.folder.path(), &["call", &server.uri("bye"), "--duration", "10", "--set", &ports]);
-        assert!(said.status.success(), "{}", told(&said));
-        kept = server.wait_for_records(kept + 1).len();
-        let _phone = call(&server, "echo");
-        ada.wait("/calls", only).await;
-        server.process.signal("KILL");
-        folder = restart_folder(server);
-    }
-}
-
-/// What a server leaves behind.
-fn restart_folder(server: Server) -> tempfile::TempDir {
-    let Server { mut process, folder, .. } = server;
-    if process.is_running() {
-        process.signal("TERM");
-    }
-    process.wait(PATIENCE);
-    let kept = tempfile::tempdir().unwrap();
-    copy(folder.path(), kept.path());
-    kept
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    let done = Command::new("cp").arg("-a").arg(from.join("data")).arg(to).status().unwrap();
-    assert!(done.success());
 }
 
 #[test]

@@ -178,9 +178,8 @@ impl Control {
 
     /// Reads the journal of ended calls into the database, sends what webhooks are to be told, and takes away what is over, until `stop`.
     /// Returns when the journal has been read to its end.
-    pub async fn run(self, journal: PathBuf, stop: CancellationToken) {
-        let reading = Journal::new(journal, self.options.node.clone(), self.store.clone(), self.live.clone());
-        let reading = reading.run(stop.clone());
+    pub async fn run(self, stop: CancellationToken) {
+        let reading = Journal::of(&self).run(stop.clone());
         let sending = Dispatcher::new(self.clone(), World::real()).run(stop.clone());
         let sweeping = async {
             loop {

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::Control;
 use crate::identity::secret::hex;
 use crate::live::Live;
+use crate::ports::Calls;
 use crate::store::journal::Place;
 use crate::store::outbox::Told;
 use crate::store::records::Ended;
@@ -33,12 +35,18 @@ const HEAD_BYTES: usize = 128;
 const TOLD_AT_ONCE: usize = 1_000;
 
 /// Reads one journal.
-#[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     node: String,
     store: Store,
     live: Live,
+    calls: Option<Arc<dyn Calls>>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("path", &self.path).field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 /// What one reading brought.
@@ -74,18 +82,15 @@ impl Journal {
     /// that it stands there before the end of its call.
     #[must_use]
     pub fn new(path: PathBuf, node: String, store: Store, live: Live) -> Self {
-        Self { path, node, store, live }
+        Self { path, node, store, live, calls: None }
     }
 
     /// The journal of this server.
     #[must_use]
     pub fn of(control: &Control) -> Self {
-        Self::new(
-            control.options.journal.clone(),
-            control.options.node.clone(),
-            control.store.clone(),
-            control.live.clone(),
-        )
+        let (path, node) = (control.options.journal.clone(), control.options.node.clone());
+        let journal = Self::new(path, node, control.store.clone(), control.live.clone());
+        Self { calls: Some(Arc::clone(&control.calls)), ..journal }
     }
 
     /// Reads on until `stop`, then once more to the end.
@@ -97,8 +102,14 @@ impl Journal {
                 () = stop.cancelled() => true,
             };
             match self.catch_up().await {
-                Ok(_) => wait = EVERY,
+                Ok(_) => {
+                    if wait > EVERY {
+                        self.note_fault(None);
+                    }
+                    wait = EVERY;
+                }
                 Err(fault) => {
+                    self.note_fault(Some(&fault));
                     if wait < AFTER_FAULT {
                         tracing::error!("call records wait in {} and are tried again: {fault}", self.path.display());
                         wait = AFTER_FAULT;
@@ -111,6 +122,13 @@ impl Journal {
             if stopping {
                 return;
             }
+        }
+    }
+
+    fn note_fault(&self, fault: Option<&JournalError>) {
+        if let Some(calls) = &self.calls {
+            let says = fault.map(|fault| format!("call records wait for the database: {fault}"));
+            calls.note_fault("database", says.as_deref());
         }
     }
 

@@ -53,6 +53,12 @@ pub trait Calls: Send + Sync {
     /// What is not ready to take calls; empty where all is.
     fn waiting_for(&self) -> Vec<String>;
 
+    /// What fails though calls go on: `PART: WHY`.
+    fn faults(&self) -> Vec<String>;
+
+    /// A part of the control plane fails, and why; or, by `None`, does what it is for again.
+    fn note_fault(&self, part: &str, fault: Option<&str>);
+
     /// What its signalling was, of a call in progress or one that ended lately; `None` where nothing is kept of it.
     fn trace(&self, id: &str) -> Option<Trace>;
 

@@ -39,7 +39,7 @@ use super::end::End;
 use super::inbound::Refusal;
 use super::leg::{Happening, Leg};
 use super::line::{LineNote, LineOrder};
-use super::log::CallLog;
+use super::log::{CallLog, CallStage};
 use super::record::{CallRecord, RecordSink};
 use super::route::Target;
 use super::sound::{self, Sound};
@@ -141,6 +141,8 @@ pub struct Driver {
     speakers: Vec<LegNo>,
     /// What those who watch calls were told: that it ends, that it was answered.
     told: Option<(bool, bool)>,
+    /// How far it had come when that was written down last.
+    kept: Option<CallStage>,
 }
 
 /// What wakes a call.
@@ -235,6 +237,7 @@ impl Driver {
             members: Vec::new(),
             speakers: Vec::new(),
             told: None,
+            kept: None,
         }
     }
 
@@ -342,11 +345,21 @@ impl Driver {
         }
         self.retire();
         self.show();
+        self.keep();
         let left = self.legs.iter().filter(|leg| leg.stage != Stage::Over).count();
         let waiting = !self.queue.is_empty();
         if !waiting {
             let phase = std::mem::replace(&mut self.phase, Phase::Ringing);
             self.phase = ending::settle(phase, left);
+        }
+    }
+
+    /// Writes down how far the call has come, in case that this process is killed.
+    fn keep(&mut self) {
+        let stage = Some(self.log.stage());
+        if self.kept != stage && !matches!(self.phase, Phase::Over(_)) {
+            self.kept = stage;
+            self.hub.records.goes_on(|| self.log.so_far());
         }
     }
 
@@ -403,6 +416,9 @@ impl Driver {
         match event {
             Some(event) => {
                 self.hub.observe(self.log.id(), &event);
+                if let agent::session::SessionEvent::Turn(turn) = &event {
+                    self.hub.records.turn(self.log.id(), turn);
+                }
                 self.log.session_event(event);
             }
             None => self.observations = None,

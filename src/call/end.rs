@@ -73,6 +73,8 @@ pub enum EndReason {
     MaxDuration,
     /// The server is stopping.
     ShuttingDown,
+    /// The server was killed, or its machine lost power, while the call went on.
+    ServerKilled,
     /// The agent is not defined or cannot start.
     AgentUnavailable,
     /// A recogniser, language model or voice failed and the conversation could not go on.
@@ -110,6 +112,7 @@ impl EndReason {
             Self::PeerLost => "peer_lost",
             Self::MaxDuration => "max_duration",
             Self::ShuttingDown => "shutting_down",
+            Self::ServerKilled => "server_killed",
             Self::AgentUnavailable => "agent_unavailable",
             Self::ProviderFailed => "provider_failed",
             Self::Refused => "refused",
@@ -145,6 +148,7 @@ impl EndReason {
             | Self::NoMediaPort
             | Self::MaxDuration
             | Self::ShuttingDown
+            | Self::ServerKilled
             | Self::AgentUnavailable
             | Self::Internal => EndClass::OurFault,
         }

@@ -49,6 +49,15 @@ pub struct CallLog {
     speaking: Vec<(LegNo, SystemTime)>,
 }
 
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallStage {
+    is_answered: bool,
+    is_recorded: bool,
+    legs: usize,
+    failures: usize,
+}
+
 impl CallLog {
     /// The log of a call that came in.
     #[must_use]
@@ -111,6 +120,32 @@ impl CallLog {
         self.record.peer = peer.to_owned();
         self.record.transport = transport.to_owned();
         self
+    }
+
+    /// What is known of the call so far, its turns apart.
+    #[must_use]
+    pub fn so_far(&self) -> CallRecord {
+        let record = &self.record;
+        let agent = record.agent.as_ref().map(|agent| AgentRecord {
+            recognizer: agent.recognizer.clone(),
+            brain: agent.brain.clone(),
+            voice: agent.voice.clone(),
+            turns: Vec::new(),
+            failures: agent.failures.clone(),
+        });
+        CallRecord { agent, ..record.clone() }
+    }
+
+    /// What changes when more is known of the call that is to be kept: answered, recorded, its legs, its failures.
+    #[must_use]
+    pub fn stage(&self) -> CallStage {
+        let record = &self.record;
+        CallStage {
+            is_answered: record.answered_at.is_some(),
+            is_recorded: record.recording.is_some(),
+            legs: record.legs.iter().filter(|leg| leg.answered_at.is_some()).count(),
+            failures: record.agent.as_ref().map_or(0, |agent| agent.failures.len()),
+        }
     }
 
     /// The call's id.

@@ -1,28 +1,18 @@
 //! The call record: one line of JSON per ended call in `data.dir/calls.jsonl`.
 
-use std::collections::VecDeque;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
 use super::end::End;
 use crate::routing::history::Diverted;
 use crate::stir::Verdict;
 
-/// Records held while the disk refuses them; at the limit the oldest is dropped and counted.
-pub const PENDING_RECORDS_LIMIT: usize = 10_000;
-/// The file of records in the data folder.
-pub const JOURNAL: &str = "calls.jsonl";
-/// Records of calls that end within this long are written together.
-const GATHERED_WITHIN: Duration = Duration::from_millis(20);
-/// A written record survives the process at once, and a power cut when nothing followed it for this long.
-const SYNCED_WITHIN: Duration = Duration::from_millis(500);
-/// A refused write is tried again after this long.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+mod progress;
+mod sink;
+
+pub use sink::{JOURNAL, PENDING_RECORDS_LIMIT, RecordSink};
 
 /// Which way the call went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,151 +226,4 @@ pub struct MediaRecord {
 #[must_use]
 pub fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
-}
-
-/// Where ended calls are handed to be written; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct RecordSink {
-    sender: mpsc::Sender<CallRecord>,
-}
-
-impl RecordSink {
-    /// Starts the writer of `dir/calls.jsonl`. The task ends, with everything written, when the last sink is dropped.
-    ///
-    /// # Errors
-    /// The folder cannot be made or the file not be opened.
-    pub fn start(dir: &Path) -> anyhow::Result<(Self, tokio::task::JoinHandle<()>)> {
-        std::fs::create_dir_all(dir).map_err(|fault| {
-            anyhow::anyhow!(
-                "cannot make the data folder {}: {fault}. Set data.dir to one that can be written",
-                dir.display()
-            )
-        })?;
-        let path = dir.join(JOURNAL);
-        append(&path, b"").map_err(|fault| {
-            anyhow::anyhow!("cannot write {}: {fault}. Set data.dir to a folder that can be written", path.display())
-        })?;
-        let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
-        Ok((Self { sender }, tokio::spawn(write_all(path, receiver))))
-    }
-
-    /// A sink whose records are read by the program itself.
-    #[must_use]
-    pub fn collecting() -> (Self, mpsc::Receiver<CallRecord>) {
-        let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
-        (Self { sender }, receiver)
-    }
-
-    /// Hands a record over. Never waits; a record that finds the queue full is counted as failed.
-    pub fn push(&self, record: CallRecord) {
-        if self.sender.try_send(record).is_err() {
-            metrics::counter!("omnivox_records_failed_total").increment(1);
-            tracing::error!("call records are not being written fast enough: one was dropped");
-        }
-    }
-}
-
-/// What the writer does with the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Append,
-    Sync,
-}
-
-async fn write_all(path: PathBuf, mut receiver: mpsc::Receiver<CallRecord>) {
-    let mut pending: VecDeque<Vec<u8>> = VecDeque::new();
-    let (mut is_failing, mut is_open, mut is_dirty) = (false, true, false);
-    while is_open || !pending.is_empty() {
-        if pending.is_empty() {
-            match next_record(&mut receiver, is_dirty).await {
-                Next::Record(record) => enqueue(&mut pending, &record),
-                Next::Pause => {
-                    is_dirty = on_disk(&path, Step::Sync, Vec::new()).await.is_err();
-                    continue;
-                }
-                Next::Closed => break,
-            }
-            // Calls end in bursts: what ends within one span goes to the disk in one piece.
-            tokio::time::sleep(GATHERED_WITHIN).await;
-        }
-        while let Ok(record) = receiver.try_recv() {
-            enqueue(&mut pending, &record);
-        }
-        is_open = !(receiver.is_closed() && receiver.is_empty());
-        match on_disk(&path, Step::Append, pending.iter().flatten().copied().collect()).await {
-            Ok(()) => {
-                pending.clear();
-                (is_failing, is_dirty) = (false, true);
-            }
-            Err(fault) => {
-                if !is_failing {
-                    tracing::error!(
-                        "cannot write call records to {}: {fault}. They are kept and tried again each second",
-                        path.display()
-                    );
-                }
-                is_failing = true;
-                if !is_open {
-                    metrics::counter!("omnivox_records_failed_total").increment(pending.len() as u64);
-                    break;
-                }
-                tokio::time::sleep(RETRY_AFTER).await;
-            }
-        }
-    }
-    let _ = on_disk(&path, Step::Sync, Vec::new()).await;
-}
-
-enum Next {
-    Record(Box<CallRecord>),
-    Pause,
-    Closed,
-}
-
-/// The next record; where something is not on the disk for certain yet, a pause for that.
-async fn next_record(receiver: &mut mpsc::Receiver<CallRecord>, is_dirty: bool) -> Next {
-    let next = if is_dirty {
-        match tokio::time::timeout(SYNCED_WITHIN, receiver.recv()).await {
-            Ok(next) => next,
-            Err(_) => return Next::Pause,
-        }
-    } else {
-        receiver.recv().await
-    };
-    next.map_or(Next::Closed, |record| Next::Record(Box::new(record)))
-}
-
-async fn on_disk(path: &Path, step: Step, lines: Vec<u8>) -> std::io::Result<()> {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || match step {
-        Step::Append => append(&path, &lines),
-        Step::Sync => std::fs::File::open(&path)?.sync_data(),
-    })
-    .await
-    .unwrap_or_else(|fault| Err(std::io::Error::other(fault)))
-}
-
-fn enqueue(pending: &mut VecDeque<Vec<u8>>, record: &CallRecord) {
-    if pending.len() >= PENDING_RECORDS_LIMIT {
-        pending.pop_front();
-        metrics::counter!("omnivox_records_failed_total").increment(1);
-    }
-    match serde_json::to_vec(record) {
-        Ok(mut line) => {
-            line.push(b'\n');
-            pending.push_back(line);
-        }
-        Err(fault) => tracing::error!("a call record has no JSON form: {fault}"),
-    }
-}
-
-/// Appends whole lines; a write cut short by a full disk is taken back, so that no half line stays.
-fn append(path: &Path, lines: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    let before = file.metadata()?.len();
-    if let Err(fault) = file.write_all(lines) {
-        let _ = file.set_len(before);
-        return Err(fault);
-    }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! What one call of a load says and listens for: a short tone of its own each second, which has to come back, and no other.
 
 use std::f64::consts::TAU;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent::line::Line;
@@ -14,6 +15,8 @@ const TONES_HZ: [f64; 8] = [500.0, 650.0, 800.0, 950.0, 1_100.0, 1_250.0, 1_400.
 /// How long and how often it sounds.
 const BURST: Duration = Duration::from_millis(200);
 const EVERY: Duration = Duration::from_secs(1);
+/// How often a key is pressed.
+const KEY_EVERY: Duration = Duration::from_secs(2);
 /// How loud, of 32768.
 const AMPLITUDE: f64 = 8_000.0;
 /// A tone of at least this share of that is heard.
@@ -47,19 +50,29 @@ pub struct Heard {
     pub is_good: bool,
 }
 
-/// The code of the `number`-th call: holds it for so long, then hangs up.
-#[must_use]
-pub fn app(number: usize, hold: Duration, expect: Expect, told: mpsc::UnboundedSender<Heard>) -> App {
-    App::new(move |call| listen(call, number, hold, expect, told.clone()))
+/// One call of a load.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// Which of all.
+    pub number: usize,
+    /// It is held for so long, then hung up.
+    pub hold: Duration,
+    /// What has to come back.
+    pub expect: Expect,
+    /// Pressed one after another, over and over.
+    pub keys: Arc<[char]>,
 }
 
-async fn listen(
-    mut call: ActiveCall,
-    number: usize,
-    hold: Duration,
-    expect: Expect,
-    told: mpsc::UnboundedSender<Heard>,
-) -> ActiveCall {
+impl Probe {
+    /// The code of the call.
+    #[must_use]
+    pub fn app(self, told: mpsc::UnboundedSender<Heard>) -> App {
+        App::new(move |call| listen(call, self.clone(), told.clone()))
+    }
+}
+
+async fn listen(mut call: ActiveCall, probe: Probe, told: mpsc::UnboundedSender<Heard>) -> ActiveCall {
+    let Probe { number, hold, expect, keys } = probe;
     let rate_hz = f64::from(call.rate().hz());
     let own = number % TONES_HZ.len();
     let burst = tone(TONES_HZ.get(own).copied().unwrap_or(1_000.0), rate_hz);
@@ -68,8 +81,17 @@ async fn listen(
     // Calls sound one after another within the second.
     let mut next = begun + Duration::from_millis(200 + (number as u64 * 37) % 700);
     let mut waiting: Option<Instant> = None;
+    let press = call.line().presser();
+    let mut keys = keys.iter().cycle();
+    let mut next_key = next + EVERY;
     while begun.elapsed() < hold {
         let now = Instant::now();
+        if now >= next_key {
+            next_key += KEY_EVERY;
+            if let Some(key) = keys.next() {
+                press(*key);
+            }
+        }
         if waiting.is_some_and(|since| now.duration_since(since) > PATIENCE) {
             waiting = None;
         }

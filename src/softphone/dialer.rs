@@ -185,15 +185,20 @@ impl Phone {
 
     /// Places a call that this code holds once it is up; its id. What came of it is among the records.
     pub fn place(&self, app: App, request: PlaceRequest) -> String {
+        self.place_to(&self.uri, app, request)
+    }
+
+    /// The same to somebody else by the same way.
+    pub fn place_to(&self, uri: &str, app: App, request: PlaceRequest) -> String {
         let from = format!("sip:{}@{}", request.from_user, host_of(self.local));
-        let mut branch = DialBranch::new("softphone", self.uri.clone(), from);
+        let mut branch = DialBranch::new("softphone", uri.to_owned(), from);
         branch.credentials = request.credentials;
         let group = DialGroup { branches: vec![branch], ring_for: request.answer_within };
         let outgoing = Outgoing {
             plan: Arc::new(DialPlan { groups: vec![group], also_after: Vec::new() }),
             target: Target::Program(PERFORMANCE.to_owned(), app),
             from: request.from_user,
-            to: self.uri.clone(),
+            to: uri.to_owned(),
             recording: request.record,
             max_duration: request.max_duration,
         };

@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 
 /// The binary under test.
 pub const OMNIVOX: &str = env!("CARGO_BIN_EXE_omnivox");
+/// The binary under test, or another build of it that `OMNIVOX_TEST_PROGRAM` names (to measure by a test).
+pub fn program() -> std::ffi::OsString {
+    std::env::var_os("OMNIVOX_TEST_PROGRAM").unwrap_or_else(|| OMNIVOX.into())
+}
+
 /// Nothing in these tests takes longer than this unless something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -137,7 +142,7 @@ impl Server {
 
     /// The same with a folder that has something in it already (agents, say).
     pub fn start_in(folder: tempfile::TempDir, settings: &[&str]) -> Self {
-        Self::start_by(Command::new(OMNIVOX), folder, settings)
+        Self::start_by(Command::new(program()), folder, settings)
     }
 
     /// Starts with this configuration file, and `settings` besides.
@@ -255,7 +260,7 @@ pub fn rtp_ports() -> String {
 
 /// Runs `omnivox` to its end.
 pub fn omnivox(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(OMNIVOX).current_dir(folder).args(arguments).stdin(Stdio::null()).output().unwrap()
+    Command::new(program()).current_dir(folder).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 /// The text of an output, both streams, for failures.

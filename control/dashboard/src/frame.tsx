@@ -2,6 +2,7 @@
 import { A, useLocation, type RouteSectionProps } from '@solidjs/router'
 import { createEffect, createSignal, For, on, onCleanup, onMount, Show, Suspense } from 'solid-js'
 import { calls, connection, watch } from './live'
+import { Faults } from './faults'
 import { can, is, signOut, who } from './session'
 import { switchTheme, theme } from './theme'
 import { Icon, type IconName } from './ui/icon'
@@ -87,6 +88,7 @@ export function Frame(props: RouteSectionProps) {
         </div>
       </div>
       <main id="main" tabindex="-1" ref={main}>
+        <Faults />
         <Suspense fallback={<p class="empty">Loading…</p>}>{props.children}</Suspense>
       </main>
       <Phone />

@@ -17,6 +17,8 @@ pub struct Health {
     pub ready: bool,
     /// What it waits for.
     pub waiting_for: Vec<String>,
+    /// What fails though calls go on: `PART: WHY`.
+    pub faults: Vec<String>,
     /// The program's version.
     pub version: &'static str,
 }
@@ -30,5 +32,6 @@ pub(crate) async fn health(State(control): State<Arc<Control>>) -> (StatusCode, 
         waiting_for.push("the database does not answer".to_owned());
     }
     let status = if waiting_for.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Health { ready: waiting_for.is_empty(), waiting_for, version: env!("CARGO_PKG_VERSION") }))
+    let (ready, faults) = (waiting_for.is_empty(), control.calls.faults());
+    (status, Json(Health { ready, waiting_for, faults, version: env!("CARGO_PKG_VERSION") }))
 }

@@ -98,6 +98,7 @@ pub struct Board {
     pub asked: Mutex<Vec<(String, CallCommand)>>,
     pub started: Mutex<Vec<StartCall>>,
     pub waiting_for: Mutex<Vec<String>>,
+    pub faults: Mutex<Vec<(String, String)>>,
     pub settings: Mutex<Vec<(SettingKind, SettingValue)>>,
     pub pages: Mutex<Vec<WebCall>>,
     pub recordings: Mutex<HashMap<String, PathBuf>>,
@@ -147,6 +148,16 @@ impl Calls for Board {
 
     fn is_inside(&self, name: &str) -> bool {
         ["alice", "desk", "+4999999"].contains(&name)
+    }
+
+    fn faults(&self) -> Vec<String> {
+        self.faults.lock().unwrap().iter().map(|(part, why)| format!("{part}: {why}")).collect()
+    }
+
+    fn note_fault(&self, part: &str, fault: Option<&str>) {
+        let mut faults = self.faults.lock().unwrap();
+        faults.retain(|(of, _)| of != part);
+        faults.extend(fault.map(|fault| (part.to_owned(), fault.to_owned())));
     }
 
     fn waiting_for(&self) -> Vec<String> {

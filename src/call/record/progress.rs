@@ -1,0 +1,369 @@
+//! What is known of the calls that go on, in `calls.open.jsonl`: when a server is killed, its next start makes records of it.
+//!
+//! | line | says |
+//! | --- | --- |
+//! | `{"goes_on": RECORD, "after": BYTES}` | how far a call has come; the last one counts. The journal was so long then: a record of the call stands after that |
+//! | `{"turn": TURN, "call": ID}` | somebody has spoken in it |
+//! | `{"ended": ID}` | its record is in the journal |
+//!
+//! Lines of calls that have ended are thrown away once there is a moment's quiet, and where there is none once they are many; so nothing
+//! personal stays. The file's own time tells when its calls were last known to go on.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use agent::session::TurnRecord;
+use serde::{Deserialize, Serialize};
+
+use super::sink::{append, blocking};
+use super::{CallRecord, timestamp};
+use crate::call::end::{End, EndReason};
+
+/// The file in the data folder.
+const FILE: &str = "calls.open.jsonl";
+/// A file of more bytes than this is tidied though there is no quiet, once it has doubled.
+const TIDIED_FROM_BYTES: u64 = 1 << 20;
+
+/// One line.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line<'a> {
+    GoesOn { goes_on: Cow<'a, CallRecord>, after: u64 },
+    Turn { turn: Cow<'a, TurnRecord>, call: Cow<'a, str> },
+    Ended { ended: Cow<'a, str> },
+}
+
+/// The calls that go on.
+#[derive(Debug)]
+pub(super) struct Progress {
+    path: PathBuf,
+    /// Those that the file tells of.
+    told: HashSet<String>,
+    /// Lines to be written, and of which call.
+    fresh: Vec<(String, Vec<u8>)>,
+    /// The file has lines that nobody needs.
+    has_ended: bool,
+    bytes: u64,
+    /// After it was tidied last.
+    bytes_before: u64,
+    is_failing: bool,
+}
+
+impl Progress {
+    /// What a server before left in this folder, and the records of those calls that have none in `journal`.
+    pub(super) fn open(dir: &Path, journal: &Path, now: SystemTime) -> (Self, Vec<CallRecord>) {
+        let path = dir.join(FILE);
+        let killed = unfinished(&path, journal, now).unwrap_or_else(|fault| {
+            if fault.kind() != std::io::ErrorKind::NotFound {
+                tracing::error!("cannot read {}: {fault}. Calls that were going on leave no record", path.display());
+            }
+            Vec::new()
+        });
+        let told: HashSet<String> = killed.iter().map(|record| record.call.clone()).collect();
+        let bytes = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+        (
+            Self { path, told, fresh: Vec::new(), has_ended: bytes > 0, bytes, bytes_before: 0, is_failing: false },
+            killed,
+        )
+    }
+
+    /// Whether calls go on, or the file is to be tidied.
+    pub(super) fn is_needed(&self) -> bool {
+        !self.told.is_empty() || self.has_ended
+    }
+
+    pub(super) fn goes_on(&mut self, record: &CallRecord, after: u64) {
+        self.line(&record.call, &Line::GoesOn { goes_on: Cow::Borrowed(record), after });
+    }
+
+    pub(super) fn turn(&mut self, call: &str, turn: &TurnRecord) {
+        self.line(call, &Line::Turn { turn: Cow::Borrowed(turn), call: Cow::Borrowed(call) });
+    }
+
+    /// The call's record is about to be written: what the file does not tell of it yet it need not.
+    pub(super) fn is_ending(&mut self, call: &str) {
+        self.fresh.retain(|(of, _)| of != call);
+    }
+
+    /// The call's record is in the journal.
+    pub(super) fn ended(&mut self, call: &str) {
+        if self.told.remove(call) {
+            self.has_ended = true;
+            self.line(call, &Line::Ended { ended: Cow::Borrowed(call) });
+        }
+    }
+
+    fn line(&mut self, call: &str, line: &Line<'_>) {
+        if let Ok(mut bytes) = serde_json::to_vec(line) {
+            bytes.push(b'\n');
+            self.fresh.push((call.to_owned(), bytes));
+        }
+    }
+
+    /// Writes what is new. A disk that takes none of it holds nothing up: those lines are lost.
+    pub(super) async fn write(mut self) -> Self {
+        if self.fresh.is_empty() {
+            return self;
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        let lines: Vec<u8> = fresh.iter().flat_map(|(_, line)| line.iter().copied()).collect();
+        let path = self.path.clone();
+        let done = blocking(move || append(&path, &lines)).await;
+        if let Ok(bytes) = &done {
+            self.bytes = *bytes;
+            self.told.extend(fresh.into_iter().filter(|(_, line)| !line.starts_with(b"{\"ended\"")).map(|(of, _)| of));
+        }
+        self.note(done.map(|_| ()));
+        if self.bytes > TIDIED_FROM_BYTES.max(2 * self.bytes_before) { self.throw_away().await } else { self }
+    }
+
+    /// A moment's quiet: throws away what is over, and says that the others go on.
+    pub(super) async fn tidy(self) -> Self {
+        if self.has_ended {
+            return self.throw_away().await;
+        }
+        if !self.told.is_empty() {
+            let path = self.path.clone();
+            // A file whose time cannot be set tells an earlier one: nothing else is wrong.
+            let _ = blocking(move || File::options().append(true).open(path)?.set_modified(SystemTime::now())).await;
+        }
+        self
+    }
+
+    async fn throw_away(mut self) -> Self {
+        let (path, told) = (self.path.clone(), self.told);
+        let (told, done) = tokio::task::spawn_blocking(move || {
+            let done = rewrite(&path, &told);
+            (told, done)
+        })
+        .await
+        .unwrap_or_else(|fault| (HashSet::new(), Err(std::io::Error::other(fault))));
+        self.told = told;
+        if let Ok(bytes) = &done {
+            (self.bytes, self.bytes_before, self.has_ended) = (*bytes, *bytes, false);
+        }
+        self.note(done.map(|_| ()));
+        self
+    }
+
+    fn note(&mut self, done: std::io::Result<()>) {
+        match done {
+            Ok(()) => self.is_failing = false,
+            Err(fault) if !self.is_failing => {
+                self.is_failing = true;
+                let path = self.path.display();
+                tracing::error!(
+                    "cannot write {path}: {fault}. Calls that go on now leave no record where this server is killed"
+                );
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Leaves the lines of these calls alone; the file's length then.
+fn rewrite(path: &Path, told: &HashSet<String>) -> std::io::Result<u64> {
+    if told.is_empty() {
+        File::options().write(true).create(true).truncate(true).open(path)?;
+        return Ok(0);
+    }
+    let mut kept = Vec::new();
+    for line in BufReader::new(File::open(path)?).split(b'\n') {
+        let line = line?;
+        let is_needed = match serde_json::from_slice(&line) {
+            Ok(Line::GoesOn { goes_on, .. }) => told.contains(&goes_on.call),
+            Ok(Line::Turn { call, .. }) => told.contains(&*call),
+            Ok(Line::Ended { .. }) | Err(_) => false,
+        };
+        if is_needed {
+            kept.extend_from_slice(&line);
+            kept.push(b'\n');
+        }
+    }
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside)?;
+    file.write_all(&kept)?;
+    file.sync_data()?;
+    std::fs::rename(beside, path)?;
+    Ok(kept.len() as u64)
+}
+
+/// What the file tells of one call.
+struct Known {
+    record: CallRecord,
+    after: u64,
+    turns: Vec<TurnRecord>,
+}
+
+/// The records of those calls that had not ended when the file was written last.
+fn unfinished(path: &Path, journal: &Path, now: SystemTime) -> std::io::Result<Vec<CallRecord>> {
+    let file = File::open(path)?;
+    let last_known = file.metadata()?.modified()?.min(now);
+    let mut calls: HashMap<String, Known> = HashMap::new();
+    for line in BufReader::new(file).split(b'\n') {
+        // A line that a power cut left unfinished is none.
+        match serde_json::from_slice(&line?) {
+            Ok(Line::GoesOn { goes_on, after }) => {
+                let record = goes_on.into_owned();
+                let known = calls.remove(&record.call);
+                let (after, turns) = known.map_or((after, Vec::new()), |known| (known.after, known.turns));
+                calls.insert(record.call.clone(), Known { record, after, turns });
+            }
+            Ok(Line::Turn { turn, call }) => {
+                if let Some(known) = calls.get_mut(&*call) {
+                    known.turns.push(turn.into_owned());
+                }
+            }
+            Ok(Line::Ended { ended }) => drop(calls.remove(&*ended)),
+            Err(_) => {}
+        }
+    }
+    forget_recorded(&mut calls, journal)?;
+    let mut records: Vec<CallRecord> = calls.into_values().map(|known| known.close(last_known, now)).collect();
+    records.sort_by(|one, other| one.call.cmp(&other.call));
+    Ok(records)
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    call: Cow<'a, str>,
+}
+
+/// Leaves those alone that the journal has no record of: a process may be killed between the two files.
+fn forget_recorded(calls: &mut HashMap<String, Known>, journal: &Path) -> std::io::Result<()> {
+    let Some(from) = calls.values().map(|known| known.after).min() else { return Ok(()) };
+    let mut file = File::open(journal)?;
+    // A journal that was put away begins anew.
+    let from = if from <= file.metadata()?.len() { from } else { 0 };
+    file.seek(SeekFrom::Start(from))?;
+    for line in BufReader::new(file).split(b'\n') {
+        if let Ok(named) = serde_json::from_slice::<Named<'_>>(&line?) {
+            calls.remove(&*named.call);
+        }
+    }
+    Ok(())
+}
+
+impl Known {
+    /// The call's record: it ended when it was last known to go on, by this file or by its recording.
+    fn close(self, last_known: SystemTime, now: SystemTime) -> CallRecord {
+        let Self { mut record, turns, .. } = self;
+        let recorded = record.recording.as_ref().and_then(|path| std::fs::metadata(path).ok()?.modified().ok());
+        let ended = recorded.map_or(last_known, |recorded| recorded.max(last_known)).min(now);
+        if !turns.is_empty() {
+            record.agent.get_or_insert_default().turns = turns;
+        }
+        record.end = End::new(EndReason::ServerKilled).with_detail("it ended at this time or soon after");
+        record.ended_at = timestamp(ended);
+        let answered = record.answered_at.as_deref().and_then(|text| humantime::parse_rfc3339(text).ok());
+        let talked = answered.and_then(|answered| ended.duration_since(answered).ok()).unwrap_or(Duration::ZERO);
+        record.duration_ms = u64::try_from(talked.as_millis()).unwrap_or(u64::MAX);
+        record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent::history::Speaker;
+    use agent::session::{Means, Stages};
+
+    use super::*;
+    use crate::call::record::{CallDirection, JOURNAL};
+
+    fn record(call: &str) -> CallRecord {
+        serde_json::from_value(serde_json::json!({
+            "call": call, "sip_call_id": "", "direction": CallDirection::Inbound, "started_at": "2026-01-01T00:00:00.000Z",
+            "answered_at": "2026-01-01T00:00:01.000Z", "ended_at": "", "duration_ms": 0, "from": "sip:a@b", "to": "sip:c@d",
+            "peer": "", "transport": "udp", "target": "agent", "codec": "", "end": End::new(EndReason::Internal),
+            "agent": null, "media": null, "recording": null
+        }))
+        .unwrap()
+    }
+
+    fn turn(text: &str) -> TurnRecord {
+        serde_json::from_value(serde_json::json!({
+            "index": 0, "who": Speaker::Caller, "text": text, "started_ms": 0.0, "ended_ms": 1.0, "gap_ms": null, "by": Means::Speech,
+            "stages": Stages::default(), "interrupted": false, "matched": null, "confidence": null, "ahead": false
+        }))
+        .unwrap()
+    }
+
+    fn lines(path: &Path) -> usize {
+        std::fs::read_to_string(path).unwrap().lines().count()
+    }
+
+    #[tokio::test]
+    async fn calls_that_had_not_ended_have_a_record_with_what_was_said_and_those_that_had_have_no_second_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join(JOURNAL);
+        let after = append(&journal, b"{\"call\":\"before\"}\n").unwrap();
+        let (mut progress, killed) = Progress::open(folder.path(), &journal, SystemTime::now());
+        assert!(killed.is_empty() && !progress.is_needed());
+        for call in ["killed", "ended", "between"] {
+            progress.goes_on(&record(call), after);
+            progress.turn(call, &turn("hello"));
+        }
+        progress = progress.write().await;
+        progress.ended("ended");
+        progress.turn("killed", &turn("are you there"));
+        progress = progress.write().await;
+        // The record of this one came to the journal, and then the process was killed.
+        append(&journal, b"{\"call\":\"between\"}\n").unwrap();
+        // A power cut may leave half a line.
+        append(&folder.path().join(FILE), b"{\"goes_on\":").unwrap();
+        drop(progress);
+        let (progress, killed) = Progress::open(folder.path(), &journal, SystemTime::now());
+        let [killed] = killed.try_into().unwrap();
+        assert_eq!((killed.call.as_str(), killed.end.reason), ("killed", EndReason::ServerKilled));
+        let said: Vec<_> = killed.agent.as_ref().unwrap().turns.iter().map(|turn| turn.text.as_str()).collect();
+        assert_eq!(said, ["hello", "are you there"]);
+        assert!(killed.ended_at > killed.started_at && killed.duration_ms > 0);
+        // Until its record is in the journal it is kept.
+        drop(progress);
+        let (mut progress, again) = Progress::open(folder.path(), &journal, SystemTime::now());
+        assert_eq!(again, [killed]);
+        progress.ended("killed");
+        let progress = progress.write().await.tidy().await;
+        assert!(!progress.is_needed());
+        assert_eq!(std::fs::metadata(folder.path().join(FILE)).unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_over_is_thrown_away_and_what_goes_on_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, journal) = (folder.path().join(FILE), folder.path().join(JOURNAL));
+        append(&journal, b"").unwrap();
+        let (mut progress, _) = Progress::open(folder.path(), &journal, SystemTime::now());
+        for call in ["one", "two"] {
+            progress.goes_on(&record(call), 0);
+            progress.turn(call, &turn("hello"));
+        }
+        // This one is over before anything of it was written.
+        progress.goes_on(&record("short"), 0);
+        progress.is_ending("short");
+        progress.ended("short");
+        progress = progress.write().await;
+        assert_eq!(lines(&file), 4);
+        progress.ended("two");
+        progress = progress.write().await.tidy().await;
+        assert_eq!(lines(&file), 2);
+        assert!(progress.is_needed());
+        // Without a quiet moment it does not grow without end either.
+        let long = "x".repeat(4_000);
+        for n in 0..2_000 {
+            let call = format!("call {n}");
+            progress.goes_on(&record(&call), 0);
+            progress.turn(&call, &turn(&long));
+            progress = progress.write().await;
+            progress.ended(&call);
+        }
+        progress = progress.write().await;
+        assert!(progress.bytes < 2 * TIDIED_FROM_BYTES, "{}", progress.bytes);
+        assert!(std::fs::read_to_string(&file).unwrap().contains("\"one\""));
+    }
+}
