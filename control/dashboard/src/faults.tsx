@@ -1,6 +1,6 @@
 // What fails on the server while calls go on, said above every page.
 import { createSignal, For, onCleanup, onMount, Show } from 'solid-js'
-import { api } from './api/client'
+import { api, type Schemas } from './api/client'
 
 /** How often the server is asked, in ms. */
 const EVERY = 20_000
@@ -10,7 +10,7 @@ export function Faults() {
   const look = async () => {
     // Whether the server answers at all is told elsewhere. All is well or not (503), the answer has the same form.
     const { data, error } = await api.GET('/api/v1/health').catch(() => ({ data: undefined, error: undefined }))
-    const health = data ?? error
+    const health = (data ?? error) as Partial<Schemas['Health']> | undefined
     if (health) setFaults([...(health.waiting_for ?? []), ...(health.faults ?? [])])
   }
   onMount(() => {

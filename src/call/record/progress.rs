@@ -28,13 +28,22 @@ const FILE: &str = "calls.open.jsonl";
 /// A file of more bytes than this is tidied though there is no quiet, once it has doubled.
 const TIDIED_FROM_BYTES: u64 = 1 << 20;
 
-/// One line.
-#[derive(Serialize, Deserialize)]
+/// One line, as it is written.
+#[derive(Serialize)]
 #[serde(untagged)]
-enum Line<'a> {
-    GoesOn { goes_on: Cow<'a, CallRecord>, after: u64 },
-    Turn { turn: Cow<'a, TurnRecord>, call: Cow<'a, str> },
-    Ended { ended: Cow<'a, str> },
+enum Says<'a> {
+    GoesOn { goes_on: &'a CallRecord, after: u64 },
+    Turn { turn: &'a TurnRecord, call: &'a str },
+    Ended { ended: &'a str },
+}
+
+/// One line, as it is read.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    GoesOn { goes_on: Box<CallRecord>, after: u64 },
+    Turn { turn: Box<TurnRecord>, call: String },
+    Ended { ended: String },
 }
 
 /// The calls that go on.
@@ -77,11 +86,11 @@ impl Progress {
     }
 
     pub(super) fn goes_on(&mut self, record: &CallRecord, after: u64) {
-        self.line(&record.call, &Line::GoesOn { goes_on: Cow::Borrowed(record), after });
+        self.line(&record.call, &Says::GoesOn { goes_on: record, after });
     }
 
     pub(super) fn turn(&mut self, call: &str, turn: &TurnRecord) {
-        self.line(call, &Line::Turn { turn: Cow::Borrowed(turn), call: Cow::Borrowed(call) });
+        self.line(call, &Says::Turn { turn, call });
     }
 
     /// The call's record is about to be written: what the file does not tell of it yet it need not.
@@ -93,11 +102,11 @@ impl Progress {
     pub(super) fn ended(&mut self, call: &str) {
         if self.told.remove(call) {
             self.has_ended = true;
-            self.line(call, &Line::Ended { ended: Cow::Borrowed(call) });
+            self.line(call, &Says::Ended { ended: call });
         }
     }
 
-    fn line(&mut self, call: &str, line: &Line<'_>) {
+    fn line(&mut self, call: &str, line: &Says<'_>) {
         if let Ok(mut bytes) = serde_json::to_vec(line) {
             bytes.push(b'\n');
             self.fresh.push((call.to_owned(), bytes));
@@ -176,7 +185,7 @@ fn rewrite(path: &Path, told: &HashSet<String>) -> std::io::Result<u64> {
         let line = line?;
         let is_needed = match serde_json::from_slice(&line) {
             Ok(Line::GoesOn { goes_on, .. }) => told.contains(&goes_on.call),
-            Ok(Line::Turn { call, .. }) => told.contains(&*call),
+            Ok(Line::Turn { call, .. }) => told.contains(&call),
             Ok(Line::Ended { .. }) | Err(_) => false,
         };
         if is_needed {
@@ -208,17 +217,17 @@ fn unfinished(path: &Path, journal: &Path, now: SystemTime) -> std::io::Result<V
         // A line that a power cut left unfinished is none.
         match serde_json::from_slice(&line?) {
             Ok(Line::GoesOn { goes_on, after }) => {
-                let record = goes_on.into_owned();
+                let record = *goes_on;
                 let known = calls.remove(&record.call);
                 let (after, turns) = known.map_or((after, Vec::new()), |known| (known.after, known.turns));
                 calls.insert(record.call.clone(), Known { record, after, turns });
             }
             Ok(Line::Turn { turn, call }) => {
-                if let Some(known) = calls.get_mut(&*call) {
-                    known.turns.push(turn.into_owned());
+                if let Some(known) = calls.get_mut(&call) {
+                    known.turns.push(*turn);
                 }
             }
-            Ok(Line::Ended { ended }) => drop(calls.remove(&*ended)),
+            Ok(Line::Ended { ended }) => drop(calls.remove(&ended)),
             Err(_) => {}
         }
     }
@@ -268,6 +277,7 @@ impl Known {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use agent::history::Speaker;
     use agent::session::{Means, Stages};
