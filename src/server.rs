@@ -411,6 +411,7 @@ async fn refresh_gauges(hub: Arc<Hub>, stop: CancellationToken) {
                     metrics::counter!("omnivox_sip_unreadable_total").absolute(stack.endpoint.unreadable);
                 }
                 metrics::counter!("omnivox_media_rounds_total").absolute(stats.rounds);
+                metrics::counter!("omnivox_media_relayed_packets_total").absolute(stats.relayed);
             }
             () = stop.cancelled() => return,
         }

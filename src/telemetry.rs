@@ -112,6 +112,10 @@ fn describe() {
         "Requests dropped or refused before they were looked at, by reason"
     );
     describe_counter!("omnivox_media_rounds_total", "Rounds the media workers ran");
+    describe_counter!(
+        "omnivox_media_relayed_packets_total",
+        "RTP packets passed on between two legs of one codec as they came, not mixed"
+    );
     describe_counter!("omnivox_media_packets_total", "RTP packets of ended calls, by direction");
     describe_counter!("omnivox_media_lost_packets_total", "RTP packets callers sent that never came, of ended calls");
     describe_counter!("omnivox_media_ring_drops_total", "Frames dropped at a full ring, of ended calls, by ring");

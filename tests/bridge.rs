@@ -43,6 +43,14 @@ struct Between {
 
 impl Between {
     async fn start(numbers: Vec<(&'static str, Vec<Vec<String>>)>, codecs: &[&str]) -> Self {
+        Self::start_with(numbers, codecs, |_| ()).await
+    }
+
+    async fn start_with(
+        numbers: Vec<(&'static str, Vec<Vec<String>>)>,
+        codecs: &[&str],
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.sip.listen = vec![SipListen::new(Transport::Udp, "127.0.0.1:0".parse().unwrap())];
@@ -50,6 +58,7 @@ impl Between {
         config.rtp.bind = [127, 0, 0, 1].into();
         config.rtp.ports = common::rtp_ports().parse().unwrap();
         config.rtp.codecs = codecs.iter().map(|&name| name.to_owned()).collect();
+        configure(&mut config);
         let server = omnivox::Server::builder(config).directory(Numbers(numbers)).start().await.unwrap();
         let sip = server.sip_addrs().first().unwrap().1;
         Self { server, sip, folder }
@@ -71,9 +80,14 @@ impl Between {
 
     /// Stops the server and gives the records it wrote.
     async fn stop(self) -> Vec<serde_json::Value> {
+        self.stop_keeping().await.0
+    }
+
+    /// The same with its folder, for recordings.
+    async fn stop_keeping(self) -> (Vec<serde_json::Value>, tempfile::TempDir) {
         self.server.shut_down().await.unwrap();
         let text = std::fs::read_to_string(self.folder.path().join("calls.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), self.folder)
     }
 }
 
@@ -102,6 +116,35 @@ async fn a_caller_is_connected_with_whom_they_want_and_hears_them_also_in_anothe
     let legs: Vec<_> = record["legs"].as_array().unwrap().iter().map(|leg| leg["codec"].as_str().unwrap()).collect();
     assert!(legs.contains(&"PCMA"), "{record}");
     assert_eq!(far.wait_for_records(1)[0]["end"]["reason"], "caller_hung_up");
+    far.stop();
+}
+
+/// Keys reach the far side once although packets are passed on, and the recording has both.
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_of_two_phones_of_one_codec_are_passed_on_also_while_they_are_recorded() {
+    let far = Server::start(&["rtp.codecs=[\"PCMU\"]"]);
+    far.wait_until_ready();
+    let numbers = vec![("friend", vec![vec![far.uri("echo")]]), ("desk", vec![vec![far.uri("agent")]])];
+    let between = Between::start_with(numbers, &["PCMU", "PCMA"], |config| config.calls.record_bridged = true).await;
+    let question = speech(between.folder.path(), "slt", "The quick brown fox jumps over the lazy dog.");
+    let (ok, said) = between.call("friend", &["--play", question.to_str().unwrap()]).await;
+    assert!(ok, "{said}");
+    let (ok, said) = between.call("desk", &["--dtmf", "1", "--duration", "6"]).await;
+    assert!(ok, "{said}");
+    let turns = far.wait_for_records(2)[1]["agent"]["turns"].clone();
+    let keys = turns.as_array().unwrap().iter().filter(|turn| turn["who"] == "caller").count();
+    assert_eq!(keys, 1, "{turns}");
+    let (records, folder) = between.stop_keeping().await;
+    // Who says nothing is not passed on: the far side gets silence, or comfort noise, of ours.
+    for leg in records[0]["legs"].as_array().unwrap() {
+        let (relayed, sent) =
+            (leg["media"]["relayed"].as_u64().unwrap(), leg["media"]["packets_out"].as_u64().unwrap());
+        assert!(relayed > 50 && relayed * 10 > sent * 7, "{relayed} of {sent}: {leg}");
+    }
+    let recording = folder.path().join(records[0]["recording"].as_str().unwrap());
+    let [left, right] = energies(&recording);
+    let ratio_db = 10.0 * (left / right).log10();
+    assert!(left > 0.0 && ratio_db.abs() < 2.0, "who spoke and the echo are in the recording, {ratio_db:.1} dB apart");
     far.stop();
 }
 

@@ -80,8 +80,8 @@ fn main() {
                 "talk" => talk(&peers),
                 other => panic!("no loop named {other}: {NAMES:?}"),
             };
-            let report =
-                load::run(sockets, &server.addrs, server.thread_id, Duration::from_secs(seconds), server.suite);
+            let by = (load::Clock::Thread(server.thread_id), load::Route::Echo);
+            let report = load::run(sockets, &server.addrs, by, Duration::from_secs(seconds), server.suite);
             let note = (server.stop)();
             println!(
                 "{:<10} {:>10} {:>10} {:>9} {:>8} {:>9.2} {:>9.1} {:>12} {:>12}  {note}",

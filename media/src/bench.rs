@@ -86,7 +86,7 @@ impl HeardBench {
     /// The codec cannot be had.
     pub fn new(config: &LegConfig, now: Instant) -> Result<Self, MediaError> {
         let (mut leg, ends, seam) = Leg::new(config, now, SystemTime::UNIX_EPOCH, None)?;
-        leg.join(Box::new(Joined::new(0, 0, false, config, seam, seam)?), now);
+        leg.join(Box::new(Joined::new(now, (0, 0), false, config, seam, seam)?), now);
         let said = vec![0; seam.samples_in_ms(FRAME_MS)].into_boxed_slice();
         Ok(HeardBench { leg, ends, scratch: Box::default(), sent: Counted::default(), said, ear: Vec::new() })
     }

@@ -80,6 +80,8 @@ pub struct WorkerStats {
     pub longest_round_us: u64,
     /// Datagrams taken from sockets.
     pub datagrams: u64,
+    /// Packets passed on from one leg to another as they came.
+    pub relayed: u64,
     /// Events that found their ring full.
     pub events_dropped: u64,
 }
@@ -226,6 +228,7 @@ impl Media {
             stats.overruns += counters.overruns.load();
             stats.longest_round_us = stats.longest_round_us.max(counters.longest_round_us.load());
             stats.datagrams += counters.datagrams.load();
+            stats.relayed += counters.relayed.load();
             stats.events_dropped += counters.events_dropped.load();
         }
         stats

@@ -338,6 +338,34 @@ impl JitterBuffer {
         self.playout.stop(&mut self.core);
     }
 
+    /// What playout would take next, as the peer counts it; `None` where nothing is being played, or more was concealed than was lost.
+    pub(crate) fn due(&self) -> Option<(Seq, RtpTime)> {
+        self.playout.due(&self.core)
+    }
+
+    /// Whether playout is in the middle of sound.
+    pub(crate) fn is_playing(&self) -> bool {
+        self.playout.is_playing()
+    }
+
+    /// The numbers of the packets from playout's next to the newest, for [`JitterBuffer::kept`].
+    pub(crate) fn unplayed(&self) -> impl Iterator<Item = u32> + use<> {
+        let (next, newest) = (self.playout.at(), self.core.newest());
+        let span = (newest.wrapping_sub(next) as i32 + 1).clamp(0, MAX_SLOTS as i32) as u32;
+        (0..span).map(move |n| next.wrapping_add(n))
+    }
+
+    /// The packet of that number, where it has come and playout has not had it.
+    pub(crate) fn kept(&self, now: Instant, number: u32) -> Option<Frame<'_>> {
+        let slot = self.core.store.peek(number, PLAYOUT)?;
+        Some(self.core.frame(slot, self.core.clock.us(now)))
+    }
+
+    /// Playout goes on behind all but the latest `keep` packets: the others were played elsewhere.
+    pub(crate) fn pass_over(&mut self, keep: u32) {
+        self.playout.pass_over(&mut self.core, keep);
+    }
+
     /// The delay that playout aims at now.
     pub fn playout_target(&self) -> Duration {
         Duration::from_micros(self.playout.target_us(&self.core).max(0) as u64)

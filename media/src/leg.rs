@@ -14,6 +14,7 @@ mod inbound;
 mod joined;
 mod music;
 mod outbound;
+pub(crate) mod passing;
 mod playing;
 mod quality;
 mod retune;
@@ -39,6 +40,7 @@ use self::inbound::{Inbound, Kind};
 pub(crate) use self::joined::Joined;
 pub(crate) use self::music::Music;
 use self::outbound::{Outbound, SendFormat};
+pub(crate) use self::passing::Passing;
 pub(crate) use self::retune::Retune;
 use self::sending::DtmfOut;
 use self::voice::Voice;
@@ -51,7 +53,7 @@ use crate::latch::{Latch, LatchConfig, LatchPolicy, LatchVerdict, PayloadTypes, 
 use crate::port::{self, Notice, PortEnds, Shared};
 use crate::quality::Bursts;
 use crate::rtcp::{NtpTime, RtcpConfig, RtcpSession};
-use crate::rtp::{self, RtpPacket, Source};
+use crate::rtp::{self, HEADER_BYTES, RtpPacket, RtpTime, Source};
 use crate::stats::LegStats;
 
 /// Samples of the longest packet: 120 ms at 48 kHz.
@@ -131,6 +133,11 @@ pub struct Leg {
     voice: Option<Voice>,
     dtmf_out: Option<DtmfOut>,
     joined: Option<Box<Joined>>,
+    /// When something of the peer's came that can be heard, or a key of its that is passed on.
+    sounded: Option<Instant>,
+    /// The key that the peer presses, or pressed last, is passed on; its latest timestamp.
+    key_passes: bool,
+    key_timestamp: RtpTime,
     music: Option<Box<Music>>,
     /// What the peer says goes to the port.
     tapped: bool,
@@ -207,6 +214,9 @@ impl Leg {
             outbound,
             voice: ends.voice.map(Voice::new),
             joined: None,
+            sounded: None,
+            key_passes: false,
+            key_timestamp: RtpTime(0),
             music: None,
             tapped: true,
             recording_paused: false,
@@ -232,38 +242,45 @@ impl Leg {
         self.guard.reached_at(local);
     }
 
-    /// Takes a datagram of the RTP socket.
-    pub fn receive(&mut self, now: Instant, datagram: &[u8], from: SocketAddr, scratch: &mut Scratch) {
+    /// Takes a datagram of the RTP socket. Where what comes is passed on to another leg, that is to send what this returns, which
+    /// stands in `scratch` until then.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        from: SocketAddr,
+        scratch: &mut Scratch,
+    ) -> Option<Passing> {
         if self.hand_over(Channel::Rtp, datagram, from) {
-            return;
+            return None;
         }
-        let Scratch { work, clear, .. } = scratch;
+        let Scratch { work, clear, packet: place, .. } = scratch;
         if self.rtcp_mux && rtp::is_rtcp(datagram) {
             if self.latch.believes(from) {
                 self.take_rtcp(now, Channel::Rtp, datagram, clear);
             } else {
                 self.stats.not_the_peer += 1;
             }
-            return;
+            return None;
         }
         let Ok(datagram) = self.guard.open(datagram, clear) else {
             self.stats.bad_tags += 1;
-            return;
+            return None;
         };
         let Ok(packet) = RtpPacket::parse(datagram) else {
             self.stats.malformed += 1;
-            return;
+            return None;
         };
         match self.latch.receive(now, from, &packet) {
             LatchVerdict::Accept => {}
             LatchVerdict::Latched(addr) => self.tell(Notice::Latched { addr }),
             LatchVerdict::Refuse(Refusal::PayloadType) => {
                 self.stats.malformed += 1;
-                return;
+                return None;
             }
             LatchVerdict::Refuse(_) => {
                 self.stats.not_the_peer += 1;
-                return;
+                return None;
             }
         }
         self.heard = now;
@@ -271,9 +288,10 @@ impl Leg {
         self.stats.packets_in += 1;
         self.stats.bytes_in += packet.payload.len() as u64;
         self.account(now, &packet);
-        if self.direction.receives() {
-            self.take_packet(now, &packet, work);
+        if !self.direction.receives() {
+            return None;
         }
+        self.take_packet(now, &packet, work, place.get_mut(HEADER_BYTES..).unwrap_or_default())
     }
 
     /// Takes a datagram of the RTCP socket.
@@ -290,7 +308,7 @@ impl Leg {
 
     /// Does what is due: frames, reports, a missing packet given up, a silent peer noticed.
     pub fn tick(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
-        if self.mode != LegMode::Sink && self.direction.sends() {
+        if self.sends_frames() {
             while self.outbound.is_due(now) {
                 self.send_frame(now, scratch, out);
                 self.outbound.advance();
@@ -315,7 +333,7 @@ impl Leg {
     /// When `tick` has something to do.
     pub fn next_wake(&mut self, now: Instant) -> Instant {
         let mut wake = self.rtcp.next_wake().min(self.publish_at);
-        if self.mode != LegMode::Sink && self.direction.sends() {
+        if self.sends_frames() {
             wake = wake.min(self.outbound.next_send());
         }
         if let Some(due) = self.ear_due(now) {
@@ -384,6 +402,11 @@ impl Leg {
         self.inbound.jitter().stats()
     }
 
+    /// Whether frames of our own are sent, each at its time.
+    fn sends_frames(&self) -> bool {
+        self.mode != LegMode::Sink && self.direction.sends() && !self.rests()
+    }
+
     fn ear_due(&self, now: Instant) -> Option<Instant> {
         let key_up = self.dtmf_in.next_wake();
         match (self.inbound.ear_wake(now), key_up) {
@@ -407,21 +430,26 @@ impl Leg {
         }
     }
 
-    fn take_packet(&mut self, now: Instant, packet: &RtpPacket<'_>, work: &mut Work) {
+    /// Takes a packet of the peer's. Where it is passed on, its payload is put into `place`.
+    fn take_packet(
+        &mut self,
+        now: Instant,
+        packet: &RtpPacket<'_>,
+        work: &mut Work,
+        place: &mut [u8],
+    ) -> Option<Passing> {
         let kind = self.inbound.kind(packet.payload_type);
         if !self.inbound_begun {
             self.inbound_begun = true;
             let here = self.samples_at(now).max(self.ear_end_samples);
             self.inbound.begin_at(here);
         }
-        self.inbound.push(now, packet, kind);
+        let ticks = self.inbound.push(now, packet, kind);
+        let mut is_passed_key = false;
         match kind {
-            Kind::Event => {
-                for event in self.dtmf_in.receive(now, packet.timestamp, packet.marker, packet.payload) {
-                    self.take_key(event);
-                }
-            }
+            Kind::Event => is_passed_key = self.take_event(now, packet),
             Kind::Sound => {
+                self.sounded = Some(now);
                 if let Some(event) = self.dtmf_in.sound(packet.timestamp) {
                     self.take_key(event);
                 }
@@ -429,6 +457,25 @@ impl Leg {
             Kind::ComfortNoise | Kind::Unknown => {}
         }
         self.hear(now, work);
+        self.passing(packet, kind, is_passed_key, ticks, place)
+    }
+
+    /// Takes a packet of a key; whether the key is passed on.
+    fn take_event(&mut self, now: Instant, packet: &RtpPacket<'_>) -> bool {
+        for event in self.dtmf_in.receive(now, packet.timestamp, packet.marker, packet.payload) {
+            if let DtmfEvent::Pressed { .. } = event {
+                self.key_passes = self.gives_keys();
+            }
+            self.take_key(event);
+        }
+        if self.dtmf_in.is_pressed() {
+            self.key_timestamp = packet.timestamp;
+        }
+        let passes = self.key_passes && self.gives_keys() && packet.timestamp == self.key_timestamp;
+        if passes {
+            self.sounded = Some(now);
+        }
+        passes
     }
 
     fn hear(&mut self, now: Instant, work: &mut Work) {
@@ -458,7 +505,7 @@ impl Leg {
         for (key, at_samples) in keys.into_iter().flatten() {
             self.stats.digits_in += 1;
             let duration_ms = u16::try_from(key.duration.as_millis()).unwrap_or(u16::MAX);
-            self.tell(Notice::Digit { digit: key.digit, duration_ms, at_samples });
+            self.tell(Notice::Digit { digit: key.digit, duration_ms, at_samples, passed_on: false });
         }
     }
 
@@ -468,7 +515,8 @@ impl Leg {
             DtmfEvent::Released { digit, duration, .. } => {
                 self.stats.digits_in += 1;
                 let duration_ms = u16::try_from(duration.as_millis()).unwrap_or(u16::MAX);
-                self.tell(Notice::Digit { digit, duration_ms, at_samples: self.pressed_at_samples });
+                let (at_samples, passed_on) = (self.pressed_at_samples, self.key_passes);
+                self.tell(Notice::Digit { digit, duration_ms, at_samples, passed_on });
             }
         }
     }

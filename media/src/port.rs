@@ -87,6 +87,8 @@ pub enum LegEvent {
         duration_ms: u16,
         /// Position of its start on the leg's timeline, at the leg's audio rate.
         at_samples: u64,
+        /// The peer of the other leg in the room has it already, as it came.
+        passed_on: bool,
     },
     /// Nothing came from the peer for the configured time. Told again only after the peer was heard again.
     TimedOut,
@@ -394,7 +396,9 @@ impl LegPort {
 
     fn event(&self, notice: Notice) -> LegEvent {
         match notice {
-            Notice::Digit { digit, duration_ms, at_samples } => LegEvent::Digit { digit, duration_ms, at_samples },
+            Notice::Digit { digit, duration_ms, at_samples, passed_on } => {
+                LegEvent::Digit { digit, duration_ms, at_samples, passed_on }
+            }
             Notice::TimedOut => LegEvent::TimedOut,
             Notice::Latched { addr } => LegEvent::Latched { addr },
             Notice::RtcpBye => LegEvent::RtcpBye,
@@ -418,7 +422,7 @@ impl Drop for LegPort {
 /// What a worker tells a leg's task besides sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
-    Digit { digit: char, duration_ms: u16, at_samples: u64 },
+    Digit { digit: char, duration_ms: u16, at_samples: u64, passed_on: bool },
     TimedOut,
     Latched { addr: SocketAddr },
     RtcpBye,

@@ -163,6 +163,12 @@ impl Room {
         heard.fold(Members::NONE, |found, (_, other)| found.with(other))
     }
 
+    /// Who is not there.
+    pub(crate) fn absent(&self) -> Members {
+        let absent = (0..).zip(&self.places).filter(|(_, place)| place.slot.is_none());
+        absent.fold(Members::NONE, |found, (member, _)| found.with(member))
+    }
+
     pub(crate) fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
         self.places.iter_mut()
     }
@@ -170,6 +176,18 @@ impl Room {
     /// The leg that has this place.
     pub(crate) fn slot_of(&self, member: u8) -> Option<u32> {
         self.places.get(usize::from(member))?.slot
+    }
+
+    /// The two that are alone in it: each with its number and its leg's slot.
+    pub(crate) fn only_two(&self) -> Option<[(u8, u32); 2]> {
+        let mut members = (0..).zip(&self.places).filter_map(|(member, place)| Some((member, place.slot?)));
+        let two = [members.next()?, members.next()?];
+        members.next().is_none().then_some(two)
+    }
+
+    /// Whether one of two has to hear the other, and nothing is to be known of what they say.
+    pub(crate) fn is_plain(&self, speaker: u8, hearer: u8) -> bool {
+        !self.tells_speakers && self.places.get(usize::from(hearer)).is_some_and(|place| place.hears.has(speaker))
     }
 
     /// Fills `out` with what `member` hears of this frame, and returns it.

@@ -54,6 +54,8 @@ leg_stats! {
     packets_out,
     /// Their payload, in bytes.
     bytes_out,
+    /// Of those sent, packets of the other leg in the room passed on as they came.
+    relayed,
     /// Packets that the peer sent and that did not come (RFC 3550 appendix A.3).
     lost,
     /// Packets that came after the ear or playout had gone on without them.

@@ -224,6 +224,15 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
         calls.push(Call::protected(&media, CodecId::Pcmu, mode));
     }
     calls.push(Call::relayed(&media));
+    // Two that pass their packets on to one another, one of them under SRTP.
+    let mut pair =
+        [Call::open(&media, CodecId::Pcmu, LegMode::Talk, None), Call::protected(&media, CodecId::Pcmu, LegMode::Talk)];
+    let alone = media.room(pair[0].port.worker(), codecs::SampleRate::HZ_8000, 3).unwrap();
+    for call in &mut pair {
+        call.port.set_tapped(false);
+        alone.join(&mut call.port, false).unwrap();
+    }
+    let mut third = Call::open(&media, CodecId::Pcmu, LegMode::Talk, None);
     let music: std::sync::Arc<[i16]> = (0..4_000).collect();
     for turn in 0..60_u32 {
         if turn % 20 == 2 {
@@ -266,9 +275,20 @@ async fn rounds_allocate_and_free_nothing_whatever_legs_do() {
             }
             while call.port.try_next().is_some() {}
         }
+        pair.iter_mut().chain([&mut third]).for_each(Call::send);
+        match turn % 20 {
+            10 => drop(alone.join(&mut third.port, false).unwrap()),
+            12 => third.port.leave(),
+            15 => pair[0].port.play_music(music.clone()),
+            16 => pair[0].port.stop_music(),
+            18 => pair[1].port.update(pair[1].port.config().clone()).unwrap(),
+            _ => {}
+        }
         tokio::task::yield_now().await;
         rounds(4);
     }
+    assert!(media.stats().relayed > 20, "{:?}", media.stats());
+    drop((pair, third, alone));
     let relayed = calls.iter().find(|call| call.is_framed).unwrap();
     assert!(relayed.frames > 20 && relayed.port.stats().packets_in > 20, "{:?}", relayed.port.stats());
     // Some go, others come, and the last ones fall silent.

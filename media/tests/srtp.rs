@@ -186,3 +186,19 @@ fn keys_of_a_wrong_length_are_refused_with_what_is_needed() {
     assert_eq!(error.to_string(), "AES_CM_128_HMAC_SHA1_80 takes 30 bytes of key and salt, not 29");
     assert!(!format!("{:?}", master(Suite::AeadAes128Gcm, 200)).contains("200"), "keys are not shown");
 }
+
+/// Conforms: RFC 3711 §3.3.1 — a packet that is sent out of order about the wrap has the rollover counter of its index
+#[test]
+fn packets_sent_out_of_order_about_the_wrap_are_opened() {
+    for suite in [Suite::AesCm128HmacSha1_80, Suite::AeadAes128Gcm] {
+        let master = master(suite, 3);
+        let (mut sender, mut receiver, mut other) = (Sender::new(&master), Receiver::new(&master), other(&master));
+        for seq in [65_532, 65_534, 0, 65_533, 65_535, 2, 1, 3] {
+            let plain = packet(seq, 7, b"sound");
+            let sealed = protect(&mut sender, &plain);
+            assert_eq!(unprotect(&mut receiver, &sealed).unwrap(), plain, "{suite:?} {seq}");
+            assert_eq!(other.decrypt_rtp(&sealed).unwrap(), plain, "{suite:?} {seq}");
+        }
+        assert!(Sender::new(&master).protect(&mut [0; 8], 8).is_none());
+    }
+}

@@ -245,6 +245,7 @@ impl CallLine {
                     at_ms,
                 }))
             }
+            LegEvent::Digit { passed_on: true, .. } if self.is_attended => None,
             LegEvent::Digit { digit, .. } if self.is_attended => {
                 self.note(LineNote::Digit(digit));
                 None

@@ -309,6 +309,7 @@ impl CallLog {
             packets_out: stats.packets_out,
             bytes_in: stats.bytes_in,
             bytes_out: stats.bytes_out,
+            relayed: stats.relayed,
             lost: stats.lost,
             late: stats.late,
             duplicates: stats.duplicates,

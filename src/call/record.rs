@@ -195,6 +195,9 @@ pub struct MediaRecord {
     pub bytes_in: u64,
     /// Payload bytes sent.
     pub bytes_out: u64,
+    /// Of those sent, packets of the other leg's peer passed on as they came.
+    #[serde(default)]
+    pub relayed: u64,
     /// Packets that never came.
     pub lost: u64,
     /// Packets that came too late to be used.

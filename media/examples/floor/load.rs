@@ -1,4 +1,4 @@
-//! The load generator: paces the streams, checks the echoes, and reads the server thread's CPU clock.
+//! The load generator: paces the streams, checks the echoes, and reads the CPU clock of the server's thread or process.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -15,6 +15,7 @@ const EDGE: Duration = Duration::from_millis(500);
 const PATTERNS: u32 = 64;
 
 /// What a run gave.
+#[allow(dead_code)] // each example shows its own
 pub(crate) struct Report {
     /// Packets sent to the server.
     pub(crate) sent: u64,
@@ -32,6 +33,26 @@ pub(crate) struct Report {
     pub(crate) rtt_p50_us: u64,
     /// Its 99th percentile.
     pub(crate) rtt_p99_us: u64,
+}
+
+/// Whose CPU is read.
+#[derive(Clone, Copy)]
+#[allow(dead_code)] // each example has its own
+pub(crate) enum Clock {
+    /// That of a thread of this process.
+    Thread(i32),
+    /// That of all threads of a process.
+    Process(i32),
+}
+
+/// Where what a stream sends comes to.
+#[derive(Clone, Copy, PartialEq)]
+#[allow(dead_code)] // each example has its own
+pub(crate) enum Route {
+    /// Back to it.
+    Echo,
+    /// To the other of two.
+    Crossed,
 }
 
 struct Stream {
@@ -53,11 +74,11 @@ pub(crate) fn sockets(calls: usize) -> Vec<UdpSocket> {
     (0..calls).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket")).collect()
 }
 
-/// Sends a stream to each of `addrs` for `length`, and reads the CPU clock of `thread_id` meanwhile.
+/// Sends a stream to each of `addrs` for `length`, and reads the server's CPU clock meanwhile.
 pub(crate) fn run(
     sockets: Vec<UdpSocket>,
     addrs: &[SocketAddr],
-    thread_id: i32,
+    (clock, route): (Clock, Route),
     length: Duration,
     suite: Option<Suite>,
 ) -> Report {
@@ -70,14 +91,14 @@ pub(crate) fn run(
         Stream { socket, sent_us, sent: AtomicU32::new(0), keys }
     });
     let streams: Arc<Vec<Stream>> = Arc::new(streams.collect());
-    real_time(thread_id, 8);
+    clock.real_time(8);
     let start = Instant::now() + Duration::from_millis(20);
     let done = Arc::new(AtomicBool::new(false));
     let receiver = {
         let (streams, done) = (Arc::clone(&streams), Arc::clone(&done));
         std::thread::Builder::new()
             .name("load-in".into())
-            .spawn(move || receive(&streams, start, length + 2 * EDGE, &done))
+            .spawn(move || receive(&streams, route, (start, length + 2 * EDGE), &done))
             .expect("a thread")
     };
     let sender = {
@@ -89,9 +110,9 @@ pub(crate) fn run(
             .expect("a thread")
     };
     std::thread::sleep(EDGE);
-    let (cpu_before, time_before) = (thread_cpu(thread_id), Instant::now());
+    let (cpu_before, time_before) = (clock.read(), Instant::now());
     std::thread::sleep(length);
-    let (cpu, time) = (thread_cpu(thread_id) - cpu_before, time_before.elapsed());
+    let (cpu, time) = (clock.read() - cpu_before, time_before.elapsed());
     sender.join().expect("sends");
     // The last packets are under way still, in a playout buffer perhaps.
     std::thread::sleep(EDGE);
@@ -164,7 +185,7 @@ struct Heard {
     rtts_us: Vec<u64>,
 }
 
-fn receive(streams: &[Stream], start: Instant, length: Duration, done: &AtomicBool) -> Heard {
+fn receive(streams: &[Stream], route: Route, (start, length): (Instant, Duration), done: &AtomicBool) -> Heard {
     real_time(0, 6);
     // SAFETY: plain calls on a descriptor made here; `event` lives through each.
     let epoll = unsafe { libc::epoll_create1(0) };
@@ -198,7 +219,8 @@ fn receive(streams: &[Stream], start: Instant, length: Duration, done: &AtomicBo
                     }
                     _ => &bytes[..size],
                 };
-                heard.take(&streams[index], &mut last_seq[index], packet, at_us);
+                let sender = if route == Route::Crossed { index ^ 1 } else { index };
+                heard.take(&streams[sender], &mut last_seq[index], packet, at_us);
             }
         }
         // Taking echoes in batches leaves the cores to the sender and the server.
@@ -253,15 +275,31 @@ fn header(k: u32, stream: u32) -> [u8; 12] {
     header
 }
 
-/// CPU time of a thread of this process, to the nanosecond.
-fn thread_cpu(thread_id: i32) -> Duration {
-    // The clock that pthread_getcpuclockid() names: CPUCLOCK_SCHED of one thread.
-    let clock = (!thread_id << 3) | 6;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` lives through the call.
-    let result = unsafe { libc::clock_gettime(clock, &mut time) };
-    assert_eq!(result, 0, "the server thread runs");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+impl Clock {
+    /// CPU time, to the nanosecond.
+    fn read(self) -> Duration {
+        // The clocks that pthread_getcpuclockid() and clock_getcpuclockid() name: CPUCLOCK_SCHED of a thread, or of a process.
+        let clock = match self {
+            Clock::Thread(id) => (!id << 3) | 6,
+            Clock::Process(id) => (!id << 3) | 2,
+        };
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` lives through the call.
+        let result = unsafe { libc::clock_gettime(clock, &mut time) };
+        assert_eq!(result, 0, "the server runs");
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    fn real_time(self, priority: i32) {
+        match self {
+            Clock::Thread(id) => real_time(id, priority),
+            Clock::Process(id) => {
+                let tasks = std::fs::read_dir(format!("/proc/{id}/task")).expect("the server runs").flatten();
+                let ids = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
+                ids.for_each(|id| real_time(id, priority));
+            }
+        }
+    }
 }
 
 /// Has a thread (0: this one) run before ordinary ones where the system lets us: what else this machine does would be in

@@ -287,6 +287,11 @@ impl std::fmt::Debug for RecordSink {
 }
 
 impl RecordSink {
+    /// Whether the peer is told of the recording by a tone.
+    pub fn has_tone(&self) -> bool {
+        self.tone.is_some()
+    }
+
     /// Adds the tone that tells the peer of the recording to what is played at `at_samples`; whether there was any.
     pub fn add_tone(&mut self, at_samples: u64, frame: &mut [i16]) -> bool {
         self.tone.as_mut().is_some_and(|tone| tone.add(at_samples, frame))

@@ -75,9 +75,15 @@ impl Room {
         };
         port.handle().move_to(&self.seat.link)?;
         let (room, member) = (self.seat.slot, membership.member);
-        let joined =
-            Joined::new(room, member, shares_voice, port.config(), port.audio_rate(), self.seat.rate).map(Box::new)?;
-        port.enter(joined, membership);
+        let joined = Joined::new(
+            Instant::now(),
+            (room, member),
+            shares_voice,
+            port.config(),
+            port.audio_rate(),
+            self.seat.rate,
+        )?;
+        port.enter(Box::new(joined), membership);
         Ok(member)
     }
 

@@ -147,6 +147,7 @@ pub(crate) struct WorkerCounters {
     pub(crate) overruns: Count,
     pub(crate) longest_round_us: Count,
     pub(crate) datagrams: Count,
+    pub(crate) relayed: Count,
     pub(crate) events_dropped: Count,
 }
 
@@ -246,7 +247,17 @@ impl Worker {
     pub fn round(&mut self, wait_at_most: Option<Duration>) -> Outcome {
         let timeout_ms = self.timeout_ms(wait_at_most);
         let ready = self.poller.wait(timeout_ms);
-        let now = Instant::now();
+        self.run_round(Instant::now(), ready)
+    }
+
+    /// One round as if it were `now`, without a wait: for tests in virtual time, which runs ahead of the clock's.
+    #[doc(hidden)]
+    pub fn round_at(&mut self, now: Instant) -> Outcome {
+        let ready = self.poller.wait(0);
+        self.run_round(now, ready)
+    }
+
+    fn run_round(&mut self, now: Instant, ready: usize) -> Outcome {
         self.round += 1;
         let mut outcome = Outcome::GoOn;
         for index in 0..ready {
@@ -291,6 +302,7 @@ impl Worker {
             seat.sockets.last_round = self.round;
         }
         for _ in 0..limit {
+            let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
             let socket = if rtcp { seat.sockets.port.rtcp() } else { seat.sockets.port.rtp() };
             let Some(socket) = socket else { break };
             let Ok((size, from, local)) = socket.receive(&mut self.datagram[..]) else { break };
@@ -302,10 +314,14 @@ impl Worker {
             }
             if rtcp {
                 seat.leg.receive_rtcp(now, datagram, from, &mut self.scratch);
-            } else {
-                seat.leg.receive(now, datagram, from, &mut self.scratch);
+            } else if let Some(passing) = seat.leg.receive(now, datagram, from, &mut self.scratch)
+                && let Some(to) = self.seats.get_mut(passing.to as usize).and_then(Option::as_deref_mut)
+                && to.leg.pass(now, &passing, &mut self.scratch, &mut to.sockets)
+            {
+                self.link.counters.relayed.add(1);
             }
         }
+        let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
         if seat.leg.wants_earlier_wake(now) {
             self.wheel.schedule(slot, seat.leg.next_wake(now));
         }
@@ -340,6 +356,9 @@ impl Worker {
             match command {
                 Command::Open { slot, seat } => self.open(now, slot, seat),
                 Command::Retune { slot, mut retune } => {
+                    if retune.is_of_format() {
+                        self.end_passing_of(now, slot);
+                    }
                     if let Some(seat) = self.seat(slot) {
                         seat.leg.retune(now, &mut retune);
                     }
@@ -373,7 +392,7 @@ impl Worker {
                 }
                 Command::Room(command) => self.take_room_command(now, command),
                 Command::Lift { slot } => {
-                    if let Some(mut seat) = self.take_seat(slot) {
+                    if let Some(mut seat) = self.take_seat(now, slot) {
                         seat.sockets.last_round = 0;
                         self.hand_back(Event::Lifted { slot, seat });
                     }
@@ -408,14 +427,14 @@ impl Worker {
     }
 
     fn close(&mut self, now: Instant, slot: u32) {
-        let Some(mut seat) = self.take_seat(slot) else { return };
+        let Some(mut seat) = self.take_seat(now, slot) else { return };
         seat.leg.close(now, &mut self.scratch, &mut seat.sockets);
         self.hand_back(Event::Removed { slot, seat });
     }
 
     /// Takes a leg off its sockets, its timer and its room.
-    fn take_seat(&mut self, slot: u32) -> Option<Box<Seat>> {
-        let joined = self.part(slot);
+    fn take_seat(&mut self, now: Instant, slot: u32) -> Option<Box<Seat>> {
+        let joined = self.part(now, slot);
         let mut seat = self.seats.get_mut(slot as usize).and_then(Option::take)?;
         self.legs -= 1;
         self.wheel.cancel(slot);

@@ -17,6 +17,7 @@ use std::time::Instant;
 use super::store::{PLAYOUT, Slot};
 use super::timeline::Core;
 use super::{Asked, Haste, JitterConfig, Pace, Played};
+use crate::rtp::{RtpTime, Seq};
 
 /// Concealed at most, with nothing coming, before silence: people hear more than this as a fault.
 const MAX_HOLD_US: i64 = 100_000;
@@ -98,6 +99,39 @@ impl Playout {
 
     pub(super) fn begin(&mut self, index: u32) {
         self.next = index;
+    }
+
+    /// The packet that it is at.
+    pub(super) fn at(&self) -> u32 {
+        self.next
+    }
+
+    pub(super) fn is_playing(&self) -> bool {
+        self.playing
+    }
+
+    /// The packet that it is at, as the peer counts.
+    pub(super) fn due(&self, core: &Core) -> Option<(Seq, RtpTime)> {
+        let stream = core.stream.filter(|_| self.enabled && self.playing && self.held_ticks == 0)?;
+        let behind = stream.index.wrapping_sub(self.next) as u16;
+        let ticks = stream.position.wrapping_sub(self.position) as u32;
+        Some((Seq(stream.seq.0.wrapping_sub(behind)), RtpTime(stream.timestamp.0.wrapping_sub(ticks))))
+    }
+
+    /// Takes all but the latest `keep` packets for played.
+    pub(super) fn pass_over(&mut self, core: &mut Core, keep: u32) {
+        let first_kept = core.newest().wrapping_add(1).wrapping_sub(keep);
+        for _ in 0..core.store.slots() {
+            if (first_kept.wrapping_sub(self.next) as i32) <= 0 {
+                break;
+            }
+            core.store.take(self.next, PLAYOUT);
+            self.next = self.next.wrapping_add(1);
+        }
+        self.playing = false;
+        self.silent = false;
+        self.held_ticks = 0;
+        self.position = core.stream.map_or(self.position, |stream| stream.end);
     }
 
     pub(super) fn wants(&self, index: u32) -> bool {

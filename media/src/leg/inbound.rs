@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use codecs::Decoder;
 use codecs::pcm::SampleRate;
-use codecs::registry::{self, CodecId};
+use codecs::registry::{self, CodecId, CodecParams};
 use codecs::resample::Resampler;
 
 use super::playing::Playing;
@@ -35,6 +35,7 @@ pub(super) struct Decoding {
 
 /// What depends on the codec, and is exchanged as a whole when that changes.
 pub(super) struct Inbound {
+    codec: CodecParams,
     payload_type: u8,
     dtmf: Option<DtmfFormat>,
     comfort_noise: Option<u8>,
@@ -93,6 +94,7 @@ impl Inbound {
             jitter.stop_playout();
         }
         Ok(Inbound {
+            codec: config.codec.clone(),
             payload_type: config.payload_type_recv,
             dtmf: config.dtmf,
             comfort_noise: config.comfort_noise_payload_type,
@@ -141,9 +143,36 @@ impl Inbound {
         }
     }
 
-    pub(super) fn push(&mut self, now: Instant, packet: &RtpPacket<'_>, kind: Kind) {
+    /// Takes a packet; returns how much sound is in it, in ticks.
+    pub(super) fn push(&mut self, now: Instant, packet: &RtpPacket<'_>, kind: Kind) -> u32 {
         let ticks = if kind == Kind::Sound { self.ticks(packet.payload) } else { 0 };
         self.jitter.push(now, packet, ticks);
+        ticks
+    }
+
+    pub(super) fn codec(&self) -> &CodecParams {
+        &self.codec
+    }
+
+    pub(super) fn dtmf(&self) -> Option<DtmfFormat> {
+        self.dtmf
+    }
+
+    /// Whether playout is between two packets, or plays nothing.
+    pub(super) fn is_even(&self) -> bool {
+        let even = self.playout.as_ref().is_some_and(Playing::is_even);
+        even && (!self.jitter.is_playing() || self.jitter.due().is_some())
+    }
+
+    pub(super) fn jitter_mut(&mut self) -> &mut JitterBuffer {
+        &mut self.jitter
+    }
+
+    /// Decodes the kept packet of that number, of sound, which was played elsewhere; returns the samples, in `work.pcm`.
+    pub(super) fn follow(&mut self, now: Instant, number: u32, work: &mut Work) -> usize {
+        let Some(playing) = &mut self.playout else { return 0 };
+        let sound = self.jitter.kept(now, number).filter(|frame| frame.ticks > 0);
+        sound.map_or(0, |frame| playing.follow(frame.payload, work))
     }
 
     pub(super) fn jitter(&self) -> &JitterBuffer {

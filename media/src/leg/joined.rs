@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use codecs::pcm::SampleRate;
 use codecs::resample::Resampler;
 
+use super::passing::{Gives, Waits, Way};
 use super::playing::Playing;
 use super::{Leg, Scratch};
 use crate::config::LegConfig;
@@ -19,8 +20,10 @@ use crate::rtp::Source;
 
 /// Sound on its way from the room to the leg's next packet: a packet of 60 ms and two frames of the room.
 const QUEUE_MS: u32 = 100;
+/// One frame of a room.
+pub(super) const FRAME: Duration = Duration::from_millis(FRAME_MS as u64);
 /// A leg sends this long after the room's frame is mixed.
-const SENDS_AFTER: Duration = Duration::from_millis(2);
+pub(super) const SENDS_AFTER: Duration = Duration::from_millis(2);
 
 /// What it takes to be in a room. Made on the async side, and dropped there.
 pub(crate) struct Joined {
@@ -29,7 +32,15 @@ pub(crate) struct Joined {
     /// The member's number in it.
     pub(crate) member: u8,
     /// The others hear what the port says.
-    shares_voice: bool,
+    pub(super) shares_voice: bool,
+    /// What comes is passed on, as this says.
+    pub(super) gives: Option<Gives>,
+    /// What comes to another leg is passed on to this one's peer.
+    pub(super) way: Option<Way>,
+    /// What follows on what was passed on is not there yet.
+    pub(super) waits: Option<Waits>,
+    /// What comes is not passed on before this.
+    pub(super) passes_from: Instant,
     /// The playout reader's side, while the leg is not in the room.
     playing: Option<Playing>,
     heard_to_room: Option<Resampler>,
@@ -44,9 +55,10 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
+    /// The place of a leg that takes it at `now` or later.
     pub(crate) fn new(
-        room: u32,
-        member: u8,
+        now: Instant,
+        (room, member): (u32, u8),
         shares_voice: bool,
         config: &LegConfig,
         seam: SampleRate,
@@ -57,6 +69,10 @@ impl Joined {
             room,
             member,
             shares_voice,
+            gives: None,
+            way: None,
+            waits: None,
+            passes_from: now,
             playing: Some(Playing::of(config, seam)?),
             heard_to_room: convert(seam, rate)?,
             said_to_room: convert(seam, rate)?,
@@ -67,6 +83,16 @@ impl Joined {
             queue: Queue::new(seam.samples_in_ms(QUEUE_MS)),
         })
     }
+
+    /// Whether nothing waits to be sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.len == 0
+    }
+
+    /// What waits to be sent is not.
+    pub(super) fn forget(&mut self) {
+        self.queue.len = 0;
+    }
 }
 
 impl Leg {
@@ -75,8 +101,13 @@ impl Leg {
         if let Some(playing) = joined.playing.take() {
             self.inbound.start_playing(playing);
         }
-        self.outbound.align(room_at + SENDS_AFTER, Duration::from_millis(u64::from(FRAME_MS)));
+        self.outbound.align(room_at + SENDS_AFTER, FRAME);
         self.joined = Some(joined);
+    }
+
+    /// The room that it is in.
+    pub(crate) fn room(&self) -> Option<u32> {
+        self.joined.as_ref().map(|joined| joined.room)
     }
 
     /// Gives up its place.
@@ -94,10 +125,15 @@ impl Leg {
             return;
         };
         let Some(frame) = scratch.frame.get_mut(..joined.own.len()) else { return };
-        self.inbound.play(now, frame, &mut scratch.work);
-        convert(&mut joined.heard_to_room, frame, heard);
+        if joined.gives.is_some() {
+            heard.fill(0);
+        } else {
+            self.inbound.play(now, frame, &mut scratch.work);
+            convert(&mut joined.heard_to_room, frame, heard);
+        }
         joined.own_speaks = false;
-        if let Some(voice) = self.voice.as_mut().filter(|_| self.direction.sends()) {
+        let sends = self.direction.sends() && joined.way.is_none() && joined.waits.is_none();
+        if let Some(voice) = self.voice.as_mut().filter(|_| sends) {
             joined.own_speaks = voice.take(&self.shared, &mut joined.own) > 0;
             voice.publish(&self.shared);
         }

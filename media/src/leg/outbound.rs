@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use codecs::Encoder;
 use codecs::pcm::SampleRate;
-use codecs::registry;
+use codecs::registry::{self, CodecParams};
 use codecs::resample::Resampler;
 
 use crate::config::LegConfig;
@@ -20,6 +20,7 @@ const PTIME_MS: std::ops::RangeInclusive<u8> = 10..=60;
 
 /// What depends on the codec, and is exchanged as a whole when that changes.
 pub(super) struct SendFormat {
+    codec: CodecParams,
     encoder: Box<dyn Encoder>,
     /// From the seam's rate to the encoder's, where they differ.
     resampler: Option<Resampler>,
@@ -47,6 +48,7 @@ impl SendFormat {
         let ptime_ms = u32::from(params.ptime_ms);
         let clock_hz = clock_hz(config);
         Ok(SendFormat {
+            codec: params.clone(),
             encoder,
             resampler,
             payload_type: config.payload_type_send,
@@ -67,6 +69,14 @@ impl SendFormat {
     /// Samples in one packet, at the seam's rate.
     pub(super) fn seam_samples(&self) -> usize {
         self.seam_samples
+    }
+
+    pub(super) fn codec(&self) -> &CodecParams {
+        &self.codec
+    }
+
+    pub(super) fn payload_type(&self) -> u8 {
+        self.payload_type
     }
 
     pub(super) fn comfort_noise(&self) -> Option<u8> {
@@ -204,6 +214,53 @@ impl Outbound {
         self.header(packet, payload_type, marker, start, payload_bytes)
     }
 
+    /// The number of the next packet, and its timestamp were it to begin at `now`: where the stream is, or further on by the time
+    /// that has passed since.
+    pub(super) fn reached(&self, now: Instant) -> (Seq, RtpTime) {
+        (self.seq, self.timestamp.plus(self.ticks_in(now.saturating_duration_since(self.next_send))))
+    }
+
+    /// The same where the stream goes on from what it had last.
+    pub(super) fn at(&self) -> (Seq, RtpTime) {
+        (self.seq, self.timestamp)
+    }
+
+    /// Prints the header of a packet that another leg's peer made, under these numbers of ours, and counts it; returns its size.
+    /// One that is the newest with sound, of `ticks`, moves the stream on to its end.
+    pub(super) fn passed(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+        passed: &RtpHeader,
+        bytes: usize,
+        ticks: u32,
+    ) -> usize {
+        let (next, newest) = (self.seq, passed.seq.since(self.seq) >= 0);
+        let marker = passed.marker | (newest & std::mem::take(&mut self.gap));
+        self.seq = passed.seq;
+        let size = self.header(packet, passed.payload_type, marker, passed.timestamp, bytes);
+        if !newest {
+            self.seq = next;
+        } else if ticks > 0 {
+            self.timestamp = passed.timestamp.plus(ticks);
+            let nanos = u64::from(ticks) * 1_000_000_000 / u64::from(self.format.clock_hz.max(1));
+            self.next_send = now + Duration::from_nanos(nanos);
+        }
+        size
+    }
+
+    /// The next frame is due at the next time from `now` on that lies whole steps of `every` from `at`. Where it `skips`, its timestamp
+    /// moves on with the time; else it goes on where the stream was.
+    pub(super) fn resume(&mut self, now: Instant, at: Instant, every: Duration, skips: bool) {
+        let (was, reached) = (self.next_send, self.timestamp);
+        self.next_send = now;
+        self.align(at, every);
+        if skips {
+            self.timestamp = reached.plus(self.ticks_in(self.next_send.saturating_duration_since(was)));
+            self.gap = true;
+        }
+    }
+
     /// Nothing is sent in this frame's place.
     pub(super) fn leave_out(&mut self) {
         self.gap = true;
@@ -235,11 +292,14 @@ impl Outbound {
 
     /// For a sender report.
     pub(super) fn counts(&self, now: Instant) -> SenderCounts {
-        let to_ticks = |time: Duration| (time.as_micros() * u128::from(self.format.clock_hz) / 1_000_000) as u32;
-        let ahead = to_ticks(self.next_send.saturating_duration_since(now));
-        let behind = to_ticks(now.saturating_duration_since(self.next_send));
+        let ahead = self.ticks_in(self.next_send.saturating_duration_since(now));
+        let behind = self.ticks_in(now.saturating_duration_since(self.next_send));
         let timestamp = self.timestamp.plus(behind).plus(ahead.wrapping_neg());
         SenderCounts { packets: self.packets, bytes: self.bytes, timestamp }
+    }
+
+    fn ticks_in(&self, time: Duration) -> u32 {
+        (time.as_micros() * u128::from(self.format.clock_hz) / 1_000_000) as u32
     }
 
     fn header(

@@ -60,6 +60,23 @@ impl Playing {
         &self.decoding
     }
 
+    /// Whether nothing of what was decoded waits.
+    pub(super) fn is_even(&self) -> bool {
+        self.end == self.past
+    }
+
+    /// Decodes a packet that was played elsewhere, so that what follows goes on from it; returns the samples, in `work.pcm`.
+    pub(super) fn follow(&mut self, payload: &[u8], work: &mut Work) -> usize {
+        let made = self.decoding.decode(payload, work);
+        let samples = work.pcm.get(..made).unwrap_or_default();
+        self.append(samples);
+        let over = self.end - self.past;
+        self.sound.copy_within(over..self.end, 0);
+        self.end = self.past;
+        self.noisy = false;
+        made
+    }
+
     /// Fills `frame` with what is to be played next. `comfort_noise` is its payload type, where agreed.
     pub(super) fn play(
         &mut self,

@@ -70,6 +70,11 @@ impl Retune {
             media_timeout: new.media_timeout,
         })
     }
+
+    /// Whether what is sent or taken is made otherwise from here on.
+    pub(crate) fn is_of_format(&self) -> bool {
+        self.send.is_some() || self.inbound.is_some()
+    }
 }
 
 impl Leg {

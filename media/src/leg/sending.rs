@@ -14,7 +14,7 @@ use crate::rtp::{HEADER_BYTES, MAX_CSRC};
 /// Speech that goes on after fewer frames of silence than this had run out, not ended: the agent's own pauses are samples too.
 const UNDERRUN_FRAMES: u32 = 10;
 /// Silence of this many frames before comfort noise takes its place, where that is agreed.
-const SILENT_FRAMES_BEFORE_NOISE: u32 = 10;
+pub(super) const SILENT_FRAMES_BEFORE_NOISE: u32 = 10;
 /// Frames from one packet of comfort noise to the next.
 const NOISE_EVERY_FRAMES: u32 = 10;
 /// What we describe our silence as, in dBov.
@@ -135,7 +135,7 @@ impl Leg {
         Some(self.outbound.event(packet, dtmf.payload_type, event.marker, event.timestamp, payload_bytes))
     }
 
-    fn send_rtp(&mut self, size: usize, to: SocketAddr, scratch: &mut Scratch, out: &mut impl Outbox) {
+    pub(super) fn send_rtp(&mut self, size: usize, to: SocketAddr, scratch: &mut Scratch, out: &mut impl Outbox) {
         let csrc_bytes = scratch.packet.first().map_or(0, |flags| usize::from(flags & 0x0f) * 4);
         let sealed = self.guard.seal(&mut scratch.packet, size);
         let Some(packet) = sealed.and_then(|sealed| scratch.packet.get(..sealed)) else { return };

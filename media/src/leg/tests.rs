@@ -422,7 +422,7 @@ fn a_key_of_the_peer_is_told_once() {
         bench.hear(&packet(n, 101, 800, n == 5, &[5, end | 10, d0, d1]));
         bench.pass(20 * MS);
     }
-    assert_eq!(bench.notices(), [Notice::Digit { digit: '5', duration_ms: 60, at_samples: 800 }]);
+    assert_eq!(bench.notices(), [Notice::Digit { digit: '5', duration_ms: 60, at_samples: 800, passed_on: false }]);
     // The events are no sound and no loss.
     bench.hear_sound(10, 0x90);
     bench.pass(100 * MS);
@@ -440,7 +440,7 @@ fn a_key_whose_end_is_lost_is_told_nevertheless() {
     bench.pass(20 * MS);
     bench.hear(&packet(1, 101, 160, true, &[11, 10, 0, 160]));
     bench.pass(1_000 * MS);
-    assert_eq!(bench.notices(), [Notice::Digit { digit: '#', duration_ms: 20, at_samples: 160 }]);
+    assert_eq!(bench.notices(), [Notice::Digit { digit: '#', duration_ms: 20, at_samples: 160, passed_on: false }]);
 }
 
 #[test]

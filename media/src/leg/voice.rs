@@ -36,6 +36,12 @@ impl Voice {
         speech_samples
     }
 
+    /// Whether something of the present epoch is to be said.
+    pub(super) fn has_speech(&self, shared: &Shared) -> bool {
+        let queued = self.ring.occupied_len() as u64;
+        queued > 0 && self.position + queued > shared.discard_before.load(Ordering::Acquire)
+    }
+
     /// Tells the port how far the frame that was just sent reaches.
     pub(super) fn publish(&self, shared: &Shared) {
         shared.position.store(self.position, Ordering::Release);

@@ -3,7 +3,7 @@
 use super::keys::SessionKeys;
 use super::{MasterKey, payload_at, seq_of, ssrc_of};
 
-/// Protects what we send: one stream, in order.
+/// Protects what we send: one stream, in order but for packets that are passed on out of order. No sequence number may come twice.
 pub struct Sender {
     keys: SessionKeys,
     /// How often the sequence number wrapped (the rollover counter, RFC 3711 section 3.3.1).
@@ -30,11 +30,22 @@ impl Sender {
     pub fn protect(&mut self, buffer: &mut [u8], len: usize) -> Option<usize> {
         let packet = buffer.get(..len)?;
         let (clear, seq, ssrc) = (payload_at(packet)?, seq_of(packet), ssrc_of(packet, 8));
-        if self.last_seq.is_some_and(|last| seq < last && last - seq > 0x8000) {
-            self.roc = self.roc.wrapping_add(1);
+        let roc = self.roll(seq)?;
+        self.keys.seal_rtp(buffer, len, clear, ssrc, roc, seq)
+    }
+
+    /// The rollover counter that belongs to `seq`, which may lie behind the newest; `None` where it lies before the stream's beginning.
+    fn roll(&mut self, seq: u16) -> Option<u32> {
+        let Some(last) = self.last_seq else {
+            self.last_seq = Some(seq);
+            return Some(self.roc);
+        };
+        if seq.wrapping_sub(last) as i16 >= 0 {
+            self.roc = if seq < last { self.roc.wrapping_add(1) } else { self.roc };
+            self.last_seq = Some(seq);
+            return Some(self.roc);
         }
-        self.last_seq = Some(seq);
-        self.keys.seal_rtp(buffer, len, clear, ssrc, self.roc, seq)
+        if seq > last { self.roc.checked_sub(1) } else { Some(self.roc) }
     }
 
     /// Protects the compound RTCP packet of `len` bytes at the front of `buffer`; returns its size now.

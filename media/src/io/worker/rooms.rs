@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use super::Seat;
 use super::{Event, Worker};
 use crate::config::MAX_LEGS_PER_WORKER;
 use crate::io::record::RecordSink;
-use crate::leg::{Joined, Music};
+use crate::leg::{Joined, Music, passing};
 use crate::room::{MAX_FRAME, MAX_MEMBERS, Members, Room};
 
 /// A room's id in the timer wheel is its slot and this.
@@ -57,7 +58,7 @@ impl Worker {
                 mixer.map(|mixer| Spent::Room(room, mixer))
             }
             RoomCommand::Join { slot, joined } => self.join(now, slot, joined),
-            RoomCommand::Leave { slot } => self.part(slot).map(Spent::Joined),
+            RoomCommand::Leave { slot } => self.part(now, slot).map(Spent::Joined),
             RoomCommand::Hears { room, member, whom } => {
                 if let Some(room) = self.room(room) {
                     room.set_hears(member, whom);
@@ -109,8 +110,9 @@ impl Worker {
     }
 
     fn join(&mut self, now: Instant, slot: u32, joined: Box<Joined>) -> Option<Spent> {
-        let former = self.part(slot).map(Spent::Joined);
+        let former = self.part(now, slot).map(Spent::Joined);
         let (room, member) = (joined.room, joined.member);
+        self.end_passing(now, room);
         let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else {
             return Some(Spent::Joined(joined));
         };
@@ -125,7 +127,8 @@ impl Worker {
     }
 
     /// Takes a leg out of the room it is in.
-    pub(super) fn part(&mut self, slot: u32) -> Option<Box<Joined>> {
+    pub(super) fn part(&mut self, now: Instant, slot: u32) -> Option<Box<Joined>> {
+        self.end_passing_of(now, slot);
         let seat = self.seats.get_mut(slot as usize)?.as_deref_mut()?;
         let joined = seat.leg.part()?;
         if let Some(room) = self.rooms.get_mut(joined.room as usize).and_then(Option::as_deref_mut) {
@@ -134,17 +137,63 @@ impl Worker {
         Some(joined)
     }
 
+    /// Lets those who are two in a room pass their packets on to one another, where that is all that they hear.
+    /// Whether both do.
+    fn settle_passing(&mut self, now: Instant, room: u32) -> bool {
+        let Some(mixer) = self.rooms.get(room as usize).and_then(Option::as_deref) else { return false };
+        let Some([one, other]) = mixer.only_two() else { return false };
+        let mut pass = 0;
+        for ((speaker, from), (hearer, to)) in [(one, other), (other, one)] {
+            let wanted = (mixer.next(), mixer.is_plain(speaker, hearer));
+            let Some([from, to_seat]) = two(&mut self.seats, from, to) else { continue };
+            let (to_leg, out) = (&mut to_seat.leg, &mut to_seat.sockets);
+            let passed = passing::settle(now, wanted, &mut from.leg, (to, to_leg), &mut self.scratch, out);
+            self.link.counters.relayed.add(passed);
+            pass += u32::from(to_seat.leg.is_passed_to());
+            if to_seat.leg.changed_pace() {
+                self.wheel.schedule(to, to_seat.leg.next_wake(now));
+            }
+        }
+        pass == 2
+    }
+
+    /// Ends it for the two in a room.
+    fn end_passing(&mut self, now: Instant, room: u32) {
+        let Some(mixer) = self.rooms.get(room as usize).and_then(Option::as_deref) else { return };
+        let Some([(_, one), (_, other)]) = mixer.only_two() else { return };
+        for (from, to) in [(one, other), (other, one)] {
+            let Some([from, to_seat]) = two(&mut self.seats, from, to) else { continue };
+            passing::end(now, mixer.next(), &mut from.leg, &mut to_seat.leg, &mut self.scratch);
+            self.wheel.schedule(to, to_seat.leg.next_wake(now));
+        }
+    }
+
+    /// The same for the room that a leg is in, where it is in one.
+    pub(super) fn end_passing_of(&mut self, now: Instant, slot: u32) {
+        let seat = self.seats.get(slot as usize).and_then(Option::as_deref);
+        if let Some(room) = seat.and_then(|seat| seat.leg.room()) {
+            self.end_passing(now, room);
+        }
+    }
+
     /// Mixes the frames of a room that are due.
     pub(super) fn run_room(&mut self, now: Instant, room: u32) {
+        let pass = self.settle_passing(now, room);
         let Some(mixer) = self.rooms.get_mut(room as usize).and_then(Option::as_deref_mut) else { return };
         let mut mixed = [0; MAX_FRAME];
         let mut sources = [0; MAX_MEMBERS];
         let tells_speakers = mixer.tells_speakers();
         while mixer.is_due(now) {
-            for (place, source) in mixer.places_mut().zip(&mut sources) {
+            if pass {
+                mixer.advance();
+                continue;
+            }
+            let mut heard = mixer.absent();
+            for ((place, source), member) in mixer.places_mut().zip(&mut sources).zip(0..) {
                 let Some(slot) = place.slot else { continue };
                 let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { continue };
                 seat.leg.read_for_room(now, &mut place.heard, &mut place.said, &mut self.scratch);
+                heard = if seat.leg.is_playing() { heard.with(member) } else { heard };
                 if tells_speakers {
                     *source = seat.leg.peer_ssrc();
                     if let Some(speaks) = place.activity.push(&place.heard) {
@@ -155,9 +204,15 @@ impl Worker {
             for member in 0..MAX_MEMBERS as u8 {
                 let Some(slot) = mixer.slot_of(member) else { continue };
                 let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { continue };
+                if !seat.leg.takes_frame(mixer.next(), heard) {
+                    continue;
+                }
+                if seat.leg.changed_pace() {
+                    self.wheel.schedule(slot, seat.leg.next_wake(now));
+                }
                 if tells_speakers {
-                    let heard = mixer.speakers_for(member);
-                    let speakers = (0_u8..).zip(&sources).filter(|(other, _)| heard.has(*other));
+                    let speaking = mixer.speakers_for(member);
+                    let speakers = (0_u8..).zip(&sources).filter(|(other, _)| speaking.has(*other));
                     seat.leg.name_sources(speakers.map(|(_, ssrc)| *ssrc));
                 }
                 seat.leg.send_from_room(mixer.mix(member, &mut mixed), &mut self.scratch);
@@ -170,4 +225,10 @@ impl Worker {
     fn room(&mut self, room: u32) -> Option<&mut Room> {
         self.rooms.get_mut(room as usize)?.as_deref_mut()
     }
+}
+
+/// Two legs' seats at once.
+fn two(seats: &mut [Option<Box<Seat>>], one: u32, other: u32) -> Option<[&mut Seat; 2]> {
+    let [one, other] = seats.get_disjoint_mut([one as usize, other as usize]).ok()?;
+    Some([one.as_deref_mut()?, other.as_deref_mut()?])
 }
