@@ -706,6 +706,7 @@ mod tests {
             ("control.oidc.issuer=https://login.example.net", "control.oidc.client_id"),
             ("control.country=Germany", "control.country"),
             ("control.retention.records_days=-1", "from 1 to 36500"),
+            ("control.rates.report=0", "from 1 to 1000000"),
             ("rtp.srtp=default", "rtp.srtp"),
             ("rtp.srtp=always", "srtp"),
             ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),

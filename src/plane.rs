@@ -15,7 +15,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use control::api::problem::Problem;
 use control::identity::access;
-use control::identity::limit::Rates;
 use control::live::Live;
 use control::ports::{
     CallCommand, CallFault, Calls, IceServer, LiveCall, Ports, Recording, StartCall, Trace, WebAnswering, WebCall,
@@ -53,7 +52,7 @@ pub(crate) fn options(config: &Config) -> Options {
         url: control.url.clone(),
         session_idle_s: control.session_idle_s,
         session_s: control.session_s,
-        rates: Rates::default(),
+        rates: control.rates.limits(),
         webhooks_allow: control.webhooks_allow.iter().flat_map(Network::blocks).collect(),
         oidc: control.oidc.options(&control.url),
         country: crate::routing::numbers::country(&control.country),

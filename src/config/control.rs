@@ -36,6 +36,38 @@ pub struct ControlConfig {
     pub country: String,
     /// How long things are kept.
     pub retention: RetentionConfig,
+    /// How often somebody may ask.
+    pub rates: RatesConfig,
+}
+
+/// `[control.rates]`: requests in a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RatesConfig {
+    /// Of one user, of what is not named below.
+    pub general: u32,
+    /// Logins from one address, and for one name.
+    pub login: u32,
+    /// What makes something, of one user.
+    pub creation: u32,
+    /// Lists of records, figures and reports, of one user.
+    pub report: u32,
+    /// All requests from one address.
+    pub address: u32,
+}
+
+impl Default for RatesConfig {
+    fn default() -> Self {
+        let control::identity::limit::Rates { general, login, creation, report, address } = Default::default();
+        Self { general, login, creation, report, address }
+    }
+}
+
+impl RatesConfig {
+    pub(crate) fn limits(self) -> control::identity::limit::Rates {
+        let Self { general, login, creation, report, address } = self;
+        control::identity::limit::Rates { general, login, creation, report, address }
+    }
 }
 
 /// `[control.retention]`: days, 0 for ever.
@@ -74,6 +106,7 @@ impl Default for ControlConfig {
             oidc: OidcConfig::default(),
             country: String::new(),
             retention: RetentionConfig::default(),
+            rates: RatesConfig::default(),
         }
     }
 }
@@ -117,6 +150,17 @@ impl ControlConfig {
         ] {
             if !(0..=36_500).contains(&days) {
                 return bad(key, days.to_string(), "write a number of days from 1 to 36500, or 0 for ever");
+            }
+        }
+        for (key, rate) in [
+            ("control.rates.general", self.rates.general),
+            ("control.rates.login", self.rates.login),
+            ("control.rates.creation", self.rates.creation),
+            ("control.rates.report", self.rates.report),
+            ("control.rates.address", self.rates.address),
+        ] {
+            if !(1..=1_000_000).contains(&rate) {
+                return bad(key, rate.to_string(), "write a number of requests in a minute from 1 to 1000000");
             }
         }
         if !self.country.is_empty() && crate::routing::numbers::country(&self.country).is_none() {

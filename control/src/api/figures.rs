@@ -1,5 +1,8 @@
 //! Figures over ended calls: key figures by time, and reports by call, by what answered, by device; as JSON and as CSV (RFC 4180).
 
+mod csv;
+mod steps;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,11 +11,11 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use jiff::tz::TimeZone;
-use jiff::{RoundMode, Timestamp, ToSpan, Unit, ZonedDateTime, ZonedDateTimeRound};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use self::csv::{write_calls, write_groups};
+use self::steps::steps;
 use super::extract::{Params, text};
 use super::problem::Problem;
 use super::records::check;
@@ -294,50 +297,6 @@ impl Listing {
     }
 }
 
-fn write_calls(piece: &mut Vec<u8>, has_head: bool, calls: &[CallRecord]) -> std::io::Result<()> {
-    let mut table = table(piece);
-    if has_head {
-        table.write_record([
-            "call",
-            "started_at",
-            "answered_at",
-            "ended_at",
-            "duration_ms",
-            "direction",
-            "caller",
-            "callee",
-            "target",
-            "class",
-            "reason",
-            "codec",
-            "recorded",
-            "mos_in",
-            "gap_ms",
-        ])?;
-    }
-    for call in calls {
-        let answered = call.answered_at.map(|at| at.to_string()).unwrap_or_default();
-        table.write_record([
-            cell(&call.call),
-            call.started_at.to_string(),
-            answered,
-            call.ended_at.to_string(),
-            call.duration_ms.to_string(),
-            cell(&call.direction),
-            cell(&call.caller),
-            cell(&call.callee),
-            cell(&call.target),
-            cell(&call.class),
-            cell(&call.reason),
-            cell(&call.codec),
-            call.recorded.to_string(),
-            number(call.mos_in),
-            number(call.gap_ms),
-        ])?;
-    }
-    table.flush()
-}
-
 async fn grouped(
     control: &Control,
     caller: &Caller,
@@ -353,72 +312,6 @@ async fn grouped(
     let mut text = Vec::new();
     write_groups(&mut text, what, &found).map_err(|fault| Problem::internal("a report", fault))?;
     Ok(sent(Format::Csv, what, Body::from(text)))
-}
-
-fn write_groups(text: &mut Vec<u8>, what: &str, found: &[(String, Figures)]) -> std::io::Result<()> {
-    let mut table = table(text);
-    table.write_record([
-        what,
-        "calls",
-        "answered",
-        "abandoned",
-        "transfers",
-        "caller_fault",
-        "upstream_fault",
-        "our_fault",
-        "unknown",
-        "talk_ms",
-        "duration_mean_ms",
-        "duration_p50_ms",
-        "duration_p95_ms",
-        "answer_mean_ms",
-        "answer_p50_ms",
-        "answer_p95_ms",
-        "gap_mean_ms",
-        "gap_p50_ms",
-        "gap_p95_ms",
-        "mos",
-        "mos_below_3_6",
-    ])?;
-    for (name, figures) in found {
-        let Figures { calls, answered, abandoned, transfers, failed, talk_ms, .. } = *figures;
-        let counts = [
-            calls,
-            answered,
-            abandoned,
-            transfers,
-            failed.caller_fault,
-            failed.upstream_fault,
-            failed.our_fault,
-            failed.unknown,
-            talk_ms,
-        ];
-        let mut row = vec![cell(name)];
-        row.extend(counts.map(|count| count.to_string()));
-        for spread in [figures.duration_ms, figures.answer_ms, figures.gap_ms] {
-            row.extend([spread.mean, spread.p50, spread.p95].map(number));
-        }
-        row.extend([figures.mos, figures.mos_below_3_6].map(number));
-        table.write_record(row)?;
-    }
-    table.flush()
-}
-
-/// Lines end as RFC 4180 has it.
-fn table(text: &mut Vec<u8>) -> csv::Writer<&mut Vec<u8>> {
-    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(text)
-}
-
-/// Text that a spreadsheet would take for a formula begins with `'`.
-fn cell(text: &str) -> String {
-    match text.chars().next() {
-        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n') => format!("'{text}"),
-        _ => text.to_owned(),
-    }
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map(|value| format!("{value:.3}")).unwrap_or_default()
 }
 
 fn sent(format: Format, name: &str, body: Body) -> Response {
@@ -463,92 +356,5 @@ fn visible(caller: &Caller, team: Option<String>) -> Result<Visible, Problem> {
         Ok(Visible::Team(team))
     } else {
         Err(Problem::field("team", "name your own as its supervisor, or leave it out"))
-    }
-}
-
-/// A span in steps of a calendar; the first and the last may be shorter.
-fn steps(span: Span, step: Step, zone: &str) -> Result<Vec<Span>, Problem> {
-    let zone = TimeZone::get(zone)
-        .map_err(|_| Problem::field("zone", "write a name of the IANA's database, such as Europe/Berlin"))?;
-    let bad = |_| Problem::field("from", "write a time that calendars have");
-    let end = Timestamp::from_millisecond(span.until.0).map_err(bad)?;
-    let first = Timestamp::from_millisecond(span.from.0).map_err(bad)?.to_zoned_datetime(zone);
-    let mut begin = beginning(&first, step).map_err(bad)?;
-    let (mut steps, mut from) = (Vec::new(), span.from);
-    while begin.timestamp() < end {
-        if steps.len() >= STEPS_LIMIT {
-            return Err(Problem::field("by", format!("that is more than {STEPS_LIMIT} steps: take longer ones")));
-        }
-        begin = following(&begin, step).map_err(bad)?;
-        let until = Moment(begin.timestamp().min(end).as_millisecond());
-        steps.push(Span { from, until });
-        from = until;
-    }
-    Ok(steps)
-}
-
-fn beginning(at: &ZonedDateTime, step: Step) -> Result<ZonedDateTime, jiff::Error> {
-    match step {
-        Step::Hour => at.round(ZonedDateTimeRound::new().smallest(Unit::Hour).mode(RoundMode::Trunc)),
-        Step::Day => at.start_of_day(),
-        Step::Week => at.checked_sub(i64::from(at.weekday().to_monday_zero_offset()).days())?.start_of_day(),
-    }
-}
-
-fn following(at: &ZonedDateTime, step: Step) -> Result<ZonedDateTime, jiff::Error> {
-    match step {
-        Step::Hour => at.checked_add(1.hour()),
-        Step::Day => at.checked_add(1.day())?.start_of_day(),
-        Step::Week => at.checked_add(7.days())?.start_of_day(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(from: &str, until: &str, step: Step, zone: &str) -> Vec<String> {
-        let span = Span { from: Moment::parse(from).unwrap(), until: Moment::parse(until).unwrap() };
-        let steps = steps(span, step, zone).unwrap();
-        assert_eq!((steps[0].from, steps[steps.len() - 1].until), (span.from, span.until));
-        assert!(steps.windows(2).all(|two| two[0].until == two[1].from));
-        steps.iter().map(|step| step.from.to_string()).collect()
-    }
-
-    #[test]
-    fn days_and_weeks_begin_as_the_zone_has_it_also_where_its_clocks_change() {
-        let days = of("2026-03-28T00:00:00Z", "2026-03-30T12:00:00Z", Step::Day, "Europe/Berlin");
-        let expected = ["2026-03-28T00:00:00.000Z", "2026-03-28T23:00:00.000Z", "2026-03-29T22:00:00.000Z"];
-        assert_eq!(days, expected, "the 29th has 23 hours");
-        let weeks = of("2026-10-22T10:00:00Z", "2026-11-03T00:00:00Z", Step::Week, "Europe/Berlin");
-        assert_eq!(weeks, ["2026-10-22T10:00:00.000Z", "2026-10-25T23:00:00.000Z", "2026-11-01T23:00:00.000Z"]);
-        let hours = of("2026-10-25T00:15:00Z", "2026-10-25T03:00:00Z", Step::Hour, "Asia/Kolkata");
-        let expected = [
-            "2026-10-25T00:15:00.000Z",
-            "2026-10-25T00:30:00.000Z",
-            "2026-10-25T01:30:00.000Z",
-            "2026-10-25T02:30:00.000Z",
-        ];
-        assert_eq!(hours, expected);
-    }
-
-    #[test]
-    fn a_series_has_an_end() {
-        let span = Span { from: Moment(0), until: Moment(0).after_s(86_400 * 40) };
-        assert_eq!(steps(span, Step::Hour, "UTC").unwrap_err().errors[0].field, "by");
-        assert_eq!(steps(span, Step::Day, "Mars/Olympus").unwrap_err().errors[0].field, "zone");
-        assert_eq!(super::span(Moment(5), Moment(5)).unwrap_err().errors[0].field, "to");
-        assert!(super::span(Moment(0), Moment(i64::MAX)).is_err());
-    }
-
-    #[test]
-    fn cells_are_no_formulas_and_stay_whole() {
-        let mut text = Vec::new();
-        let mut table = table(&mut text);
-        let cells = ["=1+1", "+49", "-1", "@a", "a\"b", "a,b", "a\r\nb", "plain"].map(cell);
-        table.write_record(cells).unwrap();
-        table.flush().unwrap();
-        drop(table);
-        assert_eq!(text, b"'=1+1,'+49,'-1,'@a,\"a\"\"b\",\"a,b\",\"a\r\nb\",plain\r\n");
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, Row, any::AnyRow};
 use utoipa::ToSchema;
 
+use super::conditions::Conditions;
 use super::{Store, StoreError};
 use crate::identity::secret::hex;
 use crate::time::Moment;
@@ -84,6 +85,14 @@ const TRIES: usize = 20;
 /// Entries looked at at once while the chain is followed.
 const BATCH: i64 = 1_000;
 
+/// The statement of the log's list, and what it compares with.
+fn audit_list(before: Option<i64>, limit: i64) -> (String, Conditions) {
+    let mut wanted = Conditions::default();
+    wanted.add("seq < ?", before.unwrap_or(i64::MAX));
+    let limit = wanted.value(limit);
+    (format!("SELECT {COLUMNS} FROM audit WHERE {} ORDER BY seq DESC LIMIT {limit}", wanted.wheres()), wanted)
+}
+
 impl Store {
     /// Adds an entry to the chain; returns the chain's new end.
     ///
@@ -133,8 +142,15 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn audit(&self, before: Option<i64>, limit: i64) -> Result<Vec<AuditEntry>, StoreError> {
-        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM audit WHERE seq < $1 ORDER BY seq DESC LIMIT $2"));
-        Ok(sqlx::query_as(sql).bind(before.unwrap_or(i64::MAX)).bind(limit).fetch_all(self.reader()).await?)
+        let (sql, wanted) = audit_list(before, limit);
+        Ok(sqlx::query_as_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?).fetch_all(self.reader()).await?)
+    }
+
+    /// How the database would read the log's list if it had many rows, in its own words.
+    #[doc(hidden)]
+    pub async fn explain_audit(&self) -> Result<String, StoreError> {
+        let (sql, wanted) = audit_list(Some(1_000), 50);
+        self.explain(&sql, &wanted).await
     }
 
     /// Follows the chain from its beginning to where it has to end; `None` where it holds.

@@ -103,6 +103,30 @@ impl Store {
         Ok(sqlx::query_as(sql).bind(number).fetch_optional(self.reader()).await?)
     }
 
+    /// What changes whenever the list does: how many numbers it has, and when the latest was put there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn do_not_call_mark(&self) -> Result<(i64, i64), StoreError> {
+        let sql = "SELECT COUNT(*) AS entries, COALESCE(MAX(added_at), 0) AS latest FROM do_not_call";
+        let row = sqlx::query(sql).fetch_one(self.reader()).await?;
+        Ok((row.try_get("entries")?, row.try_get("latest")?))
+    }
+
+    /// Every number that is not to be called now, with the end of its time.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn barred(&self, now: Moment) -> Result<Vec<(String, Option<Moment>)>, StoreError> {
+        let sql = "SELECT number, expires_at FROM do_not_call WHERE expires_at IS NULL OR expires_at > $1";
+        let rows = sqlx::query(sql).bind(now.0).fetch_all(self.reader()).await?;
+        let entry = |row: &AnyRow| {
+            let until = row.try_get::<Option<i64>, _>("expires_at")?;
+            Ok((row.try_get("number")?, until.map(Moment)))
+        };
+        rows.iter().map(entry).collect()
+    }
+
     /// Whether a number (E.164) may be called: no entry that holds now is against it.
     ///
     /// # Errors
@@ -122,15 +146,27 @@ impl Store {
         after: Option<&str>,
         limit: i64,
     ) -> Result<Vec<DoNotCall>, StoreError> {
-        let mut wanted = Conditions::default();
-        wanted.equals("number", filter.number.as_ref());
-        wanted.equals("source", filter.source.as_ref());
-        wanted.equals("added_by", filter.added_by.as_ref());
-        if let Some(after) = after {
-            wanted.add("number > ?", after);
-        }
-        let (limit, wheres) = (wanted.value(limit), wanted.wheres());
-        let sql = format!("SELECT {COLUMNS} FROM do_not_call WHERE {wheres} ORDER BY number LIMIT {limit}");
+        let (sql, wanted) = list(filter, after, limit);
         Ok(sqlx::query_as_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?).fetch_all(self.reader()).await?)
     }
+
+    /// How the database would read the list if it had many rows, in its own words.
+    #[doc(hidden)]
+    pub async fn explain_do_not_call(&self, filter: &DoNotCallFilter) -> Result<String, StoreError> {
+        let (sql, wanted) = list(filter, None, 50);
+        self.explain(&sql, &wanted).await
+    }
+}
+
+/// The statement of a list, and what it compares with.
+fn list(filter: &DoNotCallFilter, after: Option<&str>, limit: i64) -> (String, Conditions) {
+    let mut wanted = Conditions::default();
+    wanted.equals("number", filter.number.as_ref());
+    wanted.equals("source", filter.source.as_ref());
+    wanted.equals("added_by", filter.added_by.as_ref());
+    if let Some(after) = after {
+        wanted.add("number > ?", after);
+    }
+    let (limit, wheres) = (wanted.value(limit), wanted.wheres());
+    (format!("SELECT {COLUMNS} FROM do_not_call WHERE {wheres} ORDER BY number LIMIT {limit}"), wanted)
 }

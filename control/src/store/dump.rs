@@ -12,9 +12,6 @@ use sqlx::{AnyConnection, Arguments, Column, Connection, Row};
 use super::{Backend, Store, StoreError};
 use crate::backup::{in_order, lines};
 
-/// Columns that each database numbers for itself.
-const OWN: [(&str, &str); 1] = [("turns", "id")];
-
 impl Store {
     /// Writes every table of ours into a folder, a file each with a line of JSON for each row, as they are at one moment. Returns how many
     /// rows each has.
@@ -97,7 +94,7 @@ async fn write_table(connection: &mut AnyConnection, table: &str, path: &Path) -
     let sql = sqlx::AssertSqlSafe(format!("SELECT * FROM {table}"));
     let mut rows = sqlx::query(sql).fetch(connection);
     while let Some(row) = rows.try_next().await? {
-        let object = object(table, &row)?;
+        let object = object(&row)?;
         serde_json::to_writer(&mut file, &object).map_err(|fault| sqlx::Error::Io(fault.into()))?;
         file.write_all(b"\n").map_err(sqlx::Error::Io)?;
         written += 1;
@@ -107,13 +104,10 @@ async fn write_table(connection: &mut AnyConnection, table: &str, path: &Path) -
 }
 
 /// A row without what is null.
-fn object(table: &str, row: &AnyRow) -> Result<Map<String, Value>, sqlx::Error> {
+fn object(row: &AnyRow) -> Result<Map<String, Value>, sqlx::Error> {
     let mut object = Map::new();
     for column in row.columns() {
         let (name, at) = (column.name(), column.ordinal());
-        if OWN.contains(&(table, name)) {
-            continue;
-        }
         // Whole numbers, others, text: what the schema has.
         let value = match (row.try_get::<Option<i64>, _>(at), row.try_get::<Option<f64>, _>(at)) {
             (Ok(number), _) => number.map(Value::from),

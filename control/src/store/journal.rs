@@ -4,7 +4,8 @@
 use sqlx::Row;
 
 use super::outbox::{Told, put};
-use super::records::{Ended, insert};
+use super::records::Ended;
+use super::records::insert::{Kinds, insert};
 use super::{Store, StoreError};
 
 /// A place in a journal.
@@ -58,8 +59,9 @@ impl Store {
         for told in told {
             put(&mut change, told, &targets).await?;
         }
+        let mut kinds = Kinds::default();
         for call in ended {
-            if insert(&mut change, call).await? {
+            if insert(&mut change, &mut kinds, call).await? {
                 put(&mut change, &told_of(call), &targets).await?;
             }
         }

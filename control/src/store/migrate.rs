@@ -103,6 +103,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Each { sqlite: sql!("0022_retention.sqlite.up"), postgres: sql!("0022_retention.postgres.up") },
         down: Sql::Each { sqlite: sql!("0022_retention.sqlite.down"), postgres: sql!("0022_retention.postgres.down") },
     },
+    Change {
+        version: 30,
+        name: "lists",
+        up: Sql::Each { sqlite: sql!("0030_lists.sqlite.up"), postgres: sql!("0030_lists.postgres.up") },
+        down: Sql::Each { sqlite: sql!("0030_lists.sqlite.down"), postgres: sql!("0030_lists.postgres.down") },
+    },
 ];
 
 /// The newest version of the schema that this program knows.

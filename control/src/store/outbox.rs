@@ -6,6 +6,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, FromRow, Row, any::AnyRow};
 use utoipa::ToSchema;
 
+use super::conditions::Conditions;
 use super::webhooks::Webhook;
 use super::{Store, StoreError};
 use crate::time::Moment;
@@ -179,6 +180,19 @@ pub(super) async fn put(connection: &mut AnyConnection, told: &Told, targets: &[
     Ok(())
 }
 
+/// The statement of a list of deliveries, and what it compares with.
+fn deliveries_list(webhook: &str, filter: &DeliveryFilter, before: Option<&str>, limit: i64) -> (String, Conditions) {
+    let mut wanted = Conditions::default();
+    wanted.add("webhook_id = ?", webhook);
+    wanted.equals("state", filter.state.map(DeliveryState::as_str).as_ref());
+    wanted.equals("kind", filter.event.as_ref());
+    if let Some(before) = before {
+        wanted.add("id < ?", before);
+    }
+    let (limit, wheres) = (wanted.value(limit), wanted.wheres());
+    (format!("SELECT {COLUMNS} FROM deliveries WHERE {wheres} ORDER BY id DESC LIMIT {limit}"), wanted)
+}
+
 impl Store {
     /// The endpoints that are switched on, and what each wants.
     pub(super) async fn targets(&self) -> Result<Vec<Target>, StoreError> {
@@ -299,22 +313,15 @@ impl Store {
         before: Option<&str>,
         limit: i64,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let mut sql = format!("SELECT {COLUMNS} FROM deliveries WHERE webhook_id = $1 AND id < $2");
-        let mut values = Vec::new();
-        for (column, value) in [("state", filter.state.map(DeliveryState::as_str)), ("kind", filter.event.as_deref())] {
-            if let Some(value) = value {
-                values.push(value);
-                sql.push_str(&format!(" AND {column} = ${}", values.len() + 3));
-            }
-        }
-        sql.push_str(" ORDER BY id DESC LIMIT $3");
-        // Above every id.
-        let before = before.unwrap_or("~");
-        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(webhook).bind(before).bind(limit);
-        for value in values {
-            query = query.bind(value);
-        }
-        Ok(query.fetch_all(self.reader()).await?)
+        let (sql, wanted) = deliveries_list(webhook, filter, before, limit);
+        Ok(sqlx::query_as_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?).fetch_all(self.reader()).await?)
+    }
+
+    /// How the database would read a list of deliveries if it had many rows, in its own words.
+    #[doc(hidden)]
+    pub async fn explain_deliveries(&self, webhook: &str, filter: &DeliveryFilter) -> Result<String, StoreError> {
+        let (sql, wanted) = deliveries_list(webhook, filter, Some("x"), 50);
+        self.explain(&sql, &wanted).await
     }
 
     /// One delivery to an endpoint.

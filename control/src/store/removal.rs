@@ -3,6 +3,7 @@
 use sqlx::{FromRow, Row, any::AnyRow};
 
 use super::conditions::Conditions;
+use super::records::insert::Kinds;
 use super::{Backend, Store, StoreError};
 use crate::time::Moment;
 
@@ -138,6 +139,19 @@ impl Store {
                 "UPDATE call_records SET target = 'erased' WHERE call = $1 AND target = $2",
             ] {
                 sqlx::query(sql).bind(call).bind(name).execute(&mut *change).await?;
+            }
+        }
+        // What answered may have been theirs: then it is a call of another kind.
+        let sql = "SELECT direction, target, class, reason FROM call_records WHERE call = $1";
+        if let Some(row) = sqlx::query(sql).bind(call).fetch_optional(&mut *change).await? {
+            let part = |column: &str| row.try_get::<String, _>(column);
+            let parts = [part("direction")?, part("target")?, part("class")?, part("reason")?];
+            let kind = Kinds::default().number(&mut change, parts.each_ref().map(String::as_str)).await?;
+            for sql in [
+                "UPDATE call_records SET kind = $1 WHERE call = $2",
+                "UPDATE call_owners SET kind = $1 WHERE call = $2",
+            ] {
+                sqlx::query(sql).bind(kind).bind(call).execute(&mut *change).await?;
             }
         }
         let sql = "UPDATE call_records SET record = $1, recording_removed_at = CASE WHEN recording IS NULL THEN recording_removed_at ELSE $2 END,

@@ -1,0 +1,176 @@
+//! An ended call as a line of the journal tells of it.
+
+use serde::Deserialize;
+
+use super::{CallRecord, Turn};
+use crate::time::Moment;
+
+/// An ended call as its journal's line tells of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// What lists show.
+    pub call: CallRecord,
+    /// The devices that took part.
+    pub devices: Vec<String>,
+    /// What was said.
+    pub turns: Vec<Turn>,
+    /// Where the recording is.
+    pub recording: Option<String>,
+    /// The line.
+    pub line: String,
+}
+
+/// A journal's line, as far as it is looked at.
+#[derive(Deserialize)]
+struct Line {
+    call: String,
+    direction: String,
+    started_at: Moment,
+    answered_at: Option<Moment>,
+    ended_at: Moment,
+    duration_ms: i64,
+    from: String,
+    to: String,
+    target: String,
+    #[serde(default)]
+    codec: String,
+    end: LineEnd,
+    agent: Option<LineAgent>,
+    media: Option<LineMedia>,
+    recording: Option<String>,
+    #[serde(default)]
+    device: Option<String>,
+    #[serde(default)]
+    legs: Vec<LineLeg>,
+}
+
+#[derive(Deserialize)]
+struct LineEnd {
+    class: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct LineAgent {
+    #[serde(default)]
+    turns: Vec<LineTurn>,
+}
+
+#[derive(Deserialize)]
+struct LineTurn {
+    index: i64,
+    who: String,
+    text: String,
+    started_ms: f64,
+    ended_ms: f64,
+    gap_ms: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct LineMedia {
+    mos_in: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct LineLeg {
+    #[serde(default)]
+    label: String,
+}
+
+impl Ended {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// It is no record of a call.
+    pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
+        let read: Line = serde_json::from_str(line)?;
+        let recorded = read.recording.is_some();
+        let mut devices: Vec<String> = read.legs.iter().filter_map(|leg| device_of(&leg.label)).collect();
+        devices.extend(read.device.as_deref().map(clean));
+        devices.sort_unstable();
+        devices.dedup();
+        let turns = read.agent.map(|agent| agent.turns).unwrap_or_default();
+        let gap_ms = median(turns.iter().filter_map(|turn| turn.gap_ms).collect());
+        let turns = turns.into_iter().map(|turn| Turn {
+            number: turn.index,
+            speaker: clean(&turn.who),
+            text: clean(&turn.text),
+            started_ms: turn.started_ms,
+            ended_ms: turn.ended_ms,
+            gap_ms: turn.gap_ms,
+        });
+        Ok(Self {
+            devices,
+            turns: turns.collect(),
+            recording: read.recording.as_deref().map(clean),
+            line: line.to_owned(),
+            call: CallRecord {
+                call: clean(&read.call),
+                started_at: read.started_at,
+                answered_at: read.answered_at,
+                ended_at: read.ended_at,
+                duration_ms: read.duration_ms,
+                direction: read.direction,
+                caller: clean(user_part(&read.from)),
+                callee: clean(user_part(&read.to)),
+                target: clean(&read.target),
+                class: read.end.class,
+                reason: read.end.reason,
+                codec: read.codec,
+                recorded,
+                recording_removed_at: None,
+                transcript_removed_at: None,
+                erased_at: None,
+                mos_in: read.media.and_then(|media| media.mos_in),
+                gap_ms,
+            },
+        })
+    }
+}
+
+/// Text as both databases take it: PostgreSQL has no character 0, and a peer may send one.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// The device that a leg's label names: `device alice/2` is Alice's second phone.
+fn device_of(label: &str) -> Option<String> {
+    let name = label.strip_prefix("device ")?;
+    Some(clean(name.rsplit_once('/').map_or(name, |(name, _)| name)))
+}
+
+/// The user part of a SIP or tel URI; what is none stays as it is.
+pub(crate) fn user_part(uri: &str) -> &str {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    let user = rest.split(['@', ';', '?']).next().unwrap_or(rest);
+    user.split_once(':').map_or(user, |(user, _)| user)
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
+    Some((low + high) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_known_by_its_leg_and_a_number_by_its_address() {
+        assert_eq!(device_of("device alice/2").as_deref(), Some("alice"));
+        assert_eq!(device_of("device alice").as_deref(), Some("alice"));
+        assert_eq!(device_of("trunk carrier"), None);
+        assert_eq!(user_part("sip:+4930123@host:5060;transport=tcp"), "+4930123");
+        assert_eq!(user_part("tel:+4930123;phone-context=x"), "+4930123");
+        assert_eq!(user_part("sip:alice:secret@host"), "alice");
+        assert_eq!(user_part("sip:host"), "host");
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_its_middle_two() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0]), Some(3.0));
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), Some(2.5));
+    }
+}
