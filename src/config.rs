@@ -12,6 +12,7 @@ mod checks;
 mod control;
 mod devices;
 mod guard;
+mod http;
 mod ice;
 mod load;
 mod pattern;
@@ -37,6 +38,7 @@ pub use checks::ENTRIES_LIMIT;
 pub use control::ControlConfig;
 pub use devices::{DeviceConfig, RegistrarConfig};
 pub use guard::GuardConfig;
+pub use http::{HttpConfig, PlainHttp};
 pub use ice::{ICE_URLS_LIMIT, IceScheme, IceServerConfig, IceUrl};
 pub use load::{ConfigError, Sources};
 pub use network::{Network, PortRange, SipListen};
@@ -144,14 +146,6 @@ pub struct RtpConfig {
     pub srtp: SrtpPolicy,
     /// How ICE takes part in calls of browsers: `full`, `lite` on a public address, or `relay`, by TURN servers alone.
     pub ice: IceMode,
-}
-
-/// `[http]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpConfig {
-    /// Where `/healthz`, `/readyz` and `/metrics` are served.
-    pub listen: SocketAddr,
 }
 
 /// `[data]`
@@ -310,12 +304,6 @@ impl Default for RtpConfig {
             srtp: SrtpPolicy::Preferred,
             ice: IceMode::Full,
         }
-    }
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
     }
 }
 
@@ -543,6 +531,7 @@ impl Config {
         }
         self.guard.validate()?;
         self.tls.validate(&self.sip.listen)?;
+        self.http.validate(&self.tls, &self.control.url)?;
         self.stir.validate()?;
         self.trace.validate()?;
         self.registrar.validate()?;
@@ -710,6 +699,14 @@ mod tests {
             ("rtp.srtp=always", "srtp"),
             ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),
             ("sip.advertise=here", "sip.advertise"),
+            ("http.tls_listen=8443", "http.tls_listen"),
+            ("http.tls_listen=127.0.0.1:8443", "http.certificate"),
+            ("http.key=key.pem", "http.certificate"),
+            ("http.plain=redirect", "http.plain"),
+            ("http.plain=off", "http.plain"),
+            ("http.max_connections=1", "http.max_connections"),
+            ("http.hsts_s=63072001", "http.hsts_s"),
+            ("http.trusted_proxies=[\"any\"]", "http.trusted_proxies"),
         ] {
             let message = with_sets(&[set]).unwrap_err().to_string();
             assert!(message.contains(key), "{set}: {message}");

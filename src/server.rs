@@ -42,6 +42,8 @@ use crate::call::route::{Directory, Target};
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::guard::Door;
+use crate::http::edge::Edge;
+use crate::http::listen::Listeners;
 use crate::http::{self, HttpState};
 use crate::hub::{Hub, Observer};
 use crate::live::LiveCalls;
@@ -114,7 +116,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves health, readiness and metrics on `http.listen`.
+    /// Serves HTTP as `[http]` says: health, readiness, metrics, the interface and the dashboard.
     #[must_use]
     pub fn http(mut self, metrics: Option<PrometheusHandle>) -> Self {
         self.http = true;
@@ -143,11 +145,12 @@ impl ServerBuilder {
             if config.records_calls() { RecordNotice::open(&config.calls).await? } else { RecordNotice::default() };
         let agents = Agents::load(&config, self.registry, self.agents)?;
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
-        let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
+        let listener = if self.http { Some(Listeners::bind(&config.http, &config.tls).await?) } else { None };
         let stir = Stir::open(&config)?.map(Arc::new);
         let readiness = Arc::new(Readiness::new());
         let stop = CancellationToken::new();
-        let http_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let http_addr = listener.as_ref().and_then(Listeners::plain_addr);
+        let https_addr = listener.as_ref().and_then(Listeners::tls_addr);
         // Bound last: once it is, signalling waits for the hub, so nothing after it may fail.
         let dispatcher = Dispatcher::default();
         let tracer = Arc::new(Tracer::start(&config.trace)?);
@@ -201,12 +204,7 @@ impl ServerBuilder {
             let web = config.web.calls.then(|| Arc::clone(&hub));
             let readiness = Arc::clone(&readiness);
             let state = HttpState { readiness, metrics: self.metrics, tracer, web, interface };
-            let stop = stop.clone();
-            tokio::spawn(async move {
-                if let Err(fault) = http::serve(listener, state, stop).await {
-                    tracing::error!("the HTTP listener broke: {fault}");
-                }
-            });
+            tokio::spawn(listener.serve(http::router(state, Edge::new(&config, https_addr)), stop.clone()));
         }
         hub.agents.warm_up(&readiness);
         dispatcher.begin(&hub);
@@ -218,7 +216,7 @@ impl ServerBuilder {
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
         let runtime = tokio::runtime::Handle::current();
-        Ok(Server { hub, readiness, stop, farewells, records_task, plane, http_addr, runtime })
+        Ok(Server { hub, readiness, stop, farewells, records_task, plane, http_addr, https_addr, runtime })
     }
 }
 
@@ -234,6 +232,7 @@ pub struct Server {
     /// The control plane, and what ends it: it reads the last records first.
     plane: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
     http_addr: Option<SocketAddr>,
+    https_addr: Option<SocketAddr>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -250,10 +249,16 @@ impl Server {
         self.hub.sip.listening().iter().map(|listen| (listen.transport, listen.address)).collect()
     }
 
-    /// The HTTP listener, where there is one.
+    /// The HTTP listener without TLS, where there is one.
     #[must_use]
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// The HTTP listener with TLS, where there is one.
+    #[must_use]
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.https_addr
     }
 
     /// The ids of the calls in progress.

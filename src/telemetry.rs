@@ -115,5 +115,7 @@ fn describe() {
     describe_counter!("omnivox_media_packets_total", "RTP packets of ended calls, by direction");
     describe_counter!("omnivox_media_lost_packets_total", "RTP packets callers sent that never came, of ended calls");
     describe_counter!("omnivox_media_ring_drops_total", "Frames dropped at a full ring, of ended calls, by ring");
+    describe_gauge!("omnivox_http_connections", "Connections of HTTP held, with TLS and without");
+    describe_counter!("omnivox_http_refused_total", "Connections of HTTP closed for a limit or a handshake, by reason");
     describe_counter!("omnivox_records_failed_total", "Call records that could not be written");
 }
