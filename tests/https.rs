@@ -168,7 +168,12 @@ async fn pages_are_sent_to_https_the_interface_refuses_and_health_is_served_wher
     let secure = Secure::start(&["http.plain=redirect"]);
     secure.server.wait_until_ready();
     let client = secure.client(&secure.authority);
-    for (path, to) in [("/", "/"), ("/records?from=+4930", "/records?from=+4930"), ("/call", "/call")] {
+    for (path, to) in [
+        ("/", "/"),
+        ("/records?from=+4930", "/records?from=+4930"),
+        ("/call", "/call"),
+        ("/api/v1/docs", "/api/v1/docs"),
+    ] {
         let answer = client.get(secure.http(path)).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::PERMANENT_REDIRECT, "{path}");
         assert_eq!(header(&answer, "location"), format!("https://127.0.0.1:{}{to}", secure.tls.port()));

@@ -8,6 +8,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use control::api::dashboard::REFERENCE;
 use control::api::gate::ByTls;
 use control::api::problem::Problem;
 
@@ -99,7 +100,7 @@ impl Edge {
             return None;
         }
         // A program that is led on has sent its key in the clear by then, and would go on to.
-        let is_program = path == "/api" || path.starts_with("/api/");
+        let is_program = (path == "/api" || path.starts_with("/api/")) && path != REFERENCE;
         let location = self.secure_url(request).and_then(|url| HeaderValue::from_str(&url).ok());
         Some(match location {
             Some(location) if !is_program => {
