@@ -20,6 +20,7 @@ mod routes;
 mod secret;
 mod srtp;
 mod stir;
+mod telemetry;
 mod tls;
 mod trace;
 mod trunks;
@@ -48,6 +49,7 @@ pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo
 pub use secret::{Ha1, Secret};
 pub use srtp::{IceMode, SrtpPolicy};
 pub use stir::{StirConfig, StirPolicy};
+pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use tls::TlsConfig;
 pub use trace::TraceConfig;
 pub use trunks::{HistoryPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
@@ -77,6 +79,8 @@ pub struct Config {
     pub data: DataConfig,
     /// Logs on stderr.
     pub log: LogConfig,
+    /// What is told to other systems of how calls go.
+    pub telemetry: TelemetryConfig,
     /// The built-in numbers.
     pub numbers: NumbersConfig,
     /// Which voice agents answer.
@@ -371,6 +375,7 @@ impl Config {
         config.ice_servers.iter_mut().try_for_each(|server| server.resolve_secrets(&sources.env))?;
         config.web.resolve_secrets(&sources.env)?;
         config.control.resolve_secrets(&sources.env)?;
+        config.telemetry.resolve_secrets(&sources.env)?;
         let CallsConfig { record_key, record_key_file: file, record_key_env: env, .. } = &mut config.calls;
         secret::resolve(record_key, &secret::SecretSource { at: "calls", key: "record_key", file, env }, &sources.env)?;
         config.validate()?;
@@ -537,6 +542,7 @@ impl Config {
         self.registrar.validate()?;
         self.web.validate()?;
         self.control.validate()?;
+        self.telemetry.validate()?;
         ice::validate(&self.ice_servers)?;
         self.devices.iter().try_for_each(DeviceConfig::validate)?;
         self.trunks.iter().try_for_each(TrunkConfig::validate)?;
@@ -704,6 +710,10 @@ mod tests {
             ("http.key=key.pem", "http.certificate"),
             ("http.plain=redirect", "http.plain"),
             ("http.plain=off", "http.plain"),
+            ("telemetry.otlp.endpoint=collector:4318", "telemetry.otlp.endpoint"),
+            ("telemetry.otlp.headers=key", "telemetry.otlp.headers"),
+            ("telemetry.otlp.sample=1.5", "telemetry.otlp.sample"),
+            ("telemetry.otlp.service=", "telemetry.otlp.service"),
             ("http.max_connections=1", "http.max_connections"),
             ("http.hsts_s=63072001", "http.hsts_s"),
             ("http.trusted_proxies=[\"any\"]", "http.trusted_proxies"),

@@ -53,6 +53,8 @@ use crate::readiness::Readiness;
 use crate::routing::Router;
 use crate::routing::live::{LiveSettings, Routing};
 use crate::stir::Stir;
+use crate::telemetry::otlp::SpanQueue;
+use crate::telemetry::traces::Traces;
 use crate::trace::Tracer;
 use crate::trunks::Trunks;
 use crate::{ice, public};
@@ -184,6 +186,16 @@ impl ServerBuilder {
         let events = Live::new(Moment::now());
         let has_plane = listener.is_some() && config.control.on;
         hub.live = has_plane.then(|| Arc::new(LiveCalls::new(events.clone())));
+        let stop_traces = CancellationToken::new();
+        let (spans, exporting) = match config.telemetry.otlp.traces_url() {
+            None => (None, None),
+            Some(_) => {
+                let (queue, exporting) =
+                    SpanQueue::start(&config.telemetry.otlp, &config.control.node, stop_traces.clone())?;
+                (Some(Arc::new(Traces::new(&config, queue))), Some((exporting, stop_traces)))
+            }
+        };
+        hub.traces = spans;
         let hub = Arc::new(hub);
         let interface = Interface::default();
         let plane = hub.live.clone().map(|live| {
@@ -216,7 +228,7 @@ impl ServerBuilder {
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
         let runtime = tokio::runtime::Handle::current();
-        Ok(Server { hub, readiness, stop, farewells, records_task, plane, http_addr, https_addr, runtime })
+        Ok(Server { hub, readiness, stop, farewells, records_task, plane, exporting, http_addr, https_addr, runtime })
     }
 }
 
@@ -231,6 +243,8 @@ pub struct Server {
     records_task: tokio::task::JoinHandle<()>,
     /// The control plane, and what ends it: it reads the last records first.
     plane: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
+    /// What sends traces, and what ends it.
+    exporting: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
     http_addr: Option<SocketAddr>,
     https_addr: Option<SocketAddr>,
     runtime: tokio::runtime::Handle,
@@ -278,7 +292,7 @@ impl Server {
     /// # Errors
     /// Nobody is to be reached by that name: why.
     pub fn invite(&self, target: &str, place: Place) -> Result<String, String> {
-        invite(&self.hub, &self.runtime, target, Target::Place(place))
+        invite(&self.hub, &self.runtime, target, Target::Place(place), None)
     }
 
     /// So many messages wait for a device, new and heard ones: its phones are told (RFC 3842).
@@ -349,6 +363,10 @@ impl Server {
             stop.cancel();
             let _ = tokio::time::timeout(BYE_WITHIN, running).await;
         }
+        if let Some((exporting, stop)) = self.exporting {
+            stop.cancel();
+            let _ = tokio::time::timeout(BYE_WITHIN, exporting).await;
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -371,6 +389,7 @@ pub(crate) fn invite(
     runtime: &tokio::runtime::Handle,
     whom: &str,
     target: Target,
+    traceparent: Option<&str>,
 ) -> Result<String, String> {
     let from = format!("sip:{}@{}", target.name(), hub.config.registrar.realm);
     let party = Party { uri: from.clone(), ..Party::default() };
@@ -388,6 +407,9 @@ pub(crate) fn invite(
     };
     let seat = hub.enter();
     let call = seat.id().to_owned();
+    if let (Some(traces), Some(traceparent)) = (&hub.traces, traceparent) {
+        traces.continues(&call, traceparent);
+    }
     runtime.spawn(Driver::place(Arc::clone(hub), seat, outgoing));
     Ok(call)
 }

@@ -20,6 +20,7 @@ use crate::journal::Journal;
 use crate::live::Live;
 use crate::outside::{IpNet, Outside};
 use crate::ports::agents::Agents;
+use crate::ports::spans::Spans;
 use crate::ports::{Calls, Ports};
 use crate::retention::{self, Retention};
 use crate::settings::Kept;
@@ -126,6 +127,8 @@ pub struct Control {
     pub agents: Arc<dyn Agents>,
     /// Trunks, numbers, routes and devices that people change.
     pub settings: Kept,
+    /// Where what is done for calls is told.
+    pub spans: Arc<dyn Spans>,
     /// What happens, as it does.
     pub live: Live,
     /// How it runs.
@@ -165,6 +168,7 @@ impl Control {
             settings,
             calls: ports.calls,
             agents: ports.agents,
+            spans: ports.spans,
             live,
             limits: Arc::new(Limits::new(options.rates)),
             oidc: options.oidc.clone().map(Oidc::new).transpose()?,
@@ -179,7 +183,7 @@ impl Control {
     /// Reads the journal of ended calls into the database, sends what webhooks are to be told, and takes away what is over, until `stop`.
     /// Returns when the journal has been read to its end.
     pub async fn run(self, journal: PathBuf, stop: CancellationToken) {
-        let reading = Journal::new(journal, self.options.node.clone(), self.store.clone(), self.live.clone());
+        let reading = Journal::of(&self).at(journal);
         let reading = reading.run(stop.clone());
         let sending = Dispatcher::new(self.clone(), World::real()).run(stop.clone());
         let sweeping = async {

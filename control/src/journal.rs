@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::Control;
 use crate::identity::secret::hex;
 use crate::live::Live;
+use crate::ports::spans::{Done, NoSpans, Spans};
 use crate::store::journal::Place;
 use crate::store::outbox::Told;
 use crate::store::records::Ended;
@@ -33,12 +35,18 @@ const HEAD_BYTES: usize = 128;
 const TOLD_AT_ONCE: usize = 1_000;
 
 /// Reads one journal.
-#[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     node: String,
     store: Store,
     live: Live,
+    spans: Arc<dyn Spans>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// What one reading brought.
@@ -74,18 +82,21 @@ impl Journal {
     /// that it stands there before the end of its call.
     #[must_use]
     pub fn new(path: PathBuf, node: String, store: Store, live: Live) -> Self {
-        Self { path, node, store, live }
+        Self { path, node, store, live, spans: Arc::new(NoSpans) }
     }
 
     /// The journal of this server.
     #[must_use]
     pub fn of(control: &Control) -> Self {
-        Self::new(
-            control.options.journal.clone(),
-            control.options.node.clone(),
-            control.store.clone(),
-            control.live.clone(),
-        )
+        let (path, node) = (control.options.journal.clone(), control.options.node.clone());
+        let journal = Self::new(path, node, control.store.clone(), control.live.clone());
+        Self { spans: Arc::clone(&control.spans), ..journal }
+    }
+
+    /// The same in another place.
+    #[must_use]
+    pub fn at(self, path: PathBuf) -> Self {
+        Self { path, ..self }
     }
 
     /// Reads on until `stop`, then once more to the end.
@@ -170,7 +181,19 @@ impl Journal {
             }
         }
         taken.calls = ended.len();
-        self.store.take_journal(&self.node, told, &ended, &read.place).await?;
+        let begun: Vec<_> = ended.iter().filter_map(|ended| self.spans.begin(&ended.call.call)).collect();
+        let stored = self.store.take_journal(&self.node, told, &ended, &read.place).await;
+        for begun in begun {
+            let attributes = vec![
+                ("db.system.name", self.store.backend.system_name().to_owned()),
+                ("db.operation.name", "INSERT".to_owned()),
+                ("db.collection.name", "call_records".to_owned()),
+                ("db.operation.batch.size", taken.calls.to_string()),
+            ];
+            let fault = stored.as_ref().err().map(|_| "the database does not take it".to_owned());
+            self.spans.end(begun, Done { name: "INSERT call_records".to_owned(), attributes, fault });
+        }
+        stored?;
         metrics::counter!("omnivox_control_records_total").increment(taken.calls as u64);
         Ok(taken)
     }
