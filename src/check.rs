@@ -13,7 +13,7 @@ use serde::Serialize;
 use sip::endpoint::Transport;
 
 use crate::agents::Agents;
-use crate::config::{Config, IceMode, Sources, SrtpPolicy};
+use crate::config::{Config, IceMode, PlainHttp, Sources, SrtpPolicy};
 use crate::ice;
 use crate::plane;
 use crate::stir::Stir;
@@ -129,7 +129,16 @@ fn check_tls(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
         Ok(()) if config.tls.certificates.is_empty() => {}
         Ok(()) => tell("tls", Verdict::Ok, format!("{} certificates", config.tls.certificates.len())),
         Err(fault) => {
-            tell("tls", Verdict::Fault, format!("{fault}. Set tls.certificates, tls.keys, tls.client_ca or tls.ca"))
+            let key = config.tls.key_of(&fault);
+            tell(key, Verdict::Fault, format!("{fault}. Set {key} to a file that this user can read"));
+        }
+    }
+    let Some(addr) = config.http.tls_addr() else { return };
+    match config.http.for_tls(&config.tls).check() {
+        Ok(()) => tell("http.tls_listen", Verdict::Ok, format!("https://{addr}")),
+        Err(fault) => {
+            let key = config.http.key_of(&config.tls, &fault);
+            tell(key, Verdict::Fault, format!("{fault}. Set {key} to a file that this user can read"));
         }
     }
 }
@@ -161,13 +170,14 @@ fn check_ports(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
             ),
         }
     }
-    match TcpListener::bind(config.http.listen) {
-        Ok(_) => tell("http.listen", Verdict::Ok, format!("{} is free", config.http.listen)),
-        Err(fault) => tell(
-            "http.listen",
-            Verdict::Fault,
-            format!("{}: {fault}. Stop what uses it (ss -lnp), or set http.listen", config.http.listen),
-        ),
+    let plain = (config.http.plain != PlainHttp::Off).then_some(("http.listen", config.http.listen));
+    for (key, addr) in plain.into_iter().chain(config.http.tls_addr().map(|addr| ("http.tls_listen", addr))) {
+        match TcpListener::bind(addr) {
+            Ok(_) => tell(key, Verdict::Ok, format!("{addr} is free")),
+            Err(fault) => {
+                tell(key, Verdict::Fault, format!("{addr}: {fault}. Stop what uses it (ss -lnp), or set {key}"));
+            }
+        }
     }
     let reserved = media::Media::start(crate::call::sound::media_config(config)).and_then(|media| {
         let port = media.reserve().map(|port| port.rtp_port());
@@ -247,15 +257,18 @@ fn check_web(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
     if !config.web.calls {
         return;
     }
-    let at = config.http.listen;
+    let (way, at) = match config.http.tls_addr() {
+        Some(at) => ("https", at),
+        None => ("http", config.http.listen),
+    };
     if !at.ip().is_loopback() && config.web.token.is_empty() {
         let whom = config.web.numbers.join(", ");
         let says = format!(
-            "whoever reaches {at} may call {whom} from a web page: set web.token_file, or leave http.listen on loopback"
+            "whoever reaches {at} may call {whom} from a web page: set web.token_file, or listen on loopback alone"
         );
         return tell("web", Verdict::Note, says);
     }
-    tell("web", Verdict::Ok, format!("pages may call {}: http://{at}/call", config.web.numbers.join(", ")));
+    tell("web", Verdict::Ok, format!("pages may call {}: {way}://{at}/call", config.web.numbers.join(", ")));
 }
 
 /// The database answers. One that is not there yet is not made here.
@@ -263,6 +276,15 @@ fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) 
     if !config.control.on {
         tell("control", Verdict::Note, "off: no users, no /api/v1; records are in calls.jsonl alone".to_owned());
         return;
+    }
+    let plain = &config.http;
+    if plain.plain == PlainHttp::Serve && !plain.listen.ip().is_loopback() && plain.trusted_proxies.is_empty() {
+        let says = format!(
+            "passwords and records travel to {} as anybody on the way can read them: set http.tls_listen and \
+             http.plain=redirect, or have a proxy with TLS before it (http.trusted_proxies)",
+            plain.listen
+        );
+        tell("http.plain", Verdict::Note, says);
     }
     check_provider(config, tell);
     if config.control.database.is_empty() && !config.data.dir.join("omnivox.db").exists() {

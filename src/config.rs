@@ -12,6 +12,7 @@ mod checks;
 mod control;
 mod devices;
 mod guard;
+mod http;
 mod ice;
 mod load;
 mod pattern;
@@ -19,6 +20,7 @@ mod routes;
 mod secret;
 mod srtp;
 mod stir;
+mod telemetry;
 mod tls;
 mod trace;
 mod trunks;
@@ -37,6 +39,7 @@ pub use checks::ENTRIES_LIMIT;
 pub use control::ControlConfig;
 pub use devices::{DeviceConfig, RegistrarConfig};
 pub use guard::GuardConfig;
+pub use http::{HttpConfig, PlainHttp};
 pub use ice::{ICE_URLS_LIMIT, IceScheme, IceServerConfig, IceUrl};
 pub use load::{ConfigError, Sources};
 pub use network::{Network, PortRange, SipListen};
@@ -46,6 +49,7 @@ pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo
 pub use secret::{Ha1, Secret};
 pub use srtp::{IceMode, SrtpPolicy};
 pub use stir::{StirConfig, StirPolicy};
+pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use tls::TlsConfig;
 pub use trace::TraceConfig;
 pub use trunks::{HistoryPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
@@ -75,6 +79,8 @@ pub struct Config {
     pub data: DataConfig,
     /// Logs on stderr.
     pub log: LogConfig,
+    /// What is told to other systems of how calls go.
+    pub telemetry: TelemetryConfig,
     /// The built-in numbers.
     pub numbers: NumbersConfig,
     /// Which voice agents answer.
@@ -144,14 +150,6 @@ pub struct RtpConfig {
     pub srtp: SrtpPolicy,
     /// How ICE takes part in calls of browsers: `full`, `lite` on a public address, or `relay`, by TURN servers alone.
     pub ice: IceMode,
-}
-
-/// `[http]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpConfig {
-    /// Where `/healthz`, `/readyz` and `/metrics` are served.
-    pub listen: SocketAddr,
 }
 
 /// `[data]`
@@ -313,12 +311,6 @@ impl Default for RtpConfig {
     }
 }
 
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
-    }
-}
-
 impl Default for DataConfig {
     fn default() -> Self {
         Self { dir: PathBuf::from("./data") }
@@ -383,6 +375,7 @@ impl Config {
         config.ice_servers.iter_mut().try_for_each(|server| server.resolve_secrets(&sources.env))?;
         config.web.resolve_secrets(&sources.env)?;
         config.control.resolve_secrets(&sources.env)?;
+        config.telemetry.resolve_secrets(&sources.env)?;
         let CallsConfig { record_key, record_key_file: file, record_key_env: env, .. } = &mut config.calls;
         secret::resolve(record_key, &secret::SecretSource { at: "calls", key: "record_key", file, env }, &sources.env)?;
         config.validate()?;
@@ -543,11 +536,13 @@ impl Config {
         }
         self.guard.validate()?;
         self.tls.validate(&self.sip.listen)?;
+        self.http.validate(&self.tls, &self.control.url)?;
         self.stir.validate()?;
         self.trace.validate()?;
         self.registrar.validate()?;
         self.web.validate()?;
         self.control.validate()?;
+        self.telemetry.validate()?;
         ice::validate(&self.ice_servers)?;
         self.devices.iter().try_for_each(DeviceConfig::validate)?;
         self.trunks.iter().try_for_each(TrunkConfig::validate)?;
@@ -711,6 +706,18 @@ mod tests {
             ("rtp.srtp=always", "srtp"),
             ("sip.listen=[\"tls:0.0.0.0:5061;srtp=x\"]", "sip.listen"),
             ("sip.advertise=here", "sip.advertise"),
+            ("http.tls_listen=8443", "http.tls_listen"),
+            ("http.tls_listen=127.0.0.1:8443", "http.certificate"),
+            ("http.key=key.pem", "http.certificate"),
+            ("http.plain=redirect", "http.plain"),
+            ("http.plain=off", "http.plain"),
+            ("telemetry.otlp.endpoint=collector:4318", "telemetry.otlp.endpoint"),
+            ("telemetry.otlp.headers=key", "telemetry.otlp.headers"),
+            ("telemetry.otlp.sample=1.5", "telemetry.otlp.sample"),
+            ("telemetry.otlp.service=", "telemetry.otlp.service"),
+            ("http.max_connections=1", "http.max_connections"),
+            ("http.hsts_s=63072001", "http.hsts_s"),
+            ("http.trusted_proxies=[\"any\"]", "http.trusted_proxies"),
         ] {
             let message = with_sets(&[set]).unwrap_err().to_string();
             assert!(message.contains(key), "{set}: {message}");

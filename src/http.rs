@@ -1,12 +1,16 @@
-//! The HTTP listener: `/healthz` (the process lives), `/readyz` (it takes calls, or why not), `/metrics`; and, for askers on
+//! HTTP: `/healthz` (the process lives), `/readyz` (it takes calls, or why not), `/metrics`; and, for askers on
 //! this machine alone, `/calls/ID/trace` (a call's signalling as text; `latest` stands for the call that began last) and
-//! `/calls/ID/trace.pcap` (as a capture).
+//! `/calls/ID/trace.pcap` (as a capture). [`listen`] has the sockets, with TLS and without, [`edge`] what every request passes first.
+
+pub(crate) mod edge;
+pub(crate) mod listen;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -15,14 +19,14 @@ use serde::Serialize;
 use sip::trace::CallMessages;
 use sip::trace::ladder::draw;
 use sip::trace::pcap;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::hub::Hub;
 use crate::plane::Interface;
 use crate::readiness::Readiness;
 use crate::trace::Tracer;
 use crate::web::whip;
+
+use self::edge::Edge;
 
 /// What the routes need to know.
 #[derive(Clone)]
@@ -39,26 +43,11 @@ pub struct HttpState {
     pub(crate) interface: Interface,
 }
 
-/// Binds the listener.
-///
-/// # Errors
-/// The address is in use or not ours; the message names `http.listen`.
-pub async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).await.map_err(|fault| {
-        anyhow::anyhow!(
-            "cannot listen for HTTP on {addr}: {fault}. Stop what uses the port, or set http.listen to another address"
-        )
-    })
-}
-
-/// Serves until `stop`.
-///
-/// # Errors
-/// The listener broke.
-pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationToken) -> anyhow::Result<()> {
+/// All routes, behind what every request passes first.
+pub(crate) fn router(state: HttpState, edge: Arc<Edge>) -> Router {
     let web = state.web.clone().map(whip::router).unwrap_or_default();
     let interface = state.interface.clone();
-    let router = Router::new()
+    Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
@@ -67,9 +56,7 @@ pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationTo
         .with_state(state)
         .merge(web)
         .fallback(move |request: Request| interface.clone().answer(request))
-        .into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
-    Ok(())
+        .layer(middleware::from_fn_with_state(edge, edge::pass))
 }
 
 async fn healthz() -> &'static str {
@@ -99,23 +86,30 @@ async fn render_metrics(State(state): State<HttpState>) -> Response {
 async fn ladder(
     State(state): State<HttpState>,
     ConnectInfo(asker): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
-    show(&state, asker, &id, |messages| draw(messages).into_response())
+    show(&state, (asker, &headers), &id, |messages| draw(messages).into_response())
 }
 
 async fn capture(
     State(state): State<HttpState>,
     ConnectInfo(asker): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap")];
-    show(&state, asker, &id, |messages| (kind, pcap::file(messages)).into_response())
+    show(&state, (asker, &headers), &id, |messages| (kind, pcap::file(messages)).into_response())
 }
 
 /// Signalling names people and who calls whom: it is shown on this machine alone.
-fn show(state: &HttpState, asker: SocketAddr, id: &str, as_what: impl FnOnce(&CallMessages) -> Response) -> Response {
-    if !asker.ip().to_canonical().is_loopback() {
+fn show(
+    state: &HttpState,
+    (asker, headers): (SocketAddr, &HeaderMap),
+    id: &str,
+    as_what: impl FnOnce(&CallMessages) -> Response,
+) -> Response {
+    if !asker.ip().to_canonical().is_loopback() || edge::is_forwarded(headers) {
         let why = "the signalling of calls is shown on the server's own machine alone: ask there\n";
         return (StatusCode::FORBIDDEN, why).into_response();
     }

@@ -34,6 +34,7 @@ use crate::live::LiveCalls;
 use crate::routing::live::Routing;
 use crate::stir::Stir;
 use crate::telemetry::Masked;
+use crate::telemetry::traces::Traces;
 use crate::trace::Tracer;
 use crate::trunks::ask::Asker;
 use crate::watchers::Watchers;
@@ -90,6 +91,8 @@ pub struct Hub {
     pub(crate) live: Option<Arc<LiveCalls>>,
     /// Keeps signalling to be looked at.
     pub tracer: Arc<Tracer>,
+    /// Makes traces; `None` where nobody collects them.
+    pub traces: Option<Arc<Traces>>,
     running: AtomicUsize,
 }
 
@@ -137,6 +140,7 @@ impl Hub {
             web: WebLegs::default(),
             live: None,
             tracer: Arc::default(),
+            traces: None,
             running: AtomicUsize::new(0),
         }
     }

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use control::api::problem::Problem;
 use control::identity::access;
 use control::live::Live;
+use control::ports::spans::{NoSpans, Spans};
 use control::ports::{
     CallCommand, CallFault, Calls, IceServer, LiveCall, Ports, Recording, StartCall, Trace, WebAnswering, WebCall,
 };
@@ -106,7 +107,8 @@ impl Calls for Desk {
     fn start(&self, order: StartCall) -> Result<String, CallFault> {
         let hub = self.hub.upgrade().filter(|hub| !hub.stopping.load(Ordering::Relaxed)).ok_or(CallFault::Busy)?;
         let target = target(&hub, &order.connect_with)?;
-        server::invite(&hub, &self.runtime, &order.to, target).map_err(CallFault::Unreachable)
+        server::invite(&hub, &self.runtime, &order.to, target, order.traceparent.as_deref())
+            .map_err(CallFault::Unreachable)
     }
 
     fn is_inside(&self, name: &str) -> bool {
@@ -246,7 +248,12 @@ pub(crate) async fn run(
     let runtime = tokio::runtime::Handle::current();
     let config = Arc::clone(&hub.config);
     let desk = Desk { hub: Arc::downgrade(&hub), config, live, readiness: Arc::clone(&readiness), runtime };
-    let ports = Ports { calls: Arc::new(desk), agents: Arc::new(hub.agents.clone()), settings: Arc::new(settings) };
+    let spans: Arc<dyn Spans> = match &hub.traces {
+        Some(traces) => Arc::clone(traces) as _,
+        None => Arc::new(NoSpans),
+    };
+    let ports =
+        Ports { calls: Arc::new(desk), agents: Arc::new(hub.agents.clone()), settings: Arc::new(settings), spans };
     drop(hub);
     let mut wait = AGAIN_AFTER;
     let waiting = "the database to open";

@@ -45,6 +45,9 @@ fn ready_line(server: &Server) -> String {
     if let Some(addr) = server.http_addr() {
         line.push_str(&format!(" http:{addr}"));
     }
+    if let Some(addr) = server.https_addr() {
+        line.push_str(&format!(" https:{addr}"));
+    }
     line
 }
 

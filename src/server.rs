@@ -42,6 +42,8 @@ use crate::call::route::{Directory, Target};
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::guard::Door;
+use crate::http::edge::Edge;
+use crate::http::listen::Listeners;
 use crate::http::{self, HttpState};
 use crate::hub::{Hub, Observer};
 use crate::live::LiveCalls;
@@ -51,6 +53,8 @@ use crate::readiness::Readiness;
 use crate::routing::Router;
 use crate::routing::live::{LiveSettings, Routing};
 use crate::stir::Stir;
+use crate::telemetry::otlp::SpanQueue;
+use crate::telemetry::traces::Traces;
 use crate::trace::Tracer;
 use crate::trunks::Trunks;
 use crate::{ice, public};
@@ -114,7 +118,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves health, readiness and metrics on `http.listen`.
+    /// Serves HTTP as `[http]` says: health, readiness, metrics, the interface and the dashboard.
     #[must_use]
     pub fn http(mut self, metrics: Option<PrometheusHandle>) -> Self {
         self.http = true;
@@ -148,10 +152,11 @@ impl ServerBuilder {
             if config.records_calls() { RecordNotice::open(&config.calls).await? } else { RecordNotice::default() };
         let agents = Agents::load(&config, self.registry, self.agents)?;
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
-        let listener = if self.http { Some(http::bind(config.http.listen).await?) } else { None };
+        let listener = if self.http { Some(Listeners::bind(&config.http, &config.tls).await?) } else { None };
         let stir = Stir::open(&config)?.map(Arc::new);
         let stop = CancellationToken::new();
-        let http_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let http_addr = listener.as_ref().and_then(Listeners::plain_addr);
+        let https_addr = listener.as_ref().and_then(Listeners::tls_addr);
         // Bound last: once it is, signalling waits for the hub, so nothing after it may fail.
         let dispatcher = Dispatcher::default();
         let tracer = Arc::new(Tracer::start(&config.trace)?);
@@ -185,6 +190,16 @@ impl ServerBuilder {
         let events = Live::new(Moment::now());
         let has_plane = listener.is_some() && config.control.on;
         hub.live = has_plane.then(|| Arc::new(LiveCalls::new(events.clone())));
+        let stop_traces = CancellationToken::new();
+        let (spans, exporting) = match config.telemetry.otlp.traces_url() {
+            None => (None, None),
+            Some(_) => {
+                let (queue, exporting) =
+                    SpanQueue::start(&config.telemetry.otlp, &config.control.node, stop_traces.clone())?;
+                (Some(Arc::new(Traces::new(&config, queue))), Some((exporting, stop_traces)))
+            }
+        };
+        hub.traces = spans;
         let hub = Arc::new(hub);
         let interface = Interface::default();
         let plane = hub.live.clone().map(|live| {
@@ -205,12 +220,7 @@ impl ServerBuilder {
             let web = config.web.calls.then(|| Arc::clone(&hub));
             let readiness = Arc::clone(&readiness);
             let state = HttpState { readiness, metrics: self.metrics, tracer, web, interface };
-            let stop = stop.clone();
-            tokio::spawn(async move {
-                if let Err(fault) = http::serve(listener, state, stop).await {
-                    tracing::error!("the HTTP listener broke: {fault}");
-                }
-            });
+            tokio::spawn(listener.serve(http::router(state, Edge::new(&config, https_addr)), stop.clone()));
         }
         hub.agents.warm_up(&readiness);
         dispatcher.begin(&hub);
@@ -222,7 +232,7 @@ impl ServerBuilder {
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
         let runtime = tokio::runtime::Handle::current();
-        Ok(Server { hub, readiness, stop, farewells, records_task, plane, http_addr, runtime })
+        Ok(Server { hub, readiness, stop, farewells, records_task, plane, exporting, http_addr, https_addr, runtime })
     }
 }
 
@@ -237,7 +247,10 @@ pub struct Server {
     records_task: tokio::task::JoinHandle<()>,
     /// The control plane, and what ends it: it reads the last records first.
     plane: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
+    /// What sends traces, and what ends it.
+    exporting: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
     http_addr: Option<SocketAddr>,
+    https_addr: Option<SocketAddr>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -254,10 +267,16 @@ impl Server {
         self.hub.sip.listening().iter().map(|listen| (listen.transport, listen.address)).collect()
     }
 
-    /// The HTTP listener, where there is one.
+    /// The HTTP listener without TLS, where there is one.
     #[must_use]
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// The HTTP listener with TLS, where there is one.
+    #[must_use]
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.https_addr
     }
 
     /// The ids of the calls in progress.
@@ -277,7 +296,7 @@ impl Server {
     /// # Errors
     /// Nobody is to be reached by that name: why.
     pub fn invite(&self, target: &str, place: Place) -> Result<String, String> {
-        invite(&self.hub, &self.runtime, target, Target::Place(place))
+        invite(&self.hub, &self.runtime, target, Target::Place(place), None)
     }
 
     /// So many messages wait for a device, new and heard ones: its phones are told (RFC 3842).
@@ -348,6 +367,10 @@ impl Server {
             stop.cancel();
             let _ = tokio::time::timeout(BYE_WITHIN, running).await;
         }
+        if let Some((exporting, stop)) = self.exporting {
+            stop.cancel();
+            let _ = tokio::time::timeout(BYE_WITHIN, exporting).await;
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -370,6 +393,7 @@ pub(crate) fn invite(
     runtime: &tokio::runtime::Handle,
     whom: &str,
     target: Target,
+    traceparent: Option<&str>,
 ) -> Result<String, String> {
     let from = format!("sip:{}@{}", target.name(), hub.config.registrar.realm);
     let party = Party { uri: from.clone(), ..Party::default() };
@@ -387,6 +411,9 @@ pub(crate) fn invite(
     };
     let seat = hub.enter();
     let call = seat.id().to_owned();
+    if let (Some(traces), Some(traceparent)) = (&hub.traces, traceparent) {
+        traces.continues(&call, traceparent);
+    }
     runtime.spawn(Driver::place(Arc::clone(hub), seat, outgoing));
     Ok(call)
 }

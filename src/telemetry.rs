@@ -1,6 +1,9 @@
 //! Logs and metrics of the process. Logs go to stderr; numbers, addresses and transcripts pass through
 //! [`Masked`], so that nothing personal stands in them unless `log.personal` asks for it.
 
+pub mod otlp;
+pub mod traces;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -120,5 +123,12 @@ fn describe() {
     describe_counter!("omnivox_media_lost_packets_total", "RTP packets callers sent that never came, of ended calls");
     describe_counter!("omnivox_media_ring_drops_total", "Frames dropped at a full ring, of ended calls, by ring");
     describe_gauge!("omnivox_faults", "Whether a part fails while calls go on, by part");
+    describe_gauge!("omnivox_http_connections", "Connections of HTTP held, with TLS and without");
+    describe_counter!("omnivox_http_refused_total", "Connections of HTTP closed for a limit or a handshake, by reason");
+    describe_counter!("omnivox_traces_exported_total", "Spans that the collector of traces took");
+    describe_counter!(
+        "omnivox_traces_dropped_total",
+        "Spans that were dropped, by reason: a full queue, a collector that refuses"
+    );
     describe_counter!("omnivox_records_failed_total", "Call records that could not be written");
 }

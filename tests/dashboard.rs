@@ -15,7 +15,7 @@ use common::{OMNIVOX, PATIENCE, Running, Server, wait_for};
 use serde_json::{Value, json};
 
 /// The walk. After its end there is nothing to be looked at any more.
-const WALK: [&str; 10] = [
+const WALK: [&str; 11] = [
     "first login",
     "an agent is made",
     "it is called from the page",
@@ -24,6 +24,7 @@ const WALK: [&str; 10] = [
     "it is hung up",
     "its record is found and played",
     "everywhere by keyboard",
+    "the reference",
     "every other page",
     "the person is erased",
 ];
@@ -51,6 +52,9 @@ fn somebody_who_sees_it_for_the_first_time_gets_all_the_way_and_axe_finds_nothin
     assert!(text(&found, "records").contains("helper"), "{}", found["records"]);
     assert!(text(&found, "in step").contains("Agent"), "{}", found["in step"]);
     assert_eq!(*found["by key"], json!("0"));
+    assert_eq!((found["reference before"], found["reference after"]), (&json!(0), &json!(1)));
+    assert!(text(&found, "reference").contains("Idempotency-Key"), "{}", found["reference"]);
+    assert_eq!(*found["reference outside"], json!("listRecords"));
     assert_eq!((found["first stop"], found["skips to"]), (&json!("Skip to content"), &json!("main")));
     assert_eq!(
         (found["theme"], found["theme stays"], found["menu closes"]),

@@ -24,5 +24,6 @@ pub mod line;
 pub mod models;
 pub mod registry;
 pub mod session;
+pub mod traced;
 pub mod turn;
 pub mod voice;

@@ -20,6 +20,7 @@ use crate::journal::Journal;
 use crate::live::Live;
 use crate::outside::{IpNet, Outside};
 use crate::ports::agents::Agents;
+use crate::ports::spans::Spans;
 use crate::ports::{Calls, Ports};
 use crate::retention::{self, Retention};
 use crate::settings::Kept;
@@ -126,6 +127,8 @@ pub struct Control {
     pub agents: Arc<dyn Agents>,
     /// Trunks, numbers, routes and devices that people change.
     pub settings: Kept,
+    /// Where what is done for calls is told.
+    pub spans: Arc<dyn Spans>,
     /// What happens, as it does.
     pub live: Live,
     /// How it runs.
@@ -165,6 +168,7 @@ impl Control {
             settings,
             calls: ports.calls,
             agents: ports.agents,
+            spans: ports.spans,
             live,
             limits: Arc::new(Limits::new(options.rates)),
             oidc: options.oidc.clone().map(Oidc::new).transpose()?,

@@ -15,6 +15,7 @@ use crate::control::Control;
 use crate::identity::secret::hex;
 use crate::live::Live;
 use crate::ports::Calls;
+use crate::ports::spans::{Done, NoSpans, Spans};
 use crate::store::journal::Place;
 use crate::store::outbox::Told;
 use crate::store::records::Ended;
@@ -41,6 +42,7 @@ pub struct Journal {
     store: Store,
     live: Live,
     calls: Option<Arc<dyn Calls>>,
+    spans: Arc<dyn Spans>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -82,7 +84,7 @@ impl Journal {
     /// that it stands there before the end of its call.
     #[must_use]
     pub fn new(path: PathBuf, node: String, store: Store, live: Live) -> Self {
-        Self { path, node, store, live, calls: None }
+        Self { path, node, store, live, calls: None, spans: Arc::new(NoSpans) }
     }
 
     /// The journal of this server.
@@ -90,7 +92,7 @@ impl Journal {
     pub fn of(control: &Control) -> Self {
         let (path, node) = (control.options.journal.clone(), control.options.node.clone());
         let journal = Self::new(path, node, control.store.clone(), control.live.clone());
-        Self { calls: Some(Arc::clone(&control.calls)), ..journal }
+        Self { calls: Some(Arc::clone(&control.calls)), spans: Arc::clone(&control.spans), ..journal }
     }
 
     /// Reads on until `stop`, then once more to the end.
@@ -188,7 +190,19 @@ impl Journal {
             }
         }
         taken.calls = ended.len();
-        self.store.take_journal(&self.node, told, &ended, &read.place).await?;
+        let begun: Vec<_> = ended.iter().filter_map(|ended| self.spans.begin(&ended.call.call)).collect();
+        let stored = self.store.take_journal(&self.node, told, &ended, &read.place).await;
+        for begun in begun {
+            let attributes = vec![
+                ("db.system.name", self.store.backend.system_name().to_owned()),
+                ("db.operation.name", "INSERT".to_owned()),
+                ("db.collection.name", "call_records".to_owned()),
+                ("db.operation.batch.size", taken.calls.to_string()),
+            ];
+            let fault = stored.as_ref().err().map(|_| "the database does not take it".to_owned());
+            self.spans.end(begun, Done { name: "INSERT call_records".to_owned(), attributes, fault });
+        }
+        stored?;
         metrics::counter!("omnivox_control_records_total").increment(taken.calls as u64);
         Ok(taken)
     }

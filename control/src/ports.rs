@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod settings;
+pub mod spans;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use utoipa::ToSchema;
 
 use self::agents::Agents;
 use self::settings::Settings;
+use self::spans::Spans;
 
 use crate::time::Moment;
 
@@ -25,6 +27,8 @@ pub struct Ports {
     pub agents: Arc<dyn Agents>,
     /// Whoever calls are routed by.
     pub settings: Arc<dyn Settings>,
+    /// Whoever is told what is done for calls.
+    pub spans: Arc<dyn Spans>,
 }
 
 /// What the control plane may ask of whoever runs calls. Nothing here waits.
@@ -219,6 +223,9 @@ pub struct StartCall {
     /// Who or what they are connected with once they answer: an agent's name, a conference (`room-NAME`), a device or a number.
     #[schema(example = "room-standup")]
     pub connect_with: String,
+    /// The trace that the call is to go on with (`traceparent`, W3C Trace Context): by a header.
+    #[serde(skip)]
+    pub traceparent: Option<String>,
 }
 
 /// How a supervisor takes part in a call.

@@ -55,6 +55,17 @@ pub enum Backend {
     Postgres,
 }
 
+impl Backend {
+    /// As OpenTelemetry's semantic conventions name it.
+    #[must_use]
+    pub fn system_name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgresql",
+        }
+    }
+}
+
 /// What can go wrong with stored things.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -107,7 +118,7 @@ pub enum StoreError {
 /// The database; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    backend: Backend,
+    pub(crate) backend: Backend,
     /// SQLite has one writer at a time: who waits for it waits here, and not in the database.
     writer: AnyPool,
     reader: AnyPool,

@@ -28,13 +28,21 @@ async fn body(answer: Response<Body>) -> String {
 
 #[tokio::test]
 async fn its_own_places_have_the_page_and_others_are_not_found() {
-    for path in ["/", "/live/0mx1-0001", "/records", "/records/a/b", "/people/users", "/setup"] {
+    for path in ["/", "/live/0mx1-0001", "/records", "/records/a/b", "/people/users", "/setup", "/api/v1/docs"] {
         let answer = get(path).await;
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         assert_eq!(text(&answer, "content-type"), "text/html; charset=utf-8", "{path}");
         assert!(body(answer).await.contains(if dashboard::is_there() { "id=\"app\"" } else { "scripts/dashboard" }));
     }
-    for path in ["/nothing", "/api/v1/nothing", "/assets/nothing.js", "/recordings", "/../Cargo.toml", "//records"] {
+    for path in [
+        "/nothing",
+        "/api/v1/nothing",
+        "/assets/nothing.js",
+        "/recordings",
+        "/api/v1/docs/x",
+        "/../Cargo.toml",
+        "//records",
+    ] {
         assert_eq!(get(path).await.status(), StatusCode::NOT_FOUND, "{path}");
     }
     let answer = ask(Method::POST, "/records", &[]).await;

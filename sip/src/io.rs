@@ -44,7 +44,7 @@ pub use self::hub::StackStats;
 pub use self::public::public_ip;
 pub use self::resolve::{DnsConfig, ResolveError, Resolver, Way, local_ip_towards};
 pub use self::sys::random_key;
-pub use self::tls::{Identity, TlsConfig, TlsError, server_name};
+pub use self::tls::{Identity, RELOAD_EVERY, ServerTls, TlsConfig, TlsError, server_name};
 
 use self::bind::Sockets;
 use self::handle::Shared;

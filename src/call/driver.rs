@@ -40,7 +40,7 @@ use super::inbound::Refusal;
 use super::leg::{Happening, Leg};
 use super::line::{LineNote, LineOrder};
 use super::log::{CallLog, CallStage};
-use super::record::{CallRecord, RecordSink};
+use super::record::CallRecord;
 use super::route::Target;
 use super::sound::{self, Sound};
 use super::switchboard::{DeviceLeg, Inbox, Mail};
@@ -243,7 +243,8 @@ impl Driver {
 
     async fn run(mut self, begin: Step) {
         let span = tracing::info_span!("call", call = %self.log.id());
-        async {
+        let trace = self.hub.traces.as_ref().and_then(|traces| traces.traceparent(self.log.id()));
+        let running = async {
             tracing::info!(
                 call = %self.log.id(),
                 target = self.target.name(),
@@ -255,8 +256,8 @@ impl Driver {
             let end = self.drive(begin).await;
             self.finish(end).await;
         }
-        .instrument(span)
-        .await;
+        .instrument(span);
+        agent::traced::within(trace.map(Into::into), running).await;
     }
 
     async fn drive(&mut self, begin: Step) -> End {
@@ -497,11 +498,11 @@ impl Driver {
         if let Some(live) = &self.hub.live {
             live.ended(&record);
         }
-        write_record(&self.hub.records, record);
+        write_record(&self.hub, record);
     }
 }
 
-fn write_record(records: &RecordSink, record: CallRecord) {
+fn write_record(hub: &Hub, record: CallRecord) {
     let end = &record.end;
     metrics::counter!("omnivox_calls_total", "class" => end.class.as_str(), "reason" => end.reason.as_str())
         .increment(1);
@@ -516,7 +517,10 @@ fn write_record(records: &RecordSink, record: CallRecord) {
         end.class.as_str(),
         record.duration_ms,
     );
-    records.push(record);
+    if let Some(traces) = &hub.traces {
+        traces.call(&record);
+    }
+    hub.records.push(record);
 }
 
 /// The record of a call that was refused before it had a driver.
@@ -525,7 +529,7 @@ pub fn record_refusal(hub: &Hub, incoming: &Incoming, refusal: &Refusal) {
     let now = SystemTime::now();
     let log = CallLog::inbound(&super::log::new_id(now), incoming, &Target::App("none".into()), now);
     hub.tracer.link(log.id(), incoming.request.call_id());
-    write_record(&hub.records, log.close(refusal.end.clone(), now));
+    write_record(hub, log.close(refusal.end.clone(), now));
 }
 
 fn poll_legs(legs: &mut [Leg], cx: &mut Context<'_>) -> Poll<(LegNo, Happening)> {

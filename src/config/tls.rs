@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sip::endpoint::Transport;
-use sip::io::Identity;
+use sip::io::{Identity, TlsError};
 
 use super::{ConfigError, SipListen};
 
@@ -41,6 +41,18 @@ impl TlsConfig {
             client_ca: set(&self.client_ca),
             require_client: self.require_client,
             ca: set(&self.ca),
+        }
+    }
+
+    /// The key that named the file of a fault.
+    #[must_use]
+    pub fn key_of(&self, fault: &TlsError) -> &'static str {
+        match fault {
+            TlsError::File { path, .. } if self.certificates.contains(path) => "tls.certificates",
+            TlsError::File { path, .. } if self.keys.contains(path) => "tls.keys",
+            TlsError::File { path, .. } if *path == self.client_ca => "tls.client_ca",
+            TlsError::File { path, .. } if *path == self.ca => "tls.ca",
+            _ => "tls.certificates, tls.keys, tls.client_ca or tls.ca",
         }
     }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config::Config;
+use crate::config::{Config, PlainHttp};
 
 /// Arguments of `omnivox trace`.
 #[derive(Debug, Args)]
@@ -29,6 +29,11 @@ pub struct TraceArgs {
 pub async fn run(args: TraceArgs, config: Config) -> anyhow::Result<ExitCode> {
     let mut url = match args.url {
         Some(url) => url,
+        None if config.http.plain == PlainHttp::Off => {
+            anyhow::bail!(
+                "http.plain is off: say where the server answers, and by a name that its certificate has, with --url https://HOST:PORT"
+            )
+        }
         None => format!("http://{}", reachable(config.http.listen)).parse()?,
     };
     let what = if args.pcap.is_some() { "trace.pcap" } else { "trace" };

@@ -226,11 +226,42 @@ const steps = {
     await page.keyboard.press('Escape')
   },
 
+  async 'the reference'() {
+    // Its chunk comes when it is opened, and not before.
+    const scripts = () => page.evaluate(() => performance.getEntriesByType('resource').filter((one) => one.name.includes('/assets/reference-')).length)
+    await page.goto(job.url)
+    await page.waitForSelector('.frame')
+    found('reference before', await scripts())
+    await click('link', 'HTTP interface')
+    await page.waitForSelector('.reference details')
+    found('reference after', await scripts())
+    await type('Find', 'POST startCall', 'searchbox')
+    await shows('[role=status]', '1 of')
+    await page.focus('.reference summary')
+    await page.keyboard.press('Enter')
+    await shows('.reference pre', 'curl -X POST')
+    found('reference', await page.$eval('.reference details[open]', (one) => one.innerText.replace(/\s+/g, ' ')))
+    await lookAtAll('operation', null, '.reference details[open]')
+    // Whoever writes a program reads it without being logged in, at the request that a link names.
+    await click('button', 'Log out')
+    await shows('.outside h1', 'HTTP interface')
+    await page.goto(`${job.url}/api/v1/docs#listRecords`)
+    await page.reload()
+    await shows('.reference details[open]', 'words')
+    found('reference outside', await page.$eval('.reference details[open]', (one) => one.id))
+    await lookAtAll('reference-outside', null, '.reference details[open]')
+    await page.goto(job.url)
+    await type('Name', 'ada')
+    await type('Password', PASSWORD)
+    await click('button', 'Log in')
+    await shows('h1', 'Live calls')
+  },
+
   async 'every other page'() {
     for (const [name, path] of [
       ['figures', '/kpis'], ['contacts', '/contacts'], ['do-not-call', '/do-not-call'], ['agents', '/agents'], ['trunks', '/telephony/trunks'], ['routes', '/telephony/routes'],
       ['numbers', '/telephony/numbers'], ['devices', '/telephony/devices'], ['users', '/people/users'], ['teams', '/people/teams'], ['keys', '/keys'], ['webhooks', '/webhooks'],
-      ['audit', '/audit'], ['personal-data', '/erasure'], ['account', '/account'],
+      ['audit', '/audit'], ['personal-data', '/erasure'], ['account', '/account'], ['reference', '/api/v1/docs'],
     ]) {
       if (await page.$(`nav a[href="${path}"]`) || path === '/account') await lookAtAll(name, path, 'h1')
     }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::{Brain, BrainError, BrainFactory, BrainInput, BrainOutput, BrainStream, Listen, TransferKind};
 use crate::grammar::Grammar;
 use crate::history::{History, Speaker};
+use crate::traced;
 use answer::Answer;
 
 /// At most so many outputs wait to be taken.
@@ -313,12 +314,13 @@ fn request(config: &OpenAiBrainConfig, messages: Vec<Value>) -> Value {
 /// Asks the server in a task of its own, which ends when the answer is dropped.
 fn ask(shared: Arc<Shared>, messages: Vec<Value>) -> BrainStream {
     let (outputs, taken) = mpsc::channel(QUEUE);
-    let task = AbortOnDrop(tokio::spawn(async move {
+    let asking = async move {
         if let Err(error) = exchange(&shared, messages, &outputs).await {
             // Nobody listens any more where this fails.
             let _ = outputs.send(Err(error)).await;
         }
-    }));
+    };
+    let task = AbortOnDrop(tokio::spawn(traced::within(traced::current(), asking)));
     Box::pin(futures::stream::unfold((taken, task), |(mut taken, task)| async move {
         taken.recv().await.map(|output| (output, (taken, task)))
     }))
@@ -388,7 +390,7 @@ async fn tell(outputs: &Outputs, said: Vec<BrainOutput>) {
 async fn send(shared: &Shared, messages: Vec<Value>) -> Result<reqwest::Response, BrainError> {
     let config = &shared.config;
     let url = format!("{}/chat/completions", config.base_url.trim_end_matches('/'));
-    let mut request = shared.client.post(&url).json(&request(config, messages));
+    let mut request = traced::telling(shared.client.post(&url).json(&request(config, messages)));
     if let Some(key) = &shared.key {
         request = request.bearer_auth(key);
     }

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::energy::has_sound;
 use super::{EarError, Hypothesis, MAX_UTTERANCE, Recognizer, RecognizerStream, StreamConfig, Word};
 use crate::grammar::Grammar;
+use crate::traced;
 
 const PROVIDER: &str = "openai";
 /// The longest answer that is read.
@@ -177,9 +178,8 @@ impl RecognizerStream for Stream {
         }
         let (shared, pcm) = (Arc::clone(&self.shared), std::mem::take(&mut self.pcm));
         let config = self.config.clone();
-        let task = self
-            .runtime
-            .spawn(async move { shared.transcribe(&config, &pcm).await.unwrap_or_else(Hypothesis::Failed) });
+        let asking = async move { shared.transcribe(&config, &pcm).await.unwrap_or_else(Hypothesis::Failed) };
+        let task = self.runtime.spawn(traced::within(traced::current(), asking));
         self.enter(State::Asking(task));
     }
 
@@ -267,7 +267,7 @@ impl Shared {
         } else {
             form = form.text("response_format", "json");
         }
-        let mut request = self.client.post(self.url.clone()).multipart(form);
+        let mut request = traced::telling(self.client.post(self.url.clone()).multipart(form));
         if let Some(key) = &self.config.api_key {
             request = request.bearer_auth(key);
         }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::condition::{Conditioner, Level, TAIL};
 use super::wav::PcmReader;
 use super::{SpeechStream, Timeouts, Voice, VoiceConfig, VoiceError, check_text};
+use crate::traced;
 
 /// The rate of OpenAI's `pcm` format.
 const PCM_RATE: SampleRate = SampleRate::HZ_24000;
@@ -148,7 +149,7 @@ impl OpenAiVoice {
             "response_format": match self.format { Format::Pcm => "pcm", Format::Wav => "wav" },
             "speed": self.speed,
         });
-        let mut request = self.client.post(&self.url).json(&body);
+        let mut request = traced::telling(self.client.post(&self.url).json(&body));
         if let Some(key) = &self.key.0 {
             request = request.bearer_auth(key);
         }

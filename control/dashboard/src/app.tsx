@@ -3,7 +3,7 @@ import { Route, Router } from '@solidjs/router'
 import { lazy, Match, onMount, Switch } from 'solid-js'
 import { Empty, Toasts } from './ui/parts'
 import { begin, who } from './session'
-import { Frame } from './frame'
+import { Frame, Outside } from './frame'
 import { SignIn } from './pages/sign-in'
 import { Wall } from './pages/wall'
 
@@ -25,6 +25,7 @@ const pages = {
   '/audit': lazy(() => import('./pages/audit')),
   '/erasure': lazy(() => import('./pages/erasure')),
   '/account': lazy(() => import('./pages/account')),
+  '/api/v1/docs': lazy(() => import('./pages/reference')),
 }
 
 export function App() {
@@ -32,6 +33,9 @@ export function App() {
   return (
     <>
       <Switch fallback={<p class="empty">Loading…</p>}>
+        <Match when={who() === null && location.pathname === '/api/v1/docs'}>
+          <Router root={Outside}><Route path="/api/v1/docs" component={pages['/api/v1/docs']} /><Route path="*" component={SignIn} /></Router>
+        </Match>
         <Match when={who() === null}><SignIn /></Match>
         <Match when={who()}>
           <Router root={Frame}>

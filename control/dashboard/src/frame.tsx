@@ -33,6 +33,7 @@ const PLACES: { title: string; places: Place[] }[] = [
     { to: '/people/teams', name: 'Teams', icon: 'people', if: () => is('supervisor') },
     { to: '/keys', name: 'API keys', icon: 'key' },
     { to: '/webhooks', name: 'Webhooks', icon: 'webhook', if: admin('/webhooks') },
+    { to: '/api/v1/docs', name: 'HTTP interface', icon: 'link' },
     { to: '/audit', name: 'Audit log', icon: 'audit', if: () => is('administrator') },
     { to: '/erasure', name: 'Personal data', icon: 'erase', if: admin('/people/erasure') },
   ] },
@@ -95,6 +96,14 @@ export function Frame(props: RouteSectionProps) {
     </div>
   )
 }
+
+/** Around what is read by those too who are not logged in. */
+export const Outside = (props: RouteSectionProps) => (
+  <main id="main" class="outside" tabindex="-1">
+    <a href="/" rel="external" class="brand"><img src="/icon.svg" alt="" />Omnivox</a>
+    <Suspense fallback={<p class="empty">Loading…</p>}>{props.children}</Suspense>
+  </main>
+)
 
 export const Connection = () => (
   <span class="connection" data-state={connection()} role="status">{connection() === 'open' ? 'Live' : 'Reconnecting…'}</span>

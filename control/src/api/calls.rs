@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -72,16 +72,19 @@ pub(crate) async fn list(State(control): State<Arc<Control>>, caller: Caller) ->
 /// Whoever answers is connected with what `connect_with` names. Operators have their own device called. A number on the do-not-call list is
 /// not.
 #[utoipa::path(post, path = "/api/v1/calls", operation_id = "startCall", tag = "calls", request_body = StartCall,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key the call is made once")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key the call is made once"),
+           ("traceparent" = Option<String>, Header, description = "A trace (W3C Trace Context) that the call is to go on with")),
     responses((status = 202, description = "They are being called", body = Started)))]
 pub(crate) async fn start(
     State(control): State<Arc<Control>>,
     caller: Caller,
+    headers: HeaderMap,
     Body(order): Body<StartCall>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
     let order = StartCall {
         to: text("to", &order.to, ADDRESS_CHARS)?,
         connect_with: text("connect_with", &order.connect_with, ADDRESS_CHARS)?,
+        traceparent: headers.get("traceparent").and_then(|traceparent| traceparent.to_str().ok()).map(str::to_owned),
     };
     // What may be dialled is settled here and by the configuration: an operator's phone is not a way to call the world.
     if caller.user.role == Role::Operator && caller.user.device.as_deref() != Some(order.to.as_str()) {
@@ -191,7 +194,8 @@ pub(crate) async fn supervise(
         Supervision::Whisper => "whisper",
         Supervision::Join => "join",
     };
-    let started = control.calls.start(StartCall { to: own, connect_with: format!("{how}-{theirs}") })?;
+    let started =
+        control.calls.start(StartCall { to: own, connect_with: format!("{how}-{theirs}"), traceparent: None })?;
     control.audit(&caller, "call.supervise", &id, json!({ "mode": wanted.mode, "by_call": started })).await;
     Ok((StatusCode::ACCEPTED, Json(Started { call: started })))
 }

@@ -24,6 +24,9 @@ pub const PLACES: &[&str] = &[
     "setup",
 ];
 
+/// The reference of the interface, which is a page among its routes.
+pub const REFERENCE: &str = "/api/v1/docs";
+
 /// Scripts and styles from here alone, nothing inline; sound from here and from calls; no page frames it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       media-src 'self' blob: mediastream:; manifest-src 'self'; base-uri 'none'; form-action 'self'; \
@@ -59,7 +62,7 @@ pub async fn serve(request: Request) -> Response {
     let path = request.uri().path();
     let name = path.strip_prefix('/').unwrap_or(path);
     // `//records` is none: only the root's first part is empty.
-    let is_place = name.is_empty() || PLACES.contains(&name.split('/').next().unwrap_or_default());
+    let is_place = name.is_empty() || path == REFERENCE || PLACES.contains(&name.split('/').next().unwrap_or_default());
     let found = file(name).or_else(|| file("index.html").filter(|_| is_place));
     let mut response = match (request.method(), found) {
         _ if found.is_none() && !is_place => return StatusCode::NOT_FOUND.into_response(),

@@ -1,6 +1,7 @@
 //! What stands before every route: how often whoever asks may, who they are, whether they may do this, and whether a browser asks on
 //! its own. Whoever gets through is a [`Caller`] among the request's extensions.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -107,6 +108,18 @@ fn changes(method: &Method) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub struct Address(pub IpAddr);
 
+/// Among a request's extensions: whether it came by TLS, to us or to a proxy that is believed. Whoever serves the routes says so; where nobody
+/// does, it did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ByTls(pub bool);
+
+impl ByTls {
+    /// What a cookie that is set by the answer ends in.
+    pub(super) fn secure(self, control: &Control) -> &'static str {
+        if self.0 || control.options.url.starts_with("https:") { "; Secure" } else { "" }
+    }
+}
+
 fn address(request: &Request) -> IpAddr {
     let remote = request.extensions().get::<ConnectInfo<SocketAddr>>();
     remote.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(remote)| remote.ip())
@@ -172,6 +185,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Address {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         Ok(parts.extensions.get::<Self>().copied().unwrap_or(Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED))))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ByTls {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or_default())
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use super::extract::{Params, name};
-use super::gate::Address;
+use super::gate::{Address, ByTls};
 use super::problem::Problem;
 use super::session;
 use crate::control::Control;
@@ -43,11 +43,11 @@ pub(crate) struct Back {
     responses((status = 303, description = "To the provider"),
               (status = 404, description = "No provider is named in the configuration", body = Problem, content_type = "application/problem+json"),
               (status = 502, description = "The provider does not answer", body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn begin(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
+pub(crate) async fn begin(State(control): State<Arc<Control>>, by_tls: ByTls) -> Result<Response, Problem> {
     let oidc = provider(&control)?;
     let (url, pending) = oidc.begin(Moment::now()).await.map_err(failed)?;
     let sealed = pending.seal(&control.key).map_err(|fault| Problem::internal("a login", fault))?;
-    let set = cookie(&control, &sealed, PENDING_S);
+    let set = cookie(&control, by_tls, &sealed, PENDING_S);
     Ok((StatusCode::SEE_OTHER, [(header::SET_COOKIE, set), (header::LOCATION, url)]).into_response())
 }
 
@@ -60,6 +60,7 @@ pub(crate) async fn begin(State(control): State<Arc<Control>>) -> Result<Respons
 pub(crate) async fn finish(
     State(control): State<Arc<Control>>,
     from: Address,
+    by_tls: ByTls,
     headers: HeaderMap,
     Params(back): Params<Back>,
 ) -> Result<Response, Problem> {
@@ -91,8 +92,8 @@ pub(crate) async fn finish(
             ));
         }
     };
-    let (_, set) = session::open(&control, &user, from, json!({ "by": person.issuer })).await?;
-    let gone = cookie(&control, "", 0);
+    let (_, set) = session::open(&control, &user, (from, by_tls), json!({ "by": person.issuer })).await?;
+    let gone = cookie(&control, by_tls, "", 0);
     let set = AppendHeaders([(header::SET_COOKIE, set), (header::SET_COOKIE, gone)]);
     Ok((StatusCode::SEE_OTHER, set, [(header::LOCATION, "/")]).into_response())
 }
@@ -194,7 +195,7 @@ async fn refused(control: &Control, from: Address, subject: &str, why: &str) {
 }
 
 /// The provider's page leads back here, so that the cookie has to come along from there: `Lax`.
-fn cookie(control: &Control, value: &str, seconds: i64) -> String {
-    let secure = if control.options.url.starts_with("https:") { "; Secure" } else { "" };
+fn cookie(control: &Control, by_tls: ByTls, value: &str, seconds: i64) -> String {
+    let secure = by_tls.secure(control);
     format!("{COOKIE}={value}; Path={CALLBACK}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::extract::Body;
-use super::gate::Address;
+use super::gate::{Address, ByTls};
 use super::problem::Problem;
 use crate::control::Control;
 use crate::identity::limit::{Tier, network};
@@ -52,10 +52,11 @@ pub struct Who {
 pub(crate) async fn log_in(
     State(control): State<Arc<Control>>,
     from: Address,
+    by_tls: ByTls,
     Body(login): Body<Login>,
 ) -> Result<Response, Problem> {
     let user = authenticate(&control, from, login).await?;
-    let (cookie, set) = open(&control, &user, from, json!({})).await?;
+    let (cookie, set) = open(&control, &user, (from, by_tls), json!({})).await?;
     let who = Who { user, csrf: Some(secret::csrf(&cookie)) };
     Ok((StatusCode::CREATED, [(header::SET_COOKIE, set)], Json(who)).into_response())
 }
@@ -64,7 +65,7 @@ pub(crate) async fn log_in(
 pub(super) async fn open(
     control: &Control,
     user: &User,
-    from: Address,
+    (from, by_tls): (Address, ByTls),
     mut detail: serde_json::Value,
 ) -> Result<(String, String), Problem> {
     let (cookie, now) = (secret::new_secret().map_err(|fault| Problem::internal("a session", fault))?, Moment::now());
@@ -72,7 +73,7 @@ pub(super) async fn open(
     control.store.open_session(&secret::hash(&cookie), &user.id, now, until).await?;
     detail["from"] = from.0.to_string().into();
     control.audit_as(&user.name, "session.open", &user.name, detail).await;
-    let set = set_cookie(control, &cookie, control.options.session_s);
+    let set = set_cookie(control, by_tls, &cookie, control.options.session_s);
     Ok((cookie, set))
 }
 
@@ -90,12 +91,16 @@ pub(crate) async fn who(caller: Caller) -> Json<Who> {
 /// Log out
 #[utoipa::path(delete, path = "/api/v1/session", operation_id = "logOut", tag = "identity",
     responses((status = 204, description = "Logged out")))]
-pub(crate) async fn log_out(State(control): State<Arc<Control>>, caller: Caller) -> Result<Response, Problem> {
+pub(crate) async fn log_out(
+    State(control): State<Arc<Control>>,
+    by_tls: ByTls,
+    caller: Caller,
+) -> Result<Response, Problem> {
     if let Means::Session { hash, .. } = &caller.by {
         control.store.close_session(hash).await?;
         control.audit(&caller, "session.close", &caller.user.name, json!({})).await;
     }
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, set_cookie(&control, "", 0))]).into_response())
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, set_cookie(&control, by_tls, "", 0))]).into_response())
 }
 
 /// The session's secret that a request brings.
@@ -110,8 +115,8 @@ pub(super) fn cookie_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a st
     each.find_map(|cookie| cookie.trim().strip_prefix(name)?.strip_prefix('=')).filter(|value| !value.is_empty())
 }
 
-fn set_cookie(control: &Control, value: &str, seconds: i64) -> String {
-    let secure = if control.options.url.starts_with("https:") { "; Secure" } else { "" };
+fn set_cookie(control: &Control, by_tls: ByTls, value: &str, seconds: i64) -> String {
+    let secure = by_tls.secure(control);
     format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 

@@ -211,7 +211,8 @@ pub(crate) async fn test(
     let (webhook, now) = (find(&control, &id).await?, Moment::now());
     let body = json!({ "type": "test", "timestamp": now, "data": { "webhook": webhook.id, "name": webhook.name } });
     let message = format!("msg_{}", uuid::Uuid::now_v7().simple());
-    let due = Due { id: String::new(), message: message.clone(), body: body.to_string(), attempts: 0 };
+    let due =
+        Due { id: String::new(), message: message.clone(), body: body.to_string(), attempts: 0, call: String::new() };
     let secrets = dispatch::secrets(&control, &webhook, now);
     if secrets.is_empty() {
         return Err(Problem::new(StatusCode::CONFLICT, "its secret cannot be read by this server: give it another"));

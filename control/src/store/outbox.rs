@@ -94,6 +94,8 @@ pub struct Due {
     pub body: String,
     /// Attempts so far.
     pub attempts: i64,
+    /// The call that it is of; empty where it is of none.
+    pub call: String,
 }
 
 /// What came of an attempt.
@@ -239,7 +241,8 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn due(&self, webhook: &str, now: Moment, limit: i64) -> Result<Vec<Due>, StoreError> {
-        let sql = "SELECT d.id, d.event_id, d.attempts, o.body FROM deliveries d JOIN outbox o ON o.id = d.event_id
+        let sql =
+            "SELECT d.id, d.event_id, d.attempts, d.call, o.body FROM deliveries d JOIN outbox o ON o.id = d.event_id
                    WHERE d.webhook_id = $1 AND d.state = 'pending' AND d.next_at <= $2
                      AND (d.call = '' OR NOT EXISTS (
                         SELECT 1 FROM deliveries b
@@ -252,6 +255,7 @@ impl Store {
                 message: row.try_get("event_id")?,
                 body: row.try_get("body")?,
                 attempts: row.try_get("attempts")?,
+                call: row.try_get("call")?,
             })
         };
         Ok(rows.iter().map(due).collect::<Result<_, _>>()?)

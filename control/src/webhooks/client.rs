@@ -31,6 +31,8 @@ pub struct Message {
     pub signatures: String,
     /// JSON.
     pub body: String,
+    /// The trace that it is sent in, where it is.
+    pub traceparent: Option<String>,
 }
 
 /// What came of it.
@@ -131,7 +133,7 @@ impl Client {
     async fn post(&self, message: Message) -> Result<Answer, String> {
         let url = Url::parse(&message.url).map_err(|fault| fault.to_string())?;
         let client = self.0.of(&url).map_err(|refused| refused.to_string())?;
-        let request = client
+        let mut request = client
             .post(url)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header(USER_AGENT, HeaderValue::from_static(concat!("omnivox/", env!("CARGO_PKG_VERSION"))))
@@ -139,6 +141,9 @@ impl Client {
             .header(TIMESTAMP, message.seconds.to_string())
             .header(SIGNATURE, message.signatures)
             .body(message.body);
+        if let Some(traceparent) = &message.traceparent {
+            request = request.header("traceparent", traceparent);
+        }
         // What the endpoint says beyond its status is nobody's business: it is not even read.
         let answer = request.send().await.map_err(|fault| cause(&fault))?;
         let retry_after_s = answer.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
@@ -194,6 +199,7 @@ mod tests {
                 seconds: 0,
                 signatures: String::new(),
                 body: String::new(),
+                traceparent: None,
             };
             let Answer::Unreachable(told) = client.send(message).await else { unreachable!("{url}") };
             assert!(told.contains(why), "{url}: {told}");

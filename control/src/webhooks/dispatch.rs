@@ -11,11 +11,12 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::client::Message;
+use super::client::{Answer, Message};
 use super::schedule::{self, Off};
 use super::signature::Secret;
 use crate::control::Control;
 use crate::identity::secret;
+use crate::ports::spans::Done;
 use crate::store::StoreError;
 use crate::store::outbox::{Due, Settled};
 use crate::store::webhooks::Webhook;
@@ -139,7 +140,7 @@ impl Dispatcher {
         }
         let limit = if webhook.health.is_probed() { 1 } else { AT_ONCE };
         let due = store.due(id, now, limit).await?;
-        let sent = due.iter().map(|due| self.control.webhooks.send(message(&webhook, &secrets, due, now)));
+        let sent = due.iter().map(|due| self.send(&webhook, message(&webhook, &secrets, due, now), &due.call));
         let answers = join_all(sent).await;
         let now = (self.world.now)();
         let settled: Vec<Settled> = due
@@ -168,6 +169,22 @@ impl Dispatcher {
         Ok(due.len())
     }
 
+    /// One message, told as a span of its call's.
+    async fn send(&self, webhook: &Webhook, mut message: Message, call: &str) -> Answer {
+        let begun = if call.is_empty() { None } else { self.control.spans.begin(call) };
+        message.traceparent = begun.as_ref().map(|begun| begun.traceparent.clone());
+        let answer = self.control.webhooks.send(message).await;
+        if let Some(begun) = begun {
+            let mut attributes =
+                vec![("http.request.method", "POST".to_owned()), ("omnivox.webhook", webhook.name.clone())];
+            attributes.extend(answer.status().map(|status| ("http.response.status_code", status.to_string())));
+            // What an endpoint's fault names may be its address.
+            let fault = (!answer.is_delivered()).then(|| "not delivered".to_owned());
+            self.control.spans.end(begun, Done { name: "POST".to_owned(), attributes, fault });
+        }
+        answer
+    }
+
     async fn switch_off(&self, webhook: &Webhook, off: Off, now: Moment) -> Result<(), StoreError> {
         let why = off.why();
         if self.control.store.disable_webhook(&webhook.id, Some(why), now).await? {
@@ -191,6 +208,7 @@ pub(crate) fn message(webhook: &Webhook, secrets: &[Secret], due: &Due, now: Mom
         seconds,
         signatures: signatures.join(" "),
         body: due.body.clone(),
+        traceparent: None,
     }
 }
 

@@ -14,6 +14,7 @@ use control::ports::agents::{
     AgentFault, AgentReadiness, AgentSource, AgentState, Agents, Conversation, Conversing, WrittenTurn,
 };
 use control::ports::settings::{SettingFault, SettingKind, SettingValue, Settings};
+use control::ports::spans::NoSpans;
 use control::ports::{
     CallCommand, CallFault, CallState, Calls, IceServer, LiveCall, Ports, Recording, StartCall, Trace, WebAnswer,
     WebAnswering, WebCall,
@@ -295,6 +296,7 @@ impl Server {
             calls: Arc::clone(&board) as _,
             agents: Arc::clone(&board) as _,
             settings: Arc::clone(&board) as _,
+            spans: Arc::new(NoSpans),
         };
         let control = Control::open(options, ports, Live::new(Moment::now())).await.unwrap();
         let router = control::api::router(Arc::new(control.clone()));

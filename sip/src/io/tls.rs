@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use thiserror::Error;
 
 /// How often files are looked at for a change.
-pub(super) const RELOAD_EVERY: Duration = Duration::from_secs(5);
+pub const RELOAD_EVERY: Duration = Duration::from_secs(5);
 
 /// A certificate of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,32 @@ impl TlsConfig {
     /// As with [`check`](Self::check).
     pub fn client(&self) -> Result<Arc<ClientConfig>, TlsError> {
         Tls::load(self, false).map(|tls| tls.client)
+    }
+
+    /// What we are as a server of another protocol than SIP, with these certificates: `protocols` are what it is called in ALPN (RFC 7301).
+    ///
+    /// # Errors
+    /// As with [`check`](Self::check); there is no certificate.
+    pub fn server(&self, protocols: &[&str]) -> Result<ServerTls, TlsError> {
+        let tls = Tls::load(self, true)?;
+        let mut config = tls.server.as_deref().ok_or(TlsError::NoCertificate)?.clone();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(ServerTls { config: Arc::new(config), certificates: tls.certificates })
+    }
+}
+
+/// TLS for a server that is not of SIP.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// For each new connection.
+    pub config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
+}
+
+impl ServerTls {
+    /// Reads the certificates that changed; to be called every [`RELOAD_EVERY`]. Where one cannot be read, the old one stays in use.
+    pub fn reload(&self) {
+        self.certificates.reload();
     }
 }
 
