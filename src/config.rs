@@ -711,6 +711,7 @@ mod tests {
             ("http.key=key.pem", "http.certificate"),
             ("http.plain=redirect", "http.plain"),
             ("http.plain=off", "http.plain"),
+            ("telemetry.sentry_dsn=https://host/7", "telemetry.sentry_dsn"),
             ("telemetry.otlp.endpoint=collector:4318", "telemetry.otlp.endpoint"),
             ("telemetry.otlp.headers=key", "telemetry.otlp.headers"),
             ("telemetry.otlp.sample=1.5", "telemetry.otlp.sample"),

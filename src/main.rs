@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use omnivox::config::{Config, LogConfig, Sources};
+use omnivox::telemetry::reports::Reports;
 
 /// Calls are set up on one thread and let go on another; the system's allocator grows and shrinks its arenas all the while.
 #[global_allocator]
@@ -83,7 +84,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // Two lines for each of thousands of calls hide what matters.
         config.log.level = "warn".to_owned();
     }
-    omnivox::telemetry::init_logs(&config.log)?;
+    let dsn = config.telemetry.sentry_dsn.reveal();
+    let reports = match cli.command {
+        Command::Serve(_) if !dsn.is_empty() => Some(Reports::start(dsn, &config.control.node)?),
+        _ => None,
+    };
+    omnivox::telemetry::init_logs(&config.log, reports)?;
     match cli.command {
         Command::Serve(args) => block_on(omnivox::serve::run(args, config)),
         Command::Call(args) => block_on(omnivox::softphone::run(*args, config)),

@@ -2,6 +2,7 @@
 //! [`Masked`], so that nothing personal stands in them unless `log.personal` asks for it.
 
 pub mod otlp;
+pub mod reports;
 pub mod traces;
 
 use std::fmt;
@@ -10,7 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use self::reports::Reports;
 use crate::config::{LogConfig, LogFormat};
 
 static SHOW_PERSONAL: AtomicBool = AtomicBool::new(false);
@@ -36,11 +40,11 @@ impl fmt::Debug for Masked<'_> {
     }
 }
 
-/// Sends logs to stderr as configured. Only the first call of a process has an effect.
+/// Sends logs to stderr as configured, and errors and panics to `reports` too. Only the first call of a process has an effect.
 ///
 /// # Errors
 /// The filter in `log.level` cannot be read.
-pub fn init_logs(config: &LogConfig) -> anyhow::Result<()> {
+pub fn init_logs(config: &LogConfig, reports: Option<&'static Reports>) -> anyhow::Result<()> {
     SHOW_PERSONAL.store(config.personal, Ordering::Relaxed);
     let filter = EnvFilter::try_new(&config.level).map_err(|fault| {
         anyhow::anyhow!(
@@ -57,13 +61,16 @@ pub fn init_logs(config: &LogConfig) -> anyhow::Result<()> {
             _ => filter,
         }
     });
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    let told = tracing_subscriber::registry().with(filter).with(reports);
     // A second call in one process (tests, examples) keeps the first subscriber.
-    let _ = match config.format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let begun = match config.format {
+        LogFormat::Text => told.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init(),
+        LogFormat::Json => told.with(lines.json().flatten_event(true)).try_init(),
     };
+    if let (Ok(()), Some(reports)) = (begun, reports) {
+        reports.hook_panics();
+    }
     Ok(())
 }
 
@@ -125,6 +132,8 @@ fn describe() {
     describe_gauge!("omnivox_faults", "Whether a part fails while calls go on, by part");
     describe_gauge!("omnivox_http_connections", "Connections of HTTP held, with TLS and without");
     describe_counter!("omnivox_http_refused_total", "Connections of HTTP closed for a limit or a handshake, by reason");
+    describe_counter!("omnivox_error_reports_sent_total", "Errors and panics that the error tracker took");
+    describe_counter!("omnivox_error_reports_dropped_total", "Errors and panics that it was not told of, by reason");
     describe_counter!("omnivox_traces_exported_total", "Spans that the collector of traces took");
     describe_counter!(
         "omnivox_traces_dropped_total",

@@ -11,6 +11,12 @@ use super::{ConfigError, Secret};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {
+    /// An error tracker that speaks Sentry's protocol: its DSN, `https://KEY@HOST/PROJECT`. Empty: none.
+    pub sentry_dsn: Secret,
+    /// A file that holds it alone.
+    pub sentry_dsn_file: PathBuf,
+    /// An environment variable that holds it.
+    pub sentry_dsn_env: String,
     /// Traces.
     pub otlp: OtlpConfig,
 }
@@ -48,6 +54,9 @@ impl Default for OtlpConfig {
 
 impl TelemetryConfig {
     pub(super) fn resolve_secrets(&mut self, env: &[(String, String)]) -> Result<(), ConfigError> {
+        let source =
+            SecretSource { at: "telemetry", key: "sentry_dsn", file: &self.sentry_dsn_file, env: &self.sentry_dsn_env };
+        resolve(&mut self.sentry_dsn, &source, env)?;
         let OtlpConfig { headers, headers_file: file, headers_env, .. } = &mut self.otlp;
         let source = SecretSource { at: "telemetry.otlp", key: "headers", file, env: headers_env };
         resolve(headers, &source, env)
@@ -55,6 +64,13 @@ impl TelemetryConfig {
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let bad = |key: &'static str, value: String, fix: &'static str| Err(ConfigError::Value { key, value, fix });
+        if !self.sentry_dsn.is_empty() && self.sentry_dsn.reveal().parse::<sentry_types::Dsn>().is_err() {
+            return bad(
+                "telemetry.sentry_dsn",
+                "(hidden)".into(),
+                "write https://KEY@HOST/PROJECT, as the tracker shows it",
+            );
+        }
         let otlp = &self.otlp;
         if !otlp.endpoint.is_empty() && otlp.traces_url().is_none() {
             return bad("telemetry.otlp.endpoint", otlp.endpoint.clone(), "write http://HOST:4318 or https://HOST");
