@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use common::{OMNIVOX, PATIENCE, Running, Server, omnivox, told, wait_for};
+use common::{PATIENCE, Running, Server, omnivox, told, wait_for};
 use person::{Person, add_user, call, postgres};
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
@@ -244,7 +244,7 @@ fn server_on_a_small_disk(kib: u32) -> (Server, PathBuf) {
     std::fs::create_dir_all(&data).unwrap();
     let mut command = Command::new("unshare");
     let mount = format!("mount -t tmpfs -o size={kib}k,mode=755 tmpfs '{}' && exec \"$@\"", data.display());
-    command.args(["--map-root-user", "--mount", "sh", "-c", &mount, "sh", OMNIVOX]);
+    command.args(["--map-root-user", "--mount", "sh", "-c", &mount, "sh"]).arg(common::program());
     let server = Server::start_by(command, folder, &[]);
     let seen = format!("/proc/{}/root{}", server.process.id(), data.display());
     (server, PathBuf::from(seen))
