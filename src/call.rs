@@ -39,6 +39,7 @@ pub mod notice;
 pub mod parking;
 pub mod place;
 mod protection;
+pub mod quality;
 pub mod record;
 pub mod referral;
 pub mod route;

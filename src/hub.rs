@@ -31,6 +31,7 @@ use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
 use crate::guard::Door;
 use crate::live::LiveCalls;
+use crate::routing::barred::Barred;
 use crate::routing::live::Routing;
 use crate::stir::Stir;
 use crate::telemetry::Masked;
@@ -75,6 +76,8 @@ pub struct Hub {
     pub(crate) accounts: Option<Arc<Accounts>>,
     /// Requests of ours outside of calls.
     pub(crate) asker: Arc<Asker>,
+    /// Numbers that nobody of ours calls.
+    pub(crate) barred: Arc<Barred>,
     /// What calls are routed by.
     routing: RwLock<Routing>,
     /// What trunks that were added while it runs have to do when the server stops.
@@ -132,6 +135,7 @@ impl Hub {
             places: Places::default(),
             accounts: None,
             asker,
+            barred: Arc::default(),
             routing,
             farewells: Mutex::default(),
             watchers: Watchers::default(),

@@ -18,9 +18,11 @@ use control::identity::access;
 use control::live::Live;
 use control::ports::spans::{NoSpans, Spans};
 use control::ports::{
-    CallCommand, CallFault, Calls, IceServer, LiveCall, Ports, Recording, StartCall, Trace, WebAnswering, WebCall,
+    CallCommand, CallFault, Calls, IceServer, LiveCall, Ports, Queue, Recording, StartCall, Trace, WebAnswering,
+    WebCall,
 };
 use control::store::Store;
+use control::time::Moment;
 use control::{Control, Options};
 use sip::endpoint::EndCause;
 use sip::trace::ladder::draw;
@@ -31,7 +33,7 @@ use tower::ServiceExt;
 use crate::call::place::Place;
 use crate::call::route::{self, Target};
 use crate::call::{Command, LegNo};
-use crate::config::{Config, Network};
+use crate::config::{Config, Network, RouteConfig};
 use crate::hub::Hub;
 use crate::live::LiveCalls;
 use crate::readiness::Readiness;
@@ -118,6 +120,12 @@ impl Calls for Desk {
         })
     }
 
+    fn bar(&self, numbers: Vec<(String, Option<Moment>)>) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.barred.set(numbers);
+        }
+    }
+
     fn waiting_for(&self) -> Vec<String> {
         self.readiness.waiting_for()
     }
@@ -128,6 +136,22 @@ impl Calls for Desk {
 
     fn note_fault(&self, part: &str, fault: Option<&str>) {
         self.readiness.note_fault(part, fault);
+    }
+
+    fn queues(&self) -> Vec<Queue> {
+        let Some(hub) = self.hub.upgrade() else { return Vec::new() };
+        let mut queues: Vec<Queue> = Vec::new();
+        for queue in hub.routing().config.routes.iter().filter_map(RouteConfig::queue) {
+            // Two rules of one name are one queue.
+            match queues.iter_mut().find(|known| known.name == queue.name) {
+                Some(known) => {
+                    let more = queue.members.into_iter().filter(|member| !known.members.contains(member));
+                    known.members.extend(more.collect::<Vec<_>>());
+                }
+                None => queues.push(queue),
+            }
+        }
+        queues
     }
 
     fn trace(&self, id: &str) -> Option<Trace> {

@@ -2,6 +2,7 @@
 //!
 //! [`rules`], [`numbers`], [`identity`] and [`history`] are pure; [`Router`] asks them, and knows devices' registrations and trunks' health.
 
+pub(crate) mod barred;
 pub mod history;
 pub mod identity;
 pub(crate) mod live;
@@ -13,11 +14,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use control::time::Moment;
 use sip::Message;
 use sip::diversion::{Diversion, DiversionReason};
 use sip::endpoint::{Destination, Target as Peer};
 use sip::registrar::Binding;
 
+use self::barred::Barred;
 use self::history::{Diverted, History};
 use self::identity::Caller;
 use self::rules::{Asked, Origin};
@@ -44,6 +47,7 @@ pub(crate) struct Router {
     accounts: Arc<Accounts>,
     trunks: Arc<Trunks>,
     signer: Option<Arc<Signer>>,
+    barred: Arc<Barred>,
 }
 
 /// A call on its way to somebody.
@@ -71,14 +75,22 @@ impl Router {
         accounts: Arc<Accounts>,
         trunks: Arc<Trunks>,
         signer: Option<Arc<Signer>>,
+        barred: Arc<Barred>,
     ) -> Self {
-        Self { config, accounts, trunks, signer }
+        Self { config, accounts, trunks, signer, barred }
+    }
+
+    /// Whether whoever calls for us may call this number or address outside.
+    fn may_call(&self, target: &str) -> Result<(), Refusal> {
+        self.barred.admits(target, numbers::country(&self.config.control.country), Moment::now())
     }
 
     /// Where a trunk that takes its calls back is to call `target` itself; `None` where it does not, or `target` is somebody of ours.
     pub(crate) fn passed_back(&self, trunk: &str, target: &str) -> Option<String> {
         let trunk = self.trunks.named(trunk).filter(|trunk| trunk.config.refer)?;
         let trunk = &trunk.config;
+        // It is found out why when it is planned then.
+        self.may_call(target).ok()?;
         let Some(name) = self.name_in(target, None) else { return Some(target.to_owned()) };
         let country = numbers::country(&trunk.country);
         let number = numbers::e164(&name, country).filter(|_| self.accounts.named(&name).is_none())?;
@@ -199,7 +211,10 @@ impl Router {
     fn plan_of(&self, rule: &RouteConfig, way: &Way<'_>) -> Result<DialPlan, Refusal> {
         match &rule.to {
             RouteTo::User(name) => self.users(std::slice::from_ref(name), rule, way),
-            RouteTo::Queue(names) => self.users(names, rule, way),
+            RouteTo::Queue(names) => {
+                let plan = self.users(names, rule, way)?;
+                Ok(DialPlan { queue: rule.queue().map(|queue| queue.name.into()), ..plan })
+            }
             RouteTo::Trunk(groups) => self.carriers(groups, way),
             RouteTo::Agent(_) | RouteTo::Echo | RouteTo::Room(_) | RouteTo::Reject(_) => {
                 Err(Refusal::new(404, EndReason::UnknownNumber))
@@ -234,7 +249,7 @@ impl Router {
             return Err(refusal);
         }
         let also_after = if devices.len() > 1 { QUEUE_GOES_ON_AFTER.to_vec() } else { Vec::new() };
-        Ok(DialPlan { groups, also_after })
+        Ok(DialPlan { groups, also_after, queue: None })
     }
 
     /// One branch for each phone of a device's account.
@@ -262,6 +277,9 @@ impl Router {
     /// Every host of every trunk in order: groups as the rule has them, trunks within one by weight, hosts of one by priority and
     /// weight; those that do not answer at present last.
     fn carriers(&self, groups: &[Vec<(String, u32)>], way: &Way<'_>) -> Result<DialPlan, Refusal> {
+        if way.is_ours {
+            self.may_call(way.called)?;
+        }
         let mut plan = DialPlan::default();
         for group in groups {
             for name in by_weight(group.iter().map(|(name, weight)| (name, 0, *weight)).collect()) {
@@ -327,6 +345,7 @@ impl Dialer for Router {
         let Some(name) = name else {
             // Who may pass calls on may not pass them to anywhere.
             return if on_behalf.device.is_none() {
+                self.may_call(target)?;
                 Direct.plan(target, on_behalf)
             } else {
                 Err(Refusal::new(403, EndReason::NotAllowed))

@@ -178,7 +178,9 @@ impl ServerBuilder {
         let accounts = Arc::new(Accounts::open(&config, key, &hub.sip.udp_flows()));
         let trunks = Arc::new(Trunks::new(&config, std::time::Instant::now()));
         let signer = stir.as_ref().and_then(|stir| stir.signer());
-        let router = Router::new(Arc::clone(&config), Arc::clone(&accounts), Arc::clone(&trunks), signer.clone());
+        let barred = Arc::clone(&hub.barred);
+        let router =
+            Router::new(Arc::clone(&config), Arc::clone(&accounts), Arc::clone(&trunks), signer.clone(), barred);
         let router = Arc::new(router);
         hub.stir = stir;
         let dialer = match hub.directory {

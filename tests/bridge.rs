@@ -30,7 +30,7 @@ impl Directory for Numbers {
             branches: uris.iter().map(branch).collect(),
             ring_for: Duration::from_secs(3),
         };
-        Ok(Target::Dial(Arc::new(DialPlan { groups: groups.iter().map(group).collect(), also_after: vec![] })))
+        Ok(Target::Dial(Arc::new(DialPlan { groups: groups.iter().map(group).collect(), ..DialPlan::default() })))
     }
 }
 

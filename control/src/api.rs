@@ -20,6 +20,7 @@ pub mod keys;
 pub mod me;
 pub mod oidc;
 pub mod people;
+pub mod presence;
 pub mod problem;
 pub mod recordings;
 pub mod records;
@@ -109,6 +110,9 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(web_calls::start))
         .routes(routes!(web_calls::servers))
         .routes(routes!(web_calls::end))
+        .routes(routes!(presence::set))
+        .routes(routes!(presence::list))
+        .routes(routes!(presence::queues))
         .routes(routes!(records::list))
         .routes(routes!(records::show))
         .routes(routes!(records::transcript))

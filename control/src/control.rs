@@ -22,6 +22,7 @@ use crate::outside::{IpNet, Outside};
 use crate::ports::agents::Agents;
 use crate::ports::spans::Spans;
 use crate::ports::{Calls, Ports};
+use crate::presence::{self, Presence};
 use crate::retention::{self, Retention};
 use crate::settings::Kept;
 use crate::store::audit::Anchor;
@@ -131,6 +132,8 @@ pub struct Control {
     pub spans: Arc<dyn Spans>,
     /// What happens, as it does.
     pub live: Live,
+    /// Who takes calls.
+    pub presence: Presence,
     /// How it runs.
     pub options: Arc<Options>,
     pub(crate) limits: Arc<Limits>,
@@ -140,6 +143,8 @@ pub struct Control {
     pub(crate) key: Arc<[u8]>,
     /// The agents' versions that take calls here.
     published: Arc<Mutex<BTreeMap<String, i64>>>,
+    /// What the do-not-call list was when calls were told of it.
+    barred: Arc<Mutex<Option<(i64, i64)>>>,
 }
 
 impl std::fmt::Debug for Control {
@@ -170,6 +175,7 @@ impl Control {
             agents: ports.agents,
             spans: ports.spans,
             live,
+            presence: Presence::default(),
             limits: Arc::new(Limits::new(options.rates)),
             oidc: options.oidc.clone().map(Oidc::new).transpose()?,
             webhooks: Client::new(Outside::and(&options.webhooks_allow))?,
@@ -177,6 +183,7 @@ impl Control {
             tokens: Arc::new(tokens),
             key: key.into(),
             published: Arc::default(),
+            barred: Arc::default(),
         })
     }
 
@@ -217,6 +224,7 @@ impl Control {
             loop {
                 let followed = async {
                     self.settings.follow().await?;
+                    self.apply_do_not_call().await?;
                     self.apply_agents().await
                 };
                 if let Err(fault) = followed.await {
@@ -228,8 +236,23 @@ impl Control {
                 }
             }
         };
-        tokio::join!(reading, sending, sweeping, following);
+        let attending = presence::run(&self, stop.clone());
+        tokio::join!(reading, sending, sweeping, following, attending);
         self.store.close().await;
+    }
+
+    /// Whoever calls for us is told which numbers are not to be called, where that has changed.
+    ///
+    /// # Errors
+    /// The database's: what was told before holds.
+    pub async fn apply_do_not_call(&self) -> Result<(), StoreError> {
+        let mut told = self.barred.lock().await;
+        let mark = self.store.do_not_call_mark().await?;
+        if *told != Some(mark) {
+            self.calls.bar(self.store.barred(Moment::now()).await?);
+            *told = Some(mark);
+        }
+        Ok(())
     }
 
     /// Agents take calls as the database says: those that were published since are, those that were withdrawn no more.

@@ -10,6 +10,7 @@
 //! | [`retention`] | how long things are kept |
 //! | [`numbers`] | phone numbers as they are kept |
 //! | [`live`] | events for those who watch |
+//! | [`presence`] | who takes calls, who waits for them |
 //! | [`settings`] | trunks, numbers, routes and devices that are changed while calls run |
 //! | [`outside`] | which addresses may be asked where others say where |
 //! | [`webhooks`] | events to other systems by HTTP |
@@ -27,6 +28,7 @@ pub mod live;
 pub mod numbers;
 pub mod outside;
 pub mod ports;
+pub mod presence;
 pub mod retention;
 pub mod settings;
 pub mod store;

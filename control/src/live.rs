@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
-use crate::ports::Event;
+use crate::ports::{Event, Person};
 use crate::store::outbox::Told;
 use crate::time::Moment;
 use crate::webhooks;
@@ -61,10 +61,20 @@ impl Live {
 
     /// Tells of something.
     pub fn tell(&self, at: Moment, kind: &'static str, call: &str, devices: &[String], data: serde_json::Value) {
+        let (call, devices) = (call.to_owned(), devices.to_vec());
+        self.tell_event(Event { id: 0, at, kind, call, data, devices, person: None });
+    }
+
+    /// Tells of somebody.
+    pub fn tell_of(&self, at: Moment, kind: &'static str, person: Person, data: serde_json::Value) {
+        let (call, devices) = (String::new(), Vec::new());
+        self.tell_event(Event { id: 0, at, kind, call, data, devices, person: Some(person) });
+    }
+
+    fn tell_event(&self, event: Event) {
         let mut inner = self.lock();
         inner.last += 1;
-        let event =
-            Arc::new(Event { id: inner.last, at, kind, call: call.to_owned(), data, devices: devices.to_vec() });
+        let event = Arc::new(Event { id: inner.last, ..event });
         if inner.kept.len() == KEPT {
             inner.kept.pop_front();
         }

@@ -54,6 +54,12 @@ pub trait Calls: Send + Sync {
     /// Whether a device, an agent or another name of ours is called so: no number of somebody else's.
     fn is_inside(&self, name: &str) -> bool;
 
+    /// Numbers (E.164) that nobody of ours calls outside from here on, each until it says; for ever where it does not.
+    fn bar(&self, numbers: Vec<(String, Option<Moment>)>);
+
+    /// The queues that routes have.
+    fn queues(&self) -> Vec<Queue>;
+
     /// What is not ready to take calls; empty where all is.
     fn waiting_for(&self) -> Vec<String>;
 
@@ -178,6 +184,33 @@ pub struct LiveCall {
     pub answered_at: Option<Moment>,
     /// The devices that take part.
     pub devices: Vec<String>,
+    /// The users who take part from a page of theirs, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<String>,
+    /// The queue that the caller waits in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queued>,
+}
+
+/// A caller's wait in a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Queued {
+    /// The queue.
+    #[schema(example = "reception")]
+    pub name: String,
+    /// Since when.
+    pub since: Moment,
+    /// The devices that ring for them at the moment.
+    pub ringing: Vec<String>,
+}
+
+/// A route that calls several devices, one after another or all at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// The route's name, or its devices' where it has none.
+    pub name: String,
+    /// The devices.
+    pub members: Vec<String>,
 }
 
 /// How far a call has come.
@@ -283,4 +316,16 @@ pub struct Event {
     /// The devices that take part in the call: who may be told.
     #[serde(skip)]
     pub devices: Vec<String>,
+    /// Of an event that is about somebody: who that is.
+    #[serde(skip)]
+    pub person: Option<Person>,
+}
+
+/// Somebody whom an event is about: they may be told, their team's supervisors, and administrators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// The user's id.
+    pub user: String,
+    /// Their team.
+    pub team: Option<String>,
 }

@@ -24,6 +24,7 @@ fn may(role: Option<Role>, method: &str, path: &str) -> bool {
     let Some(role) = role else { return false };
     match rest.split('/').next().unwrap() {
         "session" | "me" | "api-keys" | "call-records" | "events" => true,
+        "presence" | "queues" => true,
         "web-calls" => role >= Role::Supervisor,
         "calls" if ["say", "note", "trace", "trace.pcap"].iter().any(|end| rest.ends_with(&format!("/{end}"))) => {
             role >= Role::Supervisor

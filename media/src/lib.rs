@@ -37,7 +37,7 @@ pub use error::MediaError;
 pub use io::record::Recording;
 pub use io::{Media, ReservedPort, Room, WorkerId, WorkerStats};
 pub use latch::LatchPolicy;
-pub use port::{EarFrame, LegEvent, LegPort};
+pub use port::{EarFrame, Gauge, LegEvent, LegPort};
 pub use recorder::{RecordFormat, Side};
 pub use room::{MAX_MEMBERS, Members};
 pub use stats::LegStats;

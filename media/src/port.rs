@@ -135,6 +135,26 @@ pub struct LegPort {
     connector: Option<Connector>,
 }
 
+/// A leg's figures from outside; cheap to clone. The worker does nothing for it that it does not do anyway.
+#[derive(Clone)]
+pub struct Gauge {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Gauge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gauge").finish_non_exhaustive()
+    }
+}
+
+impl Gauge {
+    /// As they were 100 ms ago or less.
+    #[must_use]
+    pub fn stats(&self) -> LegStats {
+        self.shared.stats.snapshot()
+    }
+}
+
 impl LegPort {
     pub(crate) fn new(
         ends: PortEnds,
@@ -368,6 +388,12 @@ impl LegPort {
     #[must_use]
     pub fn stats(&self) -> LegStats {
         self.shared.stats.snapshot()
+    }
+
+    /// The same for somebody who does not hold the leg, also after its end.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        Gauge { shared: Arc::clone(&self.shared) }
     }
 
     /// Ends the leg: RTCP BYE is sent and the port rests. Returns the last figures.

@@ -3,10 +3,10 @@
 
 usage: records.py fill FILE CALLS [SEED]                  writes a journal of CALLS calls over 90 days
        records.py set-up BASE CODE                        adds the people whose calls they are; prints their logins
-       records.py take BASE LOGINS FILE JOURNAL           puts the journal where the server reads it; prints how fast it did
+       records.py load DATABASE FILE                      puts a journal's calls into a database (a file of SQLite, an address of PostgreSQL)
        records.py ask BASE LOGINS CALLS TIMES LABEL       asks, and prints a table of times in ms
 """
-import http.client, json, os, random, shutil, sys, time, urllib.parse
+import calendar, csv, http.client, io, itertools, json, random, sqlite3, subprocess, sys, time, urllib.parse
 
 DAYS, END_MS = 90, 1_790_000_000_000  # the last of them began in September 2026
 PASSWORD = "walrus pedal quarry"
@@ -130,28 +130,102 @@ def set_up(base, code):
     print(json.dumps({role: [seat.cookie, seat.csrf] for role, seat in seats.items()}))
 
 
-def take(base, logins, path, journal):
-    with open(path, "rb") as file:
-        first = json.loads(file.readline())["call"]
-        file.seek(-20_000, os.SEEK_END)
-        last = json.loads(file.read().splitlines()[-1])["call"]
-        file.seek(0)
-        calls = sum(1 for _ in file)
-    ada = Asker(base, *json.load(open(logins))["administrator"])
-    try:
-        os.link(path, journal + ".new")
-    except OSError:
-        shutil.copy(path, journal + ".new")
-    os.rename(journal + ".new", journal)
-    began = time.monotonic()
-    while True:
-        latest = ada.ask("GET", "/call-records?limit=1")[1]["items"]
-        if latest and latest[0]["call"] == last:
-            break
-        time.sleep(0.5)
-    assert ada.ask("GET", f"/call-records/{first}")[1]["call"] == first
-    took = time.monotonic() - began
-    print(f"{calls} calls taken in within {took:.0f} s: {calls / took:.0f} calls/s")
+def rows(path, kinds, teams):
+    """What a journal's lines come to in each table, as the server writes it (control/src/store/records/insert.rs, facets.rs)."""
+    last, within = 0, 0
+    with open(path) as lines:
+        for text in lines:
+            noted = json.loads(text)
+            at, kind = read(noted["started_at"]), (noted["direction"], noted["target"], noted["end"]["class"], noted["end"]["reason"])
+            number_of = kinds.setdefault(kind, len(kinds) + 1)
+            party = [noted[side].split(":", 1)[1].split("@")[0] for side in ("from", "to")]
+            media, turns = noted["media"] or {}, (noted["agent"] or {}).get("turns", [])
+            gaps = sorted(turn["gap_ms"] for turn in turns if turn["gap_ms"] is not None)
+            gap = (gaps[(len(gaps) - 1) // 2] + gaps[len(gaps) // 2]) / 2 if gaps else None
+            devices = sorted({leg["label"].split(" ")[1] for leg in noted["legs"]})
+            owners = [f"device/{device}" for device in devices] + sorted({f"team/{teams[device]}" for device in devices if device in teams})
+            answered = noted["answered_at"] and read(noted["answered_at"])
+            record = (noted["call"], at, answered, read(noted["ended_at"]), noted["duration_ms"], kind[0], *party, *kind[1:], noted["codec"],
+                      None, media.get("mos_in"), gap, text.rstrip("\n"), number_of)
+            facets = [f"@{name}{value.encode().hex()}" for name, value in zip("dtcrfe", (*kind, *party))]
+            facets += [f"@w{name}{at >> bits}" for name, bits in zip("abcd", (22, 26, 30, 34))] + [f"@o{owner.encode().hex()}" for owner in owners]
+            within = within if at == last else 0
+            said = []
+            for turn in turns:
+                within += 1
+                said.append(((at << 20) + within, noted["call"], turn["index"], turn["who"], turn["text"], " ".join(facets), turn["started_ms"],
+                             turn["ended_ms"], turn["gap_ms"]))
+            last = at
+            yield record, [(owner, at, noted["call"], number_of) for owner in owners], said
+
+
+def read(stamp):
+    return calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")) * 1000 + int(stamp[20:23])
+
+
+TABLES = {
+    "call_records": "call, started_at, answered_at, ended_at, duration_ms, direction, caller, callee, target, class, reason, codec, recording, mos_in, "
+                    "gap_ms, record, kind",
+    "call_owners": "owner, started_at, call, kind",
+    "turns": "id, call, number, speaker, text, facets, started_ms, ended_ms, gap_ms",
+    "call_kinds": "id, direction, target, class, reason",
+}
+
+
+def load_sqlite(database, path):
+    base = sqlite3.connect(database)
+    base.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000;")
+    teams = dict(base.execute("SELECT device, team_id FROM users WHERE device IS NOT NULL"))
+    places = "('" + "', '".join(TABLES) + "')"
+    made = base.execute(f"SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN {places} AND type IN ('index', 'trigger') AND sql IS NOT NULL").fetchall()
+    for kind, name, _ in made:
+        base.execute(f"DROP {kind} {name}")
+    put = {table: f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split(',')))})" for table, columns in TABLES.items()}
+    kinds = {}
+    for some in batches(rows(path, kinds, teams)):
+        base.executemany(put["call_records"], (row[0] for row in some))
+        base.executemany(put["call_owners"], (owner for row in some for owner in row[1]))
+        base.executemany(put["turns"], (turn for row in some for turn in row[2]))
+    base.executemany(put["call_kinds"], ((n, *kind) for kind, n in kinds.items()))
+    for _, _, sql in made:
+        base.execute(sql)
+    base.execute("INSERT INTO turn_words (turn_words) VALUES ('rebuild')")
+    base.commit()
+    base.close()
+
+
+def load_postgres(database, path):
+    def psql(sql, stdin=None):
+        run = subprocess.run(["psql", "-qtA", "-v", "ON_ERROR_STOP=1", database, "-c", sql], input=stdin, capture_output=True, text=True)
+        if run.returncode:
+            raise SystemExit(run.stderr)
+        return run.stdout.splitlines()
+
+    teams = dict(line.split("|") for line in psql("SELECT device, team_id FROM users WHERE device IS NOT NULL"))
+    places = "('" + "', '".join(TABLES) + "')"
+    made = [line.split("|", 1) for line in psql("SELECT i.relname || '|' || pg_get_indexdef(i.oid) FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid "
+            f"JOIN pg_class t ON t.oid = x.indrelid WHERE t.relname IN {places} AND NOT x.indisunique")]
+    for name, _ in made:
+        psql(f"DROP INDEX {name}")
+    kinds = {}
+    for some in batches(rows(path, kinds, teams)):
+        for table, of in (("call_records", [row[0] for row in some]), ("call_owners", [o for row in some for o in row[1]]),
+                          ("turns", [turn for row in some for turn in row[2]])):
+            text = io.StringIO()
+            csv.writer(text).writerows(of)
+            psql(f"COPY {table} ({TABLES[table]}) FROM STDIN WITH (FORMAT csv)", text.getvalue())
+    text = io.StringIO()
+    csv.writer(text).writerows((n, *kind) for kind, n in kinds.items())
+    psql(f"COPY call_kinds ({TABLES['call_kinds']}) FROM STDIN WITH (FORMAT csv)", text.getvalue())
+    for _, sql in made:
+        psql(f"SET maintenance_work_mem = '1GB'; {sql}")
+    # What autovacuum does in its own time.
+    psql("VACUUM ANALYZE")
+
+
+def batches(all_rows, size=20_000):
+    while some := list(itertools.islice(all_rows, size)):
+        yield some
 
 
 def cases(rng, vocabulary):
@@ -263,8 +337,8 @@ def main(arguments):
             fill(path, int(calls), int(seed[0]) if seed else 1)
         case ["set-up", base, code]:
             set_up(base, code)
-        case ["take", base, logins, path, journal]:
-            take(base, logins, path, journal)
+        case ["load", database, path]:
+            (load_postgres if database.startswith("postgres") else load_sqlite)(database, path)
         case ["ask", base, logins, calls, times, label]:
             return ask(base, logins, calls, int(times), label)
         case _:

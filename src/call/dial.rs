@@ -32,6 +32,8 @@ pub struct DialPlan {
     pub groups: Vec<DialGroup>,
     /// Refusals after which the next group is tried, besides 408 and 5xx: `486` where a busy line has a deputy.
     pub also_after: Vec<u16>,
+    /// The queue that callers wait in meanwhile.
+    pub queue: Option<Arc<str>>,
 }
 
 /// Branches that ring at once.
@@ -161,7 +163,7 @@ impl Dialer for Direct {
         }
         let from = if on_behalf.uri.is_empty() { "sip:omnivox@localhost" } else { &on_behalf.uri };
         let branches = vec![DialBranch::new(target, target, from)];
-        Ok(DialPlan { groups: vec![DialGroup { branches, ring_for: DIRECT_RINGS }], also_after: vec![] })
+        Ok(DialPlan { groups: vec![DialGroup { branches, ring_for: DIRECT_RINGS }], ..DialPlan::default() })
     }
 }
 

@@ -30,7 +30,7 @@ use media::tones::HeardTone;
 use sip::endpoint::{CallId, Event};
 use sip::event::conference_info::Member;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::Instrument;
 
 use super::app::Outcome;
@@ -39,7 +39,8 @@ use super::end::End;
 use super::inbound::Refusal;
 use super::leg::{Happening, Leg};
 use super::line::{LineNote, LineOrder};
-use super::log::{CallLog, CallStage};
+use super::log::{Attending, CallLog, CallStage};
+use super::quality;
 use super::record::CallRecord;
 use super::route::Target;
 use super::sound::{self, Sound};
@@ -52,7 +53,7 @@ use crate::config::SrtpPolicy;
 use crate::hub::{CallSeat, Hub};
 use crate::routing::history::History;
 use crate::telemetry::Masked;
-use crate::web::WebLegs;
+use crate::web::{WebLegs, whip};
 
 pub use moving::Arrival;
 pub use signalling::signalling_end;
@@ -139,10 +140,26 @@ pub struct Driver {
     members: Vec<Member>,
     /// Who speaks in it.
     speakers: Vec<LegNo>,
-    /// What those who watch calls were told: that it ends, that it was answered.
-    told: Option<(bool, bool)>,
+    /// What those who watch calls were told: that it ends, that it was answered, who takes part.
+    told: Option<(bool, bool, Attending)>,
     /// How far it had come when that was written down last.
     kept: Option<CallStage>,
+    /// When the legs' sound is looked at next.
+    measuring: Interval,
+    /// The queue that its caller waits in, and since when.
+    queued: Option<(Arc<str>, SystemTime)>,
+}
+
+fn measuring() -> Interval {
+    let mut measuring = tokio::time::interval_at(Instant::now() + quality::EVERY, quality::EVERY);
+    measuring.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    measuring
+}
+
+/// The user whose page calls, if it is one of somebody who is logged in.
+fn person_of(incoming: &Incoming) -> Option<String> {
+    let name = incoming.from_uri.strip_prefix("sip:")?.strip_suffix(whip::PAGES_HOST)?.strip_suffix('@')?;
+    (incoming.source.flow == whip::FLOW && name != whip::ANYBODY).then(|| name.to_owned())
 }
 
 /// What wakes a call.
@@ -152,6 +169,8 @@ enum Wake {
     Leg(LegNo, Happening),
     Observed(Option<agent::session::SessionEvent>),
     Fired(Timer),
+    /// The legs' sound is to be looked at.
+    Measure,
 }
 
 impl Driver {
@@ -183,6 +202,7 @@ impl Driver {
         let mut caller = Leg::caller(LegNo::FIRST, incoming.call, sound);
         caller.lease = incoming.lease.take();
         caller.device = incoming.device.take();
+        caller.person = person_of(&incoming);
         caller.trunk = incoming.trunk.take();
         caller.local = Some(incoming.source.local.ip());
         driver.history = std::mem::take(&mut incoming.history);
@@ -238,6 +258,8 @@ impl Driver {
             speakers: Vec::new(),
             told: None,
             kept: None,
+            measuring: measuring(),
+            queued: None,
         }
     }
 
@@ -280,6 +302,7 @@ impl Driver {
                 Wake::Commanded(command) => self.commanded(command),
                 Wake::Leg(no, happening) => self.happened(no, happening),
                 Wake::Observed(seen) => self.observed(seen),
+                Wake::Measure => self.measure(),
                 Wake::Fired(timer) => {
                     self.timers.retain(|(_, armed)| *armed != timer);
                     self.queue.push(Input::Fired(timer));
@@ -310,6 +333,7 @@ impl Driver {
             (no, happening) = poll_fn(|cx| poll_legs(legs, cx)) => Wake::Leg(no, happening),
             seen = next_observation(observations) => Wake::Observed(seen),
             timer = next_timer(&self.timers) => Wake::Fired(timer),
+            _ = self.measuring.tick() => Wake::Measure,
         }
     }
 
@@ -426,6 +450,16 @@ impl Driver {
         }
     }
 
+    /// How the legs sounded since the last look.
+    fn measure(&mut self) {
+        let now = SystemTime::now();
+        for leg in self.legs.iter().filter(|leg| leg.is_up && leg.stage == Stage::Here) {
+            if let Some(gauge) = &leg.gauge {
+                self.log.measure(leg.no, &gauge.stats(), now);
+            }
+        }
+    }
+
     /// The line said something by a tone: it is noted, and told to those who watch.
     fn heard_tone(&mut self, no: LegNo, heard: HeardTone) {
         let (id, name) = (self.log.id(), heard.tone.name());
@@ -489,6 +523,9 @@ impl Driver {
         for leg in &self.legs {
             if let Some(stats) = leg.stats() {
                 self.log.set_media(leg.no, &stats);
+            }
+            if let Some(gauge) = &leg.gauge {
+                self.log.measured(leg.no, &gauge.stats());
             }
         }
         while let Some(event) = self.observations.as_mut().and_then(|observations| observations.try_recv().ok()) {

@@ -250,7 +250,7 @@ mod tests {
             branches: (0..*branches).map(|no| DialBranch::new(format!("device {no}"), "sip:a@b", "sip:c@d")).collect(),
             ring_for: Duration::from_secs(20),
         };
-        Arc::new(DialPlan { groups: groups.iter().map(group).collect(), also_after: vec![] })
+        Arc::new(DialPlan { groups: groups.iter().map(group).collect(), ..DialPlan::default() })
     }
 
     fn dialled(actions: &[Action]) -> Vec<u16> {

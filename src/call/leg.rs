@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use codecs::pcm::SampleRate;
-use media::{LegPort, LegStats, WorkerId};
+use media::{Gauge, LegPort, LegStats, WorkerId};
 use sip::endpoint::CallId;
 use sip::io::Route;
 
@@ -55,6 +55,8 @@ pub struct Leg {
     pub local: Option<IpAddr>,
     /// The device of ours that its peer is.
     pub device: Option<String>,
+    /// The user whose page its peer is.
+    pub person: Option<String>,
     /// The trunk that it came by.
     pub trunk: Option<String>,
     /// Its dialog, for reports on a REFER that outlive it.
@@ -71,6 +73,8 @@ pub struct Leg {
     branch: Option<(Arc<DialPlan>, usize, usize)>,
     /// The agent's conversation while the call is passed on.
     pub resume: Option<Resume>,
+    /// Its sound's figures, whoever holds the line.
+    pub gauge: Option<Gauge>,
     control: Option<LineControl>,
     line: Option<CallLine>,
     conversation: Option<Conversation>,
@@ -99,6 +103,12 @@ impl Leg {
         Self { branch: Some((plan, group, branch)), ..Self::new(no, Role::Callee) }
     }
 
+    /// The queue whose caller it is to be connected with, as long as it does not answer.
+    #[must_use]
+    pub fn queue(&self) -> Option<&Arc<str>> {
+        self.branch.as_ref().filter(|_| !self.is_up).and_then(|(plan, ..)| plan.queue.as_ref())
+    }
+
     fn new(no: LegNo, role: Role) -> Self {
         Self {
             no,
@@ -116,6 +126,7 @@ impl Leg {
             watches: None,
             local: None,
             device: None,
+            person: None,
             trunk: None,
             referred: None,
             refusal: None,
@@ -124,6 +135,7 @@ impl Leg {
             has_rung: false,
             branch: None,
             resume: None,
+            gauge: None,
             control: None,
             line: None,
             conversation: None,
@@ -160,6 +172,7 @@ impl Leg {
     /// Takes over an open leg of the media engine.
     pub fn adopt(&mut self, port: LegPort) {
         self.place = Some((port.worker(), port.audio_rate()));
+        self.gauge = Some(port.gauge());
         let (line, control) = CallLine::new(port);
         self.control = Some(control);
         match self.next.take() {

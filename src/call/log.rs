@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use agent::session::SessionEvent;
-use control::ports::LiveCall;
+use control::ports::{LiveCall, Queued};
 use control::time::Moment;
 use media::tones::HeardTone;
 use media::{LegStats, Side};
@@ -13,6 +13,7 @@ use media::{LegStats, Side};
 use super::LegNo;
 use super::driver::{Incoming, Outgoing};
 use super::end::End;
+use super::quality::{self, QualityLog};
 use super::record::{
     AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, SpokeRecord, ToneRecord, timestamp,
 };
@@ -47,6 +48,19 @@ pub struct CallLog {
     answered: Option<SystemTime>,
     /// Who speaks, since when.
     speaking: Vec<(LegNo, SystemTime)>,
+    began: SystemTime,
+    quality: Vec<QualityLog>,
+}
+
+/// Who takes part in a call, and what its caller waits in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attending {
+    /// Devices.
+    pub devices: Vec<String>,
+    /// Users at a page of theirs.
+    pub people: Vec<String>,
+    /// The queue.
+    pub queue: Option<Queued>,
 }
 
 /// How far a call has come.
@@ -108,10 +122,11 @@ impl CallLog {
             media: None,
             recording: None,
             legs: Vec::new(),
+            quality: Vec::new(),
             tones: Vec::new(),
             spoke: Vec::new(),
         };
-        Self { record, answered: None, speaking: Vec::new() }
+        Self { record, answered: None, speaking: Vec::new(), began: now, quality: Vec::new() }
     }
 
     fn with_parties(mut self, from: &str, to: &str, peer: &str, transport: &str) -> Self {
@@ -174,7 +189,8 @@ impl CallLog {
 
     /// The call as those see it who are outside of it.
     #[must_use]
-    pub fn live(&self, is_ending: bool, devices: Vec<String>) -> LiveCall {
+    pub fn live(&self, is_ending: bool, attending: Attending) -> LiveCall {
+        let Attending { devices, people, queue } = attending;
         let record = &self.record;
         LiveCall {
             call: record.call.clone(),
@@ -186,6 +202,8 @@ impl CallLog {
             started_at: Moment::parse(&record.started_at).unwrap_or_default(),
             answered_at: record.answered_at.as_deref().and_then(Moment::parse),
             devices,
+            people,
+            queue,
         }
     }
 
@@ -327,6 +345,34 @@ impl CallLog {
         }
         if self.is_main(no) {
             self.record.media = Some(media);
+        }
+    }
+
+    /// A leg has been up for a while: how it sounded.
+    pub fn measure(&mut self, no: LegNo, stats: &LegStats, now: SystemTime) {
+        let known = self.quality.iter().position(|log| log.leg() == no.0);
+        if known.is_none() && self.quality.len() < LEGS_LIMIT {
+            let every = u64::try_from(quality::EVERY.as_millis()).unwrap_or(u64::MAX);
+            let since = now.duration_since(self.began).map_or(0, |since| since.as_millis());
+            let from_ms = u64::try_from(since).unwrap_or(u64::MAX).saturating_sub(every);
+            self.quality.push(QualityLog::new(no.0, from_ms));
+        }
+        let at = known.unwrap_or(self.quality.len().saturating_sub(1));
+        if let Some(log) = self.quality.get_mut(at).filter(|log| log.leg() == no.0) {
+            log.measure(stats);
+        }
+    }
+
+    /// A leg is over: what its sound was since it was measured last is in the record too.
+    pub fn measured(&mut self, no: LegNo, stats: &LegStats) {
+        let known = self.quality.iter().position(|log| log.leg() == no.0);
+        let log = match known {
+            Some(at) => self.quality.swap_remove(at),
+            None => QualityLog::new(no.0, 0),
+        };
+        let is_there = self.record.quality.iter().any(|record| record.leg == no.0);
+        if !is_there && self.record.quality.len() < LEGS_LIMIT {
+            self.record.quality.extend(log.close(stats));
         }
     }
 

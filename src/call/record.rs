@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::end::End;
+use super::quality::QualityRecord;
 use crate::routing::history::Diverted;
 use crate::stir::Verdict;
 
@@ -90,6 +91,9 @@ pub struct CallRecord {
     /// Everybody who was called for this call, in order; the fields above speak of the caller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legs: Vec<LegRecord>,
+    /// How each leg sounded over time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<QualityRecord>,
     /// What was said by tones: `ringing`, `busy`, `congestion`, `special_information`, `fax_calling`, `fax_answering`, `beep`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tones: Vec<ToneRecord>,

@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(actions, vec![Action::FindFor(PHONE, "sip:third@b".into(), None)]);
         let branches = vec![DialBranch::new("third", "sip:third@b", "sip:a@a")];
         let group = DialGroup { branches, ring_for: Duration::from_secs(20) };
-        let plan = Arc::new(DialPlan { groups: vec![group], also_after: vec![] });
+        let plan = Arc::new(DialPlan { groups: vec![group], ..DialPlan::default() });
         let (phase, actions) = stepped(phase, Input::Found(Ok(Found::Plan(plan))), &[]);
         assert!(actions.starts_with(&[Action::AcceptRefer(PHONE), Action::Part(PHONE), Action::Part(STAYS)]));
         assert!(actions.iter().any(|action| matches!(action, Action::Dial { leg: THIRD, .. })));

@@ -221,7 +221,7 @@ mod tests {
     fn plan() -> Arc<DialPlan> {
         let branches = vec![DialBranch::new("person", "sip:person@b", "sip:desk@a")];
         let group = DialGroup { branches, ring_for: Duration::from_secs(20) };
-        Arc::new(DialPlan { groups: vec![group], also_after: vec![] })
+        Arc::new(DialPlan { groups: vec![group], ..DialPlan::default() })
     }
 
     fn stepped(phase: Phase, input: Input, legs: &[LegView]) -> Step {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use control::ports::Queue;
 use serde::{Deserialize, Serialize};
 
 use super::devices::is_user;
@@ -313,6 +314,14 @@ impl RouteConfig {
     #[must_use]
     pub fn ring_for(&self) -> Option<Duration> {
         (self.ring_s > 0).then(|| Duration::from_secs(self.ring_s))
+    }
+
+    /// The queue that its callers wait in, if it has one.
+    #[must_use]
+    pub fn queue(&self) -> Option<Queue> {
+        let RouteTo::Queue(members) = &self.to else { return None };
+        let name = if self.name.is_empty() { members.join(" ") } else { self.name.clone() };
+        Some(Queue { name, members: members.clone() })
     }
 
     /// The rule in errors and logs: its name, or its place.

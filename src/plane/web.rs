@@ -26,7 +26,7 @@ pub(super) async fn call(hub: Arc<Hub>, order: WebCall) -> Result<WebAnswer, Cal
         WebTarget::Supervise(call, how) => Target::Place(Place::Watch(call, watching(how))),
         WebTarget::TakeOver(call) => Target::Place(Place::Fetch(park(&hub, &call).await?)),
     };
-    let page = Page { remote: order.remote, from: format!("sip:{}@web.invalid", order.user) };
+    let page = Page { remote: order.remote, from: format!("sip:{}@{}", order.user, whip::PAGES_HOST) };
     let begun = whip::begin(&hub, &page, target.name(), &HeaderMap::new(), order.offer.into(), |_| Ok(target.clone()));
     let begun = begun.map_err(|problem| CallFault::Unfit(problem.detail()))?;
     let name = begun.name.clone();

@@ -163,8 +163,13 @@ impl Settings for LiveSettings {
         let before = hub.routing();
         let trunks = Arc::new(before.trunks.renewed(&config, Instant::now()));
         self.accounts.renew(Arc::clone(&config));
-        let router =
-            Router::new(Arc::clone(&config), Arc::clone(&self.accounts), Arc::clone(&trunks), self.signer.clone());
+        let router = Router::new(
+            Arc::clone(&config),
+            Arc::clone(&self.accounts),
+            Arc::clone(&trunks),
+            self.signer.clone(),
+            Arc::clone(&hub.barred),
+        );
         let router = Arc::new(router);
         let is_ours = before.router.is_some() && hub.directory.is_none();
         let dialer = if is_ours { Arc::clone(&router) as Arc<dyn Dialer> } else { Arc::clone(&before.dialer) };

@@ -195,7 +195,7 @@ impl Phone {
         branch.credentials = request.credentials;
         let group = DialGroup { branches: vec![branch], ring_for: request.answer_within };
         let outgoing = Outgoing {
-            plan: Arc::new(DialPlan { groups: vec![group], also_after: Vec::new() }),
+            plan: Arc::new(DialPlan { groups: vec![group], ..DialPlan::default() }),
             target: Target::Program(PERFORMANCE.to_owned(), app),
             from: request.from_user,
             to: uri.to_owned(),

@@ -134,7 +134,7 @@ async fn call(
         let detail = format!("`{to}` is not among web.numbers, whom pages may call");
         return Err(Problem::new(StatusCode::NOT_FOUND, "nobody is called that here", detail));
     }
-    let page = Page { remote, from: "sip:web@web.invalid".to_owned() };
+    let page = Page { remote, from: format!("sip:{ANYBODY}@{PAGES_HOST}") };
     let begun = begin(&hub, &page, &to, &headers, body, |facts| inbound::admit(&hub.config, facts, &*hub))?;
     let name = begun.name.clone();
     match begun.answered(&hub).await {
@@ -207,6 +207,13 @@ impl Begun {
     }
 }
 
+/// Where pages are, as addresses have it.
+pub(crate) const PAGES_HOST: &str = "web.invalid";
+/// Whoever is behind a page that nobody is logged in at.
+pub(crate) const ANYBODY: &str = "web";
+/// How pages come in: by no connection of SIP's.
+pub(crate) const FLOW: FlowId = FlowId(u64::MAX);
+
 /// A page that calls.
 pub(crate) struct Page {
     /// Where it is.
@@ -227,7 +234,7 @@ pub(crate) fn begin(
     let remote = page.remote;
     let is_private = hub.config.tls.certificates.is_empty();
     let transport = if is_private { Transport::Ws } else { Transport::Wss };
-    let source = Source { transport, remote, local: hub.config.http.listen, flow: FlowId(u64::MAX) };
+    let source = Source { transport, remote, local: hub.config.http.listen, flow: FLOW };
     let (from_uri, request_uri) = (page.from.clone(), format!("sip:{to}@web.invalid"));
     let seat = hub.enter();
     let (leg, name, answer) = hub.web.open(seat.id()).ok_or_else(|| Problem::of_sip(503, "no entropy"))?;

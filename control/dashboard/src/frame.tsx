@@ -9,6 +9,7 @@ import { Icon, type IconName } from './ui/icon'
 import { Button } from './ui/parts'
 import { Phone } from './call/phone-panel'
 import { words } from './format'
+import { OwnPresence, watchPresence } from './presence'
 
 type Place = { to: string; name: string; icon: IconName; if?: () => boolean }
 const admin = (path: string) => () => is('administrator') && can(path)
@@ -45,6 +46,7 @@ export function Frame(props: RouteSectionProps) {
   let main!: HTMLElement
   let menu!: HTMLDivElement
   onMount(() => onCleanup(watch()))
+  watchPresence()
   // Another page: the menu closes, and whoever reads by ear begins at its top.
   createEffect(on(() => location.pathname, (_, before) => {
     setOpen(false)
@@ -59,11 +61,13 @@ export function Frame(props: RouteSectionProps) {
       <header class="top">
         <Button kind="quiet" icon="menu" aria-label="Menu" aria-expanded={open()} onClick={() => setOpen(true)} />
         <A href="/" class="brand"><img src="/icon.svg" alt="" />Omnivox</A>
+        <OwnPresence />
         <Connection />
       </header>
       <Show when={open()}><button class="veil" tabindex="-1" aria-label="Close the menu" onClick={() => setOpen(false)} /></Show>
       <div class="side" classList={{ open: open() }} ref={menu}>
         <A href="/" class="brand"><img src="/icon.svg" alt="" />Omnivox</A>
+        <OwnPresence />
         <nav aria-label="Pages">
           <For each={PLACES}>{(group) => {
             const shown = () => group.places.filter((place) => place.if?.() ?? true)

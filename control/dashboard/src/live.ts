@@ -81,6 +81,9 @@ function take_in(event: Event) {
       setEnded(event.call, event.data as { reason: string; class: string })
       forget()
       break
+    case 'operator.presence':
+    case 'queue.changed':
+      break
     default:
       setTalks(produce((all) => tell(all[event.call] ??= [], event)))
   }

@@ -113,6 +113,7 @@ pub(crate) async fn add(
     }
     fields.done()?;
     control.store.add_do_not_call(&items).await?;
+    control.apply_do_not_call().await?;
     control.audit(&caller, "do_not_call.add", "", json!({ "entries": items.len() })).await;
     Ok((StatusCode::CREATED, Json(Added { items })))
 }
@@ -140,6 +141,7 @@ pub(crate) async fn remove(
     if !control.store.remove_do_not_call(&number).await? {
         return Err(not_there());
     }
+    control.apply_do_not_call().await?;
     // Whose number it was is not for a log that cannot be changed; whoever knows the number can tell that it was this one.
     let hash = secret::sign(&control.key, &number);
     control.audit(&caller, "do_not_call.remove", "", json!({ "number_hash": hash })).await;

@@ -21,9 +21,10 @@ use super::calls::{devices, sees};
 use super::extract::Params;
 use super::problem::Problem;
 use crate::control::Control;
-use crate::identity::{Caller, Means};
+use crate::identity::{Caller, Means, Role};
 use crate::live::Reader;
-use crate::ports::Event;
+use crate::ports::{Event, Person};
+use crate::presence::Connection;
 
 /// Who may see what is looked up anew this often.
 const LOOKED_UP_EVERY: Duration = Duration::from_secs(15);
@@ -44,7 +45,7 @@ pub(crate) struct After {
 
 /// Watch what happens
 ///
-/// `call.started`, `call.changed`, `call.answered`, `call.ended`, `turn`, `agent.says`, `interrupted`, `provider.failed`, `tone`, `conference.speaker`; and `gap` where events were lost
+/// `call.started`, `call.changed`, `call.answered`, `call.ended`, `turn`, `agent.says`, `interrupted`, `provider.failed`, `tone`, `conference.speaker`, `operator.presence`, `queue.changed`; and `gap` where events were lost
 /// to a reader that was away for too long or reads too slowly: what it shows has to be read anew. By WebSocket each message is an event
 /// as JSON; by server-sent events its `data` is.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "watchEvents", tag = "events",
@@ -118,6 +119,8 @@ struct Feed {
     reader: Reader,
     devices: Option<Vec<String>>,
     looked_up: Instant,
+    /// As long as somebody reads they are there; a program is nobody.
+    _there: Option<Connection>,
     /// They may still read.
     may: bool,
 }
@@ -128,7 +131,10 @@ impl Feed {
         let mut reader = control.live.read(after);
         // In the order in which they are taken from the end.
         reader.past.reverse();
-        Ok(Self { control: control.clone(), caller, reader, devices, looked_up: Instant::now(), may: true })
+        let is_person = !matches!(caller.by, Means::Key { .. });
+        let there = is_person.then(|| control.presence.connect(&caller.user.id));
+        let looked_up = Instant::now();
+        Ok(Self { control: control.clone(), caller, reader, devices, looked_up, _there: there, may: true })
     }
 
     async fn next(&mut self) -> Option<Arc<Event>> {
@@ -152,7 +158,11 @@ impl Feed {
                     }
                 }
             };
-            if sees(self.devices.as_deref(), &event.devices) {
+            let may = match &event.person {
+                Some(person) => may_be_told(&self.caller, person),
+                None => sees(self.devices.as_deref(), &event.devices),
+            };
+            if may {
                 return Some(event);
             }
         }
@@ -182,8 +192,26 @@ impl Feed {
     }
 }
 
+/// Whether somebody may be told of somebody.
+fn may_be_told(caller: &Caller, of: &Person) -> bool {
+    let user = &caller.user;
+    match user.role {
+        Role::Administrator => true,
+        Role::Supervisor if user.team.is_some() && user.team == of.team => true,
+        Role::Supervisor | Role::Operator => user.id == of.user,
+    }
+}
+
 /// Events were lost to this reader.
 fn gap(lost: u64) -> Event {
     let data = json!({ "lost": lost, "detail": "read anew what is shown: events were lost to this reader" });
-    Event { id: 0, at: crate::time::Moment::now(), kind: "gap", call: String::new(), data, devices: Vec::new() }
+    Event {
+        id: 0,
+        at: crate::time::Moment::now(),
+        kind: "gap",
+        call: String::new(),
+        data,
+        devices: Vec::new(),
+        person: None,
+    }
 }

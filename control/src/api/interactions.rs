@@ -188,6 +188,9 @@ pub(crate) async fn create(
     };
     let entries = not_to_call(&caller, &disposition, new.number.as_ref(), contact.as_ref())?;
     let interaction = control.store.add_interaction(new, &entries).await?;
+    if !entries.is_empty() {
+        control.apply_do_not_call().await?;
+    }
     noted(&control, &caller, "interaction.create", &interaction, &entries).await;
     Ok(tagged(StatusCode::CREATED, interaction.version, interaction))
 }
@@ -237,6 +240,9 @@ pub(crate) async fn change(
     fields.done()?;
     changed.follow_up_at = wanted.follow_up_at.unwrap_or(changed.follow_up_at);
     let interaction = control.store.change_interaction(&changed, if_match(&headers)?, &entries).await?;
+    if !entries.is_empty() {
+        control.apply_do_not_call().await?;
+    }
     noted(&control, &caller, "interaction.change", &interaction, &entries).await;
     Ok(tagged(StatusCode::OK, interaction.version, interaction))
 }

@@ -174,6 +174,7 @@ async fn forget(
         store.erase_call(call, &person.names, journal::ERASED, Moment::now()).await?;
     }
     let (contacts, interactions) = store.erase_person(number, &person.texts, &ids, erase_entry).await?;
+    control.apply_do_not_call().await?;
     let events = control.live.forget(|event| known.contains(&event.call) || person.is_in(&event.data.to_string()));
     not_reached.extend(store.scrub().await?.map(str::to_owned));
     for node in store.other_nodes(&control.options.node).await? {

@@ -98,6 +98,9 @@ pub const RULES: &[Rule] = rules! {
     GET "/api/v1/web-calls/servers" SUPERVISOR_CALLS, General;
     DELETE "/api/v1/web-calls/{id}" SUPERVISOR_ACTS, Creation;
     POST "/api/v1/calls/{id}/supervision" SUPERVISOR_ACTS, Creation;
+    PUT "/api/v1/me/presence" Need::Person, General;
+    GET "/api/v1/presence" OPERATOR_CALLS, General;
+    GET "/api/v1/queues" OPERATOR_CALLS, General;
     GET "/api/v1/call-records" RECORDS, Report;
     GET "/api/v1/call-records/{id}" RECORDS, General;
     GET "/api/v1/call-records/{id}/transcript" RECORDS, General;

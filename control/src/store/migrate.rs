@@ -109,6 +109,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Each { sqlite: sql!("0030_lists.sqlite.up"), postgres: sql!("0030_lists.postgres.up") },
         down: Sql::Each { sqlite: sql!("0030_lists.sqlite.down"), postgres: sql!("0030_lists.postgres.down") },
     },
+    Change {
+        version: 31,
+        name: "presence",
+        up: Sql::Both(sql!("0031_presence.up")),
+        down: Sql::Both(sql!("0031_presence.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.

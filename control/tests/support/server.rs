@@ -16,8 +16,8 @@ use control::ports::agents::{
 use control::ports::settings::{SettingFault, SettingKind, SettingValue, Settings};
 use control::ports::spans::NoSpans;
 use control::ports::{
-    CallCommand, CallFault, CallState, Calls, IceServer, LiveCall, Ports, Recording, StartCall, Trace, WebAnswer,
-    WebAnswering, WebCall,
+    CallCommand, CallFault, CallState, Calls, IceServer, LiveCall, Ports, Queue, Recording, StartCall, Trace,
+    WebAnswer, WebAnswering, WebCall,
 };
 use control::store::Store;
 use control::store::users::NewUser;
@@ -100,6 +100,8 @@ pub struct Board {
     pub started: Mutex<Vec<StartCall>>,
     pub waiting_for: Mutex<Vec<String>>,
     pub faults: Mutex<Vec<(String, String)>>,
+    pub queues: Mutex<Vec<Queue>>,
+    pub barred: Mutex<Vec<(String, Option<Moment>)>>,
     pub settings: Mutex<Vec<(SettingKind, SettingValue)>>,
     pub pages: Mutex<Vec<WebCall>>,
     pub recordings: Mutex<HashMap<String, PathBuf>>,
@@ -119,6 +121,8 @@ impl Board {
             started_at: Moment::now(),
             answered_at: Some(Moment::now()),
             devices: devices.iter().map(ToString::to_string).collect(),
+            people: Vec::new(),
+            queue: None,
         });
     }
 }
@@ -159,6 +163,14 @@ impl Calls for Board {
         let mut faults = self.faults.lock().unwrap();
         faults.retain(|(of, _)| of != part);
         faults.extend(fault.map(|fault| (part.to_owned(), fault.to_owned())));
+    }
+
+    fn bar(&self, numbers: Vec<(String, Option<Moment>)>) {
+        *self.barred.lock().unwrap() = numbers;
+    }
+
+    fn queues(&self) -> Vec<Queue> {
+        self.queues.lock().unwrap().clone()
     }
 
     fn waiting_for(&self) -> Vec<String> {

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use control::ports::Queued;
+use control::time::Moment;
 use sip::endpoint::{CallId, Event};
 
 use super::{Driver, Mail};
 use crate::call::leg::Leg;
-use crate::call::place::{Entry, Errand, Place};
+use crate::call::log::Attending;
+use crate::call::place::{Entry, Errand, Place, Watching};
 use crate::call::record::LegRecord;
 use crate::call::switchboard::{DeviceLeg, Doing};
 use crate::call::{Input, LegNo, Phase, Role, Stage, note_refused};
@@ -184,15 +187,24 @@ impl Driver {
         let Some(live) = &self.hub.live else { return };
         let is_over = matches!(self.phase, Phase::Over(_));
         let is_ending = matches!(self.phase, Phase::Ending(_));
-        let now = (is_ending, self.log.is_answered());
-        if is_over || (self.told == Some(now) && legs == self.shown) {
+        let devices = sorted(legs.iter().map(|leg| leg.device.clone()).collect());
+        let queue = waits(&mut self.queued, &self.legs, is_over || is_ending);
+        let attending = Attending { devices, people: self.people(), queue };
+        let now = (is_ending, self.log.is_answered(), attending.clone());
+        if is_over || self.told.as_ref() == Some(&now) {
             return;
         }
         self.told = Some(now);
-        let mut devices: Vec<String> = legs.iter().map(|leg| leg.device.clone()).collect();
-        devices.sort_unstable();
-        devices.dedup();
-        live.show(self.log.live(is_ending, devices));
+        live.show(self.log.live(is_ending, attending));
+    }
+
+    /// Users who speak in it from a page of theirs. That somebody listens nobody is to know.
+    fn people(&self) -> Vec<String> {
+        let speaks = |leg: &&Leg| {
+            let watches = matches!(leg.errand, Some(Errand::Watch(Watching::Listen | Watching::Whisper)));
+            leg.stage == Stage::Here && !watches
+        };
+        sorted(self.legs.iter().filter(speaks).filter_map(|leg| leg.person.clone()).collect())
     }
 
     /// A leg is up from here on.
@@ -202,4 +214,29 @@ impl Driver {
         }
         self.log.answered(no, SystemTime::now());
     }
+}
+
+/// The queue that a caller waits in: while one of its phones is called, and until somebody answers.
+fn waits(queued: &mut Option<(Arc<str>, SystemTime)>, legs: &[Leg], is_over: bool) -> Option<Queued> {
+    let called = legs.iter().filter(|leg| leg.stage == Stage::Here);
+    let called: Vec<(&Arc<str>, &Leg)> = called.filter_map(|leg| leg.queue().map(|queue| (queue, leg))).collect();
+    let name = called.first().map(|(name, _)| Arc::clone(name));
+    match (name, &queued) {
+        (Some(name), Some((before, _))) if name == *before => {}
+        (Some(name), _) => *queued = Some((name, SystemTime::now())),
+        // Between one phone and the next nobody is called for a moment.
+        (None, Some(_)) if !is_over && legs.iter().all(|leg| leg.role == Role::Caller || !leg.is_up) => {}
+        (None, _) => *queued = None,
+    }
+    let (name, since) = queued.as_ref().filter(|_| !is_over)?;
+    let ringing = called.iter().filter_map(|(_, leg)| leg.device.clone().filter(|_| leg.has_rung));
+    let since = since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let since = Moment(i64::try_from(since).unwrap_or(i64::MAX));
+    Some(Queued { name: name.to_string(), since, ringing: sorted(ringing.collect()) })
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    names.dedup();
+    names
 }

@@ -6,7 +6,7 @@ import { can, is } from '../session'
 import { clock, fixed, mosTone, ms, party, tone, when, words } from '../format'
 import { act, Button, Confirm, Empty, Head, Modal, Notice, Panel, Secret, Tag, toast } from '../ui/parts'
 import { Player, usePlayer } from '../call/player'
-import { Quality, type Leg, type Media } from '../call/quality'
+import { Quality, QualityOverTime, type Leg, type Media, type OverTime } from '../call/quality'
 import { StageTimeline } from '../call/stages'
 import { Transcript } from '../call/talk'
 import { Ladder } from '../call/sip'
@@ -18,7 +18,7 @@ type Noted = {
   from: string; to: string; peer: string; transport: string; codec: string; srtp?: string; trunk?: string; device?: string
   end: { class: string; reason: string; detail?: string }
   agent?: { recognizer: string; brain: string; voice: string; turns: TurnRecord[]; failures: string[] } | null
-  media?: Media | null; legs?: Leg[]; tones?: { leg: number; at: string; tone: string }[]
+  media?: Media | null; legs?: Leg[]; quality?: OverTime[]; tones?: { leg: number; at: string; tone: string }[]
 }
 
 /** Longer recordings are read only where somebody asks. */
@@ -93,7 +93,7 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
                 seek={player.peaks() ? (at_ms) => player.seek(Math.max(0, at_ms + offset_ms()) / 1_000) : undefined} />
             </Show>
           </Panel>
-          <Panel title="Quality" flush><div class="body"><Quality legs={legs()} /></div></Panel>
+          <Panel title="Quality" flush><div class="body"><Quality legs={legs()} /><QualityOverTime quality={props.noted.quality ?? []} legs={legs()} /></div></Panel>
           <Ladder call={props.call.call} />
         </div>
         <div>

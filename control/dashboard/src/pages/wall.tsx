@@ -7,6 +7,7 @@ import { clock, party, words } from '../format'
 import { act, Button, Empty, Head, Tag, Text, useNow } from '../ui/parts'
 import { Connection } from '../frame'
 import { NewCall } from '../call/new-call'
+import { Attendance } from '../presence'
 
 export function Wall() {
   const now = useNow()
@@ -39,6 +40,7 @@ export function Wall() {
           <ul class="wall"><For each={shown()}>{(call) => <Line call={call} now={now()} />}</For></ul>
         </Show>
       </section>
+      <Attendance now={now()} />
       <Show when={calling()}><NewCall close={() => setCalling(false)} begun={(call) => navigate(`/live/${call}`)} /></Show>
     </div>
   )
