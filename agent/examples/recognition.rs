@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p agent --example recognition -- [--tune | --accents] [--all-speeds] [--codec pcmu]... [--every 5]
-//!     [--misses | --each] [--real-time]
+//!     [--misses | --each] [--real-time] [--noise white|babble|hum] [--snr-db 20] [--level-dbfs -6] [--noise-control]
 //! ```
 //!
 //! Each phrase of each listening state is spoken by Flite and espeak-ng (their programs must be installed) at three
@@ -21,7 +21,9 @@ use futures::StreamExt as _;
 #[path = "../tests/recognition/measure.rs"]
 mod measure;
 
-use measure::{ACCENTS, Heard, SCORE, TUNE, Tally, Utterance, front_desk, recognise, utterances};
+use measure::{
+    ACCENTS, Conditions, Heard, SCORE, Surroundings, TUNE, Tally, Utterance, front_desk, recognise, utterances,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -41,6 +43,21 @@ async fn main() -> Result<()> {
     let mut utterances = utterances(&script, voices, has("--all-speeds"))?;
     let every = args.windows(2).find(|pair| pair[0] == "--every").and_then(|pair| pair[1].parse().ok()).unwrap_or(1);
     utterances = utterances.into_iter().step_by(every).collect();
+    let number = |name: &str| args.windows(2).find(|pair| pair[0] == name).and_then(|pair| pair[1].parse::<f32>().ok());
+    let noise = args.windows(2).find(|pair| pair[0] == "--noise").map(|pair| pair[1].as_str());
+    let surroundings = match noise {
+        None => Surroundings::Quiet,
+        Some("white") => Surroundings::White,
+        Some("babble") => Surroundings::Babble,
+        Some("hum") => Surroundings::Hum,
+        Some(other) => anyhow::bail!("`{other}` is no noise: write white, babble or hum"),
+    };
+    let conditions = Conditions {
+        surroundings,
+        snr_db: number("--snr-db").unwrap_or(20.0),
+        level_dbfs: number("--level-dbfs").unwrap_or(-6.0),
+        noise_control: has("--noise-control"),
+    };
     let ear = Sphinx::new(SphinxConfig::default())?;
     let pace = if has("--real-time") { Duration::from_millis(20) } else { Duration::ZERO };
     println!("{} utterances by {} voices, recogniser {}", utterances.len(), voices.len(), ear.name());
@@ -50,7 +67,8 @@ async fn main() -> Result<()> {
         let mut by_voice: BTreeMap<String, Tally> = BTreeMap::new();
         let mut waits = Vec::new();
         let work = futures::stream::iter(utterances.iter().enumerate());
-        let mut results = work.map(|(number, one)| recognise(&ear, &script, codec, number, one, pace)).buffered(4);
+        let mut results =
+            work.map(|(number, one)| recognise(&ear, &script, codec, number, one, conditions, pace)).buffered(4);
         let mut all = utterances.iter();
         while let (Some(result), Some(utterance)) = (results.next().await, all.next()) {
             let Heard { text, understood, confidence, wait } = result?;

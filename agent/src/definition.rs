@@ -84,6 +84,8 @@ pub struct EarTable {
     pub fallback: Vec<String>,
     /// Takes the agent's own voice, where the caller's phone or room sends it back, out of what is heard.
     pub echo_control: bool,
+    /// Takes noise out of what recognisers get, while the caller's line is noisy (`docs/adr/0004-noise-control.md`).
+    pub noise_control: bool,
     /// `whisper`: the model's name in the catalogue, or the path of a ggml file.
     pub model: Option<String>,
     /// `openai`: the server, up to and with `/v1`.
@@ -100,6 +102,7 @@ impl Default for EarTable {
             recognizer: "auto".into(),
             fallback: Vec::new(),
             echo_control: true,
+            noise_control: true,
             model: None,
             base_url: "https://api.openai.com/v1".into(),
             api_key_env: "OPENAI_API_KEY".into(),

@@ -22,6 +22,7 @@ pub mod grammar;
 pub mod history;
 pub mod line;
 pub mod models;
+pub mod noise;
 pub mod registry;
 pub mod session;
 pub mod traced;

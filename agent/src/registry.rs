@@ -172,6 +172,7 @@ impl Registry {
         agent.session = definition.session.clone();
         agent.recognizers = self.ears(definition, environment, &mut notes)?;
         agent.echo_control = definition.ear.echo_control;
+        agent.noise_control = definition.ear.noise_control;
         agent.detector = detector(environment, &mut notes);
         agent.voices = self.mouths(&definition.voice, environment, &mut notes)?;
         agent.notes = notes;

@@ -102,6 +102,8 @@ pub struct Agent {
     pub recognizers: Vec<Arc<dyn Recognizer>>,
     /// The agent's own voice that comes back from the caller is taken out of what is heard.
     pub echo_control: bool,
+    /// Noise is taken out of what recognisers get, while the line is noisy.
+    pub noise_control: bool,
     /// Decides how long speech lasts, where it is there; the fast gate decides alone where not.
     pub detector: Option<Arc<SileroModel>>,
     /// Makes a brain for each conversation.
@@ -125,6 +127,7 @@ impl Agent {
             language: "en-US".into(),
             recognizers: Vec::new(),
             echo_control: true,
+            noise_control: true,
             detector: None,
             brain,
             voices: Vec::new(),

@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 #[path = "recognition/measure.rs"]
 mod measure;
 
-use measure::{ACCENTS, SCORE, TUNE, Tally, front_desk, recognise, utterances};
+use measure::{ACCENTS, Conditions, SCORE, TUNE, Tally, front_desk, recognise, utterances};
 
 #[tokio::test]
 async fn front_desk_understands_strange_voices_over_g711_g722_and_opus() {
@@ -27,7 +27,7 @@ async fn front_desk_understands_strange_voices_over_g711_g722_and_opus() {
         let (mut inside, mut outside) = (Tally::default(), Tally::default());
         let work = futures::stream::iter(said.iter().enumerate().step_by(11));
         let heard = work.map(|(number, one)| {
-            let heard = recognise(&ear, &script, codec, number, one, Duration::ZERO);
+            let heard = recognise(&ear, &script, codec, number, one, Conditions::default(), Duration::ZERO);
             async move { (one, heard.await.unwrap()) }
         });
         for (one, heard) in heard.buffered(4).collect::<Vec<_>>().await {

@@ -23,6 +23,7 @@ use crate::echo::EchoControl;
 use crate::grammar::Grammar;
 use crate::history::History;
 use crate::line::{HeardFrame, Line, LineEvent, Request};
+use crate::noise::NoiseControl;
 use crate::turn::{FrameView, TurnConfig, TurnInput, TurnMachine};
 
 /// Without a frame for so long, time passes anyway.
@@ -76,6 +77,9 @@ pub(super) struct Run {
     opinion: Opinion,
     /// `None` where the agent is told to do without.
     echo: Option<EchoControl>,
+    /// Whether noise is taken out of what the recogniser gets, and by what, once the line's rate is known.
+    noise_control: bool,
+    noise: Option<NoiseControl>,
     brain: Box<dyn Brain>,
     history: History,
     /// An empty mouth, to make others from.
@@ -135,6 +139,8 @@ impl Run {
             hearing,
             opinion,
             echo: agent.echo_control.then(EchoControl::default),
+            noise_control: agent.noise_control,
+            noise: None,
             history: History::new(),
             mouth,
             current: None,
@@ -216,7 +222,13 @@ impl Run {
             }
             None => (Cow::Borrowed(frame.pcm.as_slice()), level_dbov(&frame.pcm) as f32),
         };
-        self.hearing.frame(end.saturating_sub(length), &pcm, frame.rate);
+        if self.noise_control && self.noise.as_ref().is_none_or(|noise| noise.rate() != frame.rate) {
+            self.noise = NoiseControl::new(frame.rate);
+        }
+        match self.noise.as_mut() {
+            Some(noise) => self.hearing.frame(end.saturating_sub(length), &noise.take_out(&pcm), frame.rate),
+            None => self.hearing.frame(end.saturating_sub(length), &pcm, frame.rate),
+        }
         let deciding = self.opinion.hear(&pcm, frame.rate);
         let view = FrameView { end, length, speech: frame.speech, level_db, deciding };
         self.machine.receive(self.now, TurnInput::Frame(view));

@@ -10,6 +10,7 @@ use agent::definition::AgentDefinition;
 use agent::ear::sphinx::Sphinx;
 use agent::ear::{Hypothesis, LEAD_IN, LEAD_OUT, Recognizer, StreamConfig, next_hypothesis};
 use agent::grammar::{Grammar, Match};
+use agent::noise::NoiseControl;
 use anyhow::{Context as _, Result, ensure};
 use codecs::SampleRate;
 use codecs::registry::{self, SPECS};
@@ -147,6 +148,40 @@ pub(crate) fn utterances(script: &Script, voices: &[(&str, &str)], all_speeds: b
     Ok(list)
 }
 
+/// The line is up for so long before somebody speaks.
+const BEFORE: Duration = Duration::from_secs(2);
+
+/// What surrounds the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Surroundings {
+    /// Nothing but the line.
+    Quiet,
+    /// White noise.
+    White,
+    /// Other people.
+    Babble,
+    /// Mains hum and its harmonics.
+    Hum,
+}
+
+/// How an utterance reaches the recogniser.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conditions {
+    pub(crate) surroundings: Surroundings,
+    /// Speech over noise, while somebody speaks.
+    pub(crate) snr_db: f32,
+    /// The speech's peak.
+    pub(crate) level_dbfs: f32,
+    /// Noise is taken out before it is recognised.
+    pub(crate) noise_control: bool,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self { surroundings: Surroundings::Quiet, snr_db: 20.0, level_dbfs: -6.0, noise_control: false }
+    }
+}
+
 /// What came of one utterance.
 pub(crate) struct Heard {
     pub(crate) text: String,
@@ -163,11 +198,19 @@ pub(crate) async fn recognise(
     codec: &str,
     number: usize,
     utterance: &Utterance,
+    conditions: Conditions,
     pace: Duration,
 ) -> Result<Heard> {
     let grammar = script.grammar(&utterance.state).context("no such state")?;
     let speech = speech(&utterance.voice, utterance.speed, &utterance.said)?;
-    let (rate, heard) = through(codec, &on_a_line(&speech, number as u64))?;
+    let line = on_a_line(&speech, number as u64, conditions)?;
+    let (rate, mut heard) = through(codec, &line)?;
+    if conditions.noise_control {
+        let mut control = NoiseControl::new(rate).context("a rate that noise control does not know")?;
+        heard = heard.chunks(rate.hz() as usize / 50).flat_map(|frame| control.take_out(frame).into_owned()).collect();
+    }
+    // What the line carried before is no part of the utterance, but controls have heard it.
+    heard.drain(..rate.samples_in(BEFORE).min(heard.len()));
     let config = StreamConfig { rate, grammar: Some(Arc::clone(grammar)), language: "en".into() };
     let mut stream = ear.open(config)?;
     let mut clock = tokio::time::interval(pace.max(Duration::from_nanos(1)));
@@ -225,11 +268,47 @@ fn speech(voice: &str, speed: usize, said: &str) -> Result<Vec<i16>> {
     Ok(pcm.get(first..=last).unwrap_or_default().to_vec())
 }
 
-/// Speech at -6 dBFS with noise at -65 dBFS under and around it.
-fn on_a_line(speech: &[i16], seed: u64) -> Vec<i16> {
+/// The noise of so many samples at 16 kHz, at whatever level.
+fn noise_of(surroundings: Surroundings, samples: usize, seed: u64) -> Result<Vec<f32>> {
+    let mut random = seed.wrapping_mul(0xD1B5_4A32_D192_ED03) | 1;
+    let mut white = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    Ok(match surroundings {
+        Surroundings::Quiet => vec![0.0; samples],
+        Surroundings::White => (0..samples).map(|_| white()).collect(),
+        Surroundings::Hum => {
+            let wave = |n: usize| {
+                let partial = |k: u32| (std::f32::consts::TAU * 50.0 * k as f32 * n as f32 / 16_000.0).sin() / k as f32;
+                [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].into_iter().map(partial).sum::<f32>()
+            };
+            (0..samples).map(wave).collect()
+        }
+        Surroundings::Babble => {
+            // Five people say five other things, over and over.
+            let mut mixed = vec![0.0; samples];
+            for (n, (engine, voice)) in ACCENTS.iter().chain(&TUNE[..3]).enumerate() {
+                let said = OUTSIDE[(seed as usize + n * 7) % OUTSIDE.len()];
+                let speech = speech(&format!("{engine}:{voice}"), 1, said)?;
+                let from = n * 3_001;
+                for (at, place) in mixed.iter_mut().enumerate() {
+                    *place += f32::from(speech[(from + at) % speech.len()]);
+                }
+            }
+            mixed
+        }
+    })
+}
+
+/// Speech at the level wanted (-6 dBFS by default), with the surroundings' noise and the line's own at -65 dBFS under and around it.
+fn on_a_line(speech: &[i16], seed: u64, conditions: Conditions) -> Result<Vec<i16>> {
     let peak = speech.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(1).max(1);
-    let gain = 16_384.0 / f32::from(peak);
-    let before = SampleRate::HZ_16000.samples_in(LEAD_IN);
+    // Above 0 dBFS it is clipped.
+    let gain = 32_768.0 * 10_f32.powf(conditions.level_dbfs / 20.0) / f32::from(peak);
+    let before = SampleRate::HZ_16000.samples_in(BEFORE + LEAD_IN);
     let after = SampleRate::HZ_16000.samples_in(LEAD_OUT);
     let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut noise = || {
@@ -240,7 +319,14 @@ fn on_a_line(speech: &[i16], seed: u64) -> Vec<i16> {
     };
     let voice = speech.iter().map(|sample| f32::from(*sample) * gain);
     let line = std::iter::repeat_n(0.0, before).chain(voice).chain(std::iter::repeat_n(0.0, after));
-    line.map(|sample| (sample + noise()) as i16).collect()
+    let around = noise_of(conditions.surroundings, before + speech.len() + after, seed + 1)?;
+    let power =
+        |sound: &mut dyn Iterator<Item = f32>, count: usize| sound.map(|s| s * s).sum::<f32>() / count.max(1) as f32;
+    let speaks = power(&mut speech.iter().map(|sample| f32::from(*sample) * gain), speech.len());
+    let noisy = power(&mut around.iter().copied(), around.len()).max(f32::MIN_POSITIVE);
+    let noise_gain = (speaks / noisy / 10_f32.powf(conditions.snr_db / 10.0)).sqrt();
+    let noise_gain = if conditions.surroundings == Surroundings::Quiet { 0.0 } else { noise_gain };
+    Ok(line.zip(around).map(|(sample, around)| (sample + around * noise_gain + noise()) as i16).collect())
 }
 
 fn through(codec: &str, pcm: &[i16]) -> Result<(SampleRate, Vec<i16>)> {
