@@ -38,6 +38,11 @@ impl From<i64> for Value {
 }
 
 impl Conditions {
+    /// The conditions of another part of the statement: the values so far are its parameters too.
+    pub(super) fn continuing(before: Self) -> Self {
+        Self { sql: Vec::new(), values: before.values }
+    }
+
     /// `condition` has `?` where the value stands; several stand for the same.
     pub(super) fn add(&mut self, condition: &str, value: impl Into<Value>) {
         let place = self.value(value);

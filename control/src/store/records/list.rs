@@ -10,8 +10,8 @@ use crate::store::{Backend, Store, StoreError};
 
 /// Kinds that are walked side by side at most; a filter that names more is looked for in every call.
 pub const KINDS_LIMIT: usize = 2_000;
-/// Calls of a number that are put in order rather than looked for among somebody's.
-const FEW: i64 = 1_000;
+/// So many calls of somebody's are looked at one by one for a number; of more, the number's are looked at, latest first, for theirs.
+const FEW: i64 = 2_000;
 
 pub(super) const COLUMNS: &str = "r.call, r.started_at, r.answered_at, r.ended_at, r.duration_ms, r.direction, r.caller, r.callee, r.target, r.class, \
                        r.reason, r.codec, r.recording, r.recording_removed_at, r.transcript_removed_at, r.erased_at, r.mos_in, r.gap_ms";
@@ -93,14 +93,13 @@ impl Store {
             (None, Some(walk)) => walk.clone(),
             (None, None) => Walk::of_all(),
             (Some(owner), Some(walk)) => {
-                // Of a number that somebody is rarely called by, all calls; else somebody's own until there are enough.
-                let few = self.count(walk, &kinds, filter, after).await? <= FEW;
-                let statement = if few {
-                    self.gathered(walk, &kinds, filter, after, limit, Some(&owner), None)
+                let own = Walk::of_owner(&owner);
+                let few = self.count(&own, &kinds, filter, after).await? <= FEW;
+                return Ok(Some(if few {
+                    self.gathered(&own, &kinds, filter, after, limit, None)
                 } else {
-                    self.looked_for(&owner, &kinds, filter, after, limit)
-                };
-                return Ok(Some(statement));
+                    self.looked_for(walk, &owner, &kinds, filter, after, limit)
+                }));
             }
             (Some(owner), None) => {
                 let owner = owner.as_str();
@@ -122,7 +121,7 @@ impl Store {
         match (kinds, walk.kind_index) {
             (Kinds::Some(some), Some(_)) if some.len() > 1 => {
                 let end = self.page_end(walk, some, filter, after, limit).await?;
-                Ok(self.gathered(walk, kinds, filter, after, limit, None, end))
+                Ok(self.gathered(walk, kinds, filter, after, limit, end))
             }
             _ => Ok(self.ordered(walk, kinds, filter, after, limit)),
         }
@@ -164,29 +163,33 @@ impl Store {
         shown(format!("SELECT x.started_at, x.call FROM {from} WHERE {}", wanted.wheres()), None, wanted, limit)
     }
 
-    /// Somebody's calls in order, of which those that fit are wanted.
+    /// A number's calls in order, of which somebody's are wanted: whether one is theirs is a look at a key.
     fn looked_for(
         &self,
+        walk: &Walk<'_>,
         owner: &str,
         kinds: &Kinds,
         filter: &RecordFilter,
         after: Option<&After>,
         limit: i64,
     ) -> Statement {
-        let mut wanted = Walk::of_owner(owner).conditions(&Kinds::All, filter, after);
-        wanted.say("q.call = x.call".to_owned());
-        wanted.equals("q.caller", filter.caller.as_ref());
-        wanted.equals("q.callee", filter.callee.as_ref());
-        if *kinds != Kinds::All {
-            kind_columns(filter).iter().for_each(|(column, value)| wanted.equals(&format!("q.{column}"), *value));
+        let mut wanted = walk.conditions(&Kinds::All, filter, after);
+        let from = format!("{} x{}", walk.table, self.indexed(walk.index));
+        let own = wanted.value(owner);
+        let of_kind = match kinds {
+            Kinds::Some(some) => format!(" AND o.kind IN ({})", numbers(some, false)),
+            Kinds::All | Kinds::Many => String::new(),
+        };
+        wanted.say(format!(
+            "EXISTS (SELECT 1 FROM call_owners o WHERE o.owner = {own} AND o.started_at = x.started_at AND o.call = x.call{of_kind})"
+        ));
+        if *kinds == Kinds::Many {
+            kind_columns(filter).iter().for_each(|(column, value)| wanted.equals(&format!("x.{column}"), *value));
         }
-        let wheres = wanted.wheres();
-        let sql = format!("SELECT x.started_at, x.call FROM call_owners x CROSS JOIN call_records q WHERE {wheres}");
-        shown(sql, None, wanted, limit)
+        shown(format!("SELECT x.started_at, x.call FROM {from} WHERE {}", wanted.wheres()), None, wanted, limit)
     }
 
     /// All that there are up to the page's end, put in order.
-    #[expect(clippy::too_many_arguments)]
     fn gathered(
         &self,
         walk: &Walk<'_>,
@@ -194,7 +197,6 @@ impl Store {
         filter: &RecordFilter,
         after: Option<&After>,
         limit: i64,
-        owner: Option<&str>,
         end: Option<i64>,
     ) -> Statement {
         let mut wanted = walk.conditions(kinds, filter, after);
@@ -203,12 +205,22 @@ impl Store {
         }
         let indexed = self.indexed(walk.index_of(kinds));
         let found = format!("SELECT x.started_at, x.call FROM {} x{indexed} WHERE {}", walk.table, wanted.wheres());
-        let own = owner.map(|owner| wanted.value(owner));
-        let own = own.map(|owner| {
-            format!(" WHERE EXISTS (SELECT 1 FROM call_owners o WHERE o.call = x.call AND o.owner = {owner})")
-        });
-        let page = format!("SELECT x.started_at, x.call FROM found x{}", own.unwrap_or_default());
-        shown(page, Some(found), wanted, limit)
+        // What the walk does not ask for.
+        let mut rest = Conditions::continuing(wanted);
+        let numbers = [("caller", filter.caller.as_ref()), ("callee", filter.callee.as_ref())];
+        let numbers = numbers.into_iter().filter(|(column, _)| !walk.equal.iter().any(|(asked, _)| asked == column));
+        let mut looked_at: Vec<(&str, Option<&String>)> = numbers.filter(|(_, value)| value.is_some()).collect();
+        if *kinds == Kinds::Many {
+            looked_at.extend(kind_columns(filter).into_iter().filter(|(_, value)| value.is_some()));
+        }
+        let page = if looked_at.is_empty() {
+            "SELECT x.started_at, x.call FROM found x".to_owned()
+        } else {
+            rest.say("q.call = x.call".to_owned());
+            looked_at.iter().for_each(|(column, value)| rest.equals(&format!("q.{column}"), *value));
+            format!("SELECT x.started_at, x.call FROM found x CROSS JOIN call_records q WHERE {}", rest.wheres())
+        };
+        shown(page, Some(found), rest, limit)
     }
 
     /// Where a page ends at the latest: of each kind the place of its last entry, and of these the latest.

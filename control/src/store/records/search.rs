@@ -11,8 +11,8 @@ use crate::store::{Backend, Store, StoreError};
 
 /// Words of a search that count.
 const WORDS_LIMIT: usize = 16;
-/// Turns read at once to see how far back a page goes.
-const TURNS_AT_ONCE: i64 = 500;
+/// Turns read at most at once to see how far back a page goes: at first twice as many as the page has calls, then more.
+const TURNS_AT_ONCE: i64 = 2_000;
 /// The latest time that a turn's number can tell of.
 const LATEST_MS: i64 = i64::MAX >> WITHIN_BITS;
 /// What PostgreSQL's index is over, as its migration has it.
@@ -67,8 +67,9 @@ impl Store {
         let words = search.sqlite_words();
         let (first, mut last) = (first_turn(search.first_ms), last_turn(search.last_ms));
         let (mut calls, mut before) = (0, None);
+        let mut at_once = i64::try_from(enough).unwrap_or(TURNS_AT_ONCE).saturating_mul(2).min(TURNS_AT_ONCE);
         loop {
-            let query = sqlx::query_scalar::<_, i64>(sql).bind(&words).bind(first).bind(last).bind(TURNS_AT_ONCE);
+            let query = sqlx::query_scalar::<_, i64>(sql).bind(&words).bind(first).bind(last).bind(at_once);
             let turns = query.fetch_all(self.reader()).await?;
             for turn in &turns {
                 let began = turn >> WITHIN_BITS;
@@ -82,9 +83,10 @@ impl Store {
                 }
             }
             match turns.last() {
-                Some(turn) if turns.len() >= usize::try_from(TURNS_AT_ONCE).unwrap_or_default() => last = turn - 1,
+                Some(turn) if turns.len() >= usize::try_from(at_once).unwrap_or_default() => last = turn - 1,
                 _ => return Ok(search.first_ms),
             }
+            at_once = (at_once * 2).min(TURNS_AT_ONCE);
         }
     }
 
