@@ -87,6 +87,8 @@ async fn a_server_killed_at_any_moment_keeps_each_record_once_each_recording_and
         let deadline = Instant::now() + PATIENCE;
         while ids(&ada.records().await) != in_journal {
             assert!(Instant::now() < deadline, "round {round}: {in_journal:?}\n{:?}", ada.records().await);
+            // The journal is read five times a second.
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert_eq!(in_journal.iter().collect::<BTreeSet<_>>().len(), in_journal.len(), "{in_journal:?}");
         let missing: Vec<&String> = seen.iter().filter(|call| !in_journal.contains(call)).collect();

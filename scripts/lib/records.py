@@ -102,8 +102,15 @@ class Asker:
         headers.update({"cookie": self.cookie} if self.cookie else {})
         headers.update({"x-csrf-token": self.csrf} if self.csrf else {})
         begin = time.perf_counter()
-        self.open.request(method, "/api/v1" + path, None if body is None else json.dumps(body), headers)
-        answer = self.open.getresponse()
+        try:
+            self.open.request(method, "/api/v1" + path, None if body is None else json.dumps(body), headers)
+            answer = self.open.getresponse()
+        except http.client.RemoteDisconnected:
+            # The server closes what nobody has asked by for a while.
+            self.open.close()
+            begin = time.perf_counter()
+            self.open.request(method, "/api/v1" + path, None if body is None else json.dumps(body), headers)
+            answer = self.open.getresponse()
         text = answer.read()
         took = (time.perf_counter() - begin) * 1000
         if answer.status >= 400:

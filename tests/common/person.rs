@@ -51,9 +51,17 @@ impl Person {
     }
 
     pub async fn read(&self, path: &str) -> Value {
-        let answer = self.request(Method::GET, path).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK, "{path}");
-        answer.json().await.unwrap()
+        loop {
+            let answer = self.request(Method::GET, path).send().await.unwrap();
+            // Whoever asks again and again is told when they may go on.
+            if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+                let after = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+                tokio::time::sleep(Duration::from_secs(after)).await;
+                continue;
+            }
+            assert_eq!(answer.status(), StatusCode::OK, "{path}");
+            return answer.json().await.unwrap();
+        }
     }
 
     /// All records that are in the database.
