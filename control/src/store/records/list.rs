@@ -216,9 +216,11 @@ impl Store {
         let page = if looked_at.is_empty() {
             "SELECT x.started_at, x.call FROM found x".to_owned()
         } else {
-            rest.say("q.call = x.call".to_owned());
-            looked_at.iter().for_each(|(column, value)| rest.equals(&format!("q.{column}"), *value));
-            format!("SELECT x.started_at, x.call FROM found x CROSS JOIN call_records q WHERE {}", rest.wheres())
+            // A look at each call by its key: joined, PostgreSQL may walk all calls of a number instead.
+            looked_at.iter().for_each(|(column, value)| {
+                rest.equals(&format!("(SELECT q.{column} FROM call_records q WHERE q.call = x.call)"), *value);
+            });
+            format!("SELECT x.started_at, x.call FROM found x WHERE {}", rest.wheres())
         };
         shown(page, Some(found), rest, limit)
     }
