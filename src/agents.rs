@@ -11,7 +11,9 @@ use agent::definition::AgentDefinition;
 use agent::registry::{Environment, Registry};
 use agent::session::Agent;
 use control::ports::agents::AgentSource;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::readiness::Readiness;
@@ -25,6 +27,8 @@ pub struct Agents {
     slots: Arc<RwLock<HashMap<String, Arc<Slot>>>>,
     registry: Registry,
     environment: Environment,
+    /// The threads of calls, if there are any: what agents load has their priority, whoever publishes them.
+    threads: Option<Handle>,
 }
 
 /// One agent; a conversation that began with it keeps it.
@@ -70,14 +74,14 @@ impl Agents {
             config.agents.dir.join("NAME.toml").display()
         );
         let environment = Environment::of_process(config.models_dir());
-        Ok(Self { slots: Arc::new(RwLock::new(slots)), registry, environment })
+        Ok(Self { slots: Arc::new(RwLock::new(slots)), registry, environment, threads: Handle::try_current().ok() })
     }
 
     /// No agents at all: for a phone.
     #[must_use]
     pub fn none() -> Self {
         let environment = Environment::of_process(PathBuf::new());
-        Self { slots: Arc::default(), registry: Registry::default(), environment }
+        Self { slots: Arc::default(), registry: Registry::default(), environment, threads: None }
     }
 
     /// Whether an agent is called that.
@@ -99,10 +103,18 @@ impl Agents {
             let what = format!("agent {name} is loading");
             readiness.add(what.clone());
             let (agents, readiness) = (self.clone(), Arc::clone(readiness));
-            tokio::task::spawn_blocking(move || {
+            self.apart(move || {
                 agents.build_into(&name, &slot);
                 readiness.remove(&what);
             });
+        }
+    }
+
+    /// Runs what takes long, apart from everything else.
+    fn apart<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        match &self.threads {
+            Some(threads) => threads.spawn_blocking(work),
+            None => tokio::task::spawn_blocking(work),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What every call of one server shares: configuration, signalling, media, agents, records, and the count of calls.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -8,6 +9,7 @@ use std::time::SystemTime;
 use agent::brain::BrainInput;
 use agent::session::{OBSERVER_CAPACITY, Session, SessionEnd, SessionEvent};
 use sip::endpoint::CallId;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -96,6 +98,8 @@ pub struct Hub {
     pub tracer: Arc<Tracer>,
     /// Makes traces; `None` where nobody collects them.
     pub traces: Option<Arc<Traces>>,
+    /// The threads of calls: whoever has them begun from others' runs them here.
+    runtime: Handle,
     running: AtomicUsize,
 }
 
@@ -106,7 +110,10 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// A hub with no calls yet.
+    /// A hub with no calls yet; calls will run on the runtime that this is called in.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
@@ -145,8 +152,14 @@ impl Hub {
             live: None,
             tracer: Arc::default(),
             traces: None,
+            runtime: Handle::current(),
             running: AtomicUsize::new(0),
         }
+    }
+
+    /// Runs a call.
+    pub(crate) fn spawn(&self, call: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(call);
     }
 
     /// What calls are routed by now.

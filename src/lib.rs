@@ -6,6 +6,7 @@
 mod accounts;
 pub mod agents;
 pub mod backup;
+mod beside;
 pub mod call;
 pub mod check;
 pub mod config;

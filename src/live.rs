@@ -123,7 +123,7 @@ mod tests {
         let live = Live::new(Moment(1));
         let calls = LiveCalls::new(live.clone());
         calls.speaker("c", 1_001, true, &[0, 1_001]);
-        let told = live.read(Some(1_000)).past.remove(0);
+        let told = live.read(Some(1_000)).take(1).events.remove(0);
         assert_eq!((told.kind, told.call.as_str()), ("conference.speaker", "c"));
         assert_eq!(told.data, json!({ "leg": 1_001, "speaks": true, "speakers": [0, 1_001] }));
     }

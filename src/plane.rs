@@ -71,7 +71,6 @@ struct Desk {
     config: Arc<Config>,
     live: Arc<LiveCalls>,
     readiness: Arc<Readiness>,
-    runtime: tokio::runtime::Handle,
 }
 
 impl Calls for Desk {
@@ -109,8 +108,7 @@ impl Calls for Desk {
     fn start(&self, order: StartCall) -> Result<String, CallFault> {
         let hub = self.hub.upgrade().filter(|hub| !hub.stopping.load(Ordering::Relaxed)).ok_or(CallFault::Busy)?;
         let target = target(&hub, &order.connect_with)?;
-        server::invite(&hub, &self.runtime, &order.to, target, order.traceparent.as_deref())
-            .map_err(CallFault::Unreachable)
+        server::invite(&hub, &order.to, target, order.traceparent.as_deref()).map_err(CallFault::Unreachable)
     }
 
     fn is_inside(&self, name: &str) -> bool {
@@ -269,9 +267,8 @@ pub(crate) async fn run(
 ) {
     let options = options(&hub.config);
     let (live, events) = live;
-    let runtime = tokio::runtime::Handle::current();
     let config = Arc::clone(&hub.config);
-    let desk = Desk { hub: Arc::downgrade(&hub), config, live, readiness: Arc::clone(&readiness), runtime };
+    let desk = Desk { hub: Arc::downgrade(&hub), config, live, readiness: Arc::clone(&readiness) };
     let spans: Arc<dyn Spans> = match &hub.traces {
         Some(traces) => Arc::clone(traces) as _,
         None => Arc::new(NoSpans),

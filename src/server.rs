@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::agents::Agents;
+use crate::beside::Beside;
 use crate::call::Command;
 use crate::call::app::{ActiveCall, App};
 use crate::call::dial::{Dialer, Party};
@@ -152,7 +153,14 @@ impl ServerBuilder {
             if config.records_calls() { RecordNotice::open(&config.calls).await? } else { RecordNotice::default() };
         let agents = Agents::load(&config, self.registry, self.agents)?;
         let media = media::Media::start(crate::call::sound::media_config(&config))?;
-        let listener = if self.http { Some(Listeners::bind(&config.http, &config.tls).await?) } else { None };
+        let beside = Beside::start()?;
+        let listener = if self.http {
+            // Where they are bound they are waited for.
+            let config = Arc::clone(&config);
+            Some(beside.spawn(async move { Listeners::bind(&config.http, &config.tls).await }).await??)
+        } else {
+            None
+        };
         let stir = Stir::open(&config)?.map(Arc::new);
         let stop = CancellationToken::new();
         let http_addr = listener.as_ref().and_then(Listeners::plain_addr);
@@ -196,8 +204,11 @@ impl ServerBuilder {
         let (spans, exporting) = match config.telemetry.otlp.traces_url() {
             None => (None, None),
             Some(_) => {
-                let (queue, exporting) =
-                    SpanQueue::start(&config.telemetry.otlp, &config.control.node, stop_traces.clone())?;
+                let (config_of_it, stop) = (Arc::clone(&config), stop_traces.clone());
+                let starting = beside.spawn(async move {
+                    SpanQueue::start(&config_of_it.telemetry.otlp, &config_of_it.control.node, stop)
+                });
+                let (queue, exporting) = starting.await??;
                 (Some(Arc::new(Traces::new(&config, queue))), Some((exporting, stop_traces)))
             }
         };
@@ -216,14 +227,14 @@ impl ServerBuilder {
             let seen = (live, events);
             let running =
                 plane::run(Arc::clone(&hub), seen, settings, Arc::clone(&readiness), interface.clone(), stop.clone());
-            (tokio::spawn(running), stop)
+            (beside.spawn(running), stop)
         });
-        if let Some(listener) = listener {
+        let serving = listener.map(|listener| {
             let web = config.web.calls.then(|| Arc::clone(&hub));
             let readiness = Arc::clone(&readiness);
             let state = HttpState { readiness, metrics: self.metrics, tracer, web, interface };
-            tokio::spawn(listener.serve(http::router(state, Edge::new(&config, https_addr)), stop.clone()));
-        }
+            beside.spawn(listener.serve(http::router(state, Edge::new(&config, https_addr)), stop.clone()))
+        });
         hub.agents.warm_up(&readiness);
         dispatcher.begin(&hub);
         let mut farewells = hub.routing().trunks.run(&hub.asker, &stop);
@@ -233,8 +244,19 @@ impl ServerBuilder {
         tokio::spawn(ice::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
-        let runtime = tokio::runtime::Handle::current();
-        Ok(Server { hub, readiness, stop, farewells, records_task, plane, exporting, http_addr, https_addr, runtime })
+        Ok(Server {
+            hub,
+            readiness,
+            stop,
+            farewells,
+            records_task,
+            plane,
+            exporting,
+            serving,
+            http_addr,
+            https_addr,
+            _beside: beside,
+        })
     }
 }
 
@@ -251,9 +273,11 @@ pub struct Server {
     plane: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
     /// What sends traces, and what ends it.
     exporting: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
+    /// What serves HTTP.
+    serving: Option<tokio::task::JoinHandle<()>>,
     http_addr: Option<SocketAddr>,
     https_addr: Option<SocketAddr>,
-    runtime: tokio::runtime::Handle,
+    _beside: Beside,
 }
 
 impl Server {
@@ -298,7 +322,7 @@ impl Server {
     /// # Errors
     /// Nobody is to be reached by that name: why.
     pub fn invite(&self, target: &str, place: Place) -> Result<String, String> {
-        invite(&self.hub, &self.runtime, target, Target::Place(place), None)
+        invite(&self.hub, target, Target::Place(place), None)
     }
 
     /// So many messages wait for a device, new and heard ones: its phones are told (RFC 3842).
@@ -369,6 +393,10 @@ impl Server {
             stop.cancel();
             let _ = tokio::time::timeout(BYE_WITHIN, running).await;
         }
+        if let Some(serving) = self.serving {
+            // Whoever watched is told that it is over.
+            let _ = tokio::time::timeout(BYE_WITHIN, serving).await;
+        }
         if let Some((exporting, stop)) = self.exporting {
             stop.cancel();
             let _ = tokio::time::timeout(BYE_WITHIN, exporting).await;
@@ -390,13 +418,7 @@ impl Server {
 }
 
 /// Calls somebody (a device, a number, an address) and connects whoever answers with a target. Returns the id of the call.
-pub(crate) fn invite(
-    hub: &Arc<Hub>,
-    runtime: &tokio::runtime::Handle,
-    whom: &str,
-    target: Target,
-    traceparent: Option<&str>,
-) -> Result<String, String> {
+pub(crate) fn invite(hub: &Arc<Hub>, whom: &str, target: Target, traceparent: Option<&str>) -> Result<String, String> {
     let from = format!("sip:{}@{}", target.name(), hub.config.registrar.realm);
     let party = Party { uri: from.clone(), ..Party::default() };
     let plan = hub.dialer().plan(whom, &party).map_err(|refusal| {
@@ -416,7 +438,7 @@ pub(crate) fn invite(
     if let (Some(traces), Some(traceparent)) = (&hub.traces, traceparent) {
         traces.continues(&call, traceparent);
     }
-    runtime.spawn(Driver::place(Arc::clone(hub), seat, outgoing));
+    hub.spawn(Driver::place(Arc::clone(hub), seat, outgoing));
     Ok(call)
 }
 

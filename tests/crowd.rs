@@ -11,6 +11,7 @@ use std::process::Command;
 use common::{PATIENCE, Running, Server};
 use futures::StreamExt;
 use person::{Person, add_user};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
@@ -38,29 +39,44 @@ async fn open(url: &str, cookie: &str) -> Socket {
     tokio_tungstenite::connect_async(request).await.unwrap().0
 }
 
-/// Watches until `calls` calls have ended. Who was too slow, and is told so, goes on after the last event that they had.
+/// What a watcher reads of an event.
+#[derive(Deserialize)]
+struct Event<'a> {
+    id: u64,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    call: &'a str,
+}
+
+/// Watches until `calls` calls have ended.
 async fn watch(url: String, cookie: String, calls: usize) -> Told {
     let mut socket = open(&url, &cookie).await;
     let (mut told, mut ended, mut last) = (Told::new(), 0, 0);
     while ended < calls {
         let Some(Ok(message)) = socket.next().await else { panic!("the server closed after {ended} calls") };
         let Message::Text(text) = message else { continue };
-        let event: Value = serde_json::from_str(&text).unwrap();
-        let kind = event["type"].as_str().unwrap();
-        if kind == "gap" {
-            assert!(event["data"]["lost"].as_u64() > Some(0), "nothing is too old to be told again: {event}");
-            socket = open(&format!("{url}?after={last}"), &cookie).await;
-            continue;
-        }
-        let id = event["id"].as_u64().unwrap();
-        assert!(id > last, "{id} after {last}");
-        last = id;
-        if let Some(call) = event["call"].as_str().filter(|call| !call.is_empty()) {
-            ended += usize::from(kind == "call.ended");
-            told.entry(call.to_owned()).or_default().push(kind.to_owned());
+        let event: Event<'_> = serde_json::from_str(&text).unwrap();
+        assert!(event.id > last && event.kind != "gap", "after {last}: {text}");
+        last = event.id;
+        if !event.call.is_empty() {
+            ended += usize::from(event.kind == "call.ended");
+            told.entry(event.call.to_owned()).or_default().push(event.kind.to_owned());
         }
     }
     told
+}
+
+/// Seconds of processor time that threads of a name took, of a process.
+fn cpu_s(process: u32, name: &str) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let ticks = tasks.flatten().filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (head, rest) = text.rsplit_once(')')?;
+        let fields: Vec<_> = rest.split_whitespace().collect();
+        let ticks = fields.get(11)?.parse::<u32>().ok()? + fields.get(12)?.parse::<u32>().ok()?;
+        head.split_once('(')?.1.starts_with(name).then_some(f64::from(ticks))
+    });
+    ticks.sum::<f64>() / 100.0
 }
 
 /// Whether all calls are in the database.
@@ -88,13 +104,14 @@ async fn each_of_many_calls_is_recorded_and_told_to_everybody_who_watches() {
     let mut load = Command::new(common::program());
     let (calls_text, rate) = (calls.to_string(), (calls / 8).max(4).to_string());
     load.args(["load", &server.uri("keypad"), "--calls", &calls_text, "--rate", &rate, "--hold", "10", "--press", "1"]);
-    load.args(["--expect", "sound", "--json", "--watch", &server.process.id().to_string()]);
+    load.args(["--codec", "PCMU", "--expect", "sound", "--json", "--watch", &server.process.id().to_string()]);
     let mut load = Running::start(&mut load);
     let status = load.wait(PATIENCE * 2);
     let figures: Value = serde_json::from_str(&load.stdout()).unwrap();
     let short =
         ["setup_ms", "round_trip_ms", "mos_lowest", "packets_lost", "watched"].map(|name| (name, &figures[name]));
-    println!("{calls} calls, {watchers} watchers: {short:?}");
+    let threads = ["media", "tokio-rt", "beside"].map(|name| (name, cpu_s(server.process.id(), name)));
+    println!("{calls} calls, {watchers} watchers: {short:?}, processor seconds by threads: {threads:?}");
     assert!(status.success(), "{figures:#}\n{}", load.stderr());
 
     let records = server.wait_for_records(calls);

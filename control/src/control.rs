@@ -238,6 +238,8 @@ impl Control {
         };
         let attending = presence::run(&self, stop.clone());
         tokio::join!(reading, sending, sweeping, following, attending);
+        // Whoever watches was told how the last call ended.
+        self.live.end();
         self.store.close().await;
     }
 

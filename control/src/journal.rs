@@ -159,7 +159,7 @@ impl Journal {
         let read = read.map_err(|fault| JournalError::File { path: self.path.clone(), fault })?;
         // After the journal was read: whatever was told of a call that it has the end of is among this.
         let events = self.live.take_told(TOLD_AT_ONCE);
-        let told: Vec<Told> = events.iter().map(|event| Told::from(&**event)).collect();
+        let told: Vec<Told> = events.iter().map(|event| Told::from(&***event)).collect();
         let more_told = told.len() == TOLD_AT_ONCE;
         // What ended waits until all that was told before is there.
         let done = if read.place == place || more_told {

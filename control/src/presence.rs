@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::control::Control;
+use crate::live::KEPT;
 use crate::ports::{LiveCall, Person, Queue};
 use crate::store::StoreError;
 use crate::store::presence::Seated;
@@ -25,7 +26,7 @@ pub const GRACE_S: i64 = 10;
 /// What passes without an event (the grace, a caller's wait) is looked at this often.
 const LOOKED_EVERY: Duration = Duration::from_secs(2);
 /// What happens at once is looked at once.
-const GATHERED_WITHIN: Duration = Duration::from_millis(50);
+const GATHERED_WITHIN: Duration = Duration::from_millis(200);
 /// A queue that only grows older is told of this often, in seconds.
 const WAIT_TOLD_EVERY_S: i64 = 10;
 
@@ -278,17 +279,18 @@ pub fn queues(queues: &[Queue], calls: &[LiveCall], now: Moment) -> Vec<QueueSta
 
 /// Tells who comes and goes, and how queues grow, until `stop`.
 pub(crate) async fn run(control: &Control, stop: CancellationToken) {
-    let mut events = control.live.read(None).next;
+    let mut events = control.live.read(None);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = control.presence.changed.notified() => {}
             () = tokio::time::sleep(LOOKED_EVERY) => {}
-            event = events.recv() => match event {
-                Ok(event) if !event.kind.starts_with("call.") => continue,
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return,
-            },
+            batch = events.next(KEPT) => {
+                let Some(batch) = batch else { return };
+                if batch.lost.is_none() && !batch.events.iter().any(|event| event.kind.starts_with("call.")) {
+                    continue;
+                }
+            }
         }
         tokio::time::sleep(GATHERED_WITHIN).await;
         if let Err(fault) = look(control, Moment::now()).await {

@@ -86,6 +86,25 @@ async fn a_websocket_gets_the_same_and_foreign_pages_get_none() {
         let event: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((event["call"].as_str(), event["type"].as_str()), (Some("c1"), Some("turn")));
         assert!(event["id"].as_u64().unwrap() > 0 && event.get("devices").is_none());
+        // Whoever reads nothing for a while is told everything all the same, in order, and how it ends.
+        for _ in 0..2_000 {
+            tell(&server, "c2", &[]);
+        }
+        server.control.live.end();
+        let mut last = event["id"].as_u64().unwrap();
+        let mut count = 0;
+        let close = loop {
+            match socket.next().await.unwrap().unwrap() {
+                Message::Text(text) => {
+                    let event: Value = serde_json::from_str(&text).unwrap();
+                    assert_eq!(event["id"].as_u64(), Some(last + 1));
+                    (last, count) = (last + 1, count + 1);
+                }
+                Message::Close(close) => break close.unwrap(),
+                _ => {}
+            }
+        };
+        assert_eq!((count, u16::from(close.code), close.reason.as_str()), (2_000, 1001, "the server stops"));
     })
     .await;
 }

@@ -50,7 +50,7 @@ impl Port for Agents {
             slots.insert(name.to_owned(), Arc::clone(&slot));
         }
         let (agents, name) = (self.clone(), name.to_owned());
-        tokio::task::spawn_blocking(move || agents.build_into(&name, &slot));
+        self.apart(move || agents.build_into(&name, &slot));
         Ok(())
     }
 
@@ -66,9 +66,9 @@ impl Port for Agents {
         let definition = parse(definition);
         Box::pin(async move {
             let definition = definition?;
-            let building = tokio::task::spawn_blocking(move || {
-                agents.registry.build_brain(&definition, &agents.environment).map(|brain| brain.open())
-            });
+            let building = agents
+                .clone()
+                .apart(move || agents.registry.build_brain(&definition, &agents.environment).map(|brain| brain.open()));
             let brain = building.await.map_err(|fault| vec![self::fault("brain", fault.to_string())])?;
             let brain = brain.map_err(|fault| vec![self::fault("brain.kind", fault.to_string())])?;
             hold(brain, said).await.map_err(|fault| vec![self::fault("brain", fault.to_string())])

@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use sip::io::{RELOAD_EVERY, ServerTls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -105,10 +105,10 @@ impl Listeners {
         self.tls.as_ref()?.0.local_addr().ok()
     }
 
-    /// Serves until `stop`, and what is under way a little longer.
+    /// Serves until `stop`, and what is under way as long as it goes on: a request for a little longer, a WebSocket until it ends.
     pub(crate) async fn serve(self, router: Router, stop: CancellationToken) {
         let Self { plain, tls, places, times } = self;
-        let gate = Gate { router, places, times, stop };
+        let gate = Gate { router, places: Arc::clone(&places), times, stop };
         let plain = async {
             let Some(listener) = plain else { return };
             gate.accept(listener, |gate, stream| async move { gate.serve(stream, false).await }).await;
@@ -131,6 +131,7 @@ impl Listeners {
             }
         };
         tokio::join!(plain, tls);
+        places.are_free().await;
     }
 }
 
@@ -277,11 +278,13 @@ struct Places {
     /// They bring the connections of many.
     proxies: Vec<Network>,
     taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
+    /// The last connection is gone.
+    freed: Notify,
 }
 
 impl Places {
     fn new(limit: usize, proxies: Vec<Network>) -> Self {
-        Self { limit, proxies, taken: Mutex::default() }
+        Self { limit, proxies, taken: Mutex::default(), freed: Notify::new() }
     }
 
     fn take(places: &Arc<Self>, peer: SocketAddr) -> Option<Place> {
@@ -303,6 +306,13 @@ impl Places {
         metrics::gauge!("omnivox_http_connections").set(*all as f64);
         Some(Place { places: Arc::clone(places), peer })
     }
+
+    /// Waits until there are no connections.
+    async fn are_free(&self) {
+        while self.taken.lock().unwrap_or_else(PoisonError::into_inner).0 > 0 {
+            self.freed.notified().await;
+        }
+    }
 }
 
 /// A connection's place, free again once this is dropped.
@@ -317,6 +327,9 @@ impl Drop for Place {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_address) = &mut *taken;
         *all -= 1;
+        if *all == 0 {
+            self.places.freed.notify_one();
+        }
         metrics::gauge!("omnivox_http_connections").set(*all as f64);
         if let Some(own) = by_address.get_mut(&self.peer.ip()) {
             *own -= 1;

@@ -286,7 +286,7 @@ pub(crate) fn begin(
         }
     };
     seat.connect(leg);
-    tokio::spawn(Driver::answer(Arc::clone(hub), seat, incoming, target));
+    hub.spawn(Driver::answer(Arc::clone(hub), seat, incoming, target));
     Ok(Begun { leg, name, answer })
 }
 

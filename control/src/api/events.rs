@@ -1,7 +1,9 @@
 //! What happens, as it does: server-sent events, or a WebSocket where the client asks for one. Each event has an id to go on after.
 //! Whoever sees only some calls is told of those alone, and whoever is no longer logged in is told nothing more.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +12,11 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::stream::{self, SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::broadcast;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 use utoipa::IntoParams;
 
 use super::calls::{devices, sees};
@@ -22,7 +24,7 @@ use super::extract::Params;
 use super::problem::Problem;
 use crate::control::Control;
 use crate::identity::{Caller, Means, Role};
-use crate::live::Reader;
+use crate::live::{Entry, Reader};
 use crate::ports::{Event, Person};
 use crate::presence::Connection;
 
@@ -30,6 +32,11 @@ use crate::presence::Connection;
 const LOOKED_UP_EVERY: Duration = Duration::from_secs(15);
 /// A quiet stream says that it lives.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// What happens within this time is sent at once: many who read while much happens would otherwise cost a wake-up and a write for each event
+/// and reader. What happens after a quiet while is sent when it happens.
+const GATHERED_WITHIN: Duration = Duration::from_millis(40);
+/// Events taken at once.
+const TAKEN: usize = 256;
 /// Close codes of RFC 6455 section 7.4.1: the server goes, whoever reads may not any more.
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
@@ -70,8 +77,7 @@ pub(crate) async fn events(
     let events = stream::unfold(feed, |mut feed| async move {
         let event = feed.next().await?;
         let sent = sse::Event::default().id(event.id.to_string()).event(event.kind);
-        let sent = sent.json_data(&*event).unwrap_or_default();
-        Some((Ok::<_, Infallible>(sent), feed))
+        Some((Ok::<_, Infallible>(sent.data(event.text().as_str())), feed))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response())
 }
@@ -86,30 +92,55 @@ fn own_page(control: &Control, request: &Request) -> Result<(), Problem> {
     if is_own { Ok(()) } else { Err(Problem::forbidden("this page may not watch: it is not of this server")) }
 }
 
-async fn by_socket(mut socket: WebSocket, mut feed: Feed) {
+type Sink = SplitSink<WebSocket, Message>;
+
+async fn by_socket(socket: WebSocket, mut feed: Feed) {
+    let (mut sink, mut stream) = socket.split();
     let mut alive = tokio::time::interval(ALIVE_EVERY);
     alive.reset();
-    let (code, why) = loop {
-        let sent = tokio::select! {
-            event = feed.next() => match event {
-                Some(event) => {
-                    let Ok(text) = serde_json::to_string(&*event) else { continue };
-                    socket.send(Message::Text(text.into())).await
+    let (code, reason) = loop {
+        match next(&mut feed, &mut sink, &mut stream, &mut alive).await {
+            Next::Event(event) => {
+                let mut sent = sink.feed(Message::Text(event.text())).await;
+                // What was taken with it goes with it.
+                while let (Ok(()), Some(event)) = (&sent, feed.waiting.pop_front()) {
+                    sent = sink.feed(Message::Text(event.text())).await;
                 }
-                None => break (if feed.may { GOING_AWAY } else { POLICY }, if feed.may { "the server stops" } else { "log in" }),
-            },
-            message = socket.recv() => match message {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                // Nothing that a reader says means anything here.
-                Some(Ok(_)) => continue,
-            },
-            _ = alive.tick() => socket.send(Message::Ping(axum::body::Bytes::new())).await,
-        };
-        if sent.is_err() {
-            return;
+                if sent.is_err() || sink.flush().await.is_err() {
+                    return;
+                }
+            }
+            Next::Over if feed.may => break (GOING_AWAY, "the server stops"),
+            Next::Over => break (POLICY, "log in"),
+            Next::Gone => return,
         }
     };
-    let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: why.into() }))).await;
+    let _ = sink.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+}
+
+enum Next {
+    Event(Arc<Entry>),
+    /// There are no more.
+    Over,
+    /// Nobody reads any more.
+    Gone,
+}
+
+/// Waits for the next event, and says meanwhile that the stream lives.
+async fn next(feed: &mut Feed, sink: &mut Sink, stream: &mut SplitStream<WebSocket>, alive: &mut Interval) -> Next {
+    // Begun once: what somebody sends does not hold up the look at whether they may read.
+    let mut event = pin!(feed.next());
+    loop {
+        tokio::select! {
+            event = &mut event => return event.map_or(Next::Over, Next::Event),
+            message = stream.next() => match message {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Next::Gone,
+                // Nothing that a reader says means anything here.
+                Some(Ok(_)) => {}
+            },
+            _ = alive.tick() => if sink.send(Message::Ping(axum::body::Bytes::new())).await.is_err() { return Next::Gone },
+        }
+    }
 }
 
 /// The events that one reader may see.
@@ -117,6 +148,9 @@ struct Feed {
     control: Control,
     caller: Caller,
     reader: Reader,
+    /// What was taken, and is not sent yet.
+    waiting: VecDeque<Arc<Entry>>,
+    taken: Instant,
     devices: Option<Vec<String>>,
     looked_up: Instant,
     /// As long as somebody reads they are there; a program is nobody.
@@ -128,43 +162,35 @@ struct Feed {
 impl Feed {
     async fn open(control: &Control, caller: Caller, after: Option<u64>) -> Result<Self, Problem> {
         let devices = devices(control, &caller).await?;
-        let mut reader = control.live.read(after);
-        // In the order in which they are taken from the end.
-        reader.past.reverse();
+        let reader = control.live.read(after);
         let is_person = !matches!(caller.by, Means::Key { .. });
         let there = is_person.then(|| control.presence.connect(&caller.user.id));
         let looked_up = Instant::now();
-        Ok(Self { control: control.clone(), caller, reader, devices, looked_up, _there: there, may: true })
+        let (control, waiting, taken) =
+            (control.clone(), VecDeque::new(), looked_up.checked_sub(GATHERED_WITHIN).unwrap_or(looked_up));
+        Ok(Self { control, caller, reader, waiting, taken, devices, looked_up, _there: there, may: true })
     }
 
-    async fn next(&mut self) -> Option<Arc<Event>> {
-        if std::mem::take(&mut self.reader.has_gap) {
-            return Some(Arc::new(gap(0)));
-        }
+    async fn next(&mut self) -> Option<Arc<Entry>> {
         loop {
             if self.looked_up.elapsed() >= LOOKED_UP_EVERY && !self.look_up().await {
                 self.may = false;
                 return None;
             }
-            let event = match self.reader.past.pop() {
-                Some(event) => event,
-                None => {
-                    let due = self.looked_up + LOOKED_UP_EVERY;
-                    match tokio::time::timeout_at(due, self.reader.next.recv()).await {
-                        Err(_) => continue,
-                        Ok(Ok(event)) => event,
-                        Ok(Err(broadcast::error::RecvError::Lagged(lost))) => return Some(Arc::new(gap(lost))),
-                        Ok(Err(broadcast::error::RecvError::Closed)) => return None,
-                    }
-                }
-            };
-            let may = match &event.person {
-                Some(person) => may_be_told(&self.caller, person),
-                None => sees(self.devices.as_deref(), &event.devices),
-            };
-            if may {
+            if let Some(event) = self.waiting.pop_front() {
                 return Some(event);
             }
+            tokio::time::sleep_until(self.taken + GATHERED_WITHIN).await;
+            let due = self.looked_up + LOOKED_UP_EVERY;
+            let Ok(batch) = tokio::time::timeout_at(due, self.reader.next(TAKEN)).await else { continue };
+            let batch = batch?;
+            self.taken = Instant::now();
+            self.waiting.extend(batch.lost.map(gap));
+            let (caller, devices) = (&self.caller, self.devices.as_deref());
+            self.waiting.extend(batch.events.into_iter().filter(|event| match &event.person {
+                Some(person) => may_be_told(caller, person),
+                None => sees(devices, &event.devices),
+            }));
         }
     }
 
@@ -203,15 +229,8 @@ fn may_be_told(caller: &Caller, of: &Person) -> bool {
 }
 
 /// Events were lost to this reader.
-fn gap(lost: u64) -> Event {
+fn gap(lost: u64) -> Arc<Entry> {
     let data = json!({ "lost": lost, "detail": "read anew what is shown: events were lost to this reader" });
-    Event {
-        id: 0,
-        at: crate::time::Moment::now(),
-        kind: "gap",
-        call: String::new(),
-        data,
-        devices: Vec::new(),
-        person: None,
-    }
+    let (at, call, devices) = (crate::time::Moment::now(), String::new(), Vec::new());
+    Arc::new(Event { id: 0, at, kind: "gap", call, data, devices, person: None }.into())
 }
