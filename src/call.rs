@@ -125,7 +125,7 @@ pub enum Input {
     /// A timer fired.
     Fired(Timer),
     /// How somebody is reached, or why they are not.
-    Found(Result<Found, String>),
+    Found(Result<Found, NotFound>),
     /// A leg has come from another call, for this.
     Adopted(LegNo, Errand),
     /// What became of a leg that was to enter a place.
@@ -143,6 +143,15 @@ pub enum Found {
     Place(Place),
     /// Whoever sent the call is asked to call them, at this address, and to take the caller back (REFER, RFC 3515).
     Refer(String),
+}
+
+/// Nobody is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotFound {
+    /// As SIP has it: 403 where they are not to be called, 404 where nobody has that name.
+    pub code: u16,
+    /// In words.
+    pub why: String,
 }
 
 /// Whom a peer wants its call passed on to (REFER, RFC 3515).

@@ -14,6 +14,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use control::api::health::parts;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use sip::trace::CallMessages;
@@ -67,14 +68,19 @@ async fn healthz() -> &'static str {
 struct ReadyAnswer {
     ready: bool,
     waiting_for: Vec<String>,
-    /// What fails though calls go on.
+    /// What fails though calls go on: `PART: WHY` on the server's own machine, the part alone elsewhere.
     faults: Vec<String>,
 }
 
-async fn readyz(State(state): State<HttpState>) -> Response {
+async fn readyz(
+    State(state): State<HttpState>,
+    ConnectInfo(asker): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
     let waiting_for = state.readiness.waiting_for();
     let code = if waiting_for.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let faults = state.readiness.faults();
+    let faults = if edge::is_own_machine(asker, &headers) { faults } else { parts(faults) };
     (code, Json(ReadyAnswer { ready: waiting_for.is_empty(), waiting_for, faults })).into_response()
 }
 
@@ -109,7 +115,7 @@ fn show(
     id: &str,
     as_what: impl FnOnce(&CallMessages) -> Response,
 ) -> Response {
-    if !asker.ip().to_canonical().is_loopback() || edge::is_forwarded(headers) {
+    if !edge::is_own_machine(asker, headers) {
         let why = "the signalling of calls is shown on the server's own machine alone: ask there\n";
         return (StatusCode::FORBIDDEN, why).into_response();
     }

@@ -15,6 +15,10 @@ use serde_json::{Value, json};
 
 const PASSWORD: &str = "walrus pedal quarry";
 
+/// An agent that passes its callers on to a number, and says goodbye where that fails.
+const PASSER: &str = "[agent]\nname = \"passer\"\n[ear]\nrecognizer = \"none\"\n[script]\nstart = \"pass\"\n[script.states.pass]\n\
+    say = \"One moment.\"\ntransfer = \"+4930123456\"\ntransfer_failed = \"over\"\n[script.states.over]\nsay = \"Sorry.\"\nhang_up = \"goodbye\"\n";
+
 /// Somebody who is logged in.
 struct Person<'a> {
     server: &'a Server,
@@ -82,7 +86,10 @@ fn server(trunk: &UdpSocket) -> Server {
          [[routes]]\ncalled = \"+*\"\nto = \"trunk carrier\"\nfrom = [\"devices\", \"agents\"]\n",
         trunk.local_addr().unwrap()
     );
-    let server = Server::start_with(&config, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    std::fs::write(folder.path().join("agents/passer.toml"), PASSER).unwrap();
+    let server = Server::start_with(&config, folder, &["rtp.codecs=[\"PCMU\"]", "agents.dir=agents"]);
     server.wait_until_ready();
     add_user(&server, &["ada"]);
     add_user(&server, &["bob", "--role", "operator", "--device", "bob"]);
@@ -152,5 +159,42 @@ fn nobody_of_ours_calls_a_number_that_is_not_to_be_called() {
             break;
         }
     }
+    server.stop();
+}
+
+#[test]
+fn whoever_passes_a_call_on_to_a_number_that_is_not_to_be_called_is_told_so() {
+    let trunk = UdpSocket::bind("127.0.0.9:0").unwrap();
+    trunk.set_nonblocking(true).unwrap();
+    let server = server(&trunk);
+    let [mut alice, mut bob] = [("alice", "a", 437.5), ("bob", "b", 1_000.0)]
+        .map(|(user, word, tone)| Phone::register(server.sip, user, word, tone));
+    let ada = Person::log_in(&server, "ada");
+    let entries = json!({ "entries": [{ "number": "+4930123456" }] });
+    assert_eq!(ada.send("POST", "/do-not-call", &entries).0, 201);
+
+    // A phone, in a call that goes on.
+    let call = alice.dial("bob", &[]);
+    let at_bob = bob.pick_up();
+    alice.wait_answered(call);
+    let (taken, report) = alice.refer(call, "sip:+4930123456@127.0.0.1");
+    assert_eq!(report.unwrap_or(taken), 403);
+    alice.wait_to_hear(call, &[1_000.0], &[]);
+    alice.hang_up(call);
+    bob.ended(at_bob);
+    // A program.
+    let order = json!({ "to": "+4930123456", "connect_with": "echo" });
+    let (code, problem) = ada.send("POST", "/calls", &order);
+    assert_eq!((code, problem["errors"][0]["field"].as_str()), (422, Some("to")), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("do-not-call list"), "{problem}");
+    // An agent, which goes on with what it has for that.
+    let call = alice.call("passer");
+    alice.ended(call);
+    let records = server.wait_for_records(2);
+    let turns =
+        records.iter().find(|record| record["target"] == "agent:passer" || record["agent"].is_object()).unwrap();
+    let said = turns["agent"]["turns"].to_string();
+    assert!(said.contains("Sorry."), "{turns}");
+    assert!(trunk.recv(&mut [0; 64]).is_err(), "the carrier hears of none");
     server.stop();
 }

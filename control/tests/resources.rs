@@ -252,6 +252,12 @@ async fn health_says_what_is_not_well() {
         let answer = anybody.get("/health").await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(body(answer).await["waiting_for"], json!(["the model loads"]));
+        // Why is nothing to strangers.
+        server.board.note_fault("records", Some("cannot write /srv/calls.jsonl: full"));
+        assert_eq!(body(anybody.get("/health").await).await["faults"], json!(["records"]));
+        let ada = server.as_role(Role::Administrator).await;
+        let told = body(ada.get("/health").await).await;
+        assert_eq!(told["faults"], json!(["records: cannot write /srv/calls.jsonl: full"]));
     })
     .await;
 }

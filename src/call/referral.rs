@@ -8,7 +8,7 @@ use super::dial::{BranchResult, DialPlan};
 use super::end::{End, EndReason};
 use super::fork::{Fate, Fork};
 use super::place::{Entry, Place};
-use super::{Action, Found, Input, LegInput, LegNo, Phase, Referred, Step, Timer, View};
+use super::{Action, Found, Input, LegInput, LegNo, NotFound, Phase, Referred, Step, Timer, View};
 use super::{conference, ending, entering, parking};
 
 /// A call that a phone is passing on.
@@ -95,9 +95,9 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
             let away = view.turn_away(leg, 480);
             (Phase::Referring(Box::new(referral)), vec![away])
         }
-        Input::Found(Err(_)) => {
+        Input::Found(Err(NotFound { code, .. })) => {
             // Nobody was told anything yet: the call goes on as it was.
-            let refuse = Action::RejectRefer(referral.referrer, 404);
+            let refuse = Action::RejectRefer(referral.referrer, code);
             give_back(&referral, vec![refuse], view)
         }
         Input::Fired(Timer::NoAnswer) => match &mut referral.fork {
@@ -313,9 +313,10 @@ mod tests {
         // Where nobody was called yet the call goes on just as it was: caller and callee, and who held whom.
         let before = Bridge::connected(PHONE, STAYS);
         let (phase, _) = begin(PHONE, STAYS, before, to("nobody"));
-        let (phase, actions) = stepped(phase, Input::Found(Err("nobody".into())), &[]);
+        let why = NotFound { code: 403, why: "not there".into() };
+        let (phase, actions) = stepped(phase, Input::Found(Err(why)), &[]);
         assert_eq!(phase, Phase::Bridged(before));
-        assert_eq!(actions, vec![Action::RejectRefer(PHONE, 404)]);
+        assert_eq!(actions, vec![Action::RejectRefer(PHONE, 403)]);
     }
 
     #[test]

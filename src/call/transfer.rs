@@ -10,7 +10,9 @@ use super::dial::{BranchResult, DialPlan};
 use super::end::{End, EndReason};
 use super::fork::{Fate, Fork};
 use super::place::{Entry, Place};
-use super::{Action, ConversationEnd, Found, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View};
+use super::{
+    Action, ConversationEnd, Found, Input, LegInput, LegNo, NotFound, Phase, SignallingEnd, Step, Timer, View,
+};
 use super::{conference, ending, entering, parking};
 
 /// A call that is being passed on.
@@ -64,7 +66,7 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
         Input::Entered(_, _, Entry::Nothing(_)) => {
             back(&transfer, vec![], "there is no room for the caller".to_owned())
         }
-        Input::Found(Err(why)) => back(&transfer, vec![], why),
+        Input::Found(Err(NotFound { why, .. })) => back(&transfer, vec![], why),
         Input::Fired(Timer::NoAnswer) => match &mut transfer.fork {
             Some(fork) => {
                 let (actions, fate) = fork.rang_out();
@@ -306,7 +308,8 @@ mod tests {
         assert_eq!(phase, Phase::Talking);
         assert_eq!(actions.last(), Some(&Action::ReturnToAgent(CALLER, "the person is busy".into())));
         let (phase, _) = begin(CALLER, Handover::default());
-        let (phase, actions) = stepped(phase, Input::Found(Err("nobody is called that".into())), &[UP]);
+        let (phase, actions) =
+            stepped(phase, Input::Found(Err(NotFound { code: 404, why: "nobody is called that".into() })), &[UP]);
         assert_eq!(phase, Phase::Talking);
         assert_eq!(actions.last(), Some(&Action::ReturnToAgent(CALLER, "nobody is called that".into())));
         let (phase, actions) = stepped(ringing(), Input::Fired(Timer::NoAnswer), &[UP]);

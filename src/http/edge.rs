@@ -131,8 +131,13 @@ pub(super) async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, ne
 }
 
 /// Whether a proxy brought this, believed or not: then nobody on this machine asks.
-pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+fn is_forwarded(headers: &HeaderMap) -> bool {
     [FORWARDED_FOR, FORWARDED_PROTO, "forwarded", "via"].iter().any(|name| headers.contains_key(*name))
+}
+
+/// Whether somebody on the server's own machine asks: they are shown what is for whoever runs it.
+pub(super) fn is_own_machine(asker: SocketAddr, headers: &HeaderMap) -> bool {
+    asker.ip().to_canonical().is_loopback() && !is_forwarded(headers)
 }
 
 /// One address of the list: some proxies write the port too.
@@ -160,6 +165,16 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         });
         headers
+    }
+
+    #[test]
+    fn whoever_is_on_the_servers_own_machine_was_brought_by_no_proxy() {
+        let is_own = |peer: &str, of: &[(&'static str, &str)]| is_own_machine(peer.parse().unwrap(), &headers(of));
+        assert!(is_own("127.0.0.1:9", &[]) && is_own("[::ffff:127.0.0.1]:9", &[]) && is_own("[::1]:9", &[]));
+        assert!(!is_own("192.0.2.9:9", &[]));
+        for name in [FORWARDED_FOR, FORWARDED_PROTO, "forwarded", "via"] {
+            assert!(!is_own("127.0.0.1:9", &[(name, "x")]), "{name}");
+        }
     }
 
     #[test]

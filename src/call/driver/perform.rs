@@ -9,10 +9,13 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::call::app::{self, Resume};
 use crate::call::dial::Party;
+use crate::call::inbound::Refusal;
 use crate::call::line::{DIGIT_MS, LineOrder};
 use crate::call::route::Target;
 use crate::call::sound::{self, Sound};
-use crate::call::{Action, ConversationEnd, Found, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
+use crate::call::{
+    Action, ConversationEnd, Found, Input, LegInput, LegNo, NotFound, Phase, Stage, Timer, note_refused,
+};
 use crate::call::{announce, notice};
 
 impl Driver {
@@ -186,9 +189,11 @@ impl Driver {
     /// Asks how somebody is reached, on behalf of the server: what an agent may ask for, its definition says.
     fn find(&mut self, uri: &str) {
         let diverted = self.history.sent_on(None, DiversionReason::Deflection);
-        let found = self.found(uri, &Party { diverted, ..self.server() }, None).map_err(|why| {
+        let found = self.found(uri, &Party { diverted, ..self.server() }, None).map_err(|NotFound { code, why }| {
             tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {why}", self.log.id());
-            "nobody is to be reached there".to_owned()
+            // Whoever is not to be called is said so; how the server is set up is nothing to agents.
+            let why = if code == 403 { why } else { "nobody is to be reached there".to_owned() };
+            NotFound { code, why }
         });
         self.queue.push(Input::Found(found));
     }
@@ -216,7 +221,7 @@ impl Driver {
         let device = self.leg(no).and_then(|leg| leg.device.clone());
         let found = match device {
             Some(device) => self.found(&device, &self.server(), None),
-            None => Err("no device of ours put the caller there".to_owned()),
+            None => Err(NotFound { code: 404, why: "no device of ours put the caller there".to_owned() }),
         };
         self.queue.push(Input::Found(found));
     }
@@ -225,11 +230,15 @@ impl Driver {
         Party { uri: self.log.to().to_owned(), ..Party::default() }
     }
 
-    fn found(&self, target: &str, party: &Party, replaces: Option<String>) -> Result<Found, String> {
+    fn found(&self, target: &str, party: &Party, replaces: Option<String>) -> Result<Found, NotFound> {
         if let Some(place) = self.hub.dialer().place(target, party) {
             return Ok(Found::Place(place));
         }
-        let mut plan = self.hub.dialer().plan(target, party).map_err(|refusal| refusal.end.detail)?;
+        let mut plan = self
+            .hub
+            .dialer()
+            .plan(target, party)
+            .map_err(|Refusal { code, end }| NotFound { code, why: end.detail })?;
         for branch in plan.groups.iter_mut().flat_map(|group| &mut group.branches) {
             branch.headers.extend(replaces.clone().map(|value| ("Replaces".to_owned(), value)));
         }
