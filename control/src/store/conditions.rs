@@ -43,6 +43,16 @@ impl Conditions {
         Self { sql: Vec::new(), values: before.values }
     }
 
+    /// The values so far, for the conditions of a part that stands within these; [`Conditions::continue_with`] takes them back.
+    pub(super) fn take_values(&mut self) -> Self {
+        Self { sql: Vec::new(), values: std::mem::take(&mut self.values) }
+    }
+
+    /// Goes on after a part, whose values are among this one's now.
+    pub(super) fn continue_with(&mut self, part: Self) {
+        self.values = part.values;
+    }
+
     /// `condition` has `?` where the value stands; several stand for the same.
     pub(super) fn add(&mut self, condition: &str, value: impl Into<Value>) {
         let place = self.value(value);

@@ -10,7 +10,8 @@ use crate::store::{Backend, Store, StoreError};
 
 /// Kinds that are walked side by side at most; a filter that names more is looked for in every call.
 pub const KINDS_LIMIT: usize = 2_000;
-/// So many calls of somebody's are looked at one by one for a number; of more, the number's are looked at, latest first, for theirs.
+/// So many calls of somebody's are looked at one by one for a number; of more, theirs or the number's are looked at, latest first,
+/// for whether they are the other's too.
 const FEW: i64 = 2_000;
 
 pub(super) const COLUMNS: &str = "r.call, r.started_at, r.answered_at, r.ended_at, r.duration_ms, r.direction, r.caller, r.callee, r.target, r.class, \
@@ -36,6 +37,22 @@ struct Walk<'a> {
     index: &'static str,
     /// The same with the kind before the order.
     kind_index: Option<&'static str>,
+}
+
+/// What a page shall have.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    kinds: &'a Kinds,
+    filter: &'a RecordFilter,
+    after: Option<&'a After>,
+    limit: i64,
+}
+
+impl Asked<'_> {
+    /// The same of calls of any kind.
+    fn of_any_kind(self) -> Self {
+        Self { kinds: &Kinds::All, ..self }
+    }
 }
 
 /// A statement of a list, and what it compares with.
@@ -88,42 +105,40 @@ impl Store {
         if kinds == Kinds::Some(Vec::new()) {
             return Ok(None);
         }
+        let asked = Asked { kinds: &kinds, filter, after, limit };
         let by_number = Walk::by_number(filter);
         let walk = match (visible.owner(), &by_number) {
             (None, Some(walk)) => walk.clone(),
             (None, None) => Walk::of_all(),
-            (Some(owner), Some(walk)) => {
+            (Some(owner), Some(number)) => {
                 let own = Walk::of_owner(&owner);
-                let few = self.count(&own, &kinds, filter, after).await? <= FEW;
-                return Ok(Some(if few {
-                    self.gathered(&own, &kinds, filter, after, limit, None)
-                } else {
-                    self.looked_for(walk, &owner, &kinds, filter, after, limit)
-                }));
+                if self.count(&own, asked).await? <= FEW {
+                    return Ok(Some(self.gathered(&own, asked, None)));
+                }
+                // Of those that lie further apart most are wanted.
+                let theirs = self.reach(&own, asked).await?;
+                let (walk, other) = match self.reach(number, asked).await? {
+                    Some(at) if theirs.is_some_and(|theirs| theirs < at) => (&own, number),
+                    _ => (number, &own),
+                };
+                return Ok(Some(self.looked_for(walk, other, asked)));
             }
             (Some(owner), None) => {
                 let owner = owner.as_str();
                 let walk = Walk::of_owner(owner);
-                return self.walked(&walk, &kinds, filter, after, limit).await.map(Some);
+                return self.walked(&walk, asked).await.map(Some);
             }
         };
-        self.walked(&walk, &kinds, filter, after, limit).await.map(Some)
+        self.walked(&walk, asked).await.map(Some)
     }
 
-    async fn walked(
-        &self,
-        walk: &Walk<'_>,
-        kinds: &Kinds,
-        filter: &RecordFilter,
-        after: Option<&After>,
-        limit: i64,
-    ) -> Result<Statement, StoreError> {
-        match (kinds, walk.kind_index) {
+    async fn walked(&self, walk: &Walk<'_>, asked: Asked<'_>) -> Result<Statement, StoreError> {
+        match (asked.kinds, walk.kind_index) {
             (Kinds::Some(some), Some(_)) if some.len() > 1 => {
-                let end = self.page_end(walk, some, filter, after, limit).await?;
-                Ok(self.gathered(walk, kinds, filter, after, limit, end))
+                let end = self.page_end(walk, some, asked).await?;
+                Ok(self.gathered(walk, asked, end))
             }
-            _ => Ok(self.ordered(walk, kinds, filter, after, limit)),
+            _ => Ok(self.ordered(walk, asked)),
         }
     }
 
@@ -142,15 +157,9 @@ impl Store {
     }
 
     /// One walk in the order of an index, until there are enough.
-    fn ordered(
-        &self,
-        walk: &Walk<'_>,
-        kinds: &Kinds,
-        filter: &RecordFilter,
-        after: Option<&After>,
-        limit: i64,
-    ) -> Statement {
-        let mut wanted = walk.conditions(kinds, filter, after);
+    fn ordered(&self, walk: &Walk<'_>, asked: Asked<'_>) -> Statement {
+        let Asked { kinds, filter, limit, .. } = asked;
+        let mut wanted = walk.conditions(asked);
         let mut from = format!("{} x{}", walk.table, self.indexed(walk.index_of(kinds)));
         if *kinds == Kinds::Many {
             // Each call is looked at, in order.
@@ -163,43 +172,36 @@ impl Store {
         shown(format!("SELECT x.started_at, x.call FROM {from} WHERE {}", wanted.wheres()), None, wanted, limit)
     }
 
-    /// A number's calls in order, of which somebody's are wanted: whether one is theirs is a look at a key.
-    fn looked_for(
-        &self,
-        walk: &Walk<'_>,
-        owner: &str,
-        kinds: &Kinds,
-        filter: &RecordFilter,
-        after: Option<&After>,
-        limit: i64,
-    ) -> Statement {
-        let mut wanted = walk.conditions(&Kinds::All, filter, after);
+    /// Calls in the order of one walk that are on another too: whether one is is a look at a key.
+    fn looked_for(&self, walk: &Walk<'_>, other: &Walk<'_>, asked: Asked<'_>) -> Statement {
+        let Asked { kinds, filter, limit, .. } = asked;
+        let mut wanted = walk.conditions(asked.of_any_kind());
         let from = format!("{} x{}", walk.table, self.indexed(walk.index));
-        let own = wanted.value(owner);
-        let of_kind = match kinds {
-            Kinds::Some(some) => format!(" AND o.kind IN ({})", numbers(some, false)),
-            Kinds::All | Kinds::Many => String::new(),
-        };
-        wanted.say(format!(
-            "EXISTS (SELECT 1 FROM call_owners o WHERE o.owner = {own} AND o.started_at = x.started_at AND o.call = x.call{of_kind})"
-        ));
-        if *kinds == Kinds::Many {
-            kind_columns(filter).iter().for_each(|(column, value)| wanted.equals(&format!("x.{column}"), *value));
+        let mut there = wanted.take_values();
+        other.equal.iter().for_each(|(column, value)| there.add(&format!("o.{column} = ?"), *value));
+        there.say("o.started_at = x.started_at AND o.call = x.call".to_owned());
+        match kinds {
+            Kinds::All => {}
+            Kinds::Some(some) => there.say(format!("o.kind IN ({})", numbers(some, false))),
+            Kinds::Many => {
+                let record = if other.table == "call_records" { "o" } else { "x" };
+                kind_columns(filter)
+                    .iter()
+                    .for_each(|(column, value)| there.equals(&format!("{record}.{column}"), *value));
+            }
         }
+        // Where it says EXISTS, PostgreSQL may join all calls of both.
+        let (table, indexed) = (other.table, self.indexed(other.index));
+        let is_there = format!("(SELECT o.call FROM {table} o{indexed} WHERE {}) IS NOT NULL", there.wheres());
+        wanted.continue_with(there);
+        wanted.say(is_there);
         shown(format!("SELECT x.started_at, x.call FROM {from} WHERE {}", wanted.wheres()), None, wanted, limit)
     }
 
     /// All that there are up to the page's end, put in order.
-    fn gathered(
-        &self,
-        walk: &Walk<'_>,
-        kinds: &Kinds,
-        filter: &RecordFilter,
-        after: Option<&After>,
-        limit: i64,
-        end: Option<i64>,
-    ) -> Statement {
-        let mut wanted = walk.conditions(kinds, filter, after);
+    fn gathered(&self, walk: &Walk<'_>, asked: Asked<'_>, end: Option<i64>) -> Statement {
+        let Asked { kinds, filter, limit, .. } = asked;
+        let mut wanted = walk.conditions(asked);
         if let Some(end) = end {
             wanted.add("x.started_at >= ?", end);
         }
@@ -226,18 +228,11 @@ impl Store {
     }
 
     /// Where a page ends at the latest: of each kind the place of its last entry, and of these the latest.
-    async fn page_end(
-        &self,
-        walk: &Walk<'_>,
-        kinds: &[i64],
-        filter: &RecordFilter,
-        after: Option<&After>,
-        limit: i64,
-    ) -> Result<Option<i64>, StoreError> {
-        let mut wanted = walk.conditions(&Kinds::All, filter, after);
+    async fn page_end(&self, walk: &Walk<'_>, kinds: &[i64], asked: Asked<'_>) -> Result<Option<i64>, StoreError> {
+        let mut wanted = walk.conditions(asked.of_any_kind());
         wanted.say("x.kind = k.id".to_owned());
         let index = walk.kind_index.unwrap_or(walk.index);
-        let (offset, wheres, indexed) = (wanted.value(limit - 1), wanted.wheres(), self.indexed(index));
+        let (offset, wheres, indexed) = (wanted.value(asked.limit - 1), wanted.wheres(), self.indexed(index));
         let sql = format!(
             "WITH k (id) AS (VALUES {})
              SELECT MAX(ends.at) FROM (SELECT (SELECT x.started_at FROM {} x{indexed} WHERE {wheres}
@@ -250,15 +245,9 @@ impl Store {
     }
 
     /// How many calls a walk has, up to a few.
-    async fn count(
-        &self,
-        walk: &Walk<'_>,
-        kinds: &Kinds,
-        filter: &RecordFilter,
-        after: Option<&After>,
-    ) -> Result<i64, StoreError> {
-        let wanted = walk.conditions(kinds, filter, after);
-        let (wheres, indexed) = (wanted.wheres(), self.indexed(walk.index_of(kinds)));
+    async fn count(&self, walk: &Walk<'_>, asked: Asked<'_>) -> Result<i64, StoreError> {
+        let wanted = walk.conditions(asked);
+        let (wheres, indexed) = (wanted.wheres(), self.indexed(walk.index_of(asked.kinds)));
         let sql = format!(
             "SELECT COUNT(*) FROM (SELECT 1 FROM {} x{indexed} WHERE {wheres} LIMIT {}) AS few",
             walk.table,
@@ -266,6 +255,18 @@ impl Store {
         );
         let query = sqlx::query_scalar_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?);
         Ok(query.fetch_one(self.reader()).await?)
+    }
+
+    /// When the last of so many of a walk's calls began, latest first; none where there are fewer.
+    async fn reach(&self, walk: &Walk<'_>, asked: Asked<'_>) -> Result<Option<i64>, StoreError> {
+        let wanted = walk.conditions(asked.of_any_kind());
+        let (wheres, indexed) = (wanted.wheres(), self.indexed(walk.index));
+        let sql = format!(
+            "SELECT x.started_at FROM {} x{indexed} WHERE {wheres} ORDER BY x.started_at DESC, x.call DESC LIMIT 1 OFFSET {FEW}",
+            walk.table
+        );
+        let query = sqlx::query_scalar_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?);
+        Ok(query.fetch_optional(self.reader()).await?)
     }
 
     /// SQLite counts no rows before it plans: it is told which index.
@@ -332,7 +333,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn conditions(&self, kinds: &Kinds, filter: &RecordFilter, after: Option<&After>) -> Conditions {
+    fn conditions(&self, asked: Asked<'_>) -> Conditions {
+        let Asked { kinds, filter, after, .. } = asked;
         let mut wanted = Conditions::default();
         for (column, value) in &self.equal {
             wanted.add(&format!("x.{column} = ?"), *value);
