@@ -135,6 +135,15 @@ impl Store {
     /// # Errors
     /// The URL is none, or nobody answers.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with(url, SLOW).await
+    }
+
+    /// The same, with how long a statement may take before the log tells of it.
+    ///
+    /// # Errors
+    /// As for [`Store::open`].
+    #[doc(hidden)]
+    pub async fn open_with(url: &str, slow: Duration) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let shown = without_password(url);
         let fault = |fault| StoreError::Open { url: shown.clone(), fault };
@@ -146,7 +155,7 @@ impl Store {
         let options = AnyConnectOptions::from_str(url)
             .map_err(fault)?
             .log_statements(LevelFilter::Off)
-            .log_slow_statements(LevelFilter::Warn, SLOW);
+            .log_slow_statements(LevelFilter::Warn, slow);
         let pool = |size| AnyPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE);
         match backend {
             Backend::Sqlite => {

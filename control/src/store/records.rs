@@ -191,7 +191,7 @@ impl Store {
     pub async fn record(&self, visible: &Visible, call: &str) -> Result<Option<(CallRecord, String)>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS}, r.record FROM call_records r WHERE r.call = $1
-             AND ($2 IS NULL OR EXISTS (SELECT 1 FROM call_owners o WHERE o.call = r.call AND o.owner = $2))"
+             AND ($2 IS NULL OR EXISTS (SELECT 1 FROM call_owners o WHERE o.owner = $2 AND o.started_at = r.started_at AND o.call = r.call))"
         ));
         let row = sqlx::query(sql).bind(call).bind(visible.owner()).fetch_optional(self.reader()).await?;
         Ok(row.map(|row| Ok::<_, sqlx::Error>((CallRecord::from_row(&row)?, row.try_get("record")?))).transpose()?)

@@ -1,6 +1,6 @@
 //! Words that were said, latest calls first. The index of words also has what lists filter by ([`super::facets`]) and when, so that it is
-//! read from its end: SQLite's in the order of turns, which is that of their calls; PostgreSQL's, which has no order, in spans of time that
-//! grow until they hold a page.
+//! read from its end: SQLite's in the order of turns, which is that of their calls; PostgreSQL's, which has no order, in a span of time that
+//! should hold a page by what the database knows of the words, and in longer ones where it does not.
 
 use super::facets;
 use super::insert::WITHIN_BITS;
@@ -8,11 +8,16 @@ use super::list::COLUMNS;
 use super::{After, CallRecord, RecordFilter, Visible};
 use crate::store::conditions::Conditions;
 use crate::store::{Backend, Store, StoreError};
+use sqlx::Row;
 
 /// Words of a search that count.
 const WORDS_LIMIT: usize = 16;
 /// Turns read at most at once to see how far back a page goes: at first twice as many as the page has calls, then more.
 const TURNS_AT_ONCE: i64 = 2_000;
+/// So many turns are expected to hold a call of the page: a word that is usual is said several times in a call.
+const TURNS_OF_A_CALL: usize = 2;
+/// The shortest time that is searched at once by PostgreSQL.
+const LEAST_WINDOW_MS: i64 = 600_000;
 /// The latest time that a turn's number can tell of.
 const LATEST_MS: i64 = i64::MAX >> WITHIN_BITS;
 /// What PostgreSQL's index is over, as its migration has it.
@@ -29,6 +34,19 @@ struct Search<'a> {
     first_ms: i64,
     last_ms: i64,
     limit: i64,
+}
+
+/// Turns that may be wanted.
+#[derive(Debug)]
+enum Hits<'a> {
+    /// These.
+    Turns(&'a [i64]),
+    /// Those with the words, of calls that began then or later, by PostgreSQL's index.
+    Words {
+        /// What else the index shall have of them.
+        facets: &'a str,
+        first_ms: i64,
+    },
 }
 
 impl Store {
@@ -49,11 +67,12 @@ impl Store {
     }
 
     async fn search_sqlite(&self, search: &Search<'_>) -> Result<Vec<CallRecord>, StoreError> {
-        let mut enough = search.enough();
+        // Of a direction that is not looked for there is one in four, or more.
+        let mut enough = search.enough() * if search.passes_over_directions() { 4 } else { 1 };
         loop {
-            let first_ms = self.far_enough(search, enough).await?;
-            let page = self.found(search, &search.sqlite_words(), first_ms).await?;
-            if page.len() >= search.enough() || first_ms <= search.first_ms {
+            let (turns, is_all) = self.latest_turns(search, enough).await?;
+            let page = self.found(search, &Hits::Turns(&turns)).await?;
+            if page.len() >= search.enough() || is_all {
                 return Ok(page);
             }
             // Some did not fit after all.
@@ -61,30 +80,31 @@ impl Store {
         }
     }
 
-    /// How far back there are calls enough, or the beginning.
-    async fn far_enough(&self, search: &Search<'_>, enough: usize) -> Result<i64, StoreError> {
+    /// The latest turns that have the words, of calls enough for a page, and whether there are no more.
+    async fn latest_turns(&self, search: &Search<'_>, enough: usize) -> Result<(Vec<i64>, bool), StoreError> {
         let sql = "SELECT rowid FROM turn_words WHERE turn_words MATCH $1 AND rowid >= $2 AND rowid <= $3 ORDER BY rowid DESC LIMIT $4";
         let words = search.sqlite_words();
         let (first, mut last) = (first_turn(search.first_ms), last_turn(search.last_ms));
-        let (mut calls, mut before) = (0, None);
+        let (mut turns, mut moments, mut before) = (Vec::new(), 0, None);
         let mut at_once = i64::try_from(enough).unwrap_or(TURNS_AT_ONCE).saturating_mul(2).min(TURNS_AT_ONCE);
         loop {
             let query = sqlx::query_scalar::<_, i64>(sql).bind(&words).bind(first).bind(last).bind(at_once);
-            let turns = query.fetch_all(self.reader()).await?;
-            for turn in &turns {
+            let some = query.fetch_all(self.reader()).await?;
+            for turn in &some {
                 let began = turn >> WITHIN_BITS;
                 if before != Some(began) {
                     before = Some(began);
-                    calls += 1;
+                    moments += 1;
                 }
-                // One more than the page: those of the first millisecond may have been on the page before.
-                if calls > enough {
-                    return Ok(began);
+                // The calls of the first millisecond may have been on the page before, and the last one is not read to its end.
+                if moments > enough + 1 {
+                    return Ok((turns, false));
                 }
+                turns.push(*turn);
             }
-            match turns.last() {
-                Some(turn) if turns.len() >= usize::try_from(at_once).unwrap_or_default() => last = turn - 1,
-                _ => return Ok(search.first_ms),
+            match some.last() {
+                Some(turn) if some.len() >= usize::try_from(at_once).unwrap_or_default() => last = turn - 1,
+                _ => return Ok((turns, true)),
             }
             at_once = (at_once * 2).min(TURNS_AT_ONCE);
         }
@@ -105,80 +125,111 @@ impl Store {
         let query = sqlx::query_scalar_with(sql, wanted.arguments()?);
         let Some(latest) = query.fetch_one::<_>(self.reader()).await? else { return Ok(Vec::new()) };
         let latest: i64 = latest;
-        for (span, bits) in facets::SPANS {
-            let number = latest >> bits;
-            let first_ms = (number - 1) << bits;
-            if first_ms <= search.first_ms {
-                break;
-            }
-            let spans = format!("('{}' | '{}')", facets::within(span, number), facets::within(span, number - 1));
-            let page = self.found(search, &search.postgres_facets(Some(spans)), first_ms).await?;
-            if page.len() >= search.enough() {
+        let (first, last): (i64, i64) = self.all_of_time().await?;
+        let (enough, begin) = (search.enough(), search.first_ms.max(first));
+        let turns = enough.saturating_mul(TURNS_OF_A_CALL);
+        // How many there are of all times, as far as the database knows: how far back a page goes follows from it.
+        let there = self.about_so_many(search).await?.max(1);
+        let mut window = share_of(last.saturating_sub(first), turns, there).max(LEAST_WINDOW_MS);
+        loop {
+            let first_ms = latest.saturating_sub(window).max(begin);
+            let is_all = first_ms <= begin || there <= turns.saturating_mul(2);
+            let first_ms = if is_all { begin } else { first_ms };
+            // Of few, or of most of the time, the spans would only be more to read.
+            let bare = is_all && (there <= turns.saturating_mul(2) || latest - first_ms >= (last - first) / 2);
+            let spans = (!bare).then(|| facets::spans(first_ms, latest));
+            let page = self.found(search, &Hits::Words { facets: &search.postgres_facets(spans), first_ms }).await?;
+            if page.len() >= enough || is_all {
                 return Ok(page);
             }
+            // As much longer as was missing, and half as much again.
+            let longer = (enough * 3 / 2).checked_div(page.len()).unwrap_or(usize::MAX).clamp(2, 16);
+            window = window.saturating_mul(i64::try_from(longer).unwrap_or(2));
         }
-        self.found(search, &search.postgres_facets(None), search.first_ms).await
     }
 
-    /// The latest calls that have the words and began then or later.
-    async fn found(&self, search: &Search<'_>, words: &str, first_ms: i64) -> Result<Vec<CallRecord>, StoreError> {
-        let (sql, wanted) = self.search_statement(search, words, first_ms);
+    /// When the first and the last of all calls began.
+    async fn all_of_time(&self) -> Result<(i64, i64), StoreError> {
+        let sql =
+            "SELECT COALESCE(MIN(started_at), 0) AS first, COALESCE(MAX(started_at), 0) AS last FROM call_records";
+        let row = sqlx::query(sql).fetch_one(self.reader()).await?;
+        Ok((row.try_get("first")?, row.try_get("last")?))
+    }
+
+    /// How many turns PostgreSQL expects to have the words, by what it knows of each.
+    async fn about_so_many(&self, search: &Search<'_>) -> Result<usize, StoreError> {
+        let mut wanted = Conditions::default();
+        let turns = having(&mut wanted, search, &search.postgres_facets(None));
+        let sql = sqlx::AssertSqlSafe(format!("EXPLAIN SELECT 1 FROM {turns}"));
+        let plan: String = sqlx::query_scalar_with(sql, wanted.arguments()?).fetch_one(self.reader()).await?;
+        let rows = plan.split_once(" rows=").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        Ok(rows.unwrap_or(usize::MAX))
+    }
+
+    /// The latest calls of these turns.
+    async fn found(&self, search: &Search<'_>, hits: &Hits<'_>) -> Result<Vec<CallRecord>, StoreError> {
+        let (sql, wanted) = search_statement(search, hits);
         let query = sqlx::query_as_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?);
         Ok(query.fetch_all(self.reader()).await?)
     }
+}
 
-    fn search_statement(&self, search: &Search<'_>, words: &str, first_ms: i64) -> (String, Conditions) {
-        let mut wanted = Conditions::default();
-        let turns = match self.backend() {
-            Backend::Sqlite => {
-                let words = wanted.value(words);
-                let (first, last) = (wanted.value(first_turn(first_ms)), wanted.value(last_turn(search.last_ms)));
-                format!(
-                    "turn_words w CROSS JOIN turns t WHERE w.turn_words MATCH {words} AND w.rowid >= {first} AND w.rowid <= {last}
-                     AND t.id = w.rowid"
-                )
-            }
-            Backend::Postgres => {
-                let said = wanted.value(search.words.join(" "));
-                // Words of ours, and letters and digits alone: they may stand in the statement, where they are counted before it is planned.
-                let facets = if words.is_empty() {
-                    String::new()
-                } else {
-                    format!(" && '{}'::tsquery", words.replace('\'', "''"))
-                };
-                format!(
-                    "turns t WHERE {VECTOR} @@ (plainto_tsquery('simple', {said}){facets}) AND numnode(plainto_tsquery('simple', {said})) > 0"
-                )
-            }
-        };
-        wanted.add("r.started_at >= ?", first_ms);
-        wanted.add("r.started_at <= ?", search.last_ms);
-        if let Some(after) = search.after {
-            let (at, call) = (wanted.value(after.started_at), wanted.value(after.call.as_str()));
-            wanted.say(format!("(r.started_at, r.call) < ({at}, {call})"));
+/// The statement that has the latest calls of some turns, as far as they are wanted.
+fn search_statement(search: &Search<'_>, hits: &Hits<'_>) -> (String, Conditions) {
+    let mut wanted = Conditions::default();
+    let (turns, first_ms) = match hits {
+        Hits::Turns(turns) => {
+            // Numbers of ours: they stand in the statement.
+            let numbers: Vec<String> = turns.iter().map(i64::to_string).collect();
+            (format!("turns t WHERE t.id IN ({})", numbers.join(", ")), search.first_ms)
         }
-        let filter = search.filter;
-        let columns = [
-            ("r.direction", &filter.direction),
-            ("r.caller", &filter.caller),
-            ("r.callee", &filter.callee),
-            ("r.target", &filter.target),
-            ("r.class", &filter.class),
-            ("r.reason", &filter.reason),
-        ];
-        columns.iter().for_each(|(column, value)| wanted.equals(column, value.as_ref()));
-        if let Some(owner) = &search.owner {
-            let seen = "EXISTS (SELECT 1 FROM call_owners o WHERE o.call = r.call AND o.owner = ?)";
-            wanted.add(seen, owner.as_str());
-        }
-        let (limit, wheres) = (wanted.value(search.limit), wanted.wheres());
-        let sql = format!(
-            "WITH hits AS MATERIALIZED (SELECT DISTINCT t.call FROM {turns})
-             SELECT {COLUMNS} FROM hits h CROSS JOIN call_records r WHERE r.call = h.call AND {wheres}
-             ORDER BY r.started_at DESC, r.call DESC LIMIT {limit}"
-        );
-        (sql, wanted)
+        Hits::Words { facets, first_ms } => (having(&mut wanted, search, facets), *first_ms),
+    };
+    wanted.add("r.started_at >= ?", first_ms);
+    wanted.add("r.started_at <= ?", search.last_ms);
+    if let Some(after) = search.after {
+        let (at, call) = (wanted.value(after.started_at), wanted.value(after.call.as_str()));
+        wanted.say(format!("(r.started_at, r.call) < ({at}, {call})"));
     }
+    let filter = search.filter;
+    let columns = [
+        ("r.direction", &filter.direction),
+        ("r.caller", &filter.caller),
+        ("r.callee", &filter.callee),
+        ("r.target", &filter.target),
+        ("r.class", &filter.class),
+        ("r.reason", &filter.reason),
+    ];
+    columns.iter().for_each(|(column, value)| wanted.equals(column, value.as_ref()));
+    if let Some(owner) = &search.owner {
+        // By the whole key: an owner alone has many.
+        let seen = "(SELECT o.call FROM call_owners o WHERE o.owner = ? AND o.started_at = r.started_at AND o.call = r.call) IS NOT NULL";
+        wanted.add(seen, owner.as_str());
+    }
+    let (limit, wheres) = (wanted.value(search.limit), wanted.wheres());
+    let sql = format!(
+        "WITH hits AS MATERIALIZED (SELECT DISTINCT t.call FROM {turns})
+         SELECT {COLUMNS} FROM hits h CROSS JOIN call_records r WHERE r.call = h.call AND {wheres}
+         ORDER BY r.started_at DESC, r.call DESC LIMIT {limit}"
+    );
+    (sql, wanted)
+}
+
+/// Turns that have the words, and these of ours, by PostgreSQL's index.
+fn having(wanted: &mut Conditions, search: &Search<'_>, facets: &str) -> String {
+    let said = wanted.value(search.words.join(" "));
+    // Numbers are among them, which shall not stand in the statement: the log has those that are slow.
+    let facets =
+        if facets.is_empty() { String::new() } else { format!(" && CAST({} AS tsquery)", wanted.value(facets)) };
+    format!(
+        "turns t WHERE {VECTOR} @@ (plainto_tsquery('simple', {said}){facets}) AND numnode(plainto_tsquery('simple', {said})) > 0"
+    )
+}
+
+/// The part of a time in which there are so many of all.
+fn share_of(ms: i64, wanted: usize, of_all: usize) -> i64 {
+    let share = i128::from(ms) * i128::try_from(wanted).unwrap_or(1) / i128::try_from(of_all).unwrap_or(1).max(1);
+    i64::try_from(share).unwrap_or(i64::MAX)
 }
 
 impl<'a> Search<'a> {
@@ -218,11 +269,15 @@ impl<'a> Search<'a> {
         let quoted = |word: &str| format!("\"{}\"", word.replace('"', "\"\""));
         let words: Vec<String> = self.words.iter().map(|word| quoted(word)).collect();
         let words = format!("text : ({})", words.join(" AND "));
-        if self.facets.is_empty() {
-            return words;
-        }
-        let facets: Vec<String> = self.facets.iter().map(|facet| quoted(facet)).collect();
-        format!("{words} AND facets : ({})", facets.join(" AND "))
+        let facets = self.facets.iter().filter(|facet| !self.passes_over_directions() || !facets::is_direction(facet));
+        // What the index looks for first decides how far it goes at each step: the rarest stands first.
+        let facets: Vec<String> = facets.map(|facet| quoted(facet)).collect();
+        if facets.is_empty() { words } else { format!("facets : ({}) AND {words}", facets.join(" AND ")) }
+    }
+
+    /// SQLite's index reads the whole list of a word that half of all have, beside others: the calls are looked at instead.
+    fn passes_over_directions(&self) -> bool {
+        self.filter.direction.is_some() && self.facets.len() > 1
     }
 
     fn postgres_facets(&self, spans: Option<String>) -> String {
