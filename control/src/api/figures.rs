@@ -21,7 +21,7 @@ use super::problem::Problem;
 use super::records::check;
 use crate::control::Control;
 use crate::identity::{Caller, Role};
-use crate::store::figures::{By, FigureFilter, Figures, Span};
+use crate::store::figures::{FigureFilter, Figures, Span};
 use crate::store::records::{After, CallRecord, RecordFilter, Visible};
 use crate::time::Moment;
 
@@ -186,26 +186,11 @@ pub(crate) async fn kpis(
     };
     let visible = visible(&caller, query.team)?;
     let filter = filter(query.direction, query.target)?;
-    let store = &control.store;
-    let total = store.figures(&visible, &filter, By::Spans(&[span])).await?;
-    let total = total.first().map(|(_, figures)| *figures).unwrap_or_default();
-    let mut series: Vec<KpiStep> =
-        steps.iter().map(|span| KpiStep { from: span.from, to: span.until, figures: Figures::default() }).collect();
-    // A statement may be as long as the database takes it; the spans of one are few.
-    for (at, some) in steps.chunks(STEPS_AT_ONCE).enumerate() {
-        for (place, figures) in store.figures(&visible, &filter, By::Spans(some)).await? {
-            let place = place.parse::<usize>().ok().map(|place| at * STEPS_AT_ONCE + place);
-            if let Some(step) = place.and_then(|place| series.get_mut(place)) {
-                step.figures = figures;
-            }
-        }
-    }
-    let targets = groups(store.figures(&visible, &filter, By::Target(span)).await?);
-    Ok(Json(Kpis { total, series, targets }))
+    let found = control.store.key_figures(&visible, &filter, span, &steps).await?;
+    let step = |(span, figures): (&Span, Figures)| KpiStep { from: span.from, to: span.until, figures };
+    let series = steps.iter().zip(found.steps).map(step).collect();
+    Ok(Json(Kpis { total: found.total, series, targets: groups(found.targets) }))
 }
-
-/// Steps of one statement.
-const STEPS_AT_ONCE: usize = 200;
 
 /// Report by what answered
 #[utoipa::path(get, path = "/api/v1/reports/agents", operation_id = "reportAgents", tag = "records", params(ReportQuery),
@@ -215,8 +200,9 @@ pub(crate) async fn agents(
     caller: Caller,
     Params(query): Params<ReportQuery>,
 ) -> Result<Response, Problem> {
-    let by = By::Target(span(query.from, query.to)?);
-    grouped(&control, &caller, query, by, "agent").await
+    let (span, filter, visible) = query.counts(&caller)?;
+    let found = control.store.figures_by_target(&visible, &filter, span).await?;
+    grouped(query.format, "agent", found)
 }
 
 /// Report by device
@@ -229,8 +215,9 @@ pub(crate) async fn users(
     caller: Caller,
     Params(query): Params<ReportQuery>,
 ) -> Result<Response, Problem> {
-    let by = By::Device(span(query.from, query.to)?);
-    grouped(&control, &caller, query, by, "device").await
+    let (span, filter, visible) = query.counts(&caller)?;
+    let found = control.store.figures_by_device(&visible, &filter, span).await?;
+    grouped(query.format, "device", found)
 }
 
 /// Report call by call
@@ -297,16 +284,17 @@ impl Listing {
     }
 }
 
-async fn grouped(
-    control: &Control,
-    caller: &Caller,
-    query: ReportQuery,
-    by: By<'_>,
-    what: &str,
-) -> Result<Response, Problem> {
-    let filter = filter(query.direction, query.target)?;
-    let found = control.store.figures(&visible(caller, query.team)?, &filter, by).await?;
-    if query.format == Format::Json {
+impl ReportQuery {
+    /// When, which, and whose calls are counted.
+    fn counts(&self, caller: &Caller) -> Result<(Span, FigureFilter, Visible), Problem> {
+        let span = span(self.from, self.to)?;
+        let filter = filter(self.direction.clone(), self.target.clone())?;
+        Ok((span, filter, visible(caller, self.team.clone())?))
+    }
+}
+
+fn grouped(format: Format, what: &str, found: Vec<(String, Figures)>) -> Result<Response, Problem> {
+    if format == Format::Json {
         return Ok(Json(Report { items: groups(found) }).into_response());
     }
     let mut text = Vec::new();

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{AnyConnection, Arguments, Column, Connection, Row};
 
+use super::figures::kept::fill;
 use super::{Backend, Store, StoreError};
 use crate::backup::{in_order, lines};
 
@@ -54,20 +55,22 @@ impl Store {
                 insert(&mut change, table, &row.map_err(sqlx::Error::Io)?).await?;
             }
         }
+        sqlx::query("DELETE FROM call_figures_filled").execute(&mut *change).await?;
+        fill(&mut change, self.backend()).await?;
         Ok(change.commit().await?)
     }
 
     /// Tables of ours, by name.
     async fn tables(&self, connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
         let sql = match self.backend() {
-            // What the index of words keeps for itself follows from the words.
+            // What the index of words keeps for itself follows from the words, figures from the calls.
             Backend::Sqlite => {
                 "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'turn_words%'
-                 AND name NOT LIKE '_sqlx%' ORDER BY name"
+                 AND name NOT LIKE 'call_figures%' AND name NOT LIKE '_sqlx%' ORDER BY name"
             }
             Backend::Postgres => {
                 "SELECT CAST(table_name AS TEXT) FROM information_schema.tables WHERE table_schema = current_schema()
-                 AND table_type = 'BASE TABLE' AND table_name NOT LIKE '_sqlx%' ORDER BY table_name"
+                 AND table_type = 'BASE TABLE' AND table_name NOT LIKE 'call_figures%' AND table_name NOT LIKE '_sqlx%' ORDER BY table_name"
             }
         };
         Ok(sqlx::query_scalar(sql).fetch_all(connection).await?)

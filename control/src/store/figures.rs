@@ -1,21 +1,29 @@
-//! Figures over ended calls of a span of time, computed where the calls are. Percentiles are by nearest rank: the least value that this
-//! share of the values does not exceed.
+//! Figures over ended calls of a span of time. They are counted from a few bytes for each call, which stand by day and by whose calls they
+//! were ([`kept`]); percentiles are exact, by nearest rank: the least value that this share of the values does not exceed.
 
-use std::collections::HashMap;
+mod entry;
+pub(in crate::store) mod kept;
+mod tally;
 
+use std::collections::{BTreeMap, HashMap};
+
+use futures::TryStreamExt;
 use serde::Serialize;
-use sqlx::{Row, any::AnyRow};
+use sqlx::{AnyConnection, Connection, Row};
 use utoipa::ToSchema;
 
+use self::entry::DAY_MS;
+pub(in crate::store) use self::entry::Entry;
+use self::tally::{Class, Counted, Tally};
 use super::conditions::Conditions;
 use super::records::Visible;
-use super::{Store, StoreError};
+use super::{Backend, Store, StoreError};
 use crate::time::Moment;
 
 /// Groups of one answer at most.
 pub const GROUPS_LIMIT: usize = 1_000;
 /// Below this mean opinion score people begin to complain (ITU-T G.109: "some users dissatisfied" ends at R 70, which is 3.6).
-pub const MOS_GOOD: &str = "3.6";
+pub const MOS_GOOD: f64 = 3.6;
 
 /// A span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +34,12 @@ pub struct Span {
     pub until: Moment,
 }
 
+impl Span {
+    fn has(&self, at: i64) -> bool {
+        (self.from.0..self.until.0).contains(&at)
+    }
+}
+
 /// Which calls are counted; what is not named is any.
 #[derive(Debug, Clone, Default)]
 pub struct FigureFilter {
@@ -33,17 +47,6 @@ pub struct FigureFilter {
     pub direction: Option<String>,
     /// What answered.
     pub target: Option<String>,
-}
-
-/// What calls are put together by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By<'a> {
-    /// These spans, which do not overlap; the key is a span's place.
-    Spans(&'a [Span]),
-    /// What answered.
-    Target(Span),
-    /// The devices that took part.
-    Device(Span),
 }
 
 /// How values are spread.
@@ -97,173 +100,272 @@ pub struct Figures {
     pub mos_below_3_6: Option<f64>,
 }
 
-/// A measure whose spread is wanted.
-struct Measure {
-    sql: &'static str,
-    set: fn(&mut Figures) -> &mut Spread,
-}
-
-const MEASURES: [Measure; 3] = [
-    Measure {
-        sql: "CASE WHEN r.answered_at IS NULL THEN NULL ELSE r.duration_ms END",
-        set: |figures| &mut figures.duration_ms,
-    },
-    Measure { sql: "r.answered_at - r.started_at", set: |figures| &mut figures.answer_ms },
-    Measure { sql: "r.gap_ms", set: |figures| &mut figures.gap_ms },
-];
-
-/// Where calls are read from, and what they are put together by.
-struct Source {
-    with: String,
-    key: &'static str,
-    from: String,
-    wanted: Conditions,
-}
-
-impl Source {
-    fn new(visible: &Visible, filter: &FigureFilter, by: By<'_>) -> Self {
-        let mut wanted = Conditions::default();
-        let mut with = String::new();
-        let owner = visible.owner();
-        let (key, from) = match by {
-            By::Spans(spans) => {
-                // Numbers of ours: they stand in the statement.
-                let values = spans.iter().enumerate().map(|(n, span)| {
-                    format!("(CAST({n} AS BIGINT), CAST({} AS BIGINT), CAST({} AS BIGINT))", span.from.0, span.until.0)
-                });
-                with = format!("WITH spans (n, lo, hi) AS (VALUES {})", values.collect::<Vec<_>>().join(", "));
-                (
-                    "CAST(b.n AS TEXT)",
-                    match &owner {
-                        Some(_) => {
-                            "spans b JOIN call_owners o ON o.started_at >= b.lo AND o.started_at < b.hi JOIN call_records r ON r.call = o.call"
-                        }
-                        None => "spans b JOIN call_records r ON r.started_at >= b.lo AND r.started_at < b.hi",
-                    },
-                )
-            }
-            By::Target(span) => {
-                let (table, from) = match &owner {
-                    Some(_) => ("o", "call_owners o JOIN call_records r ON r.call = o.call"),
-                    None => ("r", "call_records r"),
-                };
-                within(&mut wanted, table, span);
-                ("r.target", from)
-            }
-            By::Device(span) => {
-                within(&mut wanted, "r", span);
-                wanted.say("substr(d.owner, 1, 7) = 'device/'".to_owned());
-                if let Some(owner) = &owner {
-                    let seen = "EXISTS (SELECT 1 FROM call_owners o WHERE o.call = r.call AND o.owner = ?)";
-                    wanted.add(seen, owner.as_str());
-                }
-                if let Visible::Device(device) = visible {
-                    wanted.add("d.owner = ?", format!("device/{device}"));
-                }
-                ("substr(d.owner, 8)", "call_records r JOIN call_owners d ON d.call = r.call")
-            }
-        };
-        if let (Some(owner), By::Spans(_) | By::Target(_)) = (&owner, by) {
-            wanted.add("o.owner = ?", owner.as_str());
-        }
-        wanted.equals("r.direction", filter.direction.as_ref());
-        wanted.equals("r.target", filter.target.as_ref());
-        Self { with, key, from: from.to_owned(), wanted }
-    }
-
-    fn sums(&self) -> String {
-        let Self { with, key, from, wanted } = self;
-        let wheres = wanted.wheres();
-        let class =
-            |class: &str| format!("CAST(SUM(CASE WHEN r.class = '{class}' THEN 1 ELSE 0 END) AS BIGINT) AS {class}");
-        let classes = ["caller_fault", "upstream_fault", "our_fault", "unknown"].map(class).join(", ");
-        format!(
-            "{with} SELECT {key} AS key, COUNT(*) AS calls, COUNT(r.answered_at) AS answered, {classes},
-             CAST(SUM(CASE WHEN r.answered_at IS NULL AND r.reason = 'caller_cancelled' THEN 1 ELSE 0 END) AS BIGINT) AS abandoned,
-             CAST(SUM(CASE WHEN r.reason = 'transferred' THEN 1 ELSE 0 END) AS BIGINT) AS transfers,
-             CAST(SUM(r.duration_ms) AS BIGINT) AS talk_ms,
-             CAST(AVG(CASE WHEN r.answered_at IS NULL THEN NULL ELSE r.duration_ms END) AS DOUBLE PRECISION) AS duration_mean,
-             CAST(AVG(r.answered_at - r.started_at) AS DOUBLE PRECISION) AS answer_mean,
-             AVG(r.gap_ms) AS gap_mean, AVG(r.mos_in) AS mos,
-             AVG(CASE WHEN r.mos_in IS NULL THEN NULL WHEN r.mos_in < {MOS_GOOD} THEN CAST(1 AS DOUBLE PRECISION)
-                 ELSE CAST(0 AS DOUBLE PRECISION) END) AS mos_below
-             FROM {from} WHERE {wheres} GROUP BY {key} ORDER BY COUNT(*) DESC, {key} LIMIT {GROUPS_LIMIT}"
-        )
-    }
-
-    fn spread(&self, measure: &str) -> String {
-        let Self { with, key, from, wanted } = self;
-        let (with, wheres) = (if with.is_empty() { "WITH".to_owned() } else { format!("{with},") }, wanted.wheres());
-        format!(
-            "{with} measured AS (SELECT {key} AS key, {measure} AS value FROM {from} WHERE {wheres} AND ({measure}) IS NOT NULL),
-             ranked AS (SELECT key, value, ROW_NUMBER() OVER (PARTITION BY key ORDER BY value) AS place,
-                        COUNT(*) OVER (PARTITION BY key) AS of_all FROM measured)
-             SELECT key, CAST(MIN(CASE WHEN place * 2 >= of_all THEN value END) AS DOUBLE PRECISION) AS p50,
-             CAST(MIN(CASE WHEN place * 100 >= of_all * 95 THEN value END) AS DOUBLE PRECISION) AS p95
-             FROM ranked GROUP BY key"
-        )
-    }
-}
-
-fn within(wanted: &mut Conditions, table: &str, span: Span) {
-    wanted.add(&format!("{table}.started_at >= ?"), span.from.0);
-    wanted.add(&format!("{table}.started_at < ?"), span.until.0);
-}
-
-fn figures(row: &AnyRow) -> Result<Figures, sqlx::Error> {
-    let mean = |column: &str| Ok::<_, sqlx::Error>(Spread { mean: row.try_get(column)?, p50: None, p95: None });
-    Ok(Figures {
-        calls: row.try_get("calls")?,
-        answered: row.try_get("answered")?,
-        abandoned: row.try_get("abandoned")?,
-        transfers: row.try_get("transfers")?,
-        failed: Failed {
-            caller_fault: row.try_get("caller_fault")?,
-            upstream_fault: row.try_get("upstream_fault")?,
-            our_fault: row.try_get("our_fault")?,
-            unknown: row.try_get("unknown")?,
-        },
-        talk_ms: row.try_get("talk_ms")?,
-        duration_ms: mean("duration_mean")?,
-        answer_ms: mean("answer_mean")?,
-        gap_ms: mean("gap_mean")?,
-        mos: row.try_get("mos")?,
-        mos_below_3_6: row.try_get("mos_below")?,
-    })
+/// Key figures of a span.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KeyFigures {
+    /// Of all of it.
+    pub total: Figures,
+    /// Of each step that was asked for.
+    pub steps: Vec<Figures>,
+    /// By what answered, most calls first.
+    pub targets: Vec<(String, Figures)>,
 }
 
 impl Store {
-    /// What calls that somebody may see came to, by what they are put together by: those with most calls first.
+    /// What calls that somebody may see came to: together, in each of these steps of the span, which follow one another, and by what answered.
     ///
     /// # Errors
     /// The database's.
-    pub async fn figures(
+    pub async fn key_figures(
         &self,
         visible: &Visible,
         filter: &FigureFilter,
-        by: By<'_>,
+        span: Span,
+        steps: &[Span],
+    ) -> Result<KeyFigures, StoreError> {
+        let mut series = Series::new(steps);
+        let targets = self.targets_of(visible, filter, span, |day, entry, counted| series.add(day, entry, counted));
+        let targets = targets.await?;
+        let steps = series.finish();
+        // Some milliseconds of work where there are many calls.
+        let work = tokio::task::spawn_blocking(move || {
+            let (mut total, mut groups) = (Tally::default(), Vec::with_capacity(targets.len()));
+            for (name, mut tally) in targets {
+                groups.push((name, tally.figures()));
+                total.merge(tally);
+            }
+            KeyFigures { total: total.figures(), steps, targets: most(groups) }
+        });
+        Ok(work.await.map_err(worked)?)
+    }
+
+    /// The same by what answered alone: those with most calls first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn figures_by_target(
+        &self,
+        visible: &Visible,
+        filter: &FigureFilter,
+        span: Span,
     ) -> Result<Vec<(String, Figures)>, StoreError> {
-        let source = Source::new(visible, filter, by);
-        let sql = sqlx::AssertSqlSafe(source.sums());
-        let rows = sqlx::query_with(sql, source.wanted.arguments()?).fetch_all(self.reader()).await?;
-        let mut found: Vec<(String, Figures)> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            found.push((row.try_get("key")?, figures(row)?));
+        counted(self.targets_of(visible, filter, span, |_, _, _| ()).await?).await
+    }
+
+    /// The same by device, each call counted for every one that took part.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn figures_by_device(
+        &self,
+        visible: &Visible,
+        filter: &FigureFilter,
+        span: Span,
+    ) -> Result<Vec<(String, Figures)>, StoreError> {
+        let Some(mut place) = Place::of(visible) else { return Ok(Vec::new()) };
+        if place.device == Some("") {
+            place.device = None;
         }
-        let places: HashMap<String, usize> =
-            found.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect();
-        for measure in MEASURES {
-            let sql = sqlx::AssertSqlSafe(source.spread(measure.sql));
-            for row in sqlx::query_with(sql, source.wanted.arguments()?).fetch_all(self.reader()).await? {
-                let Some((_, figures)) =
-                    places.get(&row.try_get::<String, _>("key")?).and_then(|place| found.get_mut(*place))
-                else {
-                    continue;
-                };
-                let spread = (measure.set)(figures);
-                (spread.p50, spread.p95) = (row.try_get("p50")?, row.try_get("p95")?);
+        let mut tallies: HashMap<String, Tally> = HashMap::new();
+        self.each_call(place, filter, span, |device, _, entry, counted| {
+            if !tallies.contains_key(device) {
+                tallies.insert(device.to_owned(), Tally::default());
+            }
+            if let Some(tally) = tallies.get_mut(device) {
+                tally.add(entry, counted);
+            }
+        })
+        .await?;
+        counted(tallies.into_iter().collect()).await
+    }
+
+    /// Calls counted by what answered; each is shown to `also`.
+    async fn targets_of(
+        &self,
+        visible: &Visible,
+        filter: &FigureFilter,
+        span: Span,
+        mut also: impl FnMut(i64, &Entry, Counted),
+    ) -> Result<Vec<(String, Tally)>, StoreError> {
+        let Some(place) = Place::of(visible) else { return Ok(Vec::new()) };
+        let mut tallies: Vec<Tally> = Vec::new();
+        let names = self.each_call(place, filter, span, |_, day, entry, counted| {
+            if tallies.len() <= counted.target {
+                tallies.resize_with(counted.target + 1, Tally::default);
+            }
+            tallies[counted.target].add(entry, counted);
+            also(day, entry, counted);
+        });
+        let names = names.await?;
+        Ok(names.into_iter().zip(tallies).filter(|(_, tally)| tally.calls() > 0).collect())
+    }
+
+    /// Shows each call: the device it stands under, its day, itself. Returns the names of targets.
+    async fn each_call(
+        &self,
+        place: Place<'_>,
+        filter: &FigureFilter,
+        span: Span,
+        mut show: impl FnMut(&str, i64, &Entry, Counted),
+    ) -> Result<Vec<String>, StoreError> {
+        let mut connection = self.reader().acquire().await?;
+        // Kinds and calls are those of one moment.
+        let begin = match self.backend() {
+            Backend::Sqlite => "BEGIN",
+            Backend::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        let mut reading = connection.begin_with(begin).await?;
+        let Kinds { counted, names } = Kinds::read(&mut reading, filter).await?;
+        let mut wanted = Conditions::default();
+        wanted.add("scope = ?", place.scope);
+        match place.device {
+            Some(device) => wanted.add("device = ?", device),
+            None => wanted.say("device <> ''".to_owned()),
+        }
+        wanted.add("day >= ?", span.from.0.div_euclid(DAY_MS));
+        wanted.add("day <= ?", span.until.0.saturating_sub(1).div_euclid(DAY_MS));
+        let sql = format!(
+            "SELECT device, day, entries FROM call_figures WHERE {} ORDER BY device, day, part",
+            wanted.wheres()
+        );
+        let mut rows = sqlx::query_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?).fetch(&mut *reading);
+        while let Some(row) = rows.try_next().await? {
+            let (device, day, entries): (&str, i64, &[u8]) =
+                (row.try_get("device")?, row.try_get("day")?, row.try_get("entries")?);
+            let mut rest = entries;
+            while !rest.is_empty() {
+                let entry;
+                (entry, rest) = Entry::read(day, rest)?;
+                let kind = usize::try_from(entry.kind).ok().and_then(|kind| *counted.get(kind)?);
+                if let Some(counted) = kind.filter(|_| span.has(entry.started_at)) {
+                    show(device, day, &entry, counted);
+                }
             }
         }
-        Ok(found)
+        drop(rows);
+        reading.rollback().await?;
+        Ok(names)
     }
+}
+
+/// Where the calls that somebody sees stand.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    scope: &'a str,
+    /// None: each device that took part.
+    device: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    fn of(visible: &'a Visible) -> Option<Self> {
+        match visible {
+            Visible::All => Some(Self { scope: "", device: Some("") }),
+            Visible::Team(team) => Some(Self { scope: team, device: Some("") }),
+            Visible::Device(device) => Some(Self { scope: "", device: Some(device) }),
+            Visible::None => None,
+        }
+    }
+}
+
+/// Kinds of call, by their number; none where they are not wanted.
+struct Kinds {
+    counted: Vec<Option<Counted>>,
+    names: Vec<String>,
+}
+
+impl Kinds {
+    async fn read(connection: &mut AnyConnection, filter: &FigureFilter) -> Result<Self, StoreError> {
+        let mut wanted = Conditions::default();
+        wanted.equals("direction", filter.direction.as_ref());
+        wanted.equals("target", filter.target.as_ref());
+        let sql = format!("SELECT id, target, class, reason FROM call_kinds WHERE {} ORDER BY id", wanted.wheres());
+        let query = sqlx::query_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?);
+        let mut kinds = Self { counted: Vec::new(), names: Vec::new() };
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for row in query.fetch_all(connection).await? {
+            // Numbers follow one another from 1 on.
+            let Ok(id) = usize::try_from(row.try_get::<i64, _>("id")?) else { continue };
+            let name: String = row.try_get("target")?;
+            let target = *places.entry(name).or_insert_with_key(|name| {
+                kinds.names.push(name.clone());
+                kinds.names.len() - 1
+            });
+            let (class, reason): (&str, &str) = (row.try_get("class")?, row.try_get("reason")?);
+            kinds.counted.resize(id + 1, None);
+            kinds.counted[id] = Some(Counted {
+                target,
+                class: Class::of(class),
+                cancelled: reason == "caller_cancelled",
+                transferred: reason == "transferred",
+            });
+        }
+        Ok(kinds)
+    }
+}
+
+/// Steps that follow one another; those that are over are counted and let go of.
+struct Series<'a> {
+    steps: &'a [Span],
+    /// The step of the latest call: mostly the next one's too.
+    current: (usize, Tally),
+    open: BTreeMap<usize, Tally>,
+    done: Vec<Figures>,
+}
+
+impl<'a> Series<'a> {
+    fn new(steps: &'a [Span]) -> Self {
+        let done = vec![Figures::default(); steps.len()];
+        Self { steps, current: (0, Tally::default()), open: BTreeMap::new(), done }
+    }
+
+    /// Days come one after another, their calls in any order.
+    fn add(&mut self, day: i64, entry: &Entry, counted: Counted) {
+        let has = |place: usize| self.steps.get(place).is_some_and(|step: &Span| step.has(entry.started_at));
+        if !has(self.current.0) {
+            let place = self.steps.partition_point(|step| step.until.0 <= entry.started_at);
+            if !has(place) {
+                return;
+            }
+            let (before, tally) = std::mem::take(&mut self.current);
+            self.open.insert(before, tally);
+            self.close(day.saturating_mul(DAY_MS));
+            self.current = (place, self.open.remove(&place).unwrap_or_default());
+        }
+        self.current.1.add(entry, counted);
+    }
+
+    fn close(&mut self, before: i64) {
+        while let Some(step) = self.open.first_entry().filter(|step| self.steps[*step.key()].until.0 <= before) {
+            let (place, mut tally) = step.remove_entry();
+            self.done[place] = tally.figures();
+        }
+    }
+
+    fn finish(mut self) -> Vec<Figures> {
+        if !self.steps.is_empty() {
+            let (place, tally) = std::mem::take(&mut self.current);
+            self.open.insert(place, tally);
+        }
+        self.close(i64::MAX);
+        self.done
+    }
+}
+
+/// What groups came to, away from those who wait for little.
+async fn counted(groups: Vec<(String, Tally)>) -> Result<Vec<(String, Figures)>, StoreError> {
+    let work = tokio::task::spawn_blocking(move || {
+        most(groups.into_iter().map(|(name, mut tally)| (name, tally.figures())).collect())
+    });
+    Ok(work.await.map_err(worked)?)
+}
+
+/// Those with most calls first.
+fn most(mut groups: Vec<(String, Figures)>) -> Vec<(String, Figures)> {
+    groups.sort_by(|(a, one), (b, other)| other.calls.cmp(&one.calls).then_with(|| a.cmp(b)));
+    groups.truncate(GROUPS_LIMIT);
+    groups
+}
+
+fn worked(fault: tokio::task::JoinError) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other(fault))
 }

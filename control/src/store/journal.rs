@@ -3,6 +3,7 @@
 
 use sqlx::Row;
 
+use super::figures::kept::FigureChanges;
 use super::outbox::{Told, put};
 use super::records::Ended;
 use super::records::insert::{Kinds, insert};
@@ -59,9 +60,9 @@ impl Store {
         for told in told {
             put(&mut change, told, &targets).await?;
         }
-        let mut kinds = Kinds::default();
+        let (mut kinds, mut figures) = (Kinds::default(), FigureChanges::default());
         for call in ended {
-            if insert(&mut change, &mut kinds, call).await? {
+            if insert(&mut change, &mut kinds, &mut figures, call).await? {
                 put(&mut change, &told_of(call), &targets).await?;
             }
         }
@@ -69,6 +70,7 @@ impl Store {
         let sql = "INSERT INTO journals (node, position, head) VALUES ($1, $2, $3)
                    ON CONFLICT (node) DO UPDATE SET position = excluded.position, head = excluded.head";
         sqlx::query(sql).bind(node).bind(position).bind(&place.head).execute(&mut *change).await?;
+        figures.apply(&mut change, self.backend()).await?;
         Ok(change.commit().await?)
     }
 }

@@ -115,6 +115,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0031_presence.up")),
         down: Sql::Both(sql!("0031_presence.down")),
     },
+    Change {
+        version: 32,
+        name: "figures",
+        up: Sql::Each { sqlite: sql!("0032_figures.sqlite.up"), postgres: sql!("0032_figures.postgres.up") },
+        down: Sql::Both(sql!("0032_figures.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.
@@ -137,7 +143,8 @@ impl Store {
     /// # Errors
     /// The database is newer than this program, was changed by hand, or refuses.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        Ok(migrator(self.backend()).run(self.writer()).await?)
+        migrator(self.backend()).run(self.writer()).await?;
+        self.fill_figures().await
     }
 
     /// Takes the schema back to a version; 0 takes everything away. **Data of what is taken away is gone.**

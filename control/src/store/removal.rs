@@ -1,8 +1,10 @@
 //! What is taken away by its age or because somebody wants to be forgotten.
 
-use sqlx::{FromRow, Row, any::AnyRow};
+use sqlx::{AnyConnection, FromRow, Row, any::AnyRow};
 
 use super::conditions::Conditions;
+use super::figures::Entry;
+use super::figures::kept::{FigureChanges, entry_of};
 use super::records::insert::Kinds;
 use super::{Backend, Store, StoreError};
 use crate::time::Moment;
@@ -109,9 +111,16 @@ impl Store {
     /// Takes records away, with what belongs to them.
     pub(crate) async fn remove_records(&self, calls: &[String]) -> Result<(), StoreError> {
         let mut change = self.writer().begin().await?;
+        let mut figures = FigureChanges::default();
         for call in calls {
-            sqlx::query("DELETE FROM call_records WHERE call = $1").bind(call).execute(&mut *change).await?;
+            let owners = owners(&mut change, call).await?;
+            let sql = sqlx::AssertSqlSafe(format!("DELETE FROM call_records WHERE call = $1 RETURNING {COUNTED}"));
+            // Another server may have taken it away meanwhile.
+            if let Some(row) = sqlx::query(sql).bind(call).fetch_optional(&mut *change).await? {
+                figures.remove(&entry_of(&row)?, &owners);
+            }
         }
+        figures.apply(&mut change, self.backend()).await?;
         Ok(change.commit().await?)
     }
 
@@ -141,8 +150,11 @@ impl Store {
                 sqlx::query(sql).bind(call).bind(name).execute(&mut *change).await?;
             }
         }
+        let mut figures = FigureChanges::default();
         // What answered may have been theirs: then it is a call of another kind.
-        let sql = "SELECT direction, target, class, reason FROM call_records WHERE call = $1";
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT direction, target, class, reason, {COUNTED} FROM call_records WHERE call = $1"
+        ));
         if let Some(row) = sqlx::query(sql).bind(call).fetch_optional(&mut *change).await? {
             let part = |column: &str| row.try_get::<String, _>(column);
             let parts = [part("direction")?, part("target")?, part("class")?, part("reason")?];
@@ -153,10 +165,16 @@ impl Store {
             ] {
                 sqlx::query(sql).bind(kind).bind(call).execute(&mut *change).await?;
             }
+            let (before, owners) = (entry_of(&row)?, owners(&mut change, call).await?);
+            if before.kind != kind {
+                figures.remove(&before, &owners);
+                figures.add(&Entry { kind, ..before }, &owners);
+            }
         }
         let sql = "UPDATE call_records SET record = $1, recording_removed_at = CASE WHEN recording IS NULL THEN recording_removed_at ELSE $2 END,
                    recording = NULL, transcript_removed_at = $2, erased_at = $2 WHERE call = $3";
         sqlx::query(sql).bind(left).bind(now.0).bind(call).execute(&mut *change).await?;
+        figures.apply(&mut change, self.backend()).await?;
         Ok(change.commit().await?)
     }
 
@@ -229,6 +247,14 @@ impl Store {
             )),
         }
     }
+}
+
+/// What figures are made of ([`entry_of`]).
+const COUNTED: &str = "started_at, answered_at, duration_ms, mos_in, gap_ms, kind";
+
+async fn owners(connection: &mut AnyConnection, call: &str) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT owner FROM call_owners WHERE call = $1 ORDER BY owner";
+    Ok(sqlx::query_scalar(sql).bind(call).fetch_all(connection).await?)
 }
 
 fn has_one(wanted: &mut Conditions, column: &str, texts: &[String]) {

@@ -7,6 +7,8 @@ use sqlx::{AnyConnection, Arguments, any::AnyArguments};
 use super::facets;
 use super::{CallRecord, Ended, Turn};
 use crate::store::StoreError;
+use crate::store::figures::Entry;
+use crate::store::figures::kept::FigureChanges;
 
 /// Turns of one statement: each takes nine parameters, of which SQLite has 32,766.
 const TURNS_AT_ONCE: usize = 500;
@@ -54,10 +56,23 @@ fn kind(call: &CallRecord) -> [&str; 4] {
     [&call.direction, &call.target, &call.class, &call.reason]
 }
 
-/// Adds an ended call, within whatever is under way; one that is there already stays as it is. Whether it is new.
+fn entry(call: &CallRecord, kind: i64) -> Entry {
+    Entry {
+        started_at: call.started_at.0,
+        kind,
+        duration_ms: call.duration_ms,
+        answer_ms: call.answered_at.map(|at| at.0.saturating_sub(call.started_at.0)),
+        mos: call.mos_in,
+        gap_ms: call.gap_ms,
+    }
+}
+
+/// Adds an ended call, within whatever is under way; one that is there already stays as it is. Whether it is new. What it changes of the
+/// figures is to be applied before the transaction ends.
 pub(in crate::store) async fn insert(
     connection: &mut AnyConnection,
     kinds: &mut Kinds,
+    figures: &mut FigureChanges,
     ended: &Ended,
 ) -> Result<bool, StoreError> {
     let kind = kinds.number(connection, kind(&ended.call)).await?;
@@ -85,6 +100,7 @@ pub(in crate::store) async fn insert(
             .execute(&mut *connection)
             .await?;
     }
+    figures.add(&entry(&ended.call, kind), &owners);
     insert_turns(connection, ended, &facets::of_call(&ended.call, &owners)).await?;
     Ok(true)
 }
