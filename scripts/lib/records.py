@@ -3,10 +3,12 @@
 
 usage: records.py fill FILE CALLS [SEED]                  writes a journal of CALLS calls over 90 days
        records.py set-up BASE CODE                        adds the people whose calls they are; prints their logins
-       records.py load DATABASE FILE                      puts a journal's calls into a database (a file of SQLite, an address of PostgreSQL)
+       records.py load DATABASE FILE                      puts a journal's calls into a database (a file of SQLite, an address of PostgreSQL); the
+                                                          server's next start makes the figures of them
+       records.py insert BASE LOGINS JOURNAL CALLS PID    adds calls to a server's journal, and prints what it takes until they are in lists
        records.py ask BASE LOGINS CALLS TIMES LABEL       asks, and prints a table of times in ms
 """
-import calendar, csv, http.client, io, itertools, json, random, sqlite3, subprocess, sys, time, urllib.parse
+import calendar, csv, http.client, io, itertools, json, os, random, sqlite3, subprocess, sys, time, urllib.parse
 
 DAYS, END_MS = 90, 1_790_000_000_000  # the last of them began in September 2026
 PASSWORD = "walrus pedal quarry"
@@ -37,6 +39,13 @@ def number(rng):
 
 
 def fill(path, calls, seed):
+    with open(path, "w") as out:
+        for text in lines_of(seed, calls, END_MS - DAYS * 86_400_000, DAYS * 86_400_000 / calls):
+            out.write(text)
+            out.write("\n")
+
+
+def lines_of(seed, calls, started, step):
     rng, vocabulary = random.Random(seed), words()
     weights = [1 / (n + 3) for n in range(len(vocabulary))]
     # Sentences are drawn beforehand: a call takes some.
@@ -45,13 +54,9 @@ def fill(path, calls, seed):
     shares = [end[3] for end in ENDS]
     ends = rng.choices(ENDS, weights=shares, k=calls)
     agents = rng.choices(AGENTS, weights=[40, 20, 15, 10, 6, 4, 3, 2], k=calls)
-    started = END_MS - DAYS * 86_400_000
-    step = DAYS * 86_400_000 / calls
-    with open(path, "w") as out:
-        for n in range(calls):
-            at = int(started + n * step + rng.random() * step)
-            out.write(line(rng, n, at, agents[n], ends[n], rare, common))
-            out.write("\n")
+    for n in range(calls):
+        at = int(started + n * step + rng.random() * step)
+        yield line(rng, n, at, agents[n], ends[n], rare, common)
 
 
 def stamp(ms):
@@ -197,6 +202,7 @@ def load_sqlite(database, path):
     for _, _, sql in made:
         base.execute(sql)
     base.execute("INSERT INTO turn_words (turn_words) VALUES ('rebuild')")
+    base.execute("DELETE FROM call_figures_filled")
     base.commit()
     base.close()
 
@@ -226,6 +232,7 @@ def load_postgres(database, path):
     psql(f"COPY call_kinds ({TABLES['call_kinds']}) FROM STDIN WITH (FORMAT csv)", text.getvalue())
     for _, sql in made:
         psql(f"SET maintenance_work_mem = '1GB'; {sql}")
+    psql("DELETE FROM call_figures_filled")
     # What autovacuum does in its own time.
     psql("VACUUM ANALYZE")
 
@@ -320,22 +327,42 @@ def ask(base, logins, calls, times, label):
                     over.append(f"{name}, {page} page, {role}: {text}")
             if any(cell != "-" for cell in cells):
                 print(f"| {name} | {page} | {' | '.join(cells)} |", flush=True)
-    figures(seats, over, label)
+    figures(seats)
     print(f"\nover 50 ms at p95: {'; '.join(over) or 'none'}")
     return 1 if over else 0
 
 
-def figures(seats, over, label):
-    month = {"from": stamp(END_MS - 30 * 86_400_000), "to": stamp(END_MS)}
-    print("\n| figures over the last 30 days | operator | supervisor | administrator |\n| --- | --- | --- | --- |")
-    asked = {"kpis by day": ("/kpis", {"by": "day"}), "kpis of one agent by day": ("/kpis", {"by": "day", "target": "desk"}),
+def figures(seats):
+    asked = {"kpis by day": ("/kpis", {"by": "day"}), "kpis by day in Kolkata": ("/kpis", {"by": "day", "zone": "Asia/Kolkata"}),
+             "kpis of one agent by day": ("/kpis", {"by": "day", "target": "desk"}),
              "report by agent": ("/reports/agents", {}), "report by device": ("/reports/users", {})}
-    for name, (path, more) in asked.items():
-        cells = []
-        for role in ("operator", "supervisor", "administrator"):
-            taken = [seats[role].ask("GET", f"{path}?" + urllib.parse.urlencode({**month, **more}))[0] for _ in range(7)]
-            cells.append(spread(taken)[0])
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print("\n| figures, ms: median / p95 / worst | days | operator | supervisor | administrator |\n| --- | --- | --- | --- | --- |")
+    for days in (30, 365):
+        span = {"from": stamp(END_MS - days * 86_400_000), "to": stamp(END_MS)}
+        for name, (path, more) in asked.items():
+            cells = []
+            for role in ("operator", "supervisor", "administrator"):
+                taken = [seats[role].ask("GET", f"{path}?" + urllib.parse.urlencode({**span, **more}))[0] for _ in range(20)]
+                cells.append(spread(taken)[0])
+            print(f"| {name} | {days} | {' | '.join(cells)} |", flush=True)
+
+
+def insert(base, logins, journal, calls, pid):
+    """What a call's end costs: `calls` come at once."""
+    ada = Asker(base, *json.loads(open(logins).read())["administrator"])
+
+    def used():
+        part = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+        return (int(part[11]) + int(part[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+    made = list(lines_of(time.time_ns(), calls, END_MS + 1_000, 1_000))
+    last, before, begin = json.loads(made[-1])["call"], used(), time.perf_counter()
+    with open(journal, "a") as out:
+        out.writelines(text + "\n" for text in made)
+    while ada.ask("GET", "/call-records?limit=1")[1]["items"][0]["call"] != last:
+        time.sleep(0.05)
+    took = time.perf_counter() - begin
+    print(f"\n{calls} calls ended at once: in lists after {took:.1f} s, {took * 1000 / calls:.2f} ms each, of which {(used() - before) / calls:.2f} ms of the server's CPU")
 
 
 def main(arguments):
@@ -346,6 +373,8 @@ def main(arguments):
             set_up(base, code)
         case ["load", database, path]:
             (load_postgres if database.startswith("postgres") else load_sqlite)(database, path)
+        case ["insert", base, logins, journal, calls, pid]:
+            insert(base, logins, journal, int(calls), pid)
         case ["ask", base, logins, calls, times, label]:
             return ask(base, logins, calls, int(times), label)
         case _:
