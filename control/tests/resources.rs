@@ -5,7 +5,7 @@
 mod server;
 
 use control::identity::Role;
-use control::ports::CallCommand;
+use control::ports::{CallCommand, Calls};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use server::{PASSWORD, Server, body, on_both, wrong};
