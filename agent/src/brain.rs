@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::grammar::Grammar;
 use crate::history::History;
+use crate::tool::ToolAsk;
+use crate::usage::Meter;
 
 /// The answer of a brain, output by output. Dropped, it is cancelled.
 pub type BrainStream = Pin<Box<dyn Stream<Item = Result<BrainOutput, BrainError>> + Send>>;
@@ -87,6 +89,8 @@ impl Handover {
 pub enum BrainOutput {
     /// Say this: a sentence or a clause.
     Say(String),
+    /// A tool was asked for: it is noted. What carries it out follows, where it is.
+    Tool(ToolAsk),
     /// Then listen, in this way. An answer that ends without it listens with [`Listen::default`].
     Listen(Listen),
     /// Say what came before, then connect the caller with somebody. Where that fails, [`BrainInput::TransferFailed`] follows.
@@ -207,6 +211,11 @@ pub trait Brain: Send {
     fn note(&mut self, text: &str) -> bool {
         let _ = text;
         false
+    }
+
+    /// What is used of those who are paid by use is to be counted here.
+    fn count_on(&mut self, meter: Meter) {
+        let _ = meter;
     }
 
     /// What to say when the answer fails or does not come.

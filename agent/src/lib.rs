@@ -25,6 +25,8 @@ pub mod models;
 pub mod noise;
 pub mod registry;
 pub mod session;
+pub mod tool;
 pub mod traced;
 pub mod turn;
+pub mod usage;
 pub mod voice;

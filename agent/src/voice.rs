@@ -61,12 +61,34 @@ pub trait Voice: Send + Sync {
 pub struct SpeechStream {
     /// `None` when it is over.
     inner: Option<BoxStream<'static, Result<Vec<i16>, VoiceError>>>,
+    /// It was made before, for somebody else: no voice has to be asked for it.
+    is_kept: bool,
+    /// Who makes it, where that is not the voice that was asked.
+    by: Option<String>,
 }
 
 impl SpeechStream {
     /// Wraps an engine's own stream. Empty chunks are left out, and nothing follows an error.
     pub fn new(stream: impl Stream<Item = Result<Vec<i16>, VoiceError>> + Send + 'static) -> Self {
-        Self { inner: Some(Box::pin(stream)) }
+        Self { inner: Some(Box::pin(stream)), is_kept: false, by: None }
+    }
+
+    /// The same, made before.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        Self { is_kept: true, ..self }
+    }
+
+    /// The same, made by another voice than the one that was asked.
+    #[must_use]
+    pub fn by(self, voice: &str) -> Self {
+        Self { by: Some(voice.to_owned()), ..self }
+    }
+
+    /// Whose work it is, where somebody has to work for it: of the voice that was asked, or another.
+    #[must_use]
+    pub fn worker<'a>(&'a self, asked: &'a str) -> Option<&'a str> {
+        (!self.is_kept).then(|| self.by.as_deref().unwrap_or(asked))
     }
 
     /// Speech that is there already.

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use agent::brain::openai::{OpenAiBrainConfig, OpenAiFactory};
 use agent::brain::{BrainError, BrainFactory, BrainInput, BrainOutput, Handover};
 use agent::history::History;
+use agent::tool::{AskedBy, ToolAsk, ToolOutcome};
+use agent::usage::Meter;
 use chat_server::{ChatServer, Manner};
 use futures::StreamExt;
 
@@ -83,7 +85,10 @@ async fn the_model_is_shown_what_was_heard_and_the_key_goes_into_the_header() {
 #[tokio::test]
 async fn hanging_up_comes_after_what_is_said() {
     let outputs = answer_of(Manner::Calls(&["Good", "bye."], "hang_up", r#"{"reason": "done"}"#)).await;
-    assert_eq!(outputs, [Ok(BrainOutput::Say("Goodbye.".into())), Ok(BrainOutput::HangUp { reason: "done".into() })]);
+    let tool = ToolAsk::new("hang_up", r#"{"reason": "done"}"#, AskedBy::Model);
+    let wanted =
+        [BrainOutput::Say("Goodbye.".into()), BrainOutput::Tool(tool), BrainOutput::HangUp { reason: "done".into() }];
+    assert_eq!(outputs, wanted.map(Ok));
 }
 
 #[tokio::test]
@@ -92,6 +97,8 @@ async fn a_transfer_goes_where_the_configuration_says_and_nowhere_else() {
     let server = ChatServer::start(manner).await;
     let without = ask(config(&server), &History::new()).await;
     assert!(!without.iter().any(|output| matches!(output, Ok(BrainOutput::Transfer(_)))), "{without:?}");
+    let refused = |output: &&_| matches!(output, Ok(BrainOutput::Tool(tool)) if tool.outcome == ToolOutcome::Refused);
+    assert_eq!(without.iter().filter(refused).count(), 1, "{without:?}");
     let config = OpenAiBrainConfig { transfer_to: "sip:desk@example.com".into(), ..config(&server) };
     let with = ask(config, &History::new()).await;
     assert_eq!(with.last(), Some(&Ok(BrainOutput::Transfer(Handover::blind("sip:desk@example.com")))));
@@ -172,4 +179,39 @@ fn a_wrong_setting_is_named() {
     assert!(wrong(OpenAiBrainConfig { model: " ".into(), ..Default::default() }).starts_with("model"));
     assert!(wrong(OpenAiBrainConfig { temperature: Some(9.0), ..Default::default() }).starts_with("temperature"));
     assert!(wrong(OpenAiBrainConfig { max_tokens: 0, ..Default::default() }).starts_with("max_tokens"));
+}
+
+#[tokio::test]
+async fn what_an_answer_took_is_counted_and_of_one_that_is_thrown_away_it_is_unknown() {
+    let meter = Meter::default();
+    let counted = |meter: &Meter| {
+        let [used] = &meter.usage().models[..] else { panic!("{:?}", meter.usage()) };
+        assert_eq!((used.provider.as_str(), used.model.as_str()), ("openai", "gpt-4o-mini"));
+        [used.answers, used.answers_unknown, used.tokens_in, used.tokens_cached, used.tokens_out]
+    };
+    let input = || BrainInput::Heard { text: "hi".into(), confidence: 1.0 };
+    let open = async |manner: Manner| {
+        let server = ChatServer::start(manner).await;
+        let mut brain = OpenAiFactory::new(config(&server), None).unwrap().open();
+        brain.count_on(meter.clone());
+        (server, brain)
+    };
+    let (server, mut brain) = open(Manner::Says(&["Yes."])).await;
+    let _ = brain.respond(input(), &History::new()).collect::<Vec<_>>().await;
+    assert_eq!(counted(&meter), [1, 0, 120, 64, 7]);
+    assert_eq!(server.requests()[0].1["stream_options"]["include_usage"], true);
+
+    let (_server, mut brain) = open(Manner::HangsAfter(&["One. ", "Two "])).await;
+    let mut stream = brain.respond(input(), &History::new());
+    assert!(stream.next().await.is_some());
+    drop(stream);
+    assert_eq!(counted(&meter), [2, 1, 120, 64, 7]);
+
+    let (_server, mut brain) = open(Manner::Refuses(429, "later")).await;
+    let _ = brain.respond(input(), &History::new()).collect::<Vec<_>>().await;
+    assert_eq!(counted(&meter), [3, 1, 120, 64, 7], "who refuses has done nothing");
+
+    let server = ChatServer::start(Manner::Says(&["Yes."])).await;
+    ask(OpenAiBrainConfig { report_usage: false, ..config(&server) }, &History::new()).await;
+    assert_eq!(server.requests()[0].1.get("stream_options"), None);
 }

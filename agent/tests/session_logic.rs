@@ -16,6 +16,7 @@ use agent::definition::AgentDefinition;
 use agent::history::Speaker;
 use agent::line::Request;
 use agent::session::{Agent, Fault, Part, Remedy, Session, SessionEnd, SessionEvent, TurnRecord};
+use agent::tool::{AskedBy, HANG_UP, TRANSFER, ToolAsk, ToolOutcome};
 use codecs::pcm::SampleRate;
 use line::{Act, Deed, Gate, Pace, TestLine, loud_spans};
 use providers::{MUMBLE, Told, ToldFactory, ToneRecognizer, failing_voice, mute_voice, say, silence, tone, tone_voice};
@@ -386,6 +387,83 @@ transfer = "sip:desk@example.com"
     assert!((sound[0].1 - sound[0].0 - 1_140.0).abs() < 30.0, "{sound:?}");
 }
 
+fn asked(name: &str) -> ToolAsk {
+    ToolAsk::new(name, "{}", AskedBy::Model)
+}
+
+#[test]
+fn a_transfer_that_comes_to_nothing_is_told_of_when_the_caller_is_back() {
+    let desk = Handover::blind("sip:desk@example.com");
+    let brain = ToldFactory::new(vec![
+        vec![say("One moment."), Told::Out(BrainOutput::Tool(asked(TRANSFER))), Told::Out(BrainOutput::Transfer(desk))],
+        vec![
+            say("Nobody is there."),
+            Told::Out(BrainOutput::Tool(asked(HANG_UP))),
+            Told::Out(BrainOutput::HangUp { reason: "done".into() }),
+        ],
+    ]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let mut line = TestLine::new(RATE, Pace::AtOnce, Gate::Level, vec![]);
+    let mut events = runtime.block_on(async {
+        let (observer, events) = tokio::sync::mpsc::channel(100_000);
+        let mut session = Session::new(agent(brain, &[]), observer);
+        let end = session.hold(BrainInput::Start, &mut line).await;
+        assert!(matches!(end, SessionEnd::Transfer(_)), "{end:?}");
+        tokio::time::advance(std::time::Duration::from_secs(7)).await;
+        let end = session.hold(BrainInput::TransferFailed("the person is busy".into()), &mut line).await;
+        assert_eq!(end, SessionEnd::HangUp { reason: "done".into() });
+        events
+    });
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        match event {
+            SessionEvent::Turn(turn) => told.extend(turn.tools.into_iter().map(|tool| (turn.index, tool))),
+            SessionEvent::Tool { turn, place: 0, tool } => told.push((turn, tool)),
+            _ => {}
+        }
+    }
+    let [(0, open), (0, failed), (1, done)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((open.outcome, open.took_ms), (ToolOutcome::Open, None));
+    // What was said before it takes its time: 60 ms for each letter.
+    let started = open.started_ms.unwrap();
+    assert!(started - open.asked_ms >= 600.0, "{open:?}");
+    assert_eq!((failed.outcome, failed.why.as_deref()), (ToolOutcome::Failed, Some("the person is busy")));
+    assert!((7_000.0..7_100.0).contains(&failed.took_ms.unwrap()), "{failed:?}");
+    assert_eq!((failed.asked_ms, failed.started_ms), (open.asked_ms, open.started_ms));
+    assert_eq!((done.name.as_str(), done.outcome, done.took_ms), (HANG_UP, ToolOutcome::Done, Some(0.0)));
+}
+
+#[test]
+fn a_tool_that_is_not_carried_out_is_in_the_turn_all_the_same() {
+    let refused = asked("open_door").not_done(ToolOutcome::Refused, "it was not offered");
+    let brain = ToldFactory::new(vec![
+        vec![Told::Out(BrainOutput::Tool(refused)), Told::Fail],
+        vec![Told::Out(BrainOutput::Tool(asked(HANG_UP))), Told::Out(BrainOutput::HangUp { reason: "done".into() })],
+    ]);
+    let outcome = hold(agent(brain, &["hi"]), vec![speak(0)]);
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "done".into() });
+    let turns = outcome.turns();
+    let [first, _, last] = &turns[..] else { panic!("{turns:?}") };
+    assert_eq!((first.text.as_str(), first.tools[0].outcome), ("Something went wrong.", ToolOutcome::Refused));
+    assert_eq!((last.text.as_str(), last.tools[0].outcome), ("", ToolOutcome::Done), "without a word");
+}
+
+#[test]
+fn what_was_recognised_and_spoken_is_counted() {
+    let outcome = hold(agent(scripted(QUESTION), &["yes"]), vec![speak(0)]);
+    let used = |event: &SessionEvent| if let SessionEvent::Used(used) = event { Some(used.clone()) } else { None };
+    let told: Vec<_> = outcome.events.iter().filter_map(used).collect();
+    let used = told.last().unwrap();
+    let [voice] = &used.voices[..] else { panic!("{used:?}") };
+    // Each sentence is a text of its own: the space between them is not spoken.
+    let letters = outcome.said().join("").chars().count() - 1;
+    assert_eq!(voice.characters, letters as u64, "{:?}", outcome.said());
+    let [ear] = &used.recognizers[..] else { panic!("{used:?}") };
+    // 600 ms of speech, with what comes before and after it.
+    assert!((600..3_000).contains(&ear.audio_ms), "{ear:?}");
+    assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "told where it is more");
+}
+
 #[test]
 fn a_line_that_closes_ends_the_conversation_with_what_was_heard() {
     let outcome = hold(agent(scripted(QUESTION), &[]), vec![Act::Over(1_000.0, Deed::HangUp)]);
@@ -444,6 +522,8 @@ hang_up = "paid"
     acts.push(Act::After(300.0, Deed::Key('1')));
     let outcome = hold(agent(scripted(toml), &["something secret"]), acts);
     assert_eq!(outcome.end, SessionEnd::HangUp { reason: "paid".into() });
+    let hang_up = outcome.turns().last().unwrap().tools[0].clone();
+    assert_eq!((hang_up.by, hang_up.arguments.as_str()), (AskedBy::Script, r#"{"reason":"paid"}"#));
     let all = format!("{:?}", outcome.events);
     assert!(!all.contains("4242") && !all.contains("secret") && !all.contains("card number"), "{all}");
     let understood = outcome.understood();

@@ -21,7 +21,9 @@ use tokio::time::Instant;
 use super::{Brain, BrainError, BrainFactory, BrainInput, BrainOutput, BrainStream, Listen, TransferKind};
 use crate::grammar::Grammar;
 use crate::history::{History, Speaker};
+use crate::tool::{AskedBy, HANG_UP, TRANSFER, ToolAsk};
 use crate::traced;
+use crate::usage::{Meter, Tokens};
 use answer::Answer;
 
 /// At most so many outputs wait to be taken.
@@ -49,6 +51,8 @@ pub struct OpenAiBrainConfig {
     pub greeting: String,
     /// 0 to 2.
     pub temperature: Option<f32>,
+    /// Ask for what each answer took (`stream_options.include_usage`), for its cost; servers that refuse that want this off.
+    pub report_usage: bool,
     /// The longest answer, in tokens.
     pub max_tokens: u32,
     /// How many entries of the history the model is shown.
@@ -88,6 +92,7 @@ impl Default for OpenAiBrainConfig {
             system_prompt: "You are a friendly, efficient assistant who answers the phone.".into(),
             greeting: "Hello, how can I help you?".into(),
             temperature: None,
+            report_usage: true,
             max_tokens: 220,
             history_entries: 40,
             connect_timeout_ms: 2_000,
@@ -165,7 +170,7 @@ impl BrainFactory for OpenAiFactory {
     }
 
     fn open(&self) -> Box<dyn Brain> {
-        Box::new(OpenAiBrain { shared: Arc::clone(&self.shared), notes: Vec::new() })
+        Box::new(OpenAiBrain { shared: Arc::clone(&self.shared), notes: Vec::new(), meter: Meter::default() })
     }
 
     fn phrases(&self) -> Vec<String> {
@@ -187,6 +192,7 @@ pub struct OpenAiBrain {
     shared: Arc<Shared>,
     /// What it was told by somebody of the house, oldest first.
     notes: Vec<String>,
+    meter: Meter,
 }
 
 impl Brain for OpenAiBrain {
@@ -212,7 +218,10 @@ impl Brain for OpenAiBrain {
         };
         match canned {
             Some(outputs) => Box::pin(futures::stream::iter(outputs.into_iter().map(Ok))),
-            None => ask(Arc::clone(&self.shared), messages(config, &input, history, &self.notes)),
+            None => {
+                let asked = messages(config, &input, history, &self.notes);
+                ask(Arc::clone(&self.shared), asked, self.meter.clone())
+            }
         }
     }
 
@@ -229,6 +238,10 @@ impl Brain for OpenAiBrain {
         true
     }
 
+    fn count_on(&mut self, meter: Meter) {
+        self.meter = meter;
+    }
+
     fn fallback(&self) -> &str {
         &self.shared.config.fallback
     }
@@ -237,7 +250,12 @@ impl Brain for OpenAiBrain {
 fn ask_again(texts: &[String], n: u32, goodbye: &str, reason: &str) -> Vec<BrainOutput> {
     match texts.get(n.saturating_sub(1) as usize) {
         Some(text) => vec![BrainOutput::Say(text.clone()), BrainOutput::Listen(Listen::default())],
-        None => vec![BrainOutput::Say(goodbye.to_owned()), BrainOutput::HangUp { reason: reason.to_owned() }],
+        None => {
+            // It is the configuration that asks for this.
+            let tool = ToolAsk::new(HANG_UP, &json!({ "reason": reason }).to_string(), AskedBy::Script);
+            let hang_up = BrainOutput::HangUp { reason: reason.to_owned() };
+            vec![BrainOutput::Say(goodbye.to_owned()), BrainOutput::Tool(tool), hang_up]
+        }
     }
 }
 
@@ -277,6 +295,9 @@ fn request(config: &OpenAiBrainConfig, messages: Vec<Value>) -> Value {
         "stream": true,
         "max_tokens": config.max_tokens,
     });
+    if config.report_usage {
+        body["stream_options"] = json!({ "include_usage": true });
+    }
     if let Some(temperature) = config.temperature {
         body["temperature"] = json!(temperature);
     }
@@ -287,17 +308,14 @@ fn request(config: &OpenAiBrainConfig, messages: Vec<Value>) -> Value {
     };
     let mut tools = Vec::new();
     if config.may_hang_up {
-        tools.push(tool(
-            answer::HANG_UP,
-            "Ends the call. Say goodbye in the same message. Only when the caller is done.",
-        ));
+        tools.push(tool(HANG_UP, "Ends the call. Say goodbye in the same message. Only when the caller is done."));
     }
     if !config.transfer_to.is_empty() {
         let description = format!(
             "Connects the caller with a person. Announce it in the same message. Use it when {}.",
             config.transfer_when
         );
-        let mut transfer = tool(answer::TRANSFER, &description);
+        let mut transfer = tool(TRANSFER, &description);
         if config.transfer_kind == TransferKind::Warm {
             let what = "what the person is to know before they take the call, in one or two spoken sentences";
             transfer["function"]["parameters"]["properties"]["summary"] =
@@ -312,10 +330,10 @@ fn request(config: &OpenAiBrainConfig, messages: Vec<Value>) -> Value {
 }
 
 /// Asks the server in a task of its own, which ends when the answer is dropped.
-fn ask(shared: Arc<Shared>, messages: Vec<Value>) -> BrainStream {
+fn ask(shared: Arc<Shared>, messages: Vec<Value>, meter: Meter) -> BrainStream {
     let (outputs, taken) = mpsc::channel(QUEUE);
     let asking = async move {
-        if let Err(error) = exchange(&shared, messages, &outputs).await {
+        if let Err(error) = exchange(&shared, messages, &outputs, &meter).await {
             // Nobody listens any more where this fails.
             let _ = outputs.send(Err(error)).await;
         }
@@ -336,16 +354,36 @@ impl Drop for AbortOnDrop {
 
 type Outputs = mpsc::Sender<Result<BrainOutput, BrainError>>;
 
-async fn exchange(shared: &Shared, messages: Vec<Value>, outputs: &Outputs) -> Result<(), BrainError> {
+async fn exchange(shared: &Shared, messages: Vec<Value>, outputs: &Outputs, meter: &Meter) -> Result<(), BrainError> {
     let config = &shared.config;
     let asked = Instant::now();
     let first_limit = Duration::from_millis(config.first_token_timeout_ms);
-    let next_limit = Duration::from_millis(config.next_token_timeout_ms);
+    // An answer that is thrown away in between has been asked for all the same.
+    meter.asked(&name(), &config.model);
     let response = tokio::time::timeout_at(asked + first_limit, send(shared, messages))
         .await
-        .map_err(|_| too_slow("accepting the question", first_limit))??;
-    let mut events = response.bytes_stream().eventsource();
+        .map_err(|_| too_slow("accepting the question", first_limit))?;
+    let took = |tokens| meter.answered(&name(), &config.model, tokens);
+    let response = response.inspect_err(|_| took(Tokens::default()))?;
     let mut answer = Answer::new(config);
+    let end = listen(config, response, asked, &mut answer, outputs).await;
+    if let Some(tokens) = answer.tokens() {
+        took(tokens);
+    }
+    end
+}
+
+/// Hands an answer on as it comes.
+async fn listen(
+    config: &OpenAiBrainConfig,
+    response: reqwest::Response,
+    asked: Instant,
+    answer: &mut Answer,
+    outputs: &Outputs,
+) -> Result<(), BrainError> {
+    let first_limit = Duration::from_millis(config.first_token_timeout_ms);
+    let next_limit = Duration::from_millis(config.next_token_timeout_ms);
+    let mut events = response.bytes_stream().eventsource();
     let mut deadline = asked + first_limit;
     loop {
         let stage = if answer.begun() { "in mid-answer" } else { "beginning its answer" };
@@ -376,8 +414,9 @@ async fn exchange(shared: &Shared, messages: Vec<Value>, outputs: &Outputs) -> R
             deadline = Instant::now() + next_limit;
         }
     }
-    tell(outputs, answer.whole()?).await;
-    Ok(())
+    let (said, end) = answer.whole();
+    tell(outputs, said).await;
+    end
 }
 
 async fn tell(outputs: &Outputs, said: Vec<BrainOutput>) {
@@ -444,7 +483,8 @@ mod tests {
     #[test]
     fn notes_stand_before_what_the_caller_says_and_the_oldest_goes_first() {
         let factory = OpenAiFactory::new(OpenAiBrainConfig { model: "m".into(), ..OpenAiBrainConfig::default() }, None);
-        let mut brain = OpenAiBrain { shared: factory.unwrap().shared, notes: Vec::new() };
+        let shared = factory.unwrap().shared;
+        let mut brain = OpenAiBrain { shared, notes: Vec::new(), meter: Meter::default() };
         for n in 0..=MAX_NOTES {
             assert!(brain.note(&format!("note {n};")));
         }

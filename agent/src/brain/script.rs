@@ -15,6 +15,7 @@ pub use definition::{Answer, Branch, Digits, Entry, Fault, ScriptDefinition, Sta
 use super::{Brain, BrainFactory, BrainInput, BrainOutput, BrainStream, Handover, KeyAnswer, Listen};
 use crate::grammar::{Grammar, GrammarError};
 use crate::history::History;
+use crate::tool::{AskedBy, HANG_UP, TRANSFER, ToolAsk};
 
 /// A dialogue cannot be held as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -275,7 +276,12 @@ impl<'a> Step<'a> {
             self.texts.extend(again.iter().cloned());
             let mut outputs = self.here();
             self.situation.last_said = again;
-            outputs.retain(|output| !matches!(output, BrainOutput::Transfer(_)));
+            let is_transfer = |output: &BrainOutput| match output {
+                BrainOutput::Transfer(_) => true,
+                BrainOutput::Tool(tool) => tool.name == TRANSFER,
+                _ => false,
+            };
+            outputs.retain(|output| !is_transfer(output));
             return outputs;
         }
         let next = answer.next.clone().unwrap_or_else(|| self.situation.state.clone());
@@ -319,12 +325,12 @@ impl<'a> Step<'a> {
         let mut outputs = self.said();
         let Some(state) = self.script.states.get(&self.situation.state) else { return outputs };
         if let Some(reason) = &state.hang_up {
-            outputs.push(BrainOutput::HangUp { reason: reason.clone() });
+            outputs.extend(hang_up(reason));
         } else if let Some(target) = &state.transfer {
             let uri = template::fill(target, &self.situation.variables);
-            outputs.push(match uri.trim() {
-                "" => BrainOutput::HangUp { reason: "no transfer target".into() },
-                uri => BrainOutput::Transfer(Handover {
+            outputs.extend(match uri.trim() {
+                "" => hang_up("no transfer target"),
+                uri => transfer(Handover {
                     uri: uri.to_owned(),
                     kind: state.transfer_kind,
                     summary: template::fill(&state.transfer_summary, &self.situation.variables),
@@ -350,7 +356,7 @@ impl<'a> Step<'a> {
         }
         self.texts.push(format!("I am sorry, {why}. Please call again later. Goodbye."));
         let mut outputs = self.said();
-        outputs.push(BrainOutput::HangUp { reason: "transfer failed".into() });
+        outputs.extend(hang_up("transfer failed"));
         outputs
     }
 
@@ -403,11 +409,25 @@ impl<'a> Step<'a> {
             Some(next) => self.enter(next),
             None => {
                 let mut outputs = vec![BrainOutput::Say("Goodbye.".into())];
-                outputs.push(BrainOutput::HangUp { reason: reason.to_owned() });
+                outputs.extend(hang_up(reason));
                 outputs
             }
         }
     }
+}
+
+/// Hanging up, with what asks for it.
+fn hang_up(reason: &str) -> [BrainOutput; 2] {
+    let arguments = serde_json::json!({ "reason": reason }).to_string();
+    let tool = ToolAsk::new(HANG_UP, &arguments, AskedBy::Script);
+    [BrainOutput::Tool(tool), BrainOutput::HangUp { reason: reason.to_owned() }]
+}
+
+/// A transfer, with what asks for it.
+fn transfer(handover: Handover) -> [BrainOutput; 2] {
+    let arguments = serde_json::to_string(&handover).unwrap_or_default();
+    let tool = ToolAsk::new(TRANSFER, &arguments, AskedBy::Script);
+    [BrainOutput::Tool(tool), BrainOutput::Transfer(handover)]
 }
 
 fn listen(state: &State) -> Listen {

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::brain::Handover;
 use crate::history::Speaker;
+use crate::tool::ToolRecord;
+use crate::usage::Usage;
 
 /// Stands where what was said is nobody else's.
 pub const PRIVATE: &str = "(private)";
@@ -145,6 +147,17 @@ pub enum SessionEvent {
     },
     /// A turn is over.
     Turn(TurnRecord),
+    /// What the conversation has used so far of those who are paid by use.
+    Used(Usage),
+    /// What came of a tool is known after its turn was told.
+    Tool {
+        /// The turn's index.
+        turn: u32,
+        /// Its place among the turn's tools.
+        place: usize,
+        /// The tool, as it stands now.
+        tool: ToolRecord,
+    },
     /// A provider failed.
     ProviderFailed {
         /// Which part.
@@ -187,6 +200,9 @@ pub struct TurnRecord {
     pub by: Means,
     /// Agent: the brain's answer had been made ready ahead of time, on a guess that held.
     pub ahead: bool,
+    /// Agent: what the brain asked for besides talking.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ToolRecord>,
 }
 
 /// How a turn was made.

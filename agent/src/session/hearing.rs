@@ -12,6 +12,7 @@ use codecs::pcm::SampleRate;
 use super::event::{Fault, Part, Remedy};
 use crate::ear::{EarError, Hypothesis, LEAD_IN, Recognizer, RecognizerStream, StreamConfig, Word};
 use crate::grammar::Grammar;
+use crate::usage::Meter;
 
 /// How much audio from before the present moment is kept.
 const PRE_ROLL: Duration = Duration::from_millis(1_200);
@@ -62,6 +63,7 @@ pub(super) struct Hearing {
     pre_roll: VecDeque<Kept>,
     utterance: Option<Utterance>,
     final_limit: Duration,
+    meter: Meter,
 }
 
 struct Utterance {
@@ -78,7 +80,12 @@ struct Utterance {
 }
 
 impl Hearing {
-    pub(super) fn new(recognizers: Vec<Arc<dyn Recognizer>>, language: String, final_limit: Duration) -> Self {
+    pub(super) fn new(
+        recognizers: Vec<Arc<dyn Recognizer>>,
+        language: String,
+        final_limit: Duration,
+        meter: Meter,
+    ) -> Self {
         Self {
             recognizers,
             preferred: 0,
@@ -87,6 +94,7 @@ impl Hearing {
             pre_roll: VecDeque::new(),
             utterance: None,
             final_limit,
+            meter,
         }
     }
 
@@ -158,6 +166,10 @@ impl Hearing {
             }
         }
         if let Some(utterance) = self.utterance.as_mut() {
+            if utterance.finishing.is_none() && utterance.stream.is_some() {
+                // A server is sent an utterance when it is over.
+                count(&self.meter, self.recognizers.get(self.preferred), true, utterance.audio.len(), self.rate);
+            }
             utterance.finishing.get_or_insert(now);
             if let Some(stream) = utterance.stream.as_mut() {
                 stream.finish();
@@ -250,6 +262,7 @@ impl Hearing {
         if let Some(stream) = utterance.stream.as_mut() {
             // A failed push surfaces as a failed hypothesis.
             let _ = stream.push(pcm);
+            count(&self.meter, self.recognizers.get(self.preferred), false, pcm.len(), self.rate);
         }
     }
 
@@ -266,11 +279,14 @@ impl Hearing {
         match recognizer.open(config(&utterance.grammar)) {
             Ok(mut stream) => {
                 let mut pushed = Ok(());
-                if !utterance.audio.is_empty() {
+                let samples = utterance.audio.len();
+                if samples > 0 {
                     pushed = stream.push(&utterance.audio);
+                    count(&self.meter, Some(recognizer), false, samples, self.rate);
                 }
                 if utterance.finishing.is_some() {
                     stream.finish();
+                    count(&self.meter, Some(recognizer), true, samples, self.rate);
                 }
                 // A failed push surfaces as a failed hypothesis, unless the stream was closed from the start.
                 drop(pushed);
@@ -305,6 +321,13 @@ impl Hearing {
         };
         utterance.waiting.push_back(Heard::Failed(failure(remedy)));
         self.open();
+    }
+}
+
+/// Counts sound that a recogniser works on: an engine of ours as it comes, a server's once it is sent.
+fn count(meter: &Meter, recognizer: Option<&Arc<dyn Recognizer>>, is_over: bool, samples: usize, rate: SampleRate) {
+    if let Some(recognizer) = recognizer.filter(|recognizer| recognizer.is_remote() == is_over) {
+        meter.heard(recognizer.name(), rate.duration_of(samples));
     }
 }
 

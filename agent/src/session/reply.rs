@@ -8,6 +8,7 @@ use futures::StreamExt;
 use super::event::{Fault, Means, Stages};
 use super::speaking::{Speaking, Spoken};
 use crate::brain::{BrainError, BrainInput, BrainOutput, BrainStream, Handover, Listen};
+use crate::tool::ToolRecord;
 
 /// At most so many outputs of a brain make one answer; more are not taken.
 pub(super) const MAX_OUTPUTS: usize = 400;
@@ -36,6 +37,8 @@ pub(super) struct Reply {
     pub stream: Option<BrainStream>,
     pub after: After,
     pub stages: Stages,
+    /// What the brain asked for besides talking.
+    pub tools: Vec<ToolRecord>,
     /// It was begun before the caller's turn was decided.
     pub ahead: bool,
     /// The brain was told that it holds.
@@ -71,6 +74,7 @@ impl Reply {
             stream,
             after: After::Listen(Listen::default()),
             stages: Stages::default(),
+            tools: Vec::new(),
             ahead: false,
             committed: false,
             released: false,

@@ -24,7 +24,9 @@ use crate::grammar::Grammar;
 use crate::history::History;
 use crate::line::{HeardFrame, Line, LineEvent, Request};
 use crate::noise::NoiseControl;
+use crate::tool::ToolRecord;
 use crate::turn::{FrameView, TurnConfig, TurnInput, TurnMachine};
+use crate::usage::{Meter, Usage};
 
 /// Without a frame for so long, time passes anyway.
 const TICK: Duration = Duration::from_millis(30);
@@ -81,6 +83,9 @@ pub(super) struct Run {
     noise_control: bool,
     noise: Option<NoiseControl>,
     brain: Box<dyn Brain>,
+    /// What is used of those who are paid by use, and what of it was told.
+    meter: Meter,
+    used: Usage,
     history: History,
     /// An empty mouth, to make others from.
     mouth: Speaking,
@@ -107,6 +112,8 @@ pub(super) struct Run {
     heard_reported: Duration,
     /// What is said now is nobody else's.
     private: bool,
+    /// A transfer that is under way: its turn, its place there, and what is known of it.
+    passing_on: Option<(u32, usize, ToolRecord)>,
     end: Option<SessionEnd>,
 }
 
@@ -124,12 +131,18 @@ impl Run {
             return Err(fault);
         }
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
-        let mouth = Speaking::new(voices, rate, ms(agent.session.voice_first_ms));
+        let meter = Meter::default();
+        let mut brain = agent.brain.open();
+        brain.count_on(meter.clone());
+        let mouth = Speaking::new(voices, rate, ms(agent.session.voice_first_ms), meter.clone());
         let opinion = Opinion::new(agent.detector);
-        let hearing = Hearing::new(agent.recognizers, agent.language, ms(agent.session.recognizer_final_ms));
+        let final_limit = ms(agent.session.recognizer_final_ms);
+        let hearing = Hearing::new(agent.recognizers, agent.language, final_limit, meter.clone());
         Ok(Self {
             name: agent.name,
-            brain: agent.brain.open(),
+            brain,
+            meter,
+            used: Usage::default(),
             machine: TurnMachine::new(agent.turn.clone()),
             config: agent.session,
             turn_config: agent.turn,
@@ -160,6 +173,7 @@ impl Run {
             ear_failures: 0,
             heard_reported: Duration::ZERO,
             private: false,
+            passing_on: None,
             end: None,
         })
     }
@@ -171,12 +185,16 @@ impl Run {
         self.machine = TurnMachine::new(self.turn_config.clone());
         self.hearing.cancel();
         (self.awaited, self.verdict_word) = (None, None);
+        self.now = self.clock.now();
+        self.settle_transfer(&input);
         self.answer(input, Means::Unprompted);
         loop {
             self.step(line);
             if let Some(end) = self.end.take() {
                 self.close_current(line);
                 self.set_private(false, line);
+                self.forget_ahead();
+                self.tell_usage();
                 return end;
             }
             let wake = self.wait(line).await;
@@ -281,6 +299,15 @@ impl Run {
     /// What others may know of what the caller says now.
     fn public(&self, text: &str) -> String {
         if self.private { PRIVATE.to_owned() } else { text.to_owned() }
+    }
+
+    /// Tells what was used, where that is more than before.
+    fn tell_usage(&mut self) {
+        let used = self.meter.usage();
+        if used != self.used {
+            self.used.clone_from(&used);
+            self.tell(SessionEvent::Used(used));
+        }
     }
 
     fn tell(&self, event: SessionEvent) {

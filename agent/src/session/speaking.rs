@@ -17,6 +17,7 @@ use super::event::{Fault, Part, Remedy};
 use super::hearing::Failure;
 use crate::history::words_heard;
 use crate::line::Line;
+use crate::usage::Meter;
 use crate::voice::{SpeechStream, Voice, VoiceError, sentences};
 
 /// No more than this is given to the line ahead of time.
@@ -70,6 +71,7 @@ pub(super) struct Speaking {
     preferred: usize,
     rate: SampleRate,
     first_limit: Duration,
+    meter: Meter,
     clips: Vec<Clip>,
     /// The clip whose audio is being made.
     making: usize,
@@ -88,12 +90,13 @@ pub(super) struct Speaking {
 }
 
 impl Speaking {
-    pub(super) fn new(voices: Vec<Arc<dyn Voice>>, rate: SampleRate, first_limit: Duration) -> Self {
+    pub(super) fn new(voices: Vec<Arc<dyn Voice>>, rate: SampleRate, first_limit: Duration, meter: Meter) -> Self {
         Self {
             voices,
             preferred: 0,
             rate,
             first_limit,
+            meter,
             clips: Vec::new(),
             making: 0,
             synthesis: None,
@@ -109,7 +112,7 @@ impl Speaking {
 
     /// Another mouth with the same voices, to prepare a turn while this one may still be speaking.
     pub(super) fn another(&self) -> Self {
-        let mut other = Self::new(self.voices.clone(), self.rate, self.first_limit);
+        let mut other = Self::new(self.voices.clone(), self.rate, self.first_limit, self.meter.clone());
         other.preferred = self.preferred;
         other.held = true;
         other
@@ -339,6 +342,9 @@ impl Speaking {
             let Some(voice) = self.voices.get(self.preferred) else { return false };
             match voice.speak(&clip.text) {
                 Ok(stream) => {
+                    if let Some(worker) = stream.worker(voice.name()) {
+                        self.meter.spoke(worker, &clip.text);
+                    }
                     let resampler =
                         (voice.rate() != self.rate).then(|| Resampler::new(voice.rate(), self.rate)).transpose();
                     match resampler {

@@ -170,8 +170,8 @@ impl Voice for CachedVoice {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let key = Key { voice: Arc::clone(&self.identity), text };
         let flight = match self.cache.find(&key) {
-            Some(Found::Pcm(pcm)) => return Ok(SpeechStream::ready(pcm.to_vec())),
-            Some(Found::Flight(flight)) => flight,
+            Some(Found::Pcm(pcm)) => return Ok(SpeechStream::ready(pcm.to_vec()).kept()),
+            Some(Found::Flight(flight)) => return Ok(SpeechStream::new(Reader { flight, read: 0 }).kept()),
             None => {
                 // Not under the cache's lock: an engine may take its time here.
                 let stream = self.voice.speak(&key.text)?;

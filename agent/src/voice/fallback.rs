@@ -45,9 +45,11 @@ impl Voice for FallbackVoice {
     fn speak(&self, text: &str) -> Result<SpeechStream, VoiceError> {
         let resting_until = *self.resting_until.lock().unwrap_or_else(PoisonError::into_inner);
         if resting_until.is_some_and(|until| Instant::now() < until) {
-            return self.second.speak(text);
+            return Ok(self.second.speak(text)?.by(self.second.name()));
         }
         match self.first.speak(text) {
+            // Made before, it does not fail.
+            Ok(stream) if stream.worker("").is_none() => Ok(stream),
             Ok(stream) => Ok(SpeechStream::new(Attempt {
                 stream,
                 instead: Some((Arc::clone(&self.second), text.to_owned())),
@@ -57,7 +59,7 @@ impl Voice for FallbackVoice {
             Err(error @ (VoiceError::Empty { .. } | VoiceError::TooLong { .. })) => Err(error),
             Err(error) => {
                 rest(&self.resting_until, self.first.name(), self.second.name(), &error);
-                self.second.speak(text)
+                Ok(self.second.speak(text)?.by(self.second.name()))
             }
         }
     }

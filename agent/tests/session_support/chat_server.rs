@@ -84,7 +84,8 @@ async fn complete(State(shared): State<Shared>, headers: HeaderMap, body: Bytes)
     };
     match shared.manner {
         Manner::Says(pieces) => {
-            let usage = event(&json!({ "choices": [], "usage": { "total_tokens": 3 } }));
+            let usage = event(&json!({ "choices": [], "usage": {
+                "prompt_tokens": 120, "completion_tokens": 7, "prompt_tokens_details": { "cached_tokens": 64 } } }));
             stream(pieces, [vec![Some(": keep-alive\n\n".into()), Some(usage)], done()].concat())
         }
         Manner::Calls(pieces, name, arguments) => stream(pieces, [tool(name, arguments), done()].concat()),

@@ -7,18 +7,16 @@ use serde_json::Value;
 
 use super::{MAX_REASON, OpenAiBrainConfig, name};
 use crate::brain::{BrainError, BrainOutput, Handover, Listen};
+use crate::tool::{AskedBy, HANG_UP, TOOLS_LIMIT, TRANSFER, ToolAsk, ToolOutcome};
+use crate::usage::Tokens;
 use crate::voice::sentences::Splitter;
 
-/// The tool that hangs up.
-pub(super) const HANG_UP: &str = "hang_up";
 /// So many characters of a model's summary are read out to the person.
 const MAX_SUMMARY: usize = 600;
-/// The tool that transfers.
-pub(super) const TRANSFER: &str = "transfer_call";
 /// No more than this is said in one answer.
 const MAX_TEXT_BYTES: usize = 4_000;
-/// No more tool calls than this are looked at.
-const MAX_TOOLS: usize = 8;
+/// So many bytes of a tool's arguments are read.
+const MAX_ARGUMENTS: usize = 2_000;
 /// What reasoning models put around their thoughts.
 const THOUGHT: (&str, &str) = ("<think>", "</think>");
 
@@ -27,6 +25,20 @@ struct Chunk {
     #[serde(default)]
     choices: Vec<Choice>,
     error: Option<Value>,
+    usage: Option<TokenCount>,
+}
+
+/// What an answer took. Servers differ in what they leave out.
+#[derive(Deserialize)]
+struct TokenCount {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptTokens>,
+}
+
+#[derive(Deserialize)]
+struct PromptTokens {
+    cached_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +81,7 @@ pub(super) struct Answer {
     thinking: bool,
     mark: String,
     tools: BTreeMap<usize, (String, String)>,
+    tokens: Option<Tokens>,
 }
 
 impl Answer {
@@ -90,6 +103,7 @@ impl Answer {
             thinking: false,
             mark: String::new(),
             tools: BTreeMap::new(),
+            tokens: None,
         }
     }
 
@@ -101,6 +115,11 @@ impl Answer {
     /// The server said that it is at its end.
     pub(super) fn finished(&self) -> bool {
         self.finished
+    }
+
+    /// What it took, where the server has said so.
+    pub(super) fn tokens(&self) -> Option<Tokens> {
+        self.tokens
     }
 
     /// Takes one event's data; returns what can be said now.
@@ -117,7 +136,14 @@ impl Answer {
             let reason = error.get("message").and_then(Value::as_str).map_or_else(|| error.to_string(), str::to_owned);
             return Err(super::cut_short(&reason));
         }
-        // Servers also send chunks without choices (usage, for one).
+        // The last count is the whole one; a server that says one of the two leaves the other unknown, and so all.
+        if let Some(TokenCount { prompt_tokens: Some(read), completion_tokens: Some(written), prompt_tokens_details }) =
+            chunk.usage
+        {
+            let cached = prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
+            self.tokens = Some(Tokens { read, cached, written });
+        }
+        // Servers also send chunks without choices, the one with the count for one.
         let Some(choice) = chunk.choices.into_iter().next() else { return Ok(Vec::new()) };
         self.finished |= choice.finish_reason.is_some();
         for call in choice.delta.tool_calls.into_iter().flatten() {
@@ -136,11 +162,17 @@ impl Answer {
     /// It broke off: what was written so far, as far as it is worth saying.
     pub(super) fn broken(&mut self) -> Vec<BrainOutput> {
         let pieces = self.splitter.finish();
-        self.say(pieces)
+        let mut outputs = self.say(pieces);
+        let tools = std::mem::take(&mut self.tools);
+        outputs.extend(tools.into_values().map(|(name, arguments)| {
+            let ask = ToolAsk::new(&name, &arguments, AskedBy::Model);
+            BrainOutput::Tool(ask.not_done(ToolOutcome::Failed, "the answer broke off"))
+        }));
+        outputs
     }
 
-    /// It is at its end: the rest of it, and what is to be done.
-    pub(super) fn whole(&mut self) -> Result<Vec<BrainOutput>, BrainError> {
+    /// It is at its end: the rest of it, and what is to be done; a fault where there is neither.
+    pub(super) fn whole(&mut self) -> (Vec<BrainOutput>, Result<(), BrainError>) {
         if !self.thinking && !self.mark.is_empty() {
             let rest = std::mem::take(&mut self.mark);
             let pieces = self.splitter.push(&rest);
@@ -148,17 +180,17 @@ impl Answer {
         }
         let pieces = self.splitter.finish();
         let mut outputs = self.say(pieces);
-        match self.action() {
-            Some(action) => {
-                if !self.said && matches!(action, BrainOutput::HangUp { .. }) {
-                    outputs.push(BrainOutput::Say(self.goodbye.clone()));
-                }
-                outputs.push(action);
-            }
-            None if !self.said => return Err(BrainError::Empty { provider: name() }),
+        let chosen = self.chosen();
+        if !self.said && chosen.is_some_and(|chosen| self.is_called(chosen, HANG_UP)) {
+            outputs.push(BrainOutput::Say(self.goodbye.clone()));
+        }
+        outputs.extend(self.tools.keys().map(|index| BrainOutput::Tool(self.asked(*index, chosen))));
+        match chosen.and_then(|chosen| self.action(chosen)) {
+            Some(action) => outputs.push(action),
+            None if !self.said => return (outputs, Err(BrainError::Empty { provider: name() })),
             None => outputs.push(BrainOutput::Listen(Listen::default())),
         }
-        Ok(outputs)
+        (outputs, Ok(()))
     }
 
     fn say(&mut self, pieces: Vec<String>) -> Vec<BrainOutput> {
@@ -170,7 +202,7 @@ impl Answer {
 
     fn tool(&mut self, call: ToolCall) {
         let Some(function) = call.function else { return };
-        if self.tools.len() >= MAX_TOOLS && !self.tools.contains_key(&call.index) {
+        if self.tools.len() >= TOOLS_LIMIT && !self.tools.contains_key(&call.index) {
             return;
         }
         self.begun = true;
@@ -178,31 +210,55 @@ impl Answer {
         if let Some(part) = function.name.filter(|part| name.len() + part.len() <= 64) {
             name.push_str(&part);
         }
-        if let Some(part) = function.arguments.filter(|part| arguments.len() + part.len() <= 2_000) {
+        if let Some(part) = function.arguments.filter(|part| arguments.len() + part.len() <= MAX_ARGUMENTS) {
             arguments.push_str(&part);
         }
     }
 
-    /// The first tool called that was offered. The caller's wish to speak to a person goes before hanging up.
-    fn action(&self) -> Option<BrainOutput> {
-        let called = |tool: &str| self.tools.values().find(|(name, _)| name == tool);
-        if let Some((_, arguments)) = called(TRANSFER).filter(|_| !self.handover.uri.is_empty()) {
+    /// The tool that is carried out. The caller's wish to speak to a person goes before hanging up.
+    fn chosen(&self) -> Option<usize> {
+        let first = |tool: &str| self.tools.keys().copied().find(|index| self.is_called(*index, tool));
+        first(TRANSFER).filter(|_| self.offers(TRANSFER)).or_else(|| first(HANG_UP).filter(|_| self.offers(HANG_UP)))
+    }
+
+    fn is_called(&self, index: usize, tool: &str) -> bool {
+        self.tools.get(&index).is_some_and(|(name, _)| name == tool)
+    }
+
+    fn offers(&self, tool: &str) -> bool {
+        match tool {
+            TRANSFER => !self.handover.uri.is_empty(),
+            HANG_UP => self.may_hang_up,
+            _ => false,
+        }
+    }
+
+    /// A tool that was called, for the record.
+    fn asked(&self, index: usize, chosen: Option<usize>) -> ToolAsk {
+        let (name, arguments) = self.tools.get(&index).cloned().unwrap_or_default();
+        let ask = ToolAsk::new(&name, &arguments, AskedBy::Model);
+        match chosen {
+            Some(chosen) if chosen == index => ask,
+            _ if !self.offers(&name) => ask.not_done(ToolOutcome::Refused, "it was not offered"),
+            _ => ask.not_done(ToolOutcome::Failed, "one tool is done in an answer, and another was chosen"),
+        }
+    }
+
+    fn action(&self, chosen: usize) -> Option<BrainOutput> {
+        let (name, arguments) = self.tools.get(&chosen)?;
+        let said = serde_json::from_str::<Value>(arguments).ok();
+        let text = |key: &str, limit: usize| -> String {
+            let text = said.as_ref().and_then(|value| value.get(key)).and_then(Value::as_str).unwrap_or("");
+            text.chars().take(limit).collect()
+        };
+        if name == TRANSFER {
             // Where to and how is settled by the configuration; the model has its say in the summary alone.
-            let said = serde_json::from_str::<Value>(arguments).ok();
-            let summary = said.as_ref().and_then(|value| value.get("summary")).and_then(Value::as_str).unwrap_or("");
-            let summary = summary.chars().take(MAX_SUMMARY).collect();
+            let summary = text("summary", MAX_SUMMARY);
             return Some(BrainOutput::Transfer(Handover { summary, ..self.handover.clone() }));
         }
-        let (_, arguments) = called(HANG_UP).filter(|_| self.may_hang_up)?;
         // Broken arguments are no reason to stay on the line.
-        let reason = serde_json::from_str::<Value>(arguments)
-            .ok()
-            .and_then(|value| {
-                value.get("reason").and_then(Value::as_str).map(|reason| reason.chars().take(100).collect::<String>())
-            })
-            .filter(|reason| !reason.trim().is_empty())
-            .unwrap_or_else(|| "goodbye".to_owned());
-        Some(BrainOutput::HangUp { reason })
+        let reason = Some(text("reason", 100)).filter(|reason| !reason.trim().is_empty());
+        Some(BrainOutput::HangUp { reason: reason.unwrap_or_else(|| "goodbye".to_owned()) })
     }
 
     /// Leaves out what stands between `<think>` and `</think>`, wherever the pieces are cut.
@@ -238,7 +294,7 @@ fn plain(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 
@@ -257,7 +313,7 @@ mod tests {
         for piece in ["<th", "ink>what to say", " now</thi", "nk>Hello. 1 <", " 2 is true."] {
             outputs.extend(answer.receive(&content(piece)).unwrap());
         }
-        outputs.extend(answer.whole().unwrap());
+        outputs.extend(answer.whole().0);
         let says: Vec<String> = outputs
             .into_iter()
             .filter_map(|output| match output {
@@ -268,26 +324,58 @@ mod tests {
         assert_eq!(says.join(" "), "Hello. 1 < 2 is true.");
     }
 
+    fn called(tools: &[(&str, &str)]) -> String {
+        let call = |(index, (name, arguments)): (usize, &(&str, &str))| serde_json::json!({ "index": index, "function": { "name": name, "arguments": arguments } });
+        let calls: Vec<Value> = tools.iter().enumerate().map(call).collect();
+        serde_json::json!({ "choices": [{ "delta": { "tool_calls": calls } }] }).to_string()
+    }
+
+    fn tools(outputs: &[BrainOutput]) -> Vec<(&str, ToolOutcome)> {
+        let told = outputs.iter().filter_map(|output| match output {
+            BrainOutput::Tool(tool) => Some((tool.name.as_str(), tool.outcome)),
+            _ => None,
+        });
+        told.collect()
+    }
+
     #[test]
-    fn a_tool_that_was_not_offered_does_nothing() {
+    fn a_tool_that_was_not_offered_does_nothing_and_is_told_of() {
         let mut answer = answer();
-        let call = serde_json::json!({ "choices": [{ "delta": { "tool_calls": [
-            { "index": 0, "function": { "name": TRANSFER, "arguments": "{\"uri\":\"sip:attacker@example.org\"}" } },
-        ] } }] });
-        answer.receive(&call.to_string()).unwrap();
-        assert_eq!(answer.whole(), Err(BrainError::Empty { provider: name() }));
+        let arguments = "{\"uri\":\"sip:attacker@example.org\"}";
+        answer.receive(&called(&[(TRANSFER, arguments), ("open_door", "{}")])).unwrap();
+        let (outputs, end) = answer.whole();
+        assert_eq!(end, Err(BrainError::Empty { provider: name() }));
+        assert_eq!(tools(&outputs), [(TRANSFER, ToolOutcome::Refused), ("open_door", ToolOutcome::Refused)]);
+        let Some(BrainOutput::Tool(ToolAsk { arguments: told, by, why, .. })) = outputs.first() else { panic!() };
+        assert_eq!((told.as_str(), *by, why.as_deref()), (arguments, AskedBy::Model, Some("it was not offered")));
+        assert_eq!(outputs.len(), 2, "nothing is done: {outputs:?}");
+    }
+
+    #[test]
+    fn of_two_tools_one_is_done_and_of_a_broken_answer_none() {
+        let config = OpenAiBrainConfig { transfer_to: "sip:desk@example.com".into(), ..OpenAiBrainConfig::default() };
+        let both = called(&[(HANG_UP, "{}"), (TRANSFER, "{}")]);
+        let mut answer = Answer::new(&config);
+        answer.receive(&both).unwrap();
+        let (outputs, end) = answer.whole();
+        assert_eq!(tools(&outputs), [(HANG_UP, ToolOutcome::Failed), (TRANSFER, ToolOutcome::Open)]);
+        assert!(end.is_ok() && matches!(outputs.last(), Some(BrainOutput::Transfer(_))), "{outputs:?}");
+        let mut answer = Answer::new(&config);
+        answer.receive(&both).unwrap();
+        let outputs = answer.broken();
+        assert_eq!(tools(&outputs), [(HANG_UP, ToolOutcome::Failed), (TRANSFER, ToolOutcome::Failed)]);
+        assert_eq!(outputs.len(), 2);
     }
 
     #[test]
     fn hanging_up_with_broken_arguments_still_hangs_up() {
         let mut answer = answer();
-        let call = serde_json::json!({ "choices": [{ "delta": { "tool_calls": [
-            { "index": 0, "function": { "name": HANG_UP, "arguments": "{\"reason\": \"the" } },
-        ] } }] });
-        answer.receive(&call.to_string()).unwrap();
-        let outputs = answer.whole().unwrap();
+        answer.receive(&called(&[(HANG_UP, "{\"reason\": \"the")])).unwrap();
+        let (outputs, end) = answer.whole();
+        assert_eq!(end, Ok(()));
         assert_eq!(outputs.last(), Some(&BrainOutput::HangUp { reason: "goodbye".into() }));
         assert!(matches!(outputs.first(), Some(BrainOutput::Say(_))), "not without a word");
+        assert_eq!(tools(&outputs), [(HANG_UP, ToolOutcome::Open)]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::session::event::{Fault, Means, PRIVATE, Part, Remedy, SessionEnd, Ses
 use crate::session::hearing::Failure;
 use crate::session::reply::{After, MAX_OUTPUTS, Made, Reply};
 use crate::session::speaking::Spoken;
+use crate::tool::{TOOLS_LIMIT, ToolRecord};
 use crate::turn::{Progress, TurnInput};
 
 impl Run {
@@ -70,6 +71,11 @@ impl Run {
                     reply.texts += 1;
                     reply.stages.brain_ms.get_or_insert(millis(now));
                     reply.speaking.add(&text);
+                }
+            }
+            BrainOutput::Tool(ask) => {
+                if reply.tools.len() < TOOLS_LIMIT {
+                    reply.tools.push(ToolRecord::new(ask, millis(now)));
                 }
             }
             BrainOutput::Listen(listen) => reply.after = After::Listen(listen),
@@ -315,6 +321,7 @@ impl Run {
             return;
         }
         let after = reply.after.clone();
+        carry_out(&mut reply.tools, &after, millis(now));
         self.close_current(line);
         self.end = match after {
             After::Listen(_) => {
@@ -339,11 +346,12 @@ impl Run {
             // Whatever is left in the line belongs to a turn that is over.
             line.interrupt();
         }
-        if text.is_empty() && all {
+        if text.is_empty() && all && reply.tools.is_empty() {
             return;
         }
         let text = if reply.private { PRIVATE.to_owned() } else { text };
         self.history.agent_was_heard(text.clone(), !all);
+        let tools = self.tools_of(reply.tools, reply.private);
         let sent_ms = reply.stages.sent_ms;
         let answers = reply.stages.speech_end_ms;
         let record = TurnRecord {
@@ -359,9 +367,35 @@ impl Run {
             confidence: None,
             by: reply.by,
             ahead: reply.ahead,
+            tools,
         };
         self.turns += 1;
         self.tell(SessionEvent::Turn(record));
+        self.tell_usage();
+    }
+
+    /// The tools of a turn that is over, for the record; a transfer goes on beyond it.
+    fn tools_of(&mut self, mut tools: Vec<ToolRecord>, private: bool) -> Vec<ToolRecord> {
+        for (place, tool) in tools.iter_mut().enumerate() {
+            if private && !tool.arguments.is_empty() {
+                tool.arguments = PRIVATE.to_owned();
+            }
+            match tool.started_ms {
+                Some(_) if tool.is_open() => self.passing_on = Some((self.turns, place, tool.clone())),
+                None if tool.is_open() => tool.settle(Some("the answer ended before it")),
+                _ => {}
+            }
+        }
+        tools
+    }
+
+    /// The conversation goes on after a transfer: it came to nothing.
+    pub(super) fn settle_transfer(&mut self, input: &BrainInput) {
+        let Some((turn, place, mut tool)) = self.passing_on.take() else { return };
+        let BrainInput::TransferFailed(why) = input else { return };
+        tool.settle(Some(why));
+        tool.took_ms = tool.started_ms.map(|started| (millis(self.now) - started).max(0.0));
+        self.tell(SessionEvent::Tool { turn, place, tool });
     }
 
     pub(super) fn caller_turn(
@@ -386,8 +420,23 @@ impl Run {
             confidence,
             by,
             ahead: false,
+            tools: Vec::new(),
         };
         self.turns += 1;
         self.tell(SessionEvent::Turn(record));
+        self.tell_usage();
+    }
+}
+
+/// What was to be said before it was said: the tool that follows is begun, and of hanging up that is all.
+fn carry_out(tools: &mut [ToolRecord], after: &After, now_ms: f64) {
+    let Some(tool) = tools.iter_mut().find(|tool| tool.is_open()) else { return };
+    match after {
+        After::HangUp { .. } => {
+            (tool.started_ms, tool.took_ms) = (Some(now_ms), Some(0.0));
+            tool.settle(None);
+        }
+        After::Transfer(_) => tool.started_ms = Some(now_ms),
+        After::Listen(_) | After::Fail { .. } => {}
     }
 }
