@@ -99,6 +99,7 @@ fn kind(event: &SessionEvent) -> Option<&'static str> {
         SessionEvent::AgentSays { .. } => "agent.says",
         SessionEvent::Interrupted { .. } => "interrupted",
         SessionEvent::Turn(_) => "turn",
+        SessionEvent::Tool { .. } => "tool",
         SessionEvent::ProviderFailed { .. } => "provider.failed",
         _ => return None,
     })

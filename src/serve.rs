@@ -81,6 +81,10 @@ pub(crate) fn event_line(event: &SessionEvent) -> Option<String> {
                 waits.certainty, waits.recogniser, waits.brain, waits.voice, waits.line
             ))
         }
+        SessionEvent::Tool { tool, .. } => {
+            let why = tool.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            Some(format!("           ------  {} {}{why}", tool.name, tool.outcome.as_str()))
+        }
         SessionEvent::ProviderFailed { provider, reason, .. } => {
             Some(format!("           ------  {provider} failed: {reason}"))
         }

@@ -336,6 +336,14 @@ async fn a_person_hears_a_summary_and_takes_the_call_or_does_not() {
         assert!(told_ms.load(std::sync::atomic::Ordering::Relaxed) > 2_000, "the person was told: {record}");
         let said = record["agent"]["turns"].to_string();
         assert_eq!(said.contains("nobody is free"), !taken, "{said}");
+        let turns = record["agent"]["turns"].as_array().unwrap();
+        let tool = turns.iter().find_map(|turn| turn["tools"].get(0)).unwrap_or_else(|| panic!("{record}"));
+        let (outcome, why) = if taken { ("done", None) } else { ("failed", Some("the person does not take the call")) };
+        assert_eq!((tool["name"].as_str(), tool["by"].as_str()), (Some("transfer_call"), Some("script")), "{tool}");
+        assert_eq!((tool["outcome"].as_str(), tool["why"].as_str()), (Some(outcome), why), "{tool}");
+        assert!(tool["arguments"].as_str().unwrap().contains("sip:person@"), "{tool}");
+        // The person was called, and heard the summary first.
+        assert!(tool["took_ms"].as_f64().unwrap() > 2_000.0, "{tool}");
         let mut reader = hound::WavReader::open(&heard).unwrap();
         let hz = f64::from(reader.spec().sample_rate);
         let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();

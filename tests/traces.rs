@@ -24,7 +24,11 @@ use serde_json::{Value, json};
 
 const PASSWORD: &str = "walrus pedal quarry";
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-const ANSWER: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Good day to you.\"}}]}\n\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+const ANSWER: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Good day to you.\"}}]}\n\n\
+data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"open_030987654\",\"arguments\":\"{}\"}},\
+{\"index\":1,\"function\":{\"name\":\"hang_up\",\"arguments\":\"{\\\"reason\\\":\\\"all is said\\\"}\"}}]}}]}\n\n\
+data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
+data: [DONE]\n\n";
 
 /// A collector, a language model and whoever is told by webhooks, in one.
 #[derive(Default)]
@@ -154,8 +158,13 @@ async fn a_call_is_one_trace_through_signalling_sound_model_database_and_webhook
     assert!(calling.status.success(), "{}", told(&calling));
     let record = server.wait_for_records(1).remove(0);
     let call = record["call"].as_str().unwrap();
-    let wanted =
-        ["call", "INVITE", "media", "invoke_agent helper", "agent answers", "chat openai", "speak ", "INSERT", "POST"];
+    let tools = record["agent"]["turns"].as_array().unwrap().iter().find_map(|turn| turn["tools"].as_array()).unwrap();
+    let came: Vec<_> =
+        tools.iter().map(|tool| (tool["name"].as_str().unwrap(), tool["outcome"].as_str().unwrap())).collect();
+    assert_eq!(came, [("open_030987654", "refused"), ("hang_up", "done")], "{record}");
+    assert_eq!((&tools[1]["by"], &tools[1]["arguments"]), (&json!("model"), &json!("{\"reason\":\"all is said\"}")));
+    let mut wanted = vec!["call", "INVITE", "media", "invoke_agent helper", "agent answers", "chat openai", "speak "];
+    wanted.extend(["execute_tool hang_up", "execute_tool other", "INSERT", "POST"]);
     let spans = trace(&others, call, &wanted).await;
     let by_id: HashMap<&[u8], &Span> = spans.iter().map(|span| (&span.span_id[..], span)).collect();
     assert_eq!(by_id.len(), spans.len(), "each span has an id of its own");
@@ -182,10 +191,19 @@ async fn a_call_is_one_trace_through_signalling_sound_model_database_and_webhook
         ("invoke_agent", "call"),
         ("agent answers", "invoke_agent helper"),
         ("chat openai", "agent answers"),
+        ("execute_tool hang_up", "agent answers"),
+        ("execute_tool other", "agent answers"),
         ("INSERT", "call"),
         ("POST", "call"),
     ] {
         assert_eq!(parent_of(name), parent, "{name}");
+    }
+    for (name, outcome, error) in [("hang_up", "done", ""), ("other", "refused", "refused")] {
+        let span = spans.iter().find(|span| span.name == format!("execute_tool {name}")).unwrap();
+        let told = |key: &str| text(&span.attributes, key);
+        assert_eq!((told("gen_ai.operation.name"), told("gen_ai.tool.name")), ("execute_tool".into(), name.into()));
+        assert_eq!((told("omnivox.tool.outcome"), told("error.type")), (outcome.into(), error.into()));
+        assert_eq!(span.status.is_some(), !error.is_empty(), "{span:?}");
     }
     let posted = spans.iter().find(|span| span.name == "POST").unwrap();
     assert_eq!(text(&posted.attributes, "http.response.status_code"), "200");
@@ -201,7 +219,7 @@ async fn a_call_is_one_trace_through_signalling_sound_model_database_and_webhook
         assert!(in_trace("model").iter().all(|parent| parent.starts_with(&format!("00-{trace}-"))), "{trace}");
         assert!(others.services.iter().all(|(service, key)| service == "desk" && key == "s3cret"));
         let raw = String::from_utf8_lossy(&others.raw).into_owned();
-        for personal in ["030987654", "sip:", "Good day"] {
+        for personal in ["030987654", "sip:", "Good day", "all is said"] {
             assert!(!raw.contains(personal), "{personal} is personal");
         }
     }

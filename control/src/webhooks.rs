@@ -28,8 +28,17 @@ pub const DEAD_KEPT_S: i64 = 30 * 86_400;
 pub const PENDING_LIMIT: i64 = 200_000;
 
 /// What may be told. `call.ended` has the record as `/call-records` lists it; the others have what `/events` tells.
-pub const KINDS: [&str; 8] =
-    ["call.started", "call.answered", "call.ended", "turn", "tone", "provider.failed", "incoming", "webhook.disabled"];
+pub const KINDS: [&str; 9] = [
+    "call.started",
+    "call.answered",
+    "call.ended",
+    "turn",
+    "tool",
+    "tone",
+    "provider.failed",
+    "incoming",
+    "webhook.disabled",
+];
 
 /// Whether an event that is told live goes to the outbox from there. `call.ended` does not: it comes with the record; nor `incoming`, which
 /// is written with what says that it came.

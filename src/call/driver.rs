@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use agent::session::{SessionEvent, TurnRecord};
 use media::tones::HeardTone;
 use sip::endpoint::{CallId, Event};
 use sip::event::conference_info::Member;
@@ -35,7 +36,7 @@ use tracing::Instrument;
 
 use super::app::Outcome;
 use super::dial::DialPlan;
-use super::end::End;
+use super::end::{End, EndReason};
 use super::inbound::Refusal;
 use super::leg::{Happening, Leg};
 use super::line::{LineNote, LineOrder};
@@ -121,7 +122,7 @@ pub struct Driver {
     inbox: Inbox,
     max_duration: Duration,
     tape: Tape,
-    observations: Option<mpsc::Receiver<agent::session::SessionEvent>>,
+    observations: Option<mpsc::Receiver<SessionEvent>>,
     /// Inputs that came of performing actions.
     queue: Vec<Input>,
     /// Mail that was taken out of its queue and not looked at.
@@ -167,7 +168,7 @@ enum Wake {
     Mail(Option<Mail>),
     Commanded(Command),
     Leg(LegNo, Happening),
-    Observed(Option<agent::session::SessionEvent>),
+    Observed(Option<SessionEvent>),
     Fired(Timer),
     /// The legs' sound is to be looked at.
     Measure,
@@ -343,6 +344,7 @@ impl Driver {
         let park_for = Duration::from_secs(self.hub.config.calls.park_s);
         let view = View { target: &self.target, max_duration: self.max_duration, park_for, legs: &legs };
         let phase = std::mem::replace(&mut self.phase, Phase::Ringing);
+        let was_passed_on = matches!(phase, Phase::Transferring(_));
         let step = match phase {
             Phase::Dialing(dialing) => dialing::step(*dialing, input, &view),
             Phase::Talking => talking::step(input, &view),
@@ -361,6 +363,9 @@ impl Driver {
             },
         };
         self.take(step);
+        if was_passed_on {
+            self.passed_on();
+        }
     }
 
     fn take(&mut self, (phase, actions): Step) {
@@ -437,14 +442,19 @@ impl Driver {
         self.queue.push(Input::Leg(no, input));
     }
 
-    fn observed(&mut self, event: Option<agent::session::SessionEvent>) {
+    fn observed(&mut self, event: Option<SessionEvent>) {
         match event {
             Some(event) => {
                 self.hub.observe(self.log.id(), &event);
-                if let agent::session::SessionEvent::Turn(turn) = &event {
+                let index = match &event {
+                    SessionEvent::Turn(TurnRecord { index, .. }) => Some(*index),
+                    SessionEvent::Tool { turn, .. } => Some(*turn),
+                    _ => None,
+                };
+                self.log.session_event(event, SystemTime::now());
+                if let Some(turn) = index.and_then(|index| self.log.turn(index)) {
                     self.hub.records.turn(self.log.id(), turn);
                 }
-                self.log.session_event(event);
             }
             None => self.observations = None,
         }
@@ -471,7 +481,29 @@ impl Driver {
         self.log.tone(no, heard, SystemTime::now());
     }
 
+    /// What the conversation has told so far.
+    fn catch_up(&mut self) {
+        while let Some(event) = self.observations.as_mut().and_then(|observations| observations.try_recv().ok()) {
+            self.observed(Some(event));
+        }
+    }
+
+    /// The agent's call was passed on, or that came to nothing; where the agent has it back, the agent tells.
+    fn passed_on(&mut self) {
+        let failed = match &self.phase {
+            Phase::Transferring(_) | Phase::Talking => return,
+            Phase::Ending(end) | Phase::Over(end) if end.reason != EndReason::Transferred => {
+                Some(format!("the call ended: {}", end.reason.as_str()))
+            }
+            _ => None,
+        };
+        if let Some(event) = self.log.settle_tool(failed.as_deref(), SystemTime::now()) {
+            self.observed(Some(event));
+        }
+    }
+
     fn conversed(&mut self, no: LegNo, outcome: Outcome) -> super::ConversationEnd {
+        self.catch_up();
         self.log.set_providers(outcome.providers);
         if let Some(leg) = self.leg(no) {
             leg.take_back(outcome.line);
@@ -528,9 +560,7 @@ impl Driver {
                 self.log.measured(leg.no, &gauge.stats());
             }
         }
-        while let Some(event) = self.observations.as_mut().and_then(|observations| observations.try_recv().ok()) {
-            self.observed(Some(event));
-        }
+        self.catch_up();
         let record = self.log.close(end, SystemTime::now());
         if let Some(live) = &self.hub.live {
             live.ended(&record);
@@ -578,9 +608,7 @@ fn poll_legs(legs: &mut [Leg], cx: &mut Context<'_>) -> Poll<(LegNo, Happening)>
     Poll::Pending
 }
 
-async fn next_observation(
-    observations: &mut Option<mpsc::Receiver<agent::session::SessionEvent>>,
-) -> Option<agent::session::SessionEvent> {
+async fn next_observation(observations: &mut Option<mpsc::Receiver<SessionEvent>>) -> Option<SessionEvent> {
     match observations {
         Some(observations) => observations.recv().await,
         None => pending().await,

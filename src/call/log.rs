@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use agent::session::SessionEvent;
+use agent::session::{SessionEvent, TurnRecord};
+use agent::tool::ToolRecord;
 use control::ports::{LiveCall, Queued};
 use control::time::Moment;
 use media::tones::HeardTone;
@@ -50,6 +51,8 @@ pub struct CallLog {
     speaking: Vec<(LegNo, SystemTime)>,
     began: SystemTime,
     quality: Vec<QualityLog>,
+    /// Since when a tool of the agent's is under way: its turn's place, and its own there.
+    tool: Option<(usize, usize, SystemTime)>,
 }
 
 /// Who takes part in a call, and what its caller waits in.
@@ -126,7 +129,14 @@ impl CallLog {
             tones: Vec::new(),
             spoke: Vec::new(),
         };
-        Self { record, answered: None, speaking: Vec::new(), began: now, quality: Vec::new() }
+        Self {
+            record,
+            answered: None,
+            speaking: Vec::new(),
+            began: now,
+            quality: Vec::new(),
+            tool: None,
+        }
     }
 
     fn with_parties(mut self, from: &str, to: &str, peer: &str, transport: &str) -> Self {
@@ -409,10 +419,22 @@ impl CallLog {
     }
 
     /// What the conversation reported.
-    pub fn session_event(&mut self, event: SessionEvent) {
+    pub fn session_event(&mut self, event: SessionEvent, now: SystemTime) {
         let agent: &mut AgentRecord = self.record.agent.get_or_insert_default();
         match event {
-            SessionEvent::Turn(turn) if agent.turns.len() < TURNS_LIMIT => agent.turns.push(turn),
+            SessionEvent::Turn(turn) if agent.turns.len() < TURNS_LIMIT => {
+                if let Some(place) = turn.tools.iter().position(ToolRecord::is_open) {
+                    self.tool = Some((agent.turns.len(), place, now));
+                }
+                agent.turns.push(turn);
+            }
+            SessionEvent::Tool { turn: index, place, tool } => {
+                let turn = agent.turns.iter_mut().rev().find(|turn| turn.index == index);
+                if let Some(known) = turn.and_then(|turn| turn.tools.get_mut(place)) {
+                    *known = tool;
+                    self.tool = None;
+                }
+            }
             SessionEvent::ProviderFailed { part, provider, reason, remedy, .. } => {
                 agent.failures.push(format!("{part:?} {provider}: {reason} ({remedy:?})").to_lowercase());
             }
@@ -420,9 +442,26 @@ impl CallLog {
         }
     }
 
+    /// What the agent wanted done, beyond its own turn, is done, or failed: the turn as it is then.
+    pub fn settle_tool(&mut self, failed: Option<&str>, now: SystemTime) -> Option<SessionEvent> {
+        let (turn, place, since) = self.tool.take()?;
+        let turn = self.record.agent.as_mut()?.turns.get_mut(turn)?;
+        let tool = turn.tools.get_mut(place)?;
+        tool.settle(failed);
+        tool.took_ms = now.duration_since(since).ok().map(|took| took.as_secs_f64() * 1_000.0);
+        Some(SessionEvent::Tool { turn: turn.index, place, tool: tool.clone() })
+    }
+
+    /// A turn of the conversation.
+    #[must_use]
+    pub fn turn(&self, index: u32) -> Option<&TurnRecord> {
+        self.record.agent.as_ref()?.turns.iter().rev().find(|turn| turn.index == index)
+    }
+
     /// The record of the call, ended.
     #[must_use]
     pub fn close(mut self, end: End, now: SystemTime) -> CallRecord {
+        self.settle_tool(Some("the call was over before"), now);
         for no in self.speaking.iter().map(|(no, _)| *no).collect::<Vec<_>>() {
             self.speaks(no, false, now);
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::history::Speaker;
 use agent::session::TurnRecord;
+use agent::tool::{HANG_UP, TRANSFER, ToolOutcome, ToolRecord};
 use aws_lc_rs::digest;
 use control::ports::spans::{Begun, Done, Spans};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -322,6 +323,20 @@ impl Telling<'_> {
                 stage.attributes = attributes;
                 spans.push(stage);
             }
+            for (place, tool) in turn.tools.iter().enumerate() {
+                let from = tool.started_ms.unwrap_or(tool.asked_ms);
+                let until = from + tool.took_ms.unwrap_or_default();
+                let name = format!("execute_tool {}", known(&tool.name));
+                let done = spanning(&self.place, name, on_line(from), on_line(until));
+                // A transfer goes on when the turn is over: it is the turn's, and no longer than the conversation.
+                let mut done = within(&whole, done);
+                done.span_id = derived(&self.place, &format!("tool {} {place}", turn.index)).to_vec();
+                done.parent_span_id.clone_from(&span.span_id);
+                done.attributes = self.about_tool(tool);
+                done.status = matches!(tool.outcome, ToolOutcome::Failed | ToolOutcome::Refused)
+                    .then(|| failed(tool.why.clone().unwrap_or_default()));
+                spans.push(done);
+            }
             spans.push(span);
         }
         spans.push(whole);
@@ -338,6 +353,28 @@ impl Telling<'_> {
         }
         attributes
     }
+
+    fn about_tool(&self, tool: &ToolRecord) -> Vec<KeyValue> {
+        let mut attributes = vec![
+            attribute("gen_ai.operation.name", "execute_tool"),
+            attribute("gen_ai.tool.name", if self.personal { &tool.name } else { known(&tool.name) }),
+            attribute("gen_ai.tool.type", "function"),
+            attribute("omnivox.tool.outcome", tool.outcome.as_str()),
+            number("omnivox.tool.waited_ms", tool.started_ms.map_or(0.0, |started| started - tool.asked_ms)),
+        ];
+        if matches!(tool.outcome, ToolOutcome::Failed | ToolOutcome::Refused) {
+            attributes.push(attribute("error.type", tool.outcome.as_str()));
+        }
+        if self.personal {
+            attributes.push(attribute("gen_ai.tool.call.arguments", &tool.arguments));
+        }
+        attributes
+    }
+}
+
+/// A tool's name, where it is none that the model made up: that may say anything.
+fn known(name: &str) -> &str {
+    if [HANG_UP, TRANSFER].contains(&name) { name } else { "other" }
 }
 
 fn turn_name(turn: &TurnRecord) -> &'static str {

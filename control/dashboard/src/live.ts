@@ -2,7 +2,7 @@
 import { createSignal } from 'solid-js'
 import { createStore, produce, reconcile } from 'solid-js/store'
 import { api, ask, take, type LiveCall } from './api/client'
-import type { TurnRecord } from './call/turns'
+import { toolSays, type Tool, type TurnRecord } from './call/turns'
 
 export type Event = { id: number; at: string; type: string; call: string; data: Record<string, unknown> }
 
@@ -119,7 +119,15 @@ export function tell(lines: Line[], { type, data }: Pick<Event, 'type' | 'data'>
     case 'turn': {
       const turn = data as unknown as TurnRecord
       drop(turn.who)
-      if (turn.text) lines.push({ who: turn.who, text: turn.text, at_ms: turn.started_ms, turn })
+      if (turn.text || turn.tools?.length) lines.push({ who: turn.who, text: turn.text, at_ms: turn.started_ms, turn })
+      break
+    }
+    case 'tool': {
+      // What came of it is known after its turn.
+      const { turn: index, place, tool } = data as unknown as { turn: number; place: number; tool: Tool }
+      const line = lines.findLast((line) => line.turn?.index === index)
+      if (line?.turn?.tools) line.turn = { ...line.turn, tools: line.turn.tools.map((known, at) => (at === place ? tool : known)) }
+      else note(toolSays(tool))
       break
     }
     case 'interrupted': note('The caller cut the agent off.'); break

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { askedAfter, toolSays } from '../src/call/turns'
 import { tell, type Line } from '../src/live'
 
 const turn = (who: string, text: string) => ({ type: 'turn', data: { index: 0, who, text, started_ms: 100, ended_ms: 900 } })
@@ -25,4 +26,18 @@ test('of a talk without end the latest lines are kept', () => {
   for (let at = 0; at < 450; at++) tell(lines, turn('caller', `word ${at}`))
   expect(lines).toHaveLength(400)
   expect(lines[0]!.text).toBe('word 50')
+})
+
+test('what came of a tool is told with its turn, also where that is known later only', () => {
+  const lines: Line[] = []
+  const tool = { name: 'transfer_call', by: 'model', arguments: '{}', asked_ms: 400, started_ms: 900, outcome: 'open' }
+  tell(lines, { type: 'turn', data: { ...turn('agent', 'One moment.').data, index: 3, stages: { speech_end_ms: 150 }, tools: [tool] } })
+  expect(toolSays(lines[0]!.turn!.tools![0]!)).toBe('transfer_call by the model: under way')
+  expect(askedAfter(lines[0]!.turn!, lines[0]!.turn!.tools![0]!)).toBe(250)
+  tell(lines, { type: 'tool', data: { turn: 3, place: 0, tool: { ...tool, outcome: 'failed', took_ms: 2000, why: 'the person is busy' } } })
+  expect(lines).toHaveLength(1)
+  expect(toolSays(lines[0]!.turn!.tools![0]!)).toBe(`transfer_call by the model: failed in ${(2000).toLocaleString()} ms (the person is busy)`)
+  // A turn that was nothing but a tool is shown too.
+  tell(lines, { type: 'turn', data: { ...turn('agent', '').data, index: 4, tools: [{ ...tool, name: 'open_door', outcome: 'refused', why: 'it was not offered' }] } })
+  expect(lines).toHaveLength(2)
 })

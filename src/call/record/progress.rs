@@ -3,7 +3,7 @@
 //! | line | says |
 //! | --- | --- |
 //! | `{"goes_on": RECORD, "after": BYTES}` | how far a call has come; the last one counts. The journal was so long then: a record of the call stands after that |
-//! | `{"turn": TURN, "call": ID}` | somebody has spoken in it |
+//! | `{"turn": TURN, "call": ID}` | somebody has spoken in it; the last one of the same index counts |
 //! | `{"ended": ID}` | its record is in the journal |
 //!
 //! Lines of calls that have ended are thrown away once there is a moment's quiet, and where there is none once they are many; so nothing
@@ -224,6 +224,8 @@ fn unfinished(path: &Path, journal: &Path, now: SystemTime) -> std::io::Result<V
             }
             Ok(Line::Turn { turn, call }) => {
                 if let Some(known) = calls.get_mut(&call) {
+                    // One that was told before: what came of its tools is known now.
+                    known.turns.retain(|before| before.index != turn.index);
                     known.turns.push(*turn);
                 }
             }
@@ -261,9 +263,12 @@ fn forget_recorded(calls: &mut HashMap<String, Known>, journal: &Path) -> std::i
 impl Known {
     /// The call's record: it ended when it was last known to go on, by this file or by its recording.
     fn close(self, last_known: SystemTime, now: SystemTime) -> CallRecord {
-        let Self { mut record, turns, .. } = self;
+        let Self { mut record, mut turns, .. } = self;
         let recorded = record.recording.as_ref().and_then(|path| std::fs::metadata(path).ok()?.modified().ok());
         let ended = recorded.map_or(last_known, |recorded| recorded.max(last_known)).min(now);
+        for tool in turns.iter_mut().flat_map(|turn| &mut turn.tools).filter(|tool| tool.is_open()) {
+            tool.settle(Some("the server was killed"));
+        }
         if !turns.is_empty() {
             record.agent.get_or_insert_default().turns = turns;
         }
@@ -277,10 +282,11 @@ impl Known {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use agent::history::Speaker;
     use agent::session::{Means, Stages};
+    use agent::tool::{AskedBy, TRANSFER, ToolAsk, ToolOutcome, ToolRecord};
 
     use super::*;
     use crate::call::record::{CallDirection, JOURNAL};
@@ -295,9 +301,9 @@ mod tests {
         .unwrap()
     }
 
-    fn turn(text: &str) -> TurnRecord {
+    fn turn(index: u32, text: &str) -> TurnRecord {
         serde_json::from_value(serde_json::json!({
-            "index": 0, "who": Speaker::Caller, "text": text, "started_ms": 0.0, "ended_ms": 1.0, "gap_ms": null, "by": Means::Speech,
+            "index": index, "who": Speaker::Caller, "text": text, "started_ms": 0.0, "ended_ms": 1.0, "gap_ms": null, "by": Means::Speech,
             "stages": Stages::default(), "interrupted": false, "matched": null, "confidence": null, "ahead": false
         }))
         .unwrap()
@@ -316,11 +322,16 @@ mod tests {
         assert!(killed.is_empty() && !progress.is_needed());
         for call in ["killed", "ended", "between"] {
             progress.goes_on(&record(call), after);
-            progress.turn(call, &turn("hello"));
+            progress.turn(call, &turn(0, "hello"));
         }
         progress = progress.write().await;
         progress.ended("ended");
-        progress.turn("killed", &turn("are you there"));
+        let mut passed_on = turn(1, "are you");
+        progress.turn("killed", &passed_on);
+        passed_on.text = "are you there".to_owned();
+        let ask = ToolAsk::new(TRANSFER, "{}", AskedBy::Model);
+        passed_on.tools = vec![ToolRecord::new(ask, 1.0)];
+        progress.turn("killed", &passed_on);
         progress = progress.write().await;
         // The record of this one came to the journal, and then the process was killed.
         append(&journal, b"{\"call\":\"between\"}\n").unwrap();
@@ -332,6 +343,8 @@ mod tests {
         assert_eq!((killed.call.as_str(), killed.end.reason), ("killed", EndReason::ServerKilled));
         let said: Vec<_> = killed.agent.as_ref().unwrap().turns.iter().map(|turn| turn.text.as_str()).collect();
         assert_eq!(said, ["hello", "are you there"]);
+        let tool = &killed.agent.as_ref().unwrap().turns[1].tools[0];
+        assert_eq!((tool.outcome, tool.why.as_deref()), (ToolOutcome::Failed, Some("the server was killed")));
         assert!(killed.ended_at > killed.started_at && killed.duration_ms > 0);
         // Until its record is in the journal it is kept.
         drop(progress);
@@ -351,7 +364,7 @@ mod tests {
         let (mut progress, _) = Progress::open(folder.path(), &journal, SystemTime::now());
         for call in ["one", "two"] {
             progress.goes_on(&record(call), 0);
-            progress.turn(call, &turn("hello"));
+            progress.turn(call, &turn(0, "hello"));
         }
         // This one is over before anything of it was written.
         progress.goes_on(&record("short"), 0);
@@ -368,7 +381,7 @@ mod tests {
         for n in 0..2_000 {
             let call = format!("call {n}");
             progress.goes_on(&record(&call), 0);
-            progress.turn(&call, &turn(&long));
+            progress.turn(&call, &turn(0, &long));
             progress = progress.write().await;
             progress.ended(&call);
         }

@@ -2,7 +2,7 @@
 import { createEffect, For, on, Show } from 'solid-js'
 import type { Line } from '../live'
 import { clock, ms } from '../format'
-import type { TurnRecord } from './turns'
+import { toolSays, type TurnRecord } from './turns'
 
 const NAMES = { caller: 'Caller', agent: 'Agent', note: '' }
 
@@ -55,6 +55,7 @@ function Meta(props: { turn: TurnRecord }) {
     props.turn.gap_ms != null && `after ${ms(props.turn.gap_ms)}`,
     props.turn.interrupted && 'cut off',
     props.turn.ahead && 'made ready ahead',
+    ...(props.turn.tools ?? []).map(toolSays),
     props.turn.confidence != null && props.turn.confidence < 0.6 && `heard with ${Math.round(props.turn.confidence * 100)} % confidence`,
   ].filter(Boolean) as string[]
   return <Show when={parts().length}><span class="meta"><For each={parts()}>{(part) => <span>{part}</span>}</For></span></Show>

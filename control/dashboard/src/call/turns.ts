@@ -1,4 +1,6 @@
 // A turn as the server tells of it, and what an answer waited for.
+import { ms } from '../format'
+
 export type Stages = Partial<Record<'speech_end_ms' | 'endpoint_ms' | 'recogniser_ms' | 'brain_ms' | 'voice_ms' | 'sent_ms', number | null>>
 
 export type TurnRecord = {
@@ -14,7 +16,19 @@ export type TurnRecord = {
   confidence?: number | null
   by?: 'speech' | 'keys' | 'unprompted'
   ahead?: boolean
-  tools?: { name: string; took_ms?: number; failed?: string | null }[]
+  tools?: Tool[]
+}
+
+/** What the agent asked for besides talking. */
+export type Tool = {
+  name: string
+  by: 'model' | 'script'
+  arguments: string
+  asked_ms: number
+  started_ms?: number
+  took_ms?: number
+  outcome: 'open' | 'done' | 'refused' | 'failed'
+  why?: string
 }
 
 export const STAGES = [
@@ -35,4 +49,17 @@ export function waits(stages: Stages): number[] {
     before = Math.max(before, now)
     return waited
   })
+}
+
+/** A tool in words: who asked for it, and what came of it. */
+export function toolSays(tool: Tool): string {
+  const came = { open: 'under way', done: 'done', refused: 'refused', failed: 'failed' }[tool.outcome]
+  const took = tool.took_ms != null && tool.took_ms >= 1 ? ` in ${ms(tool.took_ms)}` : ''
+  return `${tool.name} by the ${tool.by}: ${came}${took}${tool.why ? ` (${tool.why})` : ''}`
+}
+
+/** When a tool was asked for, in ms after the caller's last sound; nothing of a turn that answers nobody. */
+export function askedAfter(turn: TurnRecord, tool: Tool): number | undefined {
+  const end = turn.stages?.speech_end_ms
+  return end == null ? undefined : Math.max(0, tool.asked_ms - end)
 }
