@@ -23,6 +23,7 @@ pub mod announce;
 pub mod app;
 pub mod bridge;
 pub mod conference;
+pub mod cost;
 pub mod dial;
 pub mod dialing;
 pub mod driver;

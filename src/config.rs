@@ -16,6 +16,7 @@ mod http;
 mod ice;
 mod load;
 mod pattern;
+mod prices;
 mod routes;
 mod secret;
 mod srtp;
@@ -45,6 +46,7 @@ pub use load::{ConfigError, Sources};
 pub use network::{Network, PortRange, SipListen};
 pub use oidc::OidcConfig;
 pub use pattern::{Pattern, Rewrite};
+pub use prices::{Increment, ModelPrice, Price, PricesConfig, RecognizerPrice, TrunkDirection, TrunkPrice, VoicePrice};
 pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo};
 pub use secret::{Ha1, Secret};
 pub use srtp::{IceMode, SrtpPolicy};
@@ -87,6 +89,8 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// Limits and habits of each call.
     pub calls: CallsConfig,
+    /// What providers and trunks charge.
+    pub prices: PricesConfig,
     /// Downloaded models.
     pub models: ModelsConfig,
     /// Signalling kept to be looked at.
@@ -543,6 +547,7 @@ impl Config {
         self.web.validate()?;
         self.control.validate()?;
         self.telemetry.validate()?;
+        self.prices.validate()?;
         ice::validate(&self.ice_servers)?;
         self.devices.iter().try_for_each(DeviceConfig::validate)?;
         self.trunks.iter().try_for_each(TrunkConfig::validate)?;
@@ -593,10 +598,19 @@ mod tests {
             ("devices", toml::Table::try_from(DeviceConfig::default()).unwrap()),
             ("trunks", toml::Table::try_from(TrunkConfig::default()).unwrap()),
             ("routes", toml::Table::try_from(RouteConfig::default()).unwrap()),
+            ("prices.recognizers", toml::Table::try_from(RecognizerPrice::default()).unwrap()),
+            ("prices.voices", toml::Table::try_from(VoicePrice::default()).unwrap()),
+            ("prices.models", toml::Table::try_from(ModelPrice::default()).unwrap()),
+            ("prices.trunks", toml::Table::try_from(TrunkPrice::default()).unwrap()),
         ];
-        assert_eq!(written.len(), defaults.len());
+        let prices = written["prices"].as_table().unwrap();
+        assert_eq!(written.len() - 1 + prices.len(), defaults.len() + 1, "and what prices are in");
         for (kind, defaults) in defaults {
-            let entry = written[kind].as_array().unwrap()[0].as_table().unwrap();
+            let entries = match kind.split_once('.') {
+                Some((table, kind)) => &written[table][kind],
+                None => &written[kind],
+            };
+            let entry = entries.as_array().unwrap()[0].as_table().unwrap();
             let keys = |table: &toml::Table| table.keys().cloned().collect::<std::collections::BTreeSet<_>>();
             assert_eq!(keys(entry), keys(&defaults), "{kind}: each key stands in the sample, and no other");
             let from = lines.iter().position(|line| *line == format!("[[{kind}]]")).unwrap();
@@ -617,6 +631,10 @@ mod tests {
         std::fs::write(file.path(), lines.join("\n")).unwrap();
         let config = Config::load(&Sources { file: Some(file.path().to_owned()), ..sources }).unwrap();
         assert_eq!(config.trunks[0].password.reveal(), "b");
+        assert_eq!(
+            config.prices.trunk("carrier", TrunkDirection::Out, "+49301").unwrap().minute.micros(),
+            Some(12_000)
+        );
     }
 
     fn from_file(text: &str) -> Result<Config, ConfigError> {

@@ -28,7 +28,7 @@ const ANSWER: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Good day to 
 data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"open_030987654\",\"arguments\":\"{}\"}},\
 {\"index\":1,\"function\":{\"name\":\"hang_up\",\"arguments\":\"{\\\"reason\\\":\\\"all is said\\\"}\"}}]}}]}\n\n\
 data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
-data: [DONE]\n\n";
+data: {\"choices\":[],\"usage\":{\"prompt_tokens\":50,\"completion_tokens\":5}}\n\ndata: [DONE]\n\n";
 
 /// A collector, a language model and whoever is told by webhooks, in one.
 #[derive(Default)]
@@ -162,6 +162,15 @@ async fn a_call_is_one_trace_through_signalling_sound_model_database_and_webhook
     let came: Vec<_> =
         tools.iter().map(|tool| (tool["name"].as_str().unwrap(), tool["outcome"].as_str().unwrap())).collect();
     assert_eq!(came, [("open_030987654", "refused"), ("hang_up", "done")], "{record}");
+    let models: Vec<_> =
+        record["cost"]["lines"].as_array().unwrap().iter().filter(|line| line["kind"] == "model").collect();
+    let used = json!({ "kind": "model", "name": "m", "answers": 1, "answers_unknown": 0, "tokens_in": 50, "tokens_cached": 0, "tokens_out": 5, "micros": null });
+    assert_eq!(models, [&used], "{record}");
+    assert_eq!(
+        (&record["cost"]["micros"], &record["cost"]["is_partial"]),
+        (&Value::Null, &json!(true)),
+        "nothing is priced"
+    );
     assert_eq!((&tools[1]["by"], &tools[1]["arguments"]), (&json!("model"), &json!("{\"reason\":\"all is said\"}")));
     let mut wanted = vec!["call", "INVITE", "media", "invoke_agent helper", "agent answers", "chat openai", "speak "];
     wanted.extend(["execute_tool hang_up", "execute_tool other", "INSERT", "POST"]);

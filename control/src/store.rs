@@ -8,6 +8,7 @@ pub mod agents;
 pub mod audit;
 mod conditions;
 pub mod contacts;
+pub mod costs;
 pub mod do_not_call;
 mod dump;
 pub mod figures;

@@ -173,3 +173,61 @@ async fn reports_are_whole_and_no_spreadsheet_runs_them() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_calls_cost_is_summed_up_by_what_they_have_in_common() {
+    on_both(|server| async move {
+        let answers = |n: u32| {
+            let turn = |index| json!({ "index": index, "who": "agent", "text": "x", "started_ms": 0.0, "ended_ms": 9.0, "gap_ms": null });
+            json!({ "turns": (0..n).map(turn).collect::<Vec<_>>() })
+        };
+        let cost = |micros: Value, is_partial: bool| json!({ "currency": "EUR", "micros": micros, "is_partial": is_partial, "lines": [] });
+        let with = |target: &str, cost: Value| json!({ "target": target, "agent": answers(2), "legs": [{ "label": "device alice" }], "cost": cost });
+        server
+            .journal(&[
+                call(0, Some(0), 30_000, with("desk", cost(json!(1_000), false))),
+                call(1, Some(0), 60_000, with("desk", cost(json!(2_001), true))),
+                call(2, Some(0), 90_000, with("shop", cost(json!(0), false))),
+                call(3, Some(0), 90_000, with("shop", cost(Value::Null, true))),
+                call(4, Some(0), 90_000, with("echo", Value::Null)),
+            ])
+            .await;
+        let ada = server.as_role(Role::Administrator).await;
+        let listed = ada.read("/call-records").await;
+        let told: Vec<_> = listed["items"].as_array().unwrap().iter().rev().map(|call| (call["cost_micros"].clone(), call["currency"].clone(), call["cost_is_partial"] == true)).collect();
+        let (eur, none) = (json!("EUR"), Value::Null);
+        let wanted = [
+            (json!(1_000), eur.clone(), false),
+            (json!(2_001), eur.clone(), true),
+            (json!(0), eur.clone(), false),
+            (none.clone(), none.clone(), true),
+            (none.clone(), none.clone(), false),
+        ];
+        assert_eq!(told, wanted);
+
+        let kpis = ada.read(&format!("/kpis?{DAY}&by=hour")).await;
+        let sums = |calls: i64, partial: i64, micros: [i64; 4]| {
+            let [total, call, minute, answer] = micros;
+            json!({ "calls": calls, "partial": partial, "currency": "EUR", "total_micros": total,
+                    "per_call_micros": call, "per_minute_micros": minute, "per_answer_micros": answer })
+        };
+        // 3,001 of three calls, three minutes and six answers.
+        assert_eq!(kpis["cost"], sums(3, 1, [3_001, 1_000, 1_000, 500]));
+        assert_eq!((&kpis["series"][12]["cost"], &kpis["series"][13]["cost"]), (&kpis["cost"], &none));
+        let by_name = |items: &Value, name: &str| items.as_array().unwrap().iter().find(|item| item["name"] == name).unwrap()["cost"].clone();
+        assert_eq!(by_name(&kpis["targets"], "desk"), sums(2, 1, [3_001, 1_501, 2_001, 750]));
+        assert_eq!(by_name(&kpis["targets"], "shop"), sums(1, 0, [0, 0, 0, 0]));
+        assert_eq!(by_name(&kpis["targets"], "echo"), none);
+        let users = ada.read(&format!("/reports/users?{DAY}")).await;
+        assert_eq!(by_name(&users["items"], "alice"), kpis["cost"]);
+
+        // In two currencies there is no sum; and a call is worth no more than sums can be of.
+        let dollars = json!({ "currency": "USD", "micros": i64::MAX, "is_partial": false, "lines": [] });
+        server.journal(&[call(5, Some(0), 90_000, with("desk", dollars))]).await;
+        let mixed = ada.read(&format!("/kpis?{DAY}")).await["cost"].clone();
+        assert_eq!((&mixed["calls"], &mixed["currency"], &mixed["total_micros"]), (&json!(4), &none, &none), "{mixed}");
+        let first = ada.read("/call-records?limit=1").await["items"][0]["cost_micros"].clone();
+        assert_eq!(first, json!(1_000_000_000_000_i64));
+    })
+    .await;
+}

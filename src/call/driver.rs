@@ -400,6 +400,7 @@ impl Driver {
             leg.lease = None;
             self.mix.part(leg.no);
             self.tape.forget(leg.no);
+            self.log.left(leg.no, SystemTime::now());
         }
     }
 
@@ -561,7 +562,7 @@ impl Driver {
             }
         }
         self.catch_up();
-        let record = self.log.close(end, SystemTime::now());
+        let record = self.log.close(end, &self.hub.config.prices, SystemTime::now());
         if let Some(live) = &self.hub.live {
             live.ended(&record);
         }
@@ -584,6 +585,11 @@ fn write_record(hub: &Hub, record: CallRecord) {
         end.class.as_str(),
         record.duration_ms,
     );
+    for line in record.cost.iter().flat_map(|cost| &cost.lines) {
+        if let Some(micros) = line.micros.and_then(|micros| u64::try_from(micros).ok()) {
+            metrics::counter!("omnivox_cost_micros_total", "kind" => line.used.kind()).increment(micros);
+        }
+    }
     if let Some(traces) = &hub.traces {
         traces.call(&record);
     }
@@ -596,7 +602,7 @@ pub fn record_refusal(hub: &Hub, incoming: &Incoming, refusal: &Refusal) {
     let now = SystemTime::now();
     let log = CallLog::inbound(&super::log::new_id(now), incoming, &Target::App("none".into()), now);
     hub.tracer.link(log.id(), incoming.request.call_id());
-    write_record(hub, log.close(refusal.end.clone(), now));
+    write_record(hub, log.close(refusal.end.clone(), &hub.config.prices, now));
 }
 
 fn poll_legs(legs: &mut [Leg], cx: &mut Context<'_>) -> Poll<(LegNo, Happening)> {

@@ -6,12 +6,14 @@ use std::time::SystemTime;
 
 use agent::session::{SessionEvent, TurnRecord};
 use agent::tool::ToolRecord;
+use agent::usage::Usage;
 use control::ports::{LiveCall, Queued};
 use control::time::Moment;
 use media::tones::HeardTone;
 use media::{LegStats, Side};
 
 use super::LegNo;
+use super::cost::{self, TrunkLeg};
 use super::driver::{Incoming, Outgoing};
 use super::end::End;
 use super::quality::{self, QualityLog};
@@ -19,6 +21,7 @@ use super::record::{
     AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, SpokeRecord, ToneRecord, timestamp,
 };
 use super::route::Target;
+use crate::config::{PricesConfig, TrunkDirection};
 use crate::live;
 use crate::web::WebLegs;
 
@@ -53,6 +56,10 @@ pub struct CallLog {
     quality: Vec<QualityLog>,
     /// Since when a tool of the agent's is under way: its turn's place, and its own there.
     tool: Option<(usize, usize, SystemTime)>,
+    /// What the conversation used so far.
+    usage: Usage,
+    /// When the caller's leg was over, where that was before the call.
+    left: Option<SystemTime>,
 }
 
 /// Who takes part in a call, and what its caller waits in.
@@ -127,6 +134,7 @@ impl CallLog {
             legs: Vec::new(),
             quality: Vec::new(),
             tones: Vec::new(),
+            cost: None,
             spoke: Vec::new(),
         };
         Self {
@@ -136,6 +144,8 @@ impl CallLog {
             began: now,
             quality: Vec::new(),
             tool: None,
+            usage: Usage::default(),
+            left: None,
         }
     }
 
@@ -218,10 +228,11 @@ impl CallLog {
     }
 
     /// Somebody is being called.
-    pub fn dialled(&mut self, no: LegNo, label: &str, uri: &str) {
+    pub fn dialled(&mut self, no: LegNo, label: &str, uri: &str, now: SystemTime) {
         if self.record.legs.len() < LEGS_LIMIT {
             let (label, uri) = (label.to_owned(), uri.to_owned());
-            self.record.legs.push(LegRecord { leg: no.0, label, uri, ..LegRecord::default() });
+            let started_at = Some(timestamp(now));
+            self.record.legs.push(LegRecord { leg: no.0, label, uri, started_at, ..LegRecord::default() });
         }
     }
 
@@ -263,7 +274,7 @@ impl CallLog {
     /// A leg has come from another call.
     pub fn adopted(&mut self, no: LegNo, record: LegRecord) {
         if self.record.legs.len() < LEGS_LIMIT {
-            self.record.legs.push(LegRecord { leg: no.0, media: None, ..record });
+            self.record.legs.push(LegRecord { leg: no.0, media: None, started_at: None, ended_at: None, ..record });
         }
     }
 
@@ -285,6 +296,15 @@ impl CallLog {
         if self.is_main(no) && self.answered.is_none() {
             self.answered = Some(now);
             self.record.answered_at = Some(timestamp(now));
+        }
+    }
+
+    /// A leg is over here.
+    pub fn left(&mut self, no: LegNo, now: SystemTime) {
+        match self.leg(no) {
+            Some(leg) => leg.ended_at = leg.ended_at.take().or_else(|| Some(timestamp(now))),
+            None if no == LegNo::FIRST => self.left = self.left.or(Some(now)),
+            None => {}
         }
     }
 
@@ -428,6 +448,7 @@ impl CallLog {
                 }
                 agent.turns.push(turn);
             }
+            SessionEvent::Used(usage) => self.usage = usage,
             SessionEvent::Tool { turn: index, place, tool } => {
                 let turn = agent.turns.iter_mut().rev().find(|turn| turn.index == index);
                 if let Some(known) = turn.and_then(|turn| turn.tools.get_mut(place)) {
@@ -458,9 +479,34 @@ impl CallLog {
         self.record.agent.as_ref()?.turns.iter().rev().find(|turn| turn.index == index)
     }
 
-    /// The record of the call, ended.
+    /// The legs by trunks that were answered, a call that is over now.
+    fn trunk_legs(&self, now: SystemTime) -> Vec<TrunkLeg> {
+        let ms = |from: SystemTime, until: SystemTime| {
+            u64::try_from(until.duration_since(from).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+        };
+        let at = |text: &String| humantime::parse_rfc3339(text).ok();
+        let mut legs = Vec::new();
+        if let (CallDirection::Inbound, Some(trunk), Some(answered)) =
+            (self.record.direction, &self.record.trunk, self.answered)
+        {
+            let (direction, number) = (TrunkDirection::In, user_part(&self.record.to));
+            let up_ms = ms(answered, self.left.unwrap_or(now));
+            legs.push(TrunkLeg { leg: LegNo::FIRST.0, trunk: trunk.clone(), direction, number, up_ms });
+        }
+        legs.extend(self.record.legs.iter().filter_map(|leg| {
+            let trunk = leg.label.strip_prefix("trunk ")?.to_owned();
+            let answered = leg.answered_at.as_ref().and_then(at)?;
+            let ended = leg.ended_at.as_ref().and_then(at).unwrap_or(now);
+            let (direction, number) = (TrunkDirection::Out, user_part(&leg.uri));
+            Some(TrunkLeg { leg: leg.leg, trunk, direction, number, up_ms: ms(answered, ended) })
+        }));
+        legs
+    }
+
+    /// The record of the call, ended; it costs what these prices say.
     #[must_use]
-    pub fn close(mut self, end: End, now: SystemTime) -> CallRecord {
+    pub fn close(mut self, end: End, prices: &PricesConfig, now: SystemTime) -> CallRecord {
+        self.record.cost = cost::settle(prices, &self.usage, &self.trunk_legs(now));
         self.settle_tool(Some("the call was over before"), now);
         for no in self.speaking.iter().map(|(no, _)| *no).collect::<Vec<_>>() {
             self.speaks(no, false, now);
@@ -481,6 +527,12 @@ impl CallLog {
         }
         self.record
     }
+}
+
+/// The user part of a SIP or tel URI; what is none stays as it is.
+fn user_part(uri: &str) -> String {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    rest.split(['@', ';', '?']).next().unwrap_or(rest).to_owned()
 }
 
 /// An id that sorts by time and is not used twice by one process: milliseconds since 1970 and a counter, in base 36.
@@ -514,7 +566,8 @@ mod tests {
         for (no, speaks, ms) in [(1, true, 100), (0, true, 150), (1, false, 400), (1, false, 500), (1, true, 600)] {
             log.speaks(LegNo(no), speaks, at(ms));
         }
-        let record = log.close(End::new(super::super::end::EndReason::CallerHungUp), at(1_000));
+        let record =
+            log.close(End::new(super::super::end::EndReason::CallerHungUp), &PricesConfig::default(), at(1_000));
         let spoke: Vec<_> = record.spoke.iter().map(|one| (one.leg, one.spoke_ms, one.times)).collect();
         assert_eq!(spoke, [(1, 700, 2), (0, 850, 1)]);
     }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::cost::CostRecord;
 use super::end::End;
 use super::quality::QualityRecord;
 use crate::routing::history::Diverted;
@@ -97,6 +98,9 @@ pub struct CallRecord {
     /// What was said by tones: `ringing`, `busy`, `congestion`, `special_information`, `fax_calling`, `fax_answering`, `beep`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tones: Vec<ToneRecord>,
+    /// What it used of providers and trunks, and what that cost by the prices in force when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostRecord>,
     /// Who spoke for how long, in a conference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spoke: Vec<SpokeRecord>,
@@ -140,8 +144,14 @@ pub struct LegRecord {
     pub peer: String,
     /// `udp`, `tcp`, `tls`, `ws` or `wss`.
     pub transport: String,
+    /// When it was called; not of a leg that came from another call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
     /// When it was answered; never, where somebody else was or nobody.
     pub answered_at: Option<String>,
+    /// When it was over, or went to another call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
     /// The codec of the sound, empty where there was none.
     pub codec: String,
     /// What protected the sound: `none`, `sdes` or `dtls`; empty where there was none.

@@ -15,7 +15,7 @@ pub(super) struct Checks<'a> {
 }
 
 impl Checks<'_> {
-    fn bad(&self, key: &str, value: impl Display, fix: &str) -> ConfigError {
+    pub(super) fn bad(&self, key: &str, value: impl Display, fix: &str) -> ConfigError {
         ConfigError::entry(format!("{}.{key}", self.at), value, fix)
     }
 

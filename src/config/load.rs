@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, DeviceConfig, IceServerConfig, RouteConfig, TrunkConfig};
+use super::{
+    Config, DeviceConfig, IceServerConfig, ModelPrice, PricesConfig, RecognizerPrice, RouteConfig, TrunkConfig,
+    TrunkPrice, VoicePrice,
+};
 
 /// The environment variables read begin with this; `__` separates sections and key.
 const ENV_PREFIX: &str = "OMNIVOX_";
@@ -137,6 +140,13 @@ fn every_key() -> Config {
         devices: vec![DeviceConfig::default()],
         trunks: vec![TrunkConfig::default()],
         routes: vec![RouteConfig::default()],
+        prices: PricesConfig {
+            recognizers: vec![RecognizerPrice::default()],
+            voices: vec![VoicePrice::default()],
+            models: vec![ModelPrice::default()],
+            trunks: vec![TrunkPrice::default()],
+            ..PricesConfig::default()
+        },
         ..Config::default()
     }
 }

@@ -33,6 +33,13 @@ export function words(name: string): string {
 
 export const ms = (value?: number | null) => (value == null ? '–' : `${Math.round(value).toLocaleString()} ms`)
 export const fixed = (value: number | null | undefined, digits: number) => (value == null ? '–' : value.toFixed(digits))
+/** Millionths of a currency's unit, with as many decimals as the sum needs, two at least. */
+export const money = (micros?: number | null, currency?: string | null) => {
+  if (micros == null) return '–'
+  const whole = micros % 10_000 === 0 ? 2 : micros >= 1_000_000 ? 3 : 6
+  const shape = { minimumFractionDigits: 2, maximumFractionDigits: whole }
+  return (micros / 1_000_000).toLocaleString(undefined, currency ? { style: 'currency', currency, ...shape } : shape)
+}
 export const percent = (part: number, whole: number) => (whole ? `${((100 * part) / whole).toFixed(part ? 1 : 0)} %` : '–')
 
 /** What the class of an end looks like. */

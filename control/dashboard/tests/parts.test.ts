@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { clock, party, words } from '../src/format'
+import { clock, money, party, words } from '../src/format'
+import { used } from '../src/call/cost'
 import { waits } from '../src/call/turns'
 import { score } from '../src/call/web-call'
 import { reach } from '../src/call/wave'
@@ -48,4 +49,13 @@ test('axes have round numbers that reach over what is shown', () => {
   expect(ticks(7)).toEqual([0, 2, 4, 6, 8])
   expect(ticks(0)).toEqual([0, 1])
   expect(ticks(1_000).at(-1)).toBeGreaterThanOrEqual(1_000)
+})
+
+test('money is told to the millionth where it is little, and what was used in words', () => {
+  const figures = (text: string) => text.replace(/[^\d.,]/g, '')
+  expect([money(211_000, 'EUR'), money(1_234_567, 'EUR'), money(180, 'USD'), money(0, 'EUR')].map(figures)).toEqual(['0.211', '1.235', '0.00018', '0.00'])
+  expect([money(null, 'EUR'), figures(money(2_500_000))]).toEqual(['–', '2.50'])
+  expect(used({ kind: 'trunk', name: 'carrier', leg: 1, up_ms: 5_000, billed_s: 60, micros: 1 })).toBe('0:05 on leg 1, charged as 1:00')
+  expect(used({ kind: 'model', name: 'm', answers: 3, answers_unknown: 1, tokens_in: 1_200, tokens_cached: 64, tokens_out: 7, micros: null }))
+    .toBe(`${(1_200).toLocaleString()} tokens in, 64 of them cached, 7 out; of 1 of 3 answers it is not known`)
 })

@@ -3,6 +3,7 @@
 mod csv;
 mod steps;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -21,6 +22,7 @@ use super::problem::Problem;
 use super::records::check;
 use crate::control::Control;
 use crate::identity::{Caller, Role};
+use crate::store::costs::{By, CostFigures};
 use crate::store::figures::{FigureFilter, Figures, Span};
 use crate::store::records::{After, CallRecord, RecordFilter, Visible};
 use crate::time::Moment;
@@ -134,6 +136,8 @@ pub(crate) struct CallsQuery {
 pub struct Kpis {
     /// Of the whole span.
     pub total: Figures,
+    /// What they cost, where something of it is priced.
+    pub cost: Option<CostFigures>,
     /// Step by step, also where nothing happened.
     pub series: Vec<KpiStep>,
     /// By what answered, most calls first.
@@ -150,6 +154,8 @@ pub struct KpiStep {
     /// What calls came to.
     #[serde(flatten)]
     pub figures: Figures,
+    /// What they cost, where something of it is priced.
+    pub cost: Option<CostFigures>,
 }
 
 /// Calls that have something in common.
@@ -160,6 +166,8 @@ pub struct Group {
     /// What calls came to.
     #[serde(flatten)]
     pub figures: Figures,
+    /// What they cost, where something of it is priced.
+    pub cost: Option<CostFigures>,
 }
 
 /// A report.
@@ -186,11 +194,26 @@ pub(crate) async fn kpis(
     };
     let visible = visible(&caller, query.team)?;
     let filter = filter(query.direction, query.target)?;
-    let found = control.store.key_figures(&visible, &filter, span, &steps).await?;
-    let step = |(span, figures): (&Span, Figures)| KpiStep { from: span.from, to: span.until, figures };
-    let series = steps.iter().zip(found.steps).map(step).collect();
-    Ok(Json(Kpis { total: found.total, series, targets: groups(found.targets) }))
+    let store = &control.store;
+    let found = store.key_figures(&visible, &filter, span, &steps).await?;
+    let step = |(span, figures): (&Span, Figures)| KpiStep { from: span.from, to: span.until, figures, cost: None };
+    let mut series: Vec<KpiStep> = steps.iter().zip(found.steps).map(step).collect();
+    // A statement may be as long as the database takes it; the spans of one are few.
+    for (at, some) in steps.chunks(STEPS_AT_ONCE).enumerate() {
+        for (place, cost) in store.costs(&visible, &filter, By::Spans(some)).await? {
+            let place = place.parse::<usize>().ok().map(|place| at * STEPS_AT_ONCE + place);
+            if let Some(step) = place.and_then(|place| series.get_mut(place)) {
+                step.cost = Some(cost);
+            }
+        }
+    }
+    let cost = store.costs(&visible, &filter, By::Spans(&[span])).await?.into_values().next();
+    let targets = groups(found.targets, store.costs(&visible, &filter, By::Target(span)).await?);
+    Ok(Json(Kpis { total: found.total, cost, series, targets }))
 }
+
+/// Steps of one statement.
+const STEPS_AT_ONCE: usize = 200;
 
 /// Report by what answered
 #[utoipa::path(get, path = "/api/v1/reports/agents", operation_id = "reportAgents", tag = "records", params(ReportQuery),
@@ -202,7 +225,8 @@ pub(crate) async fn agents(
 ) -> Result<Response, Problem> {
     let (span, filter, visible) = query.counts(&caller)?;
     let found = control.store.figures_by_target(&visible, &filter, span).await?;
-    grouped(query.format, "agent", found)
+    let costs = control.store.costs(&visible, &filter, By::Target(span)).await?;
+    grouped(query.format, "agent", groups(found, costs))
 }
 
 /// Report by device
@@ -217,7 +241,8 @@ pub(crate) async fn users(
 ) -> Result<Response, Problem> {
     let (span, filter, visible) = query.counts(&caller)?;
     let found = control.store.figures_by_device(&visible, &filter, span).await?;
-    grouped(query.format, "device", found)
+    let costs = control.store.costs(&visible, &filter, By::Device(span)).await?;
+    grouped(query.format, "device", groups(found, costs))
 }
 
 /// Report call by call
@@ -293,12 +318,12 @@ impl ReportQuery {
     }
 }
 
-fn grouped(format: Format, what: &str, found: Vec<(String, Figures)>) -> Result<Response, Problem> {
+fn grouped(format: Format, what: &str, items: Vec<Group>) -> Result<Response, Problem> {
     if format == Format::Json {
-        return Ok(Json(Report { items: groups(found) }).into_response());
+        return Ok(Json(Report { items }).into_response());
     }
     let mut text = Vec::new();
-    write_groups(&mut text, what, &found).map_err(|fault| Problem::internal("a report", fault))?;
+    write_groups(&mut text, what, &items).map_err(|fault| Problem::internal("a report", fault))?;
     Ok(sent(Format::Csv, what, Body::from(text)))
 }
 
@@ -315,8 +340,10 @@ fn sent(format: Format, name: &str, body: Body) -> Response {
     response
 }
 
-fn groups(found: Vec<(String, Figures)>) -> Vec<Group> {
-    found.into_iter().map(|(name, figures)| Group { name, figures }).collect()
+/// What calls came to and cost, by what they have in common.
+fn groups(found: Vec<(String, Figures)>, mut costs: HashMap<String, CostFigures>) -> Vec<Group> {
+    let group = |(name, figures)| Group { cost: costs.remove(&name), figures, name };
+    found.into_iter().map(group).collect()
 }
 
 fn span(from: Moment, until: Moment) -> Result<Span, Problem> {

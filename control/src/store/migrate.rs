@@ -121,6 +121,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Each { sqlite: sql!("0032_figures.sqlite.up"), postgres: sql!("0032_figures.postgres.up") },
         down: Sql::Both(sql!("0032_figures.down")),
     },
+    Change {
+        version: 35,
+        name: "costs",
+        up: Sql::Both(sql!("0035_costs.up")),
+        down: Sql::Both(sql!("0035_costs.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.

@@ -61,6 +61,15 @@ pub struct CallRecord {
     pub mos_in: Option<f64>,
     /// Median of the gaps between the caller's last sound and the agent's first, in ms.
     pub gap_ms: Option<f64>,
+    /// What it cost of what is priced, in millionths of the currency's unit.
+    #[serde(default)]
+    pub cost_micros: Option<i64>,
+    /// What that is in (ISO 4217).
+    #[serde(default)]
+    pub currency: Option<String>,
+    /// It used more than that: something that has no price, or it is not known how much.
+    #[serde(default)]
+    pub cost_is_partial: bool,
 }
 
 /// What one side said in one go.
@@ -149,6 +158,9 @@ impl<'r> FromRow<'r, AnyRow> for CallRecord {
             erased_at: row.try_get::<Option<i64>, _>("erased_at")?.map(Moment),
             mos_in: row.try_get("mos_in")?,
             gap_ms: row.try_get("gap_ms")?,
+            cost_micros: row.try_get("cost")?,
+            currency: row.try_get("currency")?,
+            cost_is_partial: row.try_get::<i64, _>("cost_partial")? != 0,
         })
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use media::ReservedPort;
 use sip::endpoint::OutgoingCall;
@@ -27,7 +27,7 @@ impl Driver {
         leg.device = leg.branch().and_then(|branch| branch.device.clone());
         let next_hop = leg.branch().map(|branch| branch.next_hop.clone());
         if let Some(branch) = leg.branch() {
-            self.log.dialled(no, &branch.label, &branch.uri);
+            self.log.dialled(no, &branch.label, &branch.uri, SystemTime::now());
         }
         self.legs.push(leg);
         if self.hub.stopping.load(Ordering::Relaxed) {

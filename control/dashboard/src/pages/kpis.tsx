@@ -3,7 +3,7 @@ import { useSearchParams } from '@solidjs/router'
 import { createResource, For, Show } from 'solid-js'
 import { ask, Fault } from '../api/client'
 import { can } from '../session'
-import { clock, fixed, ms, percent } from '../format'
+import { clock, fixed, ms, percent, money } from '../format'
 import { Button, Empty, Head, Notice, Panel, Select, Text } from '../ui/parts'
 import { Bars, LineChart } from '../ui/chart'
 
@@ -13,8 +13,9 @@ type Figures = {
   failed: Record<'caller_fault' | 'upstream_fault' | 'our_fault' | 'unknown', number>
   duration_ms: Spread; answer_ms: Spread; gap_ms: Spread; mos?: number | null; mos_below_3_6?: number | null
 }
-type Step = Figures & { from: string; figures?: Figures }
-type Kpis = { total: Figures; series: Step[]; targets?: { name: string; figures?: Figures; calls?: number }[] }
+type Cost = { calls: number; partial: number; currency?: string | null; total_micros?: number | null; per_call_micros?: number | null; per_minute_micros?: number | null; per_answer_micros?: number | null }
+type Step = Figures & { from: string; figures?: Figures; cost?: Cost | null }
+type Kpis = { total: Figures; cost?: Cost | null; series: Step[]; targets?: { name: string; figures?: Figures; calls?: number; cost?: Cost | null }[] }
 
 const SPANS = [['1', 'Last 24 hours'], ['7', 'Last 7 days'], ['30', 'Last 30 days'], ['90', 'Last 90 days'], ['365', 'Last year']] as const
 const DAY_MS = 86_400_000
@@ -73,6 +74,12 @@ function Shown(props: { kpis: Kpis; label: (at: string) => string }) {
         <div><dt>Answer gap, median</dt><dd>{ms(total().gap_ms.p50)} <small class="nowrap">95 %: {ms(total().gap_ms.p95)}</small></dd></div>
         <div><dt>MOS, mean</dt><dd>{fixed(total().mos, 2)}</dd></div>
         <div><dt>Transfers</dt><dd>{total().transfers.toLocaleString()}</dd></div>
+        <Show when={props.kpis.cost}>{(cost) => <>
+          <div><dt>Cost</dt><dd>{money(cost().total_micros, cost().currency)} <small class="nowrap">{cost().currency ? (cost().partial ? `${cost().partial.toLocaleString()} calls in part` : `of ${cost().calls.toLocaleString()} calls`) : 'in several currencies'}</small></dd></div>
+          <div><dt>Cost of a call, mean</dt><dd>{money(cost().per_call_micros, cost().currency)}</dd></div>
+          <div><dt>Cost of a minute</dt><dd>{money(cost().per_minute_micros, cost().currency)}</dd></div>
+          <div><dt>Cost of an answer</dt><dd>{money(cost().per_answer_micros, cost().currency)}</dd></div>
+        </>}</Show>
       </dl>
       <div class="charts">
         <Panel title="Calls">
@@ -91,8 +98,8 @@ function Shown(props: { kpis: Kpis; label: (at: string) => string }) {
       <Show when={props.kpis.targets?.length}>
         <Panel title="By who answered" flush>
           <table class="table" aria-label="By who answered">
-            <thead><tr><th scope="col">Who</th><th scope="col" class="right">Calls</th></tr></thead>
-            <tbody><For each={props.kpis.targets}>{(group) => <tr><td>{group.name || 'Nobody'}</td><td class="right">{(group.figures?.calls ?? group.calls ?? 0).toLocaleString()}</td></tr>}</For></tbody>
+            <thead><tr><th scope="col">Who</th><th scope="col" class="right">Calls</th><Show when={props.kpis.cost}><th scope="col" class="right">Cost</th></Show></tr></thead>
+            <tbody><For each={props.kpis.targets}>{(group) => <tr><td>{group.name || 'Nobody'}</td><td class="right">{(group.figures?.calls ?? group.calls ?? 0).toLocaleString()}</td><Show when={props.kpis.cost}><td class="right">{money(group.cost?.total_micros, group.cost?.currency)}</td></Show></tr>}</For></tbody>
           </table>
         </Panel>
       </Show>

@@ -13,12 +13,13 @@ import { Ladder } from '../call/sip'
 import type { TurnRecord } from '../call/turns'
 import type { Peaks } from '../call/wave'
 import { Outcome } from '../call/outcome'
+import { CostPanel, type Cost } from '../call/cost'
 
 type Noted = {
   from: string; to: string; peer: string; transport: string; codec: string; srtp?: string; trunk?: string; device?: string
   end: { class: string; reason: string; detail?: string }
   agent?: { recognizer: string; brain: string; voice: string; turns: TurnRecord[]; failures: string[] } | null
-  media?: Media | null; legs?: Leg[]; quality?: OverTime[]; tones?: { leg: number; at: string; tone: string }[]
+  media?: Media | null; legs?: Leg[]; quality?: OverTime[]; cost?: Cost | null; tones?: { leg: number; at: string; tone: string }[]
 }
 
 /** Longer recordings are read only where somebody asks. */
@@ -98,6 +99,7 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
         </div>
         <div>
           <Outcome call={props.call.call} number={other()} />
+          <CostPanel cost={props.noted.cost} />
           <Show when={turns().length}><Panel title="What each answer waited for"><StageTimeline turns={turns()} /></Panel></Show>
           <Panel title="The call">
             <dl class="facts">

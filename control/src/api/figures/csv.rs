@@ -1,5 +1,6 @@
 //! Reports as CSV (RFC 4180).
 
+use super::Group;
 use crate::store::figures::Figures;
 use crate::store::records::CallRecord;
 
@@ -22,6 +23,9 @@ pub(super) fn write_calls(piece: &mut Vec<u8>, has_head: bool, calls: &[CallReco
             "recorded",
             "mos_in",
             "gap_ms",
+            "cost_micros",
+            "currency",
+            "cost_is_partial",
         ])?;
     }
     for call in calls {
@@ -42,12 +46,15 @@ pub(super) fn write_calls(piece: &mut Vec<u8>, has_head: bool, calls: &[CallReco
             call.recorded.to_string(),
             number(call.mos_in),
             number(call.gap_ms),
+            whole(call.cost_micros),
+            call.currency.as_deref().map(cell).unwrap_or_default(),
+            call.cost_is_partial.to_string(),
         ])?;
     }
     table.flush()
 }
 
-pub(super) fn write_groups(text: &mut Vec<u8>, what: &str, found: &[(String, Figures)]) -> std::io::Result<()> {
+pub(super) fn write_groups(text: &mut Vec<u8>, what: &str, found: &[Group]) -> std::io::Result<()> {
     let mut table = table(text);
     table.write_record([
         what,
@@ -71,8 +78,15 @@ pub(super) fn write_groups(text: &mut Vec<u8>, what: &str, found: &[(String, Fig
         "gap_p95_ms",
         "mos",
         "mos_below_3_6",
+        "priced_calls",
+        "partly_priced_calls",
+        "currency",
+        "cost_micros",
+        "cost_per_call_micros",
+        "cost_per_minute_micros",
+        "cost_per_answer_micros",
     ])?;
-    for (name, figures) in found {
+    for Group { name, figures, cost } in found {
         let Figures { calls, answered, abandoned, transfers, failed, talk_ms, .. } = *figures;
         let counts = [
             calls,
@@ -91,6 +105,10 @@ pub(super) fn write_groups(text: &mut Vec<u8>, what: &str, found: &[(String, Fig
             row.extend([spread.mean, spread.p50, spread.p95].map(number));
         }
         row.extend([figures.mos, figures.mos_below_3_6].map(number));
+        let cost = cost.clone().unwrap_or_default();
+        row.extend([cost.calls.to_string(), cost.partial.to_string(), cost.currency.unwrap_or_default()]);
+        let sums = [cost.total_micros, cost.per_call_micros, cost.per_minute_micros, cost.per_answer_micros];
+        row.extend(sums.map(whole));
         table.write_record(row)?;
     }
     table.flush()
@@ -107,6 +125,10 @@ fn cell(text: &str) -> String {
         Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n') => format!("'{text}"),
         _ => text.to_owned(),
     }
+}
+
+fn whole(value: Option<i64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 fn number(value: Option<f64>) -> String {

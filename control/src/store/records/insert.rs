@@ -107,11 +107,13 @@ pub(in crate::store) async fn insert(
 
 async fn insert_record(connection: &mut AnyConnection, ended: &Ended, kind: i64) -> Result<bool, StoreError> {
     let call = &ended.call;
+    let answers = ended.turns.iter().filter(|turn| turn.speaker == "agent").count();
+    let answers = i64::try_from(answers).unwrap_or(i64::MAX);
     let done = sqlx::query(
         "INSERT INTO call_records (call, started_at, answered_at, ended_at, duration_ms, direction, caller, callee, target, class, reason,
-                                   codec, recording, mos_in, gap_ms, record, kind)
+                                   codec, recording, mos_in, gap_ms, record, kind, cost, currency, cost_partial, answers)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CAST($14 AS DOUBLE PRECISION),
-                 CAST($15 AS DOUBLE PRECISION), $16, $17) ON CONFLICT DO NOTHING",
+                 CAST($15 AS DOUBLE PRECISION), $16, $17, CAST($18 AS BIGINT), $19, $20, $21) ON CONFLICT DO NOTHING",
     )
     .bind(&call.call)
     .bind(call.started_at.0)
@@ -130,6 +132,11 @@ async fn insert_record(connection: &mut AnyConnection, ended: &Ended, kind: i64)
     .bind(number(call.gap_ms))
     .bind(&ended.line)
     .bind(kind)
+    // As text: see `number`.
+    .bind(call.cost_micros.map(|cost| cost.to_string()))
+    .bind(&call.currency)
+    .bind(i64::from(call.cost_is_partial))
+    .bind(answers)
     .execute(&mut *connection)
     .await?;
     Ok(done.rows_affected() > 0)

@@ -20,6 +20,9 @@ pub struct Ended {
     pub line: String,
 }
 
+/// A call costs at most so many millionths: sums of a million calls stay numbers of the database's.
+const COST_LIMIT: i64 = 1_000_000_000_000;
+
 /// A journal's line, as far as it is looked at.
 #[derive(Deserialize)]
 struct Line {
@@ -42,6 +45,15 @@ struct Line {
     device: Option<String>,
     #[serde(default)]
     legs: Vec<LineLeg>,
+    cost: Option<LineCost>,
+}
+
+#[derive(Deserialize)]
+struct LineCost {
+    #[serde(default)]
+    currency: String,
+    micros: Option<i64>,
+    is_partial: bool,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +135,9 @@ impl Ended {
                 erased_at: None,
                 mos_in: read.media.and_then(|media| media.mos_in),
                 gap_ms,
+                cost_is_partial: read.cost.as_ref().is_some_and(|cost| cost.is_partial),
+                cost_micros: read.cost.as_ref().and_then(|cost| cost.micros).map(|cost| cost.clamp(0, COST_LIMIT)),
+                currency: read.cost.filter(|cost| cost.micros.is_some()).map(|cost| clean(&cost.currency)),
             },
         })
     }

@@ -15,7 +15,8 @@ pub const KINDS_LIMIT: usize = 2_000;
 const FEW: i64 = 2_000;
 
 pub(super) const COLUMNS: &str = "r.call, r.started_at, r.answered_at, r.ended_at, r.duration_ms, r.direction, r.caller, r.callee, r.target, r.class, \
-                       r.reason, r.codec, r.recording, r.recording_removed_at, r.transcript_removed_at, r.erased_at, r.mos_in, r.gap_ms";
+                       r.reason, r.codec, r.recording, r.recording_removed_at, r.transcript_removed_at, r.erased_at, r.mos_in, r.gap_ms, \
+                       r.cost, r.currency, r.cost_partial";
 
 /// Which kinds a filter names.
 #[derive(Debug, Clone, PartialEq, Eq)]

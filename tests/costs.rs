@@ -1,0 +1,135 @@
+//! What a call costs: a whole one by a scripted agent, in by a trunk and out by it, on SQLite and on PostgreSQL.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+#[path = "common/person.rs"]
+mod person;
+
+use common::{Server, omnivox, told};
+use person::{Person, add_user, only, postgres};
+use serde_json::{Value, json};
+
+/// Says what is not kept from before, and passes the call on.
+const CLERK: &str = r#"
+[agent]
+name = "clerk"
+[voice]
+kind = "flite"
+[script]
+start = "hello"
+[script.variables]
+number = "seven"
+[script.states.hello]
+say = "Hello."
+next = "turn"
+[script.states.turn]
+say = "You are number {number}."
+transfer = "+4930999"
+"#;
+
+/// A call by each trunk is charged a minute, whatever it lasts.
+const PRICES: &str = r#"
+[prices]
+currency = "EUR"
+[[prices.recognizers]]
+name = "sphinx"
+minute = "0"
+[[prices.voices]]
+name = "flite"
+thousand_characters = "1"
+[[prices.trunks]]
+name = "carrier"
+direction = "out"
+minute = "0.12"
+call = "0.01"
+increment = "60/60"
+[[prices.trunks]]
+name = "carrier"
+direction = "in"
+minute = "9"
+[[prices.trunks]]
+name = "carrier"
+direction = "in"
+prefix = "+4930"
+minute = "0.06"
+increment = "60/60"
+"#;
+
+async fn a_call_costs_what_its_prices_say(settings: &[&str]) {
+    let far = Server::start(&["rtp.workers=1"]);
+    far.wait_until_ready();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    std::fs::write(folder.path().join("agents/clerk.toml"), CLERK).unwrap();
+    let host = far.uri("x").replace("sip:x@", "");
+    let config = format!(
+        "{PRICES}[[trunks]]\nname = \"carrier\"\nhosts = [\"{host}\"]\naddresses = [\"127.0.0.1\"]\nping_s = 0\n\
+         called_out = [\"+4930999 => echo\"]\n\
+         [[routes]]\nfrom = [\"trunk carrier\"]\ncalled = \"+4930123*\"\nto = \"agent clerk\"\n\
+         [[routes]]\nfrom = [\"agents\"]\ncalled = \"+*\"\nto = \"trunk carrier\"\n"
+    );
+    let server = Server::start_with(&config, folder, settings);
+    server.wait_until_ready();
+    let (done, says) = add_user(&server, settings, &["add", "ada"]);
+    assert!(done, "{says}");
+    let ada = Person::log_in(&server, "ada").await;
+    let own = tempfile::tempdir().unwrap();
+    let said = omnivox(own.path(), &["call", &server.uri("+4930123456"), "--duration", "12"]);
+    assert!(said.status.success(), "{}", told(&said));
+
+    let record = ada.wait("/call-records", only).await;
+    let whole = ada.read(&format!("/call-records/{}", record["call"].as_str().unwrap())).await;
+    let cost = &whole["record"]["cost"];
+    let lines: Vec<Value> = cost["lines"].as_array().unwrap().clone();
+    let of = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).cloned().collect::<Vec<_>>();
+    let [inbound, outbound] = &of("trunk")[..] else { panic!("{whole}") };
+    assert_eq!((&inbound["leg"], &inbound["micros"], &inbound["billed_s"]), (&json!(0), &json!(60_000), &json!(60)));
+    assert_eq!((&outbound["name"], &outbound["micros"]), (&json!("carrier"), &json!(130_000)));
+    let up_ms = |line: &Value| line["up_ms"].as_u64().unwrap();
+    assert!(up_ms(outbound) > 0 && up_ms(outbound) < up_ms(inbound), "{cost}");
+    let [voice] = &of("voice")[..] else { panic!("{whole}") };
+    // "Hello." is made when the server starts, and kept; unless it has not come to it yet.
+    let characters = voice["characters"].as_i64().unwrap();
+    let said = ["You are number seven.".len(), "Hello.You are number seven.".len()];
+    assert!(said.contains(&usize::try_from(characters).unwrap()), "{cost}");
+    assert_eq!(voice["micros"], json!(characters * 1_000));
+    let total = json!(190_000 + characters * 1_000);
+    assert_eq!(
+        (&cost["micros"], &cost["is_partial"], &cost["currency"]),
+        (&total, &json!(false), &json!("EUR")),
+        "{cost}"
+    );
+    assert_eq!((&record["cost_micros"], &record["currency"]), (&total, &json!("EUR")));
+    assert_eq!(record["cost_is_partial"], false);
+    let tool = &whole["record"]["agent"]["turns"][0]["tools"][0];
+    assert_eq!((&tool["name"], &tool["outcome"]), (&json!("transfer_call"), &json!("done")), "{whole}");
+
+    let kpis = ada.read("/kpis?from=2026-01-01T00:00:00Z&to=2028-01-01T00:00:00Z").await;
+    let sums = &kpis["cost"];
+    assert_eq!((&sums["calls"], &sums["partial"], &sums["currency"]), (&json!(1), &json!(0), &json!("EUR")), "{kpis}");
+    assert_eq!((&sums["total_micros"], &sums["per_call_micros"]), (&total, &total));
+    assert!(server.get("/metrics").1.contains("omnivox_cost_micros_total{kind=\"trunk\"} 190000"));
+    server.stop();
+    far.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_costs_what_its_prices_say_with_nothing_set_up() {
+    a_call_costs_what_its_prices_say(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_costs_what_its_prices_say_in_postgresql() {
+    a_call_costs_what_its_prices_say(&[&postgres()]).await;
+}
+
+#[test]
+fn a_wrong_price_is_named_by_its_key_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = PRICES.replace("\"0.06\"", "\"6 cents\"");
+    std::fs::write(folder.path().join("omnivox.toml"), config).unwrap();
+    let checked = omnivox(folder.path(), &["check", "--config", "omnivox.toml"]);
+    assert!(!checked.status.success());
+    let says = told(&checked);
+    assert!(says.contains("prices.trunks.carrier.minute") && says.contains("6 cents"), "{says}");
+}
