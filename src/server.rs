@@ -138,7 +138,7 @@ impl ServerBuilder {
             let readiness = Arc::clone(&readiness);
             Arc::new(move |fault: Option<&str>| readiness.note_fault("records", fault))
         };
-        let (records, records_task) = RecordSink::start(&config.data.dir, on_fault)?;
+        let (records, records_task, killed) = RecordSink::start(&config.data.dir, on_fault)?;
         if config.records_calls() {
             let dir = config.recordings_dir();
             std::fs::create_dir_all(&dir).map_err(|fault| {
@@ -212,6 +212,9 @@ impl ServerBuilder {
                 (Some(Arc::new(Traces::new(&config, queue))), Some((exporting, stop_traces)))
             }
         };
+        if let Some(traces) = &spans {
+            killed.iter().for_each(|record| traces.call(record));
+        }
         hub.traces = spans;
         let hub = Arc::new(hub);
         let interface = Interface::default();

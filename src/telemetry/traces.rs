@@ -1,7 +1,7 @@
 //! One trace for each call, through signalling, sound, conversation, providers, database and webhooks (OpenTelemetry).
 //!
 //! The ids follow from the call's own id, so that whoever does something for a call names the same trace without having been told: the
-//! spans of a call are made when it has ended, of what its record has; providers and webhooks are asked with its `traceparent` before.
+//! spans of a call are made when it has ended, of what its record has (also of one that a killed server left behind); providers and webhooks are asked with its `traceparent` before.
 //! No media thread and no conversation does anything for it.
 
 use std::collections::{HashMap, VecDeque};
@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 
 use super::otlp::{SpanQueue, attribute, count, number};
 use crate::call::end::EndClass;
-use crate::call::record::{CallDirection, CallRecord};
+use crate::call::record::{CallDirection, CallRecord, LegRecord};
 use crate::config::Config;
 
 /// Traces of others that calls go on with; the oldest is forgotten first.
@@ -216,6 +216,7 @@ impl Telling<'_> {
         let (Some(began), Some(ended)) = (at(&record.started_at), at(&record.ended_at)) else { return Vec::new() };
         let answered = record.answered_at.as_deref().and_then(at);
         let mut spans = vec![self.root(began, ended), self.set_up(began, answered.unwrap_or(ended))];
+        spans.extend(record.legs.iter().filter_map(|leg| self.leg(leg, began, ended)));
         if let Some(answered) = answered {
             spans.extend(self.media(answered, ended));
             self.conversation(answered, ended, &mut spans);
@@ -262,6 +263,32 @@ impl Telling<'_> {
             span.status = Some(failed("not answered".to_owned()));
         }
         span
+    }
+
+    /// From the INVITE of somebody who was called to its answer, or to its end without one.
+    fn leg(&self, leg: &LegRecord, began: SystemTime, ended: SystemTime) -> Option<Span> {
+        let at = |text: Option<&str>| text.and_then(|text| humantime::parse_rfc3339(text).ok());
+        let answered = at(leg.answered_at.as_deref());
+        // A clock that was set back ends nothing before it began.
+        let ended = ended.max(began);
+        let until = answered.or_else(|| at(leg.ended_at.as_deref())).unwrap_or(ended).clamp(began, ended);
+        let from = at(leg.started_at.as_deref())?.clamp(began, until);
+        let (kind, name) = leg.label.split_once(' ').unwrap_or((&leg.label, ""));
+        let mut span = spanning(&self.place, format!("INVITE {kind}"), from, until);
+        span.span_id = derived(&self.place, &format!("leg {}", leg.leg)).to_vec();
+        span.kind = SpanKind::Client.into();
+        span.attributes = vec![count("omnivox.leg", leg.leg.into()), attribute("network.transport", &leg.transport)];
+        if kind == "trunk" {
+            span.attributes.push(attribute("omnivox.trunk", name));
+        }
+        if self.personal {
+            span.attributes.push(attribute("omnivox.leg.to", &leg.uri));
+            span.attributes.push(attribute("sip.call_id", &leg.sip_call_id));
+        }
+        if answered.is_none() {
+            span.status = Some(failed("not answered".to_owned()));
+        }
+        Some(span)
     }
 
     fn kind(&self) -> SpanKind {

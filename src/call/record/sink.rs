@@ -56,11 +56,14 @@ pub(crate) type OnFault = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
 impl RecordSink {
     /// Starts the writer of `dir/calls.jsonl`. The task ends, with everything written, when the last sink is dropped. Calls that were going
-    /// on when a server before was killed get their records first. `on_fault` is told when records cannot be written, and when they can again.
+    /// on when a server before was killed get their records first, which are returned too. `on_fault` is told when records cannot be written, and when they can again.
     ///
     /// # Errors
     /// The folder cannot be made or the file not be opened.
-    pub(crate) fn start(dir: &Path, on_fault: OnFault) -> anyhow::Result<(Self, tokio::task::JoinHandle<()>)> {
+    pub(crate) fn start(
+        dir: &Path,
+        on_fault: OnFault,
+    ) -> anyhow::Result<(Self, tokio::task::JoinHandle<()>, Vec<CallRecord>)> {
         std::fs::create_dir_all(dir).map_err(|fault| {
             anyhow::anyhow!(
                 "cannot make the data folder {}: {fault}. Set data.dir to one that can be written",
@@ -81,9 +84,9 @@ impl RecordSink {
             is_dirty: false,
             on_fault,
         };
-        writer.recover(dir);
+        let killed = writer.recover(dir);
         let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
-        Ok((Self { to: Keeper::File(sender) }, tokio::spawn(writer.run(receiver))))
+        Ok((Self { to: Keeper::File(sender) }, tokio::spawn(writer.run(receiver)), killed))
     }
 
     /// A sink whose records are read by the program itself.
@@ -153,7 +156,7 @@ enum Next {
 
 impl Writer {
     /// Takes the folder's calls over from a process that was killed: they wait for the disk like any that end.
-    fn recover(&mut self, dir: &Path) {
+    fn recover(&mut self, dir: &Path) -> Vec<CallRecord> {
         let lock =
             File::open(&self.path).and_then(|file| file.try_lock().map(|()| file).map_err(std::io::Error::other));
         let Ok(lock) = lock else {
@@ -161,7 +164,7 @@ impl Writer {
                 "another program writes call records into {}: calls of this one leave no record where it is killed",
                 dir.display()
             );
-            return;
+            return Vec::new();
         };
         self.lock = Some(lock);
         let (progress, killed) = Progress::open(dir, &self.path, SystemTime::now());
@@ -169,12 +172,13 @@ impl Writer {
         if !killed.is_empty() {
             tracing::warn!("{} calls were going on when this server was killed: their records say so", killed.len());
         }
-        for record in killed {
+        for record in &killed {
             let end = &record.end;
             metrics::counter!("omnivox_calls_total", "class" => end.class.as_str(), "reason" => end.reason.as_str())
                 .increment(1);
-            self.enqueue(&record);
+            self.enqueue(record);
         }
+        killed
     }
 
     async fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {

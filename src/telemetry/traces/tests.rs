@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
 
@@ -53,4 +53,43 @@ async fn a_part_of_the_calls_is_traced_always_the_same_ones_and_somebody_elses_a
     }
     let remote = none.remote.lock().unwrap();
     assert_eq!((remote.by_call.len(), remote.oldest.len()), (REMOTE_LIMIT, REMOTE_LIMIT));
+}
+
+#[test]
+fn each_leg_that_was_called_has_its_invite_within_the_call_also_of_a_call_that_a_kill_cut_off() {
+    let record: CallRecord = serde_json::from_value(serde_json::json!({
+        "call": "c", "sip_call_id": "", "direction": "inbound", "started_at": "2026-01-01T00:00:00.000Z",
+        "answered_at": "2026-01-01T00:00:01.000Z", "ended_at": "2026-01-01T00:00:09.000Z", "duration_ms": 8000, "from": "sip:a@b",
+        "to": "sip:c@d", "peer": "", "transport": "udp", "target": "agent", "codec": "", "agent": null, "media": null, "recording": null,
+        "end": crate::call::end::End::new(crate::call::end::EndReason::ServerKilled),
+        "legs": [
+            { "leg": 1, "label": "device alice/1", "uri": "sip:alice@host", "peer": "", "transport": "tls", "codec": "", "media": null,
+              "started_at": "2026-01-01T00:00:02.000Z", "answered_at": null, "ended_at": "2026-01-01T00:00:04.000Z" },
+            { "leg": 2, "label": "trunk carrier", "uri": "sip:+49301@host", "peer": "", "transport": "udp", "codec": "", "media": null,
+              "started_at": "2026-01-01T00:00:02.000Z", "answered_at": "2026-01-01T00:00:05.000Z" },
+            { "leg": 3, "label": "call d", "uri": "sip:x@y", "peer": "", "transport": "", "codec": "", "answered_at": null, "media": null },
+        ]
+    }))
+    .unwrap();
+    let place = Place { trace: [1; 16], root: [2; 8], parent: None };
+    let spans = Telling { place, record: &record, personal: false }.spans();
+    let second = |nanos: u64| nanos / 1_000_000_000 % 60;
+    let legs: Vec<_> = spans.iter().filter(|span| span.name.starts_with("INVITE ")).collect();
+    let told: Vec<_> = legs
+        .iter()
+        .map(|span| {
+            (
+                span.name.as_str(),
+                second(span.start_time_unix_nano),
+                second(span.end_time_unix_nano),
+                span.status.is_some(),
+            )
+        })
+        .collect();
+    assert_eq!(told, [("INVITE device", 2, 4, true), ("INVITE trunk", 2, 5, false)]);
+    assert!(legs.iter().all(|span| span.parent_span_id == [2; 8]) && legs[0].span_id != legs[1].span_id);
+    let told = format!("{spans:?}");
+    assert!(!told.contains("alice") && !told.contains("+49301"), "{told}");
+    let root = &spans[0];
+    assert_eq!((root.name.as_str(), root.status.as_ref().unwrap().message.as_str()), ("call", "server_killed"));
 }
