@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p agent --example recognition -- [--tune | --accents] [--all-speeds] [--codec pcmu]... [--every 5]
-//!     [--misses | --each] [--real-time] [--noise white|babble|hum] [--snr-db 20] [--level-dbfs -6] [--noise-control]
+//!     [--misses | --each] [--real-time] [--noise white|babble|hum] [--snr-db 20] [--level-dbfs -6] [--noise-control] [--has-spoken]
 //! ```
 //!
 //! Each phrase of each listening state is spoken by Flite and espeak-ng (their programs must be installed) at three
@@ -57,6 +57,7 @@ async fn main() -> Result<()> {
         snr_db: number("--snr-db").unwrap_or(20.0),
         level_dbfs: number("--level-dbfs").unwrap_or(-6.0),
         noise_control: has("--noise-control"),
+        has_spoken: has("--has-spoken"),
     };
     let ear = Sphinx::new(SphinxConfig::default())?;
     let pace = if has("--real-time") { Duration::from_millis(20) } else { Duration::ZERO };

@@ -2,7 +2,8 @@
 //!
 //! RNNoise (the crate `nnnoiseless`) holds down, band by band, what is no speech; it was trained on speech at 48 kHz, so that a line's sound is
 //! brought up to that and back. What comes out is some 25 ms behind. It takes something of the speech too: on a quiet line recognition is worse with it. So it works
-//! only while the line is noisy, by the quietest of the latest frames; `docs/adr/0004-noise-control.md` has what was measured.
+//! only while the line is noisy, by the quietest of the latest frames, or the caller so quiet that their speech lies near to what noise there is;
+//! `docs/adr/0004-noise-control.md` has what was measured.
 
 use std::borrow::Cow;
 
@@ -13,6 +14,16 @@ use nnnoiseless::DenoiseState;
 /// A line whose quietest frame of late is louder is noisy, and stays so until that is quieter than the second, in dB to full scale.
 const NOISY_DB: f32 = -56.0;
 const QUIET_DB: f32 = -60.0;
+/// Whoever speaks no louder than this over the line's noise is quiet, and stays so until they are louder than the second, in dB.
+const NEAR_DB: f32 = 38.0;
+const FAR_DB: f32 = 42.0;
+/// What is quieter is no noise that could be heard: the silence that lines are filled with, in dB to full scale.
+const SILENT_DB: f32 = -78.0;
+/// Frames that are so much louder than the noise are speech, for as long as nothing better is known, in dB.
+const OVER_NOISE_DB: f32 = 12.0;
+/// So many frames of speech say how loud somebody speaks: a syllable. It is forgotten at the pace that follows, in dB a frame of speech.
+const SYLLABLE: u32 = 8;
+const FORGOTTEN_DB: f32 = 0.02;
 /// The frames that are looked at: two seconds of 20 ms, in which nobody speaks without a pause.
 const LATEST: usize = 100;
 /// What the network works at.
@@ -26,6 +37,10 @@ pub struct NoiseControl {
     levels_db: [f32; LATEST],
     next: usize,
     is_noisy: bool,
+    /// The loudest that was said, and how many frames of speech there were.
+    speech_db: f32,
+    spoken: u32,
+    is_quiet_caller: bool,
     network: Box<DenoiseState<'static>>,
     up: Resampler,
     down: Resampler,
@@ -52,6 +67,9 @@ impl NoiseControl {
             levels_db,
             next: 0,
             is_noisy: false,
+            speech_db: f32::MIN,
+            spoken: 0,
+            is_quiet_caller: false,
             network,
             up,
             down,
@@ -66,26 +84,42 @@ impl NoiseControl {
         self.rate
     }
 
-    /// Whether the line is noisy.
+    /// Whether it works: the line is noisy, or the caller quiet.
     #[must_use]
-    pub fn is_noisy(&self) -> bool {
-        self.is_noisy
+    pub fn works(&self) -> bool {
+        self.is_noisy || self.is_quiet_caller
     }
 
-    /// What is left of a frame of 20 ms without its noise: as many samples, those of a moment before; the frame itself on a quiet line.
+    /// What is left of a frame of 20 ms without its noise: as many samples, those of a moment before; the frame itself where it does not work.
     pub fn take_out<'a>(&mut self, pcm: &'a [i16]) -> Cow<'a, [i16]> {
+        let level_db = level_dbov(pcm) as f32;
         if let Some(place) = self.levels_db.get_mut(self.next) {
-            *place = level_dbov(pcm) as f32;
+            *place = level_db;
         }
         self.next = (self.next + 1) % LATEST;
         let quietest_db = self.levels_db.iter().copied().fold(f32::MAX, f32::min);
         self.is_noisy = quietest_db > if self.is_noisy { QUIET_DB } else { NOISY_DB };
-        if self.is_noisy {
+        self.listen(level_db, quietest_db);
+        if self.works() {
             return Cow::Owned(self.clean(pcm));
         }
         self.waiting.clear();
         self.out.clear();
         Cow::Borrowed(pcm)
+    }
+
+    /// How far somebody's speech lies over the noise, by the loudest of what they said.
+    fn listen(&mut self, level_db: f32, quietest_db: f32) {
+        // A line without any noise, or of which too little is known yet, has nothing to take out.
+        if quietest_db < SILENT_DB || level_db < quietest_db + OVER_NOISE_DB {
+            return;
+        }
+        self.speech_db = level_db.max(self.speech_db - FORGOTTEN_DB);
+        self.spoken = self.spoken.saturating_add(1);
+        if self.spoken >= SYLLABLE {
+            let near_db = if self.is_quiet_caller { FAR_DB } else { NEAR_DB };
+            self.is_quiet_caller = self.speech_db - quietest_db < near_db;
+        }
     }
 
     fn clean(&mut self, pcm: &[i16]) -> Vec<i16> {
@@ -134,13 +168,46 @@ mod tests {
         let mut noisy_after = None;
         for n in 0..200 {
             control.take_out(&noise(&mut seed, 160, 600));
-            if control.is_noisy() {
+            if control.works() {
                 noisy_after.get_or_insert(n);
             }
         }
         assert!(noisy_after.is_some_and(|frames| (80..=100).contains(&frames)), "{noisy_after:?}");
         let frame = noise(&mut seed, 160, 20);
         assert_eq!(control.take_out(&frame), frame);
+    }
+
+    #[test]
+    fn whoever_speaks_quietly_is_noticed_once_they_have_said_a_syllable_and_stays_so_in_pauses() {
+        let mut seed = 3;
+        // Speech of so much over a line's own noise, in words of 0.4 s.
+        let works_after = |control: &mut NoiseControl, seed: &mut u32, loud: i16| {
+            (0..400).find(|n| {
+                control.take_out(&noise(seed, 160, if n % 40 < 20 && *n >= 100 { loud } else { 30 }));
+                control.works()
+            })
+        };
+        let mut control = NoiseControl::new(SampleRate::HZ_8000).unwrap();
+        // 50 dB over it is nobody quiet, 34 dB is.
+        assert_eq!(works_after(&mut control, &mut seed, 9_500), None);
+        let mut control = NoiseControl::new(SampleRate::HZ_8000).unwrap();
+        let after = works_after(&mut control, &mut seed, 1_500);
+        assert!(after.is_some_and(|frames| (100..140).contains(&frames)), "{after:?}");
+        for _ in 0..500 {
+            control.take_out(&noise(&mut seed, 160, 30));
+        }
+        assert!(control.works(), "nobody said anything else since");
+        // They come nearer.
+        for _ in 0..20 {
+            control.take_out(&noise(&mut seed, 160, 9_500));
+        }
+        assert!(!control.works());
+        // Without any noise there is nothing to take out.
+        let mut control = NoiseControl::new(SampleRate::HZ_8000).unwrap();
+        for n in 0..200 {
+            control.take_out(&noise(&mut seed, 160, if n % 40 < 20 { 100 } else { 0 }));
+        }
+        assert!(!control.works());
     }
 
     #[test]
@@ -154,7 +221,7 @@ mod tests {
                 assert_eq!(left.len(), frame.len());
                 left_db = level_dbov(&left) - level_dbov(&frame);
             }
-            assert!(control.is_noisy());
+            assert!(control.works());
             assert!(left_db < -10.0, "{left_db} dB at {} Hz", rate.hz());
         }
     }

@@ -174,11 +174,19 @@ pub(crate) struct Conditions {
     pub(crate) level_dbfs: f32,
     /// Noise is taken out before it is recognised.
     pub(crate) noise_control: bool,
+    /// Whoever speaks has said the same before, so that controls know them.
+    pub(crate) has_spoken: bool,
 }
 
 impl Default for Conditions {
     fn default() -> Self {
-        Self { surroundings: Surroundings::Quiet, snr_db: 20.0, level_dbfs: -6.0, noise_control: false }
+        Self {
+            surroundings: Surroundings::Quiet,
+            snr_db: 20.0,
+            level_dbfs: -6.0,
+            noise_control: false,
+            has_spoken: false,
+        }
     }
 }
 
@@ -207,6 +215,9 @@ pub(crate) async fn recognise(
     let (rate, mut heard) = through(codec, &line)?;
     if conditions.noise_control {
         let mut control = NoiseControl::new(rate).context("a rate that noise control does not know")?;
+        if conditions.has_spoken {
+            heard.chunks(rate.hz() as usize / 50).for_each(|frame| drop(control.take_out(frame)));
+        }
         heard = heard.chunks(rate.hz() as usize / 50).flat_map(|frame| control.take_out(frame).into_owned()).collect();
     }
     // What the line carried before is no part of the utterance, but controls have heard it.
