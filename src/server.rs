@@ -465,6 +465,8 @@ async fn refresh_gauges(hub: Arc<Hub>, stop: CancellationToken) {
                     metrics::counter!("omnivox_sip_unreadable_total").absolute(stack.endpoint.unreadable);
                 }
                 metrics::counter!("omnivox_media_rounds_total").absolute(stats.rounds);
+                metrics::counter!("omnivox_media_overruns_total").absolute(stats.overruns);
+                metrics::gauge!("omnivox_media_longest_round_seconds").set(stats.longest_round_us as f64 / 1e6);
                 metrics::counter!("omnivox_media_relayed_packets_total").absolute(stats.relayed);
             }
             () = stop.cancelled() => return,

@@ -122,6 +122,11 @@ fn describe() {
         "Requests dropped or refused before they were looked at, by reason"
     );
     describe_counter!("omnivox_media_rounds_total", "Rounds the media workers ran");
+    describe_counter!("omnivox_media_overruns_total", "Rounds of a media worker that took longer than a frame may");
+    describe_gauge!(
+        "omnivox_media_longest_round_seconds",
+        "The longest round of a media worker since the start, in seconds"
+    );
     describe_counter!(
         "omnivox_media_relayed_packets_total",
         "RTP packets passed on between two legs of one codec as they came, not mixed"
