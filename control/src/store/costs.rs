@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::conditions::Conditions;
 use super::figures::{FigureFilter, Span};
 use super::records::Visible;
-use super::{Store, StoreError};
+use super::{Backend, Store, StoreError};
 
 /// What calls are put together by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +52,18 @@ impl Store {
         filter: &FigureFilter,
         by: By<'_>,
     ) -> Result<HashMap<String, CostFigures>, StoreError> {
-        let (sql, wanted) = statement(visible, filter, by);
+        let (sql, wanted) = statement(self.backend(), visible, filter, by);
         let rows = sqlx::query_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?).fetch_all(self.reader()).await?;
         rows.iter().map(|row| Ok((row.try_get("key")?, figures(row)?))).collect()
     }
 }
 
-fn statement(visible: &Visible, filter: &FigureFilter, by: By<'_>) -> (String, Conditions) {
+fn statement(backend: Backend, visible: &Visible, filter: &FigureFilter, by: By<'_>) -> (String, Conditions) {
+    // Without being told, SQLite reads the calls themselves, priced or not.
+    let calls = match backend {
+        Backend::Sqlite => "call_records r INDEXED BY call_records_costs",
+        Backend::Postgres => "call_records r",
+    };
     let mut wanted = Conditions::default();
     wanted.say("r.cost IS NOT NULL".to_owned());
     let mut with = String::new();
@@ -74,23 +79,26 @@ fn statement(visible: &Visible, filter: &FigureFilter, by: By<'_>) -> (String, C
             };
             let values: Vec<String> = spans.iter().enumerate().map(value).collect();
             with = format!("WITH spans (n, lo, hi) AS (VALUES {})", values.join(", "));
-            ("CAST(b.n AS TEXT)", "spans b JOIN call_records r ON r.started_at >= b.lo AND r.started_at < b.hi")
+            ("CAST(b.n AS TEXT)", format!("spans b JOIN {calls} ON r.started_at >= b.lo AND r.started_at < b.hi"))
         }
         By::Target(span) => {
             within(&mut wanted, span);
-            ("r.target", "call_records r")
+            ("r.target", calls.to_owned())
         }
         By::Device(span) => {
             within(&mut wanted, span);
+            wanted.add("d.started_at >= ?", span.from.0);
+            wanted.add("d.started_at < ?", span.until.0);
             wanted.say("substr(d.owner, 1, 7) = 'device/'".to_owned());
             if let Visible::Device(device) = visible {
                 wanted.add("d.owner = ?", format!("device/{device}"));
             }
-            ("substr(d.owner, 8)", "call_records r JOIN call_owners d ON d.call = r.call")
+            let owners = "call_owners d ON d.started_at = r.started_at AND d.call = r.call";
+            ("substr(d.owner, 8)", format!("{calls} JOIN {owners}"))
         }
     };
     if let Some(owner) = visible.owner() {
-        wanted.add("EXISTS (SELECT 1 FROM call_owners o WHERE o.call = r.call AND o.owner = ?)", owner);
+        wanted.add("EXISTS (SELECT 1 FROM call_owners o WHERE o.owner = ? AND o.started_at = r.started_at AND o.call = r.call)", owner);
     }
     wanted.equals("r.direction", filter.direction.as_ref());
     wanted.equals("r.target", filter.target.as_ref());
