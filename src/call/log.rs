@@ -21,6 +21,7 @@ use super::record::{
     AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, SpokeRecord, ToneRecord, timestamp,
 };
 use super::route::Target;
+use super::sound::user_of;
 use crate::config::{PricesConfig, TrunkDirection};
 use crate::live;
 use crate::web::WebLegs;
@@ -489,7 +490,7 @@ impl CallLog {
         if let (CallDirection::Inbound, Some(trunk), Some(answered)) =
             (self.record.direction, &self.record.trunk, self.answered)
         {
-            let (direction, number) = (TrunkDirection::In, user_part(&self.record.to));
+            let (direction, number) = (TrunkDirection::In, user_of(&self.record.to));
             let up_ms = ms(answered, self.left.unwrap_or(now));
             legs.push(TrunkLeg { leg: LegNo::FIRST.0, trunk: trunk.clone(), direction, number, up_ms });
         }
@@ -497,7 +498,7 @@ impl CallLog {
             let trunk = leg.label.strip_prefix("trunk ")?.to_owned();
             let answered = leg.answered_at.as_ref().and_then(at)?;
             let ended = leg.ended_at.as_ref().and_then(at).unwrap_or(now);
-            let (direction, number) = (TrunkDirection::Out, user_part(&leg.uri));
+            let (direction, number) = (TrunkDirection::Out, user_of(&leg.uri));
             Some(TrunkLeg { leg: leg.leg, trunk, direction, number, up_ms: ms(answered, ended) })
         }));
         legs
@@ -527,12 +528,6 @@ impl CallLog {
         }
         self.record
     }
-}
-
-/// The user part of a SIP or tel URI; what is none stays as it is.
-fn user_part(uri: &str) -> String {
-    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
-    rest.split(['@', ';', '?']).next().unwrap_or(rest).to_owned()
 }
 
 /// An id that sorts by time and is not used twice by one process: milliseconds since 1970 and a counter, in base 36.
