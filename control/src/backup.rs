@@ -320,8 +320,10 @@ pub async fn restore(
         std::io::copy(&mut entry, &mut new).and_then(|_| new.sync_all()).map_err(at(&to))?;
     }
     store.migrate_down(0).await?;
-    store.migrate().await?;
+    // As it was when the backup was made: what came since is filled for its rows by the steps that brought it.
+    store.migrate_to(manifest.schema).await?;
     store.load(spool.path(), &manifest.rows).await?;
+    store.migrate().await?;
     Ok(manifest)
 }
 

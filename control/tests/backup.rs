@@ -11,6 +11,7 @@ use control::backup::{BackupError, Parts, back_up, restore, verify};
 use control::identity::Role;
 use control::identity::limit::Rates;
 use control::store::Store;
+use control::store::records::{RecordFilter, Visible};
 use reqwest::StatusCode;
 use serde_json::json;
 use server::{Database, PASSWORD, Server, on_both};
@@ -53,6 +54,31 @@ async fn rows(store: &Store) -> Vec<(String, Vec<String>)> {
         all.push((table, lines));
     }
     all
+}
+
+#[tokio::test]
+async fn a_backup_of_an_older_schema_is_restored_as_if_it_had_been_brought_up_to_date() {
+    on_both(|server| async move {
+        filled(&server).await;
+        let store = &server.control.store;
+        let (file, before) = (server.folder.join("backup.tar"), rows(store).await);
+        // The step after it brings what searches go by.
+        store.migrate_down(35).await.unwrap();
+        assert_eq!(back_up(store, &parts(&server.folder), &file).await.unwrap().schema, 35);
+        for database in [Database::sqlite(), Database::postgres().await] {
+            let folder = database.folder.path().to_owned();
+            let store = Store::open(&database.url).await.unwrap();
+            restore(&store, &folder, &folder.join("recordings"), &file, false).await.unwrap();
+            assert_eq!(rows(&store).await, before);
+            let (words, target) = (Some("table".to_owned()), Some("desk".to_owned()));
+            let filter = RecordFilter { words, target, ..RecordFilter::default() };
+            let found = store.records(&Visible::Device("alice".into()), &filter, None, 9).await.unwrap();
+            assert_eq!(found.iter().map(|call| call.call.as_str()).collect::<Vec<_>>(), ["c1"]);
+            store.close().await;
+            database.drop().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -161,11 +161,12 @@ def rows(path, kinds, teams):
                       None, media.get("mos_in"), gap, text.rstrip("\n"), number_of)
             facets = [f"@{name}{value.encode().hex()}" for name, value in zip("dtcrfe", (*kind, *party))]
             facets += [f"@w{name}{at >> bits}" for name, bits in zip("abcd", (22, 26, 30, 34))] + [f"@o{owner.encode().hex()}" for owner in owners]
+            kinds_said = " ".join([f"k{number_of}"] + [f"k{number_of}o{owner.encode().hex()}" for owner in owners])
             within = within if at == last else 0
             said = []
             for turn in turns:
                 within += 1
-                said.append(((at << 20) + within, noted["call"], turn["index"], turn["who"], turn["text"], " ".join(facets), turn["started_ms"],
+                said.append(((at << 20) + within, noted["call"], turn["index"], turn["who"], turn["text"], " ".join(facets), kinds_said, turn["started_ms"],
                              turn["ended_ms"], turn["gap_ms"]))
             last = at
             yield record, [(owner, at, noted["call"], number_of) for owner in owners], said
@@ -179,7 +180,7 @@ TABLES = {
     "call_records": "call, started_at, answered_at, ended_at, duration_ms, direction, caller, callee, target, class, reason, codec, recording, mos_in, "
                     "gap_ms, record, kind",
     "call_owners": "owner, started_at, call, kind",
-    "turns": "id, call, number, speaker, text, facets, started_ms, ended_ms, gap_ms",
+    "turns": "id, call, number, speaker, text, facets, kinds, started_ms, ended_ms, gap_ms",
     "call_kinds": "id, direction, target, class, reason",
 }
 

@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{AnyConnection, Arguments, Column, Connection, Row};
 
-use super::figures::kept::fill;
 use super::{Backend, Store, StoreError};
 use crate::backup::{in_order, lines};
 
@@ -36,7 +35,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// Fills every table from a folder that [`Store::dump`] wrote, of either database; what is there is taken away first.
+    /// Fills every table from a folder that [`Store::dump`] wrote, of either database in the schema that this one has; what is there is taken
+    /// away first. What follows from the rows ([`Store::migrate`]) is not made anew.
     ///
     /// # Errors
     /// The database's, or the folder's: nothing is changed then.
@@ -55,8 +55,6 @@ impl Store {
                 insert(&mut change, table, &row.map_err(sqlx::Error::Io)?).await?;
             }
         }
-        sqlx::query("DELETE FROM call_figures_filled").execute(&mut *change).await?;
-        fill(&mut change, self.backend()).await?;
         Ok(change.commit().await?)
     }
 

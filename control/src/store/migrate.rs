@@ -127,6 +127,15 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0035_costs.up")),
         down: Sql::Both(sql!("0035_costs.down")),
     },
+    Change {
+        version: 38,
+        name: "kinds said",
+        up: Sql::Each { sqlite: sql!("0038_kinds_said.sqlite.up"), postgres: sql!("0038_kinds_said.postgres.up") },
+        down: Sql::Each {
+            sqlite: sql!("0038_kinds_said.sqlite.down"),
+            postgres: sql!("0038_kinds_said.postgres.down"),
+        },
+    },
 ];
 
 /// The newest version of the schema that this program knows.
@@ -151,6 +160,14 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         migrator(self.backend()).run(self.writer()).await?;
         self.fill_figures().await
+    }
+
+    /// Brings the schema to a version that was the newest once, for what was written then: [`Store::migrate`] takes it on from there.
+    ///
+    /// # Errors
+    /// As for [`Store::migrate`]; the version is none.
+    pub(crate) async fn migrate_to(&self, version: i64) -> Result<(), StoreError> {
+        Ok(migrator(self.backend()).run_to(version, self.writer()).await?)
     }
 
     /// Takes the schema back to a version; 0 takes everything away. **Data of what is taken away is gone.**

@@ -1,5 +1,5 @@
 //! What lists filter by, as words beside those that were said: the index of words then finds "table" among the calls of one team that
-//! failed without reading all that have the word. Migration 0030 writes the same.
+//! failed without reading all that have the word. Migrations 0030 and 0038 write the same.
 
 use std::fmt::Write;
 
@@ -26,6 +26,22 @@ pub(super) fn of_call(call: &CallRecord, owners: &[String]) -> String {
     words.extend(SPANS.map(|(name, bits)| within(name, call.started_at.0 >> bits)));
     words.extend(owners.iter().map(|owner| word('o', owner)));
     words.join(" ")
+}
+
+/// A call's kind ([`super::list`]), and its kind together with each of those whose call it is: what is frequent each for itself and seldom
+/// together is found by them.
+pub(super) fn kinds_of_call(kind: i64, owners: &[String]) -> String {
+    let mut words = vec![of_kind(kind, None)];
+    words.extend(owners.iter().map(|owner| of_kind(kind, Some(owner))));
+    words.join(" ")
+}
+
+/// The word of a kind, or of somebody's calls of it.
+pub(super) fn of_kind(kind: i64, owner: Option<&str>) -> String {
+    match owner {
+        Some(owner) => format!("k{kind}o{}", hex(owner)),
+        None => format!("k{kind}"),
+    }
 }
 
 /// The words that calls of a filter have, all of them; those that few calls have stand first.
@@ -62,13 +78,22 @@ pub(super) fn is_direction(word: &str) -> bool {
     word.starts_with("@d")
 }
 
+/// Whether a word is that of a number that called or was called.
+pub(super) fn is_number(word: &str) -> bool {
+    word.starts_with("@f") || word.starts_with("@e")
+}
+
 fn word(what: char, value: &str) -> String {
-    let mut word = format!("@{what}");
+    format!("@{what}{}", hex(value))
+}
+
+fn hex(value: &str) -> String {
     let end = value.char_indices().nth(VALUE_LIMIT).map_or(value.len(), |(at, _)| at);
+    let mut text = String::with_capacity(2 * end);
     value.as_bytes()[..end].iter().for_each(|byte| {
-        let _ = write!(word, "{byte:02x}");
+        let _ = write!(text, "{byte:02x}");
     });
-    word
+    text
 }
 
 #[cfg(test)]
@@ -81,6 +106,7 @@ mod tests {
         assert_eq!(word('e', "é"), "@ec3a9");
         assert_eq!(word('e', &"é".repeat(100)), format!("@e{}", "c3a9".repeat(64)));
         assert_eq!(within('a', 5), "@wa5");
+        assert_eq!(kinds_of_call(17, &["é".to_owned(), "b".to_owned()]), "k17 k17oc3a9 k17o62");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::store::StoreError;
 use crate::store::figures::Entry;
 use crate::store::figures::kept::FigureChanges;
 
-/// Turns of one statement: each takes nine parameters, of which SQLite has 32,766.
+/// Turns of one statement: each takes ten parameters, of which SQLite has 32,766.
 const TURNS_AT_ONCE: usize = 500;
 /// A kind that is new is looked for again so often while others add theirs.
 const TRIES: usize = 5;
@@ -101,7 +101,8 @@ pub(in crate::store) async fn insert(
             .await?;
     }
     figures.add(&entry(&ended.call, kind), &owners);
-    insert_turns(connection, ended, &facets::of_call(&ended.call, &owners)).await?;
+    let words = (facets::of_call(&ended.call, &owners), facets::kinds_of_call(kind, &owners));
+    insert_turns(connection, ended, (&words.0, &words.1)).await?;
     Ok(true)
 }
 
@@ -142,7 +143,11 @@ async fn insert_record(connection: &mut AnyConnection, ended: &Ended, kind: i64)
     Ok(done.rows_affected() > 0)
 }
 
-async fn insert_turns(connection: &mut AnyConnection, ended: &Ended, facets: &str) -> Result<(), StoreError> {
+async fn insert_turns(
+    connection: &mut AnyConnection,
+    ended: &Ended,
+    (facets, kinds): (&str, &str),
+) -> Result<(), StoreError> {
     let call = &ended.call;
     let mut turns: Vec<&Turn> = ended.turns.iter().collect();
     turns.sort_by_key(|turn| turn.number);
@@ -160,7 +165,7 @@ async fn insert_turns(connection: &mut AnyConnection, ended: &Ended, facets: &st
         let mut rows = Vec::with_capacity(some.len());
         for turn in some {
             id += 1;
-            rows.push(row(rows.len() * 9));
+            rows.push(row(rows.len() * 10));
             let bound = (|| {
                 arguments.add(id)?;
                 arguments.add(call.call.as_str())?;
@@ -168,6 +173,7 @@ async fn insert_turns(connection: &mut AnyConnection, ended: &Ended, facets: &st
                 arguments.add(turn.speaker.as_str())?;
                 arguments.add(turn.text.as_str())?;
                 arguments.add(facets)?;
+                arguments.add(kinds)?;
                 arguments.add(turn.started_ms)?;
                 arguments.add(turn.ended_ms)?;
                 arguments.add(number(turn.gap_ms))
@@ -175,7 +181,7 @@ async fn insert_turns(connection: &mut AnyConnection, ended: &Ended, facets: &st
             bound.map_err(sqlx::Error::Encode)?;
         }
         let sql = format!(
-            "INSERT INTO turns (id, call, number, speaker, text, facets, started_ms, ended_ms, gap_ms) VALUES {}",
+            "INSERT INTO turns (id, call, number, speaker, text, facets, kinds, started_ms, ended_ms, gap_ms) VALUES {}",
             rows.join(", ")
         );
         sqlx::query_with(sqlx::AssertSqlSafe(sql), arguments).execute(&mut *connection).await?;
@@ -185,8 +191,8 @@ async fn insert_turns(connection: &mut AnyConnection, ended: &Ended, facets: &st
 
 /// A row's parameters from this one on.
 fn row(at: usize) -> String {
-    let places: Vec<String> = (1..=8).map(|n| format!("${}", at + n)).collect();
-    format!("({}, CAST(${} AS DOUBLE PRECISION))", places.join(", "), at + 9)
+    let places: Vec<String> = (1..=9).map(|n| format!("${}", at + n)).collect();
+    format!("({}, CAST(${} AS DOUBLE PRECISION))", places.join(", "), at + 10)
 }
 
 /// A number that may be none, as text that the statement casts: sqlx's common driver says of a missing one that it has 32 bits, and

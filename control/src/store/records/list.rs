@@ -20,7 +20,7 @@ pub(super) const COLUMNS: &str = "r.call, r.started_at, r.answered_at, r.ended_a
 
 /// Which kinds a filter names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Kinds {
+pub(super) enum Kinds {
     /// Any.
     All,
     /// These.
@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// Which kinds a filter names.
-    async fn kinds(&self, filter: &RecordFilter) -> Result<Kinds, StoreError> {
+    pub(super) async fn kinds(&self, filter: &RecordFilter) -> Result<Kinds, StoreError> {
         let columns = kind_columns(filter);
         if columns.iter().all(|(_, value)| value.is_none()) {
             return Ok(Kinds::All);
@@ -362,7 +362,7 @@ impl<'a> Walk<'a> {
 }
 
 /// The columns that a kind is made of.
-fn kind_columns(filter: &RecordFilter) -> [(&'static str, Option<&String>); 4] {
+pub(super) fn kind_columns(filter: &RecordFilter) -> [(&'static str, Option<&String>); 4] {
     [
         ("direction", filter.direction.as_ref()),
         ("target", filter.target.as_ref()),

@@ -1,10 +1,13 @@
 //! Words that were said, latest calls first. The index of words also has what lists filter by ([`super::facets`]) and when, so that it is
 //! read from its end: SQLite's in the order of turns, which is that of their calls; PostgreSQL's, which has no order, in a span of time that
 //! should hold a page by what the database knows of the words, and in longer ones where it does not.
+//!
+//! SQLite's index reads a list for each word, side by side, to where they meet. Two things that many calls have and few have together would
+//! be two long lists for a short page: they are looked for by the kinds of call that have both ([`super::list`]).
 
 use super::facets;
 use super::insert::WITHIN_BITS;
-use super::list::COLUMNS;
+use super::list::{COLUMNS, Kinds, kind_columns};
 use super::{After, CallRecord, RecordFilter, Visible};
 use crate::store::conditions::Conditions;
 use crate::store::{Backend, Store, StoreError};
@@ -16,6 +19,8 @@ const WORDS_LIMIT: usize = 16;
 const TURNS_AT_ONCE: i64 = 2_000;
 /// So many turns are expected to hold a call of the page: a word that is usual is said several times in a call.
 const TURNS_OF_A_CALL: usize = 2;
+/// Kinds that SQLite's index is asked for at most, a list each; where a filter names more, what it names is asked for.
+const KINDS_AT_ONCE: usize = 64;
 /// The shortest time that is searched at once by PostgreSQL.
 const LEAST_WINDOW_MS: i64 = 600_000;
 /// The latest time that a turn's number can tell of.
@@ -67,10 +72,18 @@ impl Store {
     }
 
     async fn search_sqlite(&self, search: &Search<'_>) -> Result<Vec<CallRecord>, StoreError> {
+        let kinds = if search.is_by_kinds() { self.kinds(search.filter).await? } else { Kinds::All };
+        let kinds = match kinds {
+            Kinds::Some(kinds) if kinds.is_empty() => return Ok(Vec::new()),
+            Kinds::Some(kinds) if kinds.len() <= KINDS_AT_ONCE => kinds,
+            _ => Vec::new(),
+        };
+        let words = search.sqlite_words(&kinds);
         // Of a direction that is not looked for there is one in four, or more.
-        let mut enough = search.enough() * if search.passes_over_directions() { 4 } else { 1 };
+        let passes_over = kinds.is_empty() && search.passes_over_directions();
+        let mut enough = search.enough() * if passes_over { 4 } else { 1 };
         loop {
-            let (turns, is_all) = self.latest_turns(search, enough).await?;
+            let (turns, is_all) = self.latest_turns(search, &words, enough).await?;
             let page = self.found(search, &Hits::Turns(&turns)).await?;
             if page.len() >= search.enough() || is_all {
                 return Ok(page);
@@ -81,14 +94,18 @@ impl Store {
     }
 
     /// The latest turns that have the words, of calls enough for a page, and whether there are no more.
-    async fn latest_turns(&self, search: &Search<'_>, enough: usize) -> Result<(Vec<i64>, bool), StoreError> {
+    async fn latest_turns(
+        &self,
+        search: &Search<'_>,
+        words: &str,
+        enough: usize,
+    ) -> Result<(Vec<i64>, bool), StoreError> {
         let sql = "SELECT rowid FROM turn_words WHERE turn_words MATCH $1 AND rowid >= $2 AND rowid <= $3 ORDER BY rowid DESC LIMIT $4";
-        let words = search.sqlite_words();
         let (first, mut last) = (first_turn(search.first_ms), last_turn(search.last_ms));
         let (mut turns, mut moments, mut before) = (Vec::new(), 0, None);
         let mut at_once = i64::try_from(enough).unwrap_or(TURNS_AT_ONCE).saturating_mul(2).min(TURNS_AT_ONCE);
         loop {
-            let query = sqlx::query_scalar::<_, i64>(sql).bind(&words).bind(first).bind(last).bind(at_once);
+            let query = sqlx::query_scalar::<_, i64>(sql).bind(words).bind(first).bind(last).bind(at_once);
             let some = query.fetch_all(self.reader()).await?;
             for turn in &some {
                 let began = turn >> WITHIN_BITS;
@@ -264,15 +281,34 @@ impl<'a> Search<'a> {
         usize::try_from(self.limit).unwrap_or(1).max(1)
     }
 
-    /// As SQLite's index takes them: it has a language of its own, which whoever asks shall not speak.
-    fn sqlite_words(&self) -> String {
+    /// Whether several things are asked for that a kind has, or somebody's calls that have one.
+    fn is_by_kinds(&self) -> bool {
+        let parts = kind_columns(self.filter).iter().filter(|(_, value)| value.is_some()).count();
+        parts > 0 && parts + usize::from(self.owner.is_some()) > 1
+    }
+
+    /// As SQLite's index takes them, by these kinds where there are some: it has a language of its own, which whoever asks shall not speak.
+    fn sqlite_words(&self, kinds: &[i64]) -> String {
         let quoted = |word: &str| format!("\"{}\"", word.replace('"', "\"\""));
         let words: Vec<String> = self.words.iter().map(|word| quoted(word)).collect();
         let words = format!("text : ({})", words.join(" AND "));
-        let facets = self.facets.iter().filter(|facet| !self.passes_over_directions() || !facets::is_direction(facet));
+        let wanted = self.facets.iter().filter(|facet| match kinds {
+            [] => !self.passes_over_directions() || !facets::is_direction(facet),
+            // What else is asked for the kinds have.
+            _ => facets::is_number(facet),
+        });
         // What the index looks for first decides how far it goes at each step: the rarest stands first.
-        let facets: Vec<String> = facets.map(|facet| quoted(facet)).collect();
-        if facets.is_empty() { words } else { format!("facets : ({}) AND {words}", facets.join(" AND ")) }
+        let wanted: Vec<String> = wanted.map(|facet| quoted(facet)).collect();
+        let mut parts = Vec::new();
+        if !wanted.is_empty() {
+            parts.push(format!("facets : ({})", wanted.join(" AND ")));
+        }
+        if !kinds.is_empty() {
+            let kinds = kinds.iter().map(|kind| quoted(&facets::of_kind(*kind, self.owner.as_deref())));
+            parts.push(format!("kinds : ({})", kinds.collect::<Vec<_>>().join(" OR ")));
+        }
+        parts.push(words);
+        parts.join(" AND ")
     }
 
     /// SQLite's index reads the whole list of a word that half of all have, beside others: the calls are looked at instead.
@@ -292,4 +328,39 @@ fn first_turn(ms: i64) -> i64 {
 
 fn last_turn(ms: i64) -> i64 {
     first_turn(ms) | ((1 << WITHIN_BITS) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_things_that_a_kind_has_are_looked_for_by_the_kinds_that_have_them() {
+        let some = |text: &str| Some(text.to_owned());
+        let (all, own) = (Visible::All, Visible::Device("d".into()));
+        let outbound = RecordFilter { direction: some("outbound"), ..Default::default() };
+        let desk = RecordFilter { target: some("desk"), caller: some("1"), ..outbound.clone() };
+        let number = RecordFilter { caller: some("1"), ..Default::default() };
+        let search =
+            |visible, filter| Search::new(visible, filter, "yes \"no", None, 50).ok_or("nothing is looked for");
+        for (visible, filter, is_by_kinds) in [
+            (&all, &outbound, false),
+            (&own, &outbound, true),
+            (&all, &desk, true),
+            (&all, &number, false),
+            (&own, &number, false),
+        ] {
+            assert_eq!(
+                search(visible, filter).map(|search| search.is_by_kinds()),
+                Ok(is_by_kinds),
+                "{visible:?} {filter:?}"
+            );
+        }
+        let said = "text : (\"yes\" AND \"\"\"no\")";
+        let words = |kinds: &[i64]| search(&own, &desk).map(|search| search.sqlite_words(kinds));
+        let by_kinds = "facets : (\"@f31\") AND kinds : (\"k3o6465766963652f64\" OR \"k14o6465766963652f64\")";
+        assert_eq!(words(&[3, 14]), Ok(format!("{by_kinds} AND {said}")));
+        let by_each = "facets : (\"@f31\" AND \"@o6465766963652f64\" AND \"@t6465736b\")";
+        assert_eq!(words(&[]), Ok(format!("{by_each} AND {said}")), "more kinds than are looked for");
+    }
 }
