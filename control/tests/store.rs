@@ -8,7 +8,9 @@ use std::io::Write;
 
 use control::identity::Role;
 use control::store::contacts::{ContactFilter, Whose};
+use control::store::costs::By;
 use control::store::do_not_call::DoNotCallFilter;
+use control::store::figures::Span;
 use control::store::interactions::InteractionFilter;
 use control::store::outbox::{DeliveryFilter, DeliveryState};
 use control::store::records::{After, RecordFilter, Visible};
@@ -270,6 +272,23 @@ async fn lists_that_grow_are_walked_by_an_index() {
                     }
                 };
                 assert!(walks, "{visible:?} {filter:?}:\n{plan}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_calls_cost_is_summed_from_an_index_of_its_own() {
+    on_both(|server| async move {
+        filled(&server, 600).await;
+        let store = &server.control.store;
+        let span = Span { from: Moment(0), until: Moment(i64::MAX) };
+        for visible in [Visible::All, Visible::Device("alice".into())] {
+            for by in [By::Spans(&[span]), By::Target(span), By::Device(span)] {
+                let plan = store.explain_costs(&visible, by).await.unwrap();
+                let reads_calls = plan.lines().any(|line| line.contains("call_records r") && line.contains("Seq Scan"));
+                assert!(plan.contains("call_records_costs") && !reads_calls, "{visible:?} {by:?}:\n{plan}");
             }
         }
     })

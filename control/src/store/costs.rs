@@ -56,6 +56,13 @@ impl Store {
         let rows = sqlx::query_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?).fetch_all(self.reader()).await?;
         rows.iter().map(|row| Ok((row.try_get("key")?, figures(row)?))).collect()
     }
+
+    /// How the database would read the sums if it had many rows, in its own words.
+    #[doc(hidden)]
+    pub async fn explain_costs(&self, visible: &Visible, by: By<'_>) -> Result<String, StoreError> {
+        let (sql, wanted) = statement(self.backend(), visible, &FigureFilter::default(), by);
+        self.explain(&sql, &wanted).await
+    }
 }
 
 fn statement(backend: Backend, visible: &Visible, filter: &FigureFilter, by: By<'_>) -> (String, Conditions) {
