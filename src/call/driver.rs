@@ -6,12 +6,16 @@
 //! | [`perform`] | actions |
 //! | [`mix`] | the call's room |
 //! | [`attendance`] | who is said to be in a conference, and to speak |
+//! | [`hearing`] | what lines and conversations tell |
+//! | [`finish`] | the end: the record |
 //! | [`moving`] | legs that go to other calls, or come from them |
 //! | [`signalling`] | events into inputs |
 //! | [`placing`] | legs that we place |
 //! | [`tape`] | the recording |
 
 mod attendance;
+mod finish;
+mod hearing;
 mod mix;
 mod moving;
 mod perform;
@@ -26,29 +30,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use agent::session::{SessionEvent, TurnRecord};
-use media::tones::HeardTone;
+use agent::session::SessionEvent;
 use sip::endpoint::{CallId, Event};
 use sip::event::conference_info::Member;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::Instrument;
 
-use super::app::Outcome;
 use super::dial::DialPlan;
-use super::end::{End, EndReason};
-use super::inbound::Refusal;
+use super::end::End;
 use super::leg::{Happening, Leg};
-use super::line::{LineNote, LineOrder};
+use super::line::LineOrder;
 use super::log::{Attending, CallLog, CallStage};
 use super::quality;
-use super::record::CallRecord;
 use super::route::Target;
 use super::sound::{self, Sound};
 use super::switchboard::{DeviceLeg, Inbox, Mail};
 use super::{
-    Action, Command, Input, LegInput, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge,
-    conference, dialing, ending, entering, inbound, note_refused, parking, referral, talking, transfer,
+    Action, Command, Input, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, conference,
+    dialing, ending, entering, inbound, note_refused, parking, referral, talking, transfer,
 };
 use crate::config::SrtpPolicy;
 use crate::hub::{CallSeat, Hub};
@@ -56,14 +56,12 @@ use crate::routing::history::History;
 use crate::telemetry::Masked;
 use crate::web::{WebLegs, whip};
 
+pub use finish::record_refusal;
 pub use moving::Arrival;
 pub use signalling::signalling_end;
 
 use mix::Mix;
 use tape::Tape;
-
-/// A conversation whose line is closed ends within this.
-const CONVERSATION_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the dispatcher hands to a new call.
 #[derive(Debug)]
@@ -408,114 +406,6 @@ impl Driver {
         self.legs.iter_mut().find(|leg| leg.no == no)
     }
 
-    fn happened(&mut self, no: LegNo, happening: Happening) {
-        match happening {
-            Happening::Note(note) => self.noted(no, note),
-            Happening::Conversed(outcome) => {
-                let end = self.conversed(no, *outcome);
-                self.queue.push(Input::Leg(no, LegInput::Conversed(end)));
-            }
-        }
-    }
-
-    fn noted(&mut self, no: LegNo, note: LineNote) {
-        let id = self.log.id();
-        let input = match note {
-            LineNote::TimedOut => LegInput::MediaTimedOut,
-            LineNote::EngineGone => LegInput::MediaGone,
-            LineNote::Digit(digit) => LegInput::Digit(digit),
-            LineNote::Tone(heard) => {
-                self.heard_tone(no, heard);
-                return;
-            }
-            LineNote::Speaks(speaks) => return self.speaks(no, speaks),
-            LineNote::RecordingFailed(why) => {
-                tracing::error!(call = %id, "call {id}: the recording broke off: {why}");
-                self.log.failure(format!("recording: {why}"));
-                return;
-            }
-            LineNote::JoinFailed(why) | LineNote::ConnectFailed(why) => LegInput::MediaFailed(why),
-            LineNote::UpdateFailed(why) => {
-                tracing::warn!(call = %id, "call {id}: a change of the session could not be set up: {why}");
-                return;
-            }
-        };
-        self.queue.push(Input::Leg(no, input));
-    }
-
-    fn observed(&mut self, event: Option<SessionEvent>) {
-        match event {
-            Some(event) => {
-                self.hub.observe(self.log.id(), &event);
-                let index = match &event {
-                    SessionEvent::Turn(TurnRecord { index, .. }) => Some(*index),
-                    SessionEvent::Tool { turn, .. } => Some(*turn),
-                    _ => None,
-                };
-                self.log.session_event(event, SystemTime::now());
-                if let Some(turn) = index.and_then(|index| self.log.turn(index)) {
-                    self.hub.records.turn(self.log.id(), turn);
-                }
-            }
-            None => self.observations = None,
-        }
-    }
-
-    /// How the legs sounded since the last look.
-    fn measure(&mut self) {
-        let now = SystemTime::now();
-        for leg in self.legs.iter().filter(|leg| leg.is_up && leg.stage == Stage::Here) {
-            if let Some(gauge) = &leg.gauge {
-                self.log.measure(leg.no, &gauge.stats(), now);
-            }
-        }
-    }
-
-    /// The line said something by a tone: it is noted, and told to those who watch.
-    fn heard_tone(&mut self, no: LegNo, heard: HeardTone) {
-        let (id, name) = (self.log.id(), heard.tone.name());
-        tracing::info!(call = %id, "call {id}: leg {} sends a tone: {name}", no.0);
-        metrics::counter!("omnivox_tones_total", "tone" => name).increment(1);
-        if let Some(live) = &self.hub.live {
-            live.tone(id, no.0, heard);
-        }
-        self.log.tone(no, heard, SystemTime::now());
-    }
-
-    /// What the conversation has told so far.
-    fn catch_up(&mut self) {
-        while let Some(event) = self.observations.as_mut().and_then(|observations| observations.try_recv().ok()) {
-            self.observed(Some(event));
-        }
-    }
-
-    /// The agent's call was passed on, or that came to nothing; where the agent has it back, the agent tells.
-    fn passed_on(&mut self) {
-        let failed = match &self.phase {
-            Phase::Transferring(_) | Phase::Talking => return,
-            Phase::Ending(end) | Phase::Over(end) if end.reason != EndReason::Transferred => {
-                Some(format!("the call ended: {}", end.reason.as_str()))
-            }
-            _ => None,
-        };
-        if let Some(event) = self.log.settle_tool(failed.as_deref(), SystemTime::now()) {
-            self.observed(Some(event));
-        }
-    }
-
-    fn conversed(&mut self, no: LegNo, outcome: Outcome) -> super::ConversationEnd {
-        self.catch_up();
-        self.log.set_providers(outcome.providers);
-        if let Some(leg) = self.leg(no) {
-            leg.take_back(outcome.line);
-            leg.resume = outcome.resume;
-            if let super::ConversationEnd::Transfer(_) = outcome.end {
-                leg.attend();
-            }
-        }
-        outcome.end
-    }
-
     fn refuse(&mut self, no: LegNo, code: u16) {
         metrics::counter!("omnivox_calls_refused_total", "code" => code.to_string()).increment(1);
         let Some(leg) = self.leg(no) else { return };
@@ -529,80 +419,6 @@ impl Driver {
             self.ended(no, SignallingEnd::TransportFailed("signalling stopped".into()));
         }
     }
-
-    /// Gives the legs back, gathers what conversations still tell, and writes the record.
-    async fn finish(mut self, end: End) {
-        self.hub.places.leave(&self.inbox.address.call);
-        self.legs.iter_mut().for_each(|leg| leg.stage = Stage::Over);
-        self.show();
-        self.turn_away_arrivals();
-        for at in 0..self.legs.len() {
-            let Some(leg) = self.legs.get_mut(at) else { break };
-            let no = leg.no;
-            leg.close_media();
-            if let Some(sip) = leg.sip {
-                self.hub.switchboard.disconnect(sip);
-            }
-            let Some(conversation) = leg.take_conversation() else { continue };
-            match tokio::time::timeout(CONVERSATION_ENDS_WITHIN, conversation).await {
-                Ok(outcome) => {
-                    self.conversed(no, outcome);
-                }
-                Err(_) => {
-                    tracing::error!(call = %self.log.id(), "call {}: its conversation did not end with it", self.log.id());
-                }
-            }
-        }
-        for leg in &self.legs {
-            if let Some(stats) = leg.stats() {
-                self.log.set_media(leg.no, &stats);
-            }
-            if let Some(gauge) = &leg.gauge {
-                self.log.measured(leg.no, &gauge.stats());
-            }
-        }
-        self.catch_up();
-        let record = self.log.close(end, &self.hub.config.prices, SystemTime::now());
-        if let Some(live) = &self.hub.live {
-            live.ended(&record);
-        }
-        write_record(&self.hub, record);
-    }
-}
-
-fn write_record(hub: &Hub, record: CallRecord) {
-    let end = &record.end;
-    metrics::counter!("omnivox_calls_total", "class" => end.class.as_str(), "reason" => end.reason.as_str())
-        .increment(1);
-    tracing::info!(
-        call = record.call,
-        class = end.class.as_str(),
-        reason = end.reason.as_str(),
-        duration_ms = record.duration_ms,
-        "call {} ended: {} ({}) after {} ms",
-        record.call,
-        end.reason.as_str(),
-        end.class.as_str(),
-        record.duration_ms,
-    );
-    for line in record.cost.iter().flat_map(|cost| &cost.lines) {
-        if let Some(micros) = line.micros.and_then(|micros| u64::try_from(micros).ok()) {
-            metrics::counter!("omnivox_cost_micros_total", "kind" => line.used.kind()).increment(micros);
-        }
-    }
-    if let Some(traces) = &hub.traces {
-        traces.call(&record);
-    }
-    hub.records.push(record);
-}
-
-/// The record of a call that was refused before it had a driver.
-pub fn record_refusal(hub: &Hub, incoming: &Incoming, refusal: &Refusal) {
-    metrics::counter!("omnivox_calls_refused_total", "code" => refusal.code.to_string()).increment(1);
-    let now = SystemTime::now();
-    let log = CallLog::inbound(&super::log::new_id(now), incoming, &Target::App("none".into()), now);
-    hub.tracer.link(log.id(), incoming.request.call_id());
-    write_record(hub, log.close(refusal.end.clone(), &hub.config.prices, now));
 }
 
 fn poll_legs(legs: &mut [Leg], cx: &mut Context<'_>) -> Poll<(LegNo, Happening)> {

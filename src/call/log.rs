@@ -1,11 +1,12 @@
 //! Gathers a call's record while the call runs.
 
+mod conversation;
+mod costs;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use agent::session::{SessionEvent, TurnRecord};
-use agent::tool::ToolRecord;
 use agent::usage::Usage;
 use control::ports::{LiveCall, Queued};
 use control::time::Moment;
@@ -13,7 +14,7 @@ use media::tones::HeardTone;
 use media::{LegStats, Side};
 
 use super::LegNo;
-use super::cost::{self, TrunkLeg};
+use super::cost;
 use super::driver::{Incoming, Outgoing};
 use super::end::End;
 use super::quality::{self, QualityLog};
@@ -21,8 +22,7 @@ use super::record::{
     AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, SpokeRecord, ToneRecord, timestamp,
 };
 use super::route::Target;
-use super::sound::user_of;
-use crate::config::{PricesConfig, TrunkDirection};
+use crate::config::PricesConfig;
 use crate::live;
 use crate::web::WebLegs;
 
@@ -342,15 +342,6 @@ impl CallLog {
         self.record.direction == CallDirection::Outbound || no == LegNo::FIRST
     }
 
-    /// Who recognised, thought and spoke.
-    pub fn set_providers(&mut self, providers: Option<Providers>) {
-        let Some(providers) = providers else { return };
-        let agent = self.record.agent.get_or_insert_default();
-        agent.recognizer = providers.recognizer;
-        agent.brain = providers.brain;
-        agent.voice = providers.voice;
-    }
-
     /// A leg's last figures.
     pub fn set_media(&mut self, no: LegNo, stats: &LegStats) {
         let media = MediaRecord {
@@ -432,76 +423,6 @@ impl CallLog {
         } else if self.record.spoke.len() < LEGS_LIMIT {
             self.record.spoke.push(SpokeRecord { leg: no.0, spoke_ms, times: 1 });
         }
-    }
-
-    /// Something failed that the record should tell.
-    pub fn failure(&mut self, what: String) {
-        self.record.agent.get_or_insert_default().failures.push(what);
-    }
-
-    /// What the conversation reported.
-    pub fn session_event(&mut self, event: SessionEvent, now: SystemTime) {
-        let agent: &mut AgentRecord = self.record.agent.get_or_insert_default();
-        match event {
-            SessionEvent::Turn(turn) if agent.turns.len() < TURNS_LIMIT => {
-                if let Some(place) = turn.tools.iter().position(ToolRecord::is_open) {
-                    self.tool = Some((agent.turns.len(), place, now));
-                }
-                agent.turns.push(turn);
-            }
-            SessionEvent::Used(usage) => self.usage = usage,
-            SessionEvent::Tool { turn: index, place, tool } => {
-                let turn = agent.turns.iter_mut().rev().find(|turn| turn.index == index);
-                if let Some(known) = turn.and_then(|turn| turn.tools.get_mut(place)) {
-                    *known = tool;
-                    self.tool = None;
-                }
-            }
-            SessionEvent::ProviderFailed { part, provider, reason, remedy, .. } => {
-                agent.failures.push(format!("{part:?} {provider}: {reason} ({remedy:?})").to_lowercase());
-            }
-            _ => {}
-        }
-    }
-
-    /// What the agent wanted done, beyond its own turn, is done, or failed: the turn as it is then.
-    pub fn settle_tool(&mut self, failed: Option<&str>, now: SystemTime) -> Option<SessionEvent> {
-        let (turn, place, since) = self.tool.take()?;
-        let turn = self.record.agent.as_mut()?.turns.get_mut(turn)?;
-        let tool = turn.tools.get_mut(place)?;
-        tool.settle(failed);
-        tool.took_ms = now.duration_since(since).ok().map(|took| took.as_secs_f64() * 1_000.0);
-        Some(SessionEvent::Tool { turn: turn.index, place, tool: tool.clone() })
-    }
-
-    /// A turn of the conversation.
-    #[must_use]
-    pub fn turn(&self, index: u32) -> Option<&TurnRecord> {
-        self.record.agent.as_ref()?.turns.iter().rev().find(|turn| turn.index == index)
-    }
-
-    /// The legs by trunks that were answered, a call that is over now.
-    fn trunk_legs(&self, now: SystemTime) -> Vec<TrunkLeg> {
-        let ms = |from: SystemTime, until: SystemTime| {
-            u64::try_from(until.duration_since(from).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-        };
-        let at = |text: &String| humantime::parse_rfc3339(text).ok();
-        let mut legs = Vec::new();
-        if let (CallDirection::Inbound, Some(trunk), Some(answered)) =
-            (self.record.direction, &self.record.trunk, self.answered)
-        {
-            let (direction, number) = (TrunkDirection::In, user_of(&self.record.to));
-            let up_ms = ms(answered, self.left.unwrap_or(now));
-            legs.push(TrunkLeg { leg: LegNo::FIRST.0, trunk: trunk.clone(), direction, number, up_ms });
-        }
-        legs.extend(self.record.legs.iter().filter_map(|leg| {
-            let trunk = leg.label.strip_prefix("trunk ")?.to_owned();
-            let answered = leg.answered_at.as_ref().and_then(at)?;
-            let ended = leg.ended_at.as_ref().and_then(at).unwrap_or(now);
-            let (direction, number) = (TrunkDirection::Out, user_of(&leg.uri));
-            Some(TrunkLeg { leg: leg.leg, trunk, direction, number, up_ms: ms(answered, ended) })
-        }));
-        legs
     }
 
     /// The record of the call, ended; it costs what these prices say.

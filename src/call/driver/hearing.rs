@@ -1,0 +1,123 @@
+//! What lines and conversations tell: into inputs, into the log, and to those who watch.
+
+use std::time::SystemTime;
+
+use agent::session::{SessionEvent, TurnRecord};
+use media::tones::HeardTone;
+
+use super::Driver;
+use crate::call::app::Outcome;
+use crate::call::end::EndReason;
+use crate::call::leg::Happening;
+use crate::call::line::LineNote;
+use crate::call::{ConversationEnd, Input, LegInput, LegNo, Phase, Stage};
+
+impl Driver {
+    pub(super) fn happened(&mut self, no: LegNo, happening: Happening) {
+        match happening {
+            Happening::Note(note) => self.noted(no, note),
+            Happening::Conversed(outcome) => {
+                let end = self.conversed(no, *outcome);
+                self.queue.push(Input::Leg(no, LegInput::Conversed(end)));
+            }
+        }
+    }
+
+    fn noted(&mut self, no: LegNo, note: LineNote) {
+        let id = self.log.id();
+        let input = match note {
+            LineNote::TimedOut => LegInput::MediaTimedOut,
+            LineNote::EngineGone => LegInput::MediaGone,
+            LineNote::Digit(digit) => LegInput::Digit(digit),
+            LineNote::Tone(heard) => {
+                self.heard_tone(no, heard);
+                return;
+            }
+            LineNote::Speaks(speaks) => return self.speaks(no, speaks),
+            LineNote::RecordingFailed(why) => {
+                tracing::error!(call = %id, "call {id}: the recording broke off: {why}");
+                self.log.failure(format!("recording: {why}"));
+                return;
+            }
+            LineNote::JoinFailed(why) | LineNote::ConnectFailed(why) => LegInput::MediaFailed(why),
+            LineNote::UpdateFailed(why) => {
+                tracing::warn!(call = %id, "call {id}: a change of the session could not be set up: {why}");
+                return;
+            }
+        };
+        self.queue.push(Input::Leg(no, input));
+    }
+
+    pub(super) fn observed(&mut self, event: Option<SessionEvent>) {
+        match event {
+            Some(event) => {
+                self.hub.observe(self.log.id(), &event);
+                let index = match &event {
+                    SessionEvent::Turn(TurnRecord { index, .. }) => Some(*index),
+                    SessionEvent::Tool { turn, .. } => Some(*turn),
+                    _ => None,
+                };
+                self.log.session_event(event, SystemTime::now());
+                if let Some(turn) = index.and_then(|index| self.log.turn(index)) {
+                    self.hub.records.turn(self.log.id(), turn);
+                }
+            }
+            None => self.observations = None,
+        }
+    }
+
+    /// How the legs sounded since the last look.
+    pub(super) fn measure(&mut self) {
+        let now = SystemTime::now();
+        for leg in self.legs.iter().filter(|leg| leg.is_up && leg.stage == Stage::Here) {
+            if let Some(gauge) = &leg.gauge {
+                self.log.measure(leg.no, &gauge.stats(), now);
+            }
+        }
+    }
+
+    /// The line said something by a tone: it is noted, and told to those who watch.
+    fn heard_tone(&mut self, no: LegNo, heard: HeardTone) {
+        let (id, name) = (self.log.id(), heard.tone.name());
+        tracing::info!(call = %id, "call {id}: leg {} sends a tone: {name}", no.0);
+        metrics::counter!("omnivox_tones_total", "tone" => name).increment(1);
+        if let Some(live) = &self.hub.live {
+            live.tone(id, no.0, heard);
+        }
+        self.log.tone(no, heard, SystemTime::now());
+    }
+
+    /// What the conversation has told so far.
+    pub(super) fn catch_up(&mut self) {
+        while let Some(event) = self.observations.as_mut().and_then(|observations| observations.try_recv().ok()) {
+            self.observed(Some(event));
+        }
+    }
+
+    /// The agent's call was passed on, or that came to nothing; where the agent has it back, the agent tells.
+    pub(super) fn passed_on(&mut self) {
+        let failed = match &self.phase {
+            Phase::Transferring(_) | Phase::Talking => return,
+            Phase::Ending(end) | Phase::Over(end) if end.reason != EndReason::Transferred => {
+                Some(format!("the call ended: {}", end.reason.as_str()))
+            }
+            _ => None,
+        };
+        if let Some(event) = self.log.settle_tool(failed.as_deref(), SystemTime::now()) {
+            self.observed(Some(event));
+        }
+    }
+
+    pub(super) fn conversed(&mut self, no: LegNo, outcome: Outcome) -> ConversationEnd {
+        self.catch_up();
+        self.log.set_providers(outcome.providers);
+        if let Some(leg) = self.leg(no) {
+            leg.take_back(outcome.line);
+            leg.resume = outcome.resume;
+            if let ConversationEnd::Transfer(_) = outcome.end {
+                leg.attend();
+            }
+        }
+        outcome.end
+    }
+}
