@@ -1,5 +1,7 @@
 //! `omnivox check`: configuration, folders, ports, agents with their models and providers; for each fault what to do.
 
+mod prices;
+
 use std::collections::HashMap;
 use std::net::{TcpListener, UdpSocket};
 use std::process::ExitCode;
@@ -17,6 +19,8 @@ use crate::config::{Config, IceMode, PlainHttp, Sources, SrtpPolicy};
 use crate::ice;
 use crate::plane;
 use crate::stir::Stir;
+
+use prices::InUse;
 
 /// Servers of `[[ice_servers]]` may take this long to answer.
 const ICE_PATIENCE: Duration = Duration::from_secs(5);
@@ -329,10 +333,12 @@ fn check_agents(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
         Ok(agents) => agents,
         Err(fault) => return tell("agents", Verdict::Fault, format!("{fault:#}")),
     };
+    let mut in_use = InUse::default();
     for name in agents.names() {
         let what = format!("agent {name}");
         match agents.build(&name) {
             Ok(agent) => {
+                in_use.add(&agent);
                 tell(&what, Verdict::Ok, format!("takes calls to sip:{name}@"));
                 for note in &agent.notes {
                     tell(&what, Verdict::Note, note.clone());
@@ -341,4 +347,5 @@ fn check_agents(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
             Err(fault) => tell(&what, Verdict::Fault, format!("{fault:#}")),
         }
     }
+    prices::check(config, &in_use, tell);
 }

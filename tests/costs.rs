@@ -133,3 +133,40 @@ fn a_wrong_price_is_named_by_its_key_before_anything_starts() {
     let says = told(&checked);
     assert!(says.contains("prices.trunks.carrier.minute") && says.contains("6 cents"), "{says}");
 }
+
+#[test]
+fn what_is_in_use_without_a_price_is_named_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    let thinker = "[agent]\nname = \"thinker\"\n[brain]\nkind = \"openai\"\n[brain.openai]\nmodel = \"mind-1\"\nsystem_prompt = \"Be kind.\"\n";
+    std::fs::write(folder.path().join("agents/thinker.toml"), thinker).unwrap();
+    let trunk = "[[trunks]]\nname = \"other\"\nhosts = [\"127.0.0.1:9\"]\n[[trunks]]\nname = \"carrier\"\nhosts = [\"127.0.0.1:9\"]\n";
+    let check = |config: String| {
+        std::fs::write(folder.path().join("omnivox.toml"), config).unwrap();
+        let checked = omnivox(
+            folder.path(),
+            &["check", "--json", "--config", "omnivox.toml", "--set", "sip.listen=[\"udp:127.0.0.1:0\"]"],
+        );
+        let found: Vec<Value> =
+            serde_json::from_slice(&checked.stdout).unwrap_or_else(|_| panic!("{}", told(&checked)));
+        let about = found.into_iter().filter(|one| one["what"].as_str().unwrap().starts_with("prices"));
+        about
+            .map(|one| {
+                (
+                    one["what"].as_str().unwrap().to_owned(),
+                    one["verdict"].clone(),
+                    one["says"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    assert!(check(trunk.to_owned()).is_empty(), "where there are no prices, none is missed");
+    let found = check(format!("{PRICES}{trunk}"));
+    assert!(found.iter().all(|(_, verdict, _)| verdict == "note"), "{found:?}");
+    let says = |what: &str, says: &str| found.iter().any(|(of, _, text)| of == what && text.contains(says));
+    assert!(says("prices.models", "mind-1 has no price"), "{found:?}");
+    assert!(says("prices.trunks.other", "come by it") && says("prices.trunks.other", "go out by it"), "{found:?}");
+    let has_one =
+        |what: &str, text: &str| what == "prices.trunks.carrier" || text.contains("flite") || text.contains("sphinx");
+    assert!(!found.iter().any(|(what, _, text)| has_one(what, text)), "{found:?}");
+}

@@ -229,6 +229,11 @@ pub trait BrainFactory: Send + Sync {
     /// The provider's name, as in the configuration.
     fn name(&self) -> &str;
 
+    /// The language model that is asked, where one is.
+    fn model(&self) -> Option<&str> {
+        None
+    }
+
     /// A brain for a new conversation.
     fn open(&self) -> Box<dyn Brain>;
 

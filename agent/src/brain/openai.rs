@@ -169,6 +169,10 @@ impl BrainFactory for OpenAiFactory {
         "openai"
     }
 
+    fn model(&self) -> Option<&str> {
+        Some(&self.shared.config.model)
+    }
+
     fn open(&self) -> Box<dyn Brain> {
         Box::new(OpenAiBrain { shared: Arc::clone(&self.shared), notes: Vec::new(), meter: Meter::default() })
     }
