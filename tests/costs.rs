@@ -1,13 +1,18 @@
-//! What a call costs: a whole one by a scripted agent, in by a trunk and out by it, on SQLite and on PostgreSQL.
+//! What a call costs: a whole one by a scripted agent, in by a trunk and out by it, on SQLite and on PostgreSQL; one whose leg goes to
+//! another call.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 #[path = "common/person.rs"]
 mod person;
+#[path = "common/phone.rs"]
+mod phone;
 
 use common::{Server, omnivox, told};
 use person::{Person, add_user, only, postgres};
+use phone::Phone;
 use serde_json::{Value, json};
+use sip::headers::ReferTo;
 
 /// Says what is not kept from before, and passes the call on.
 const CLERK: &str = r#"
@@ -132,6 +137,63 @@ fn a_wrong_price_is_named_by_its_key_before_anything_starts() {
     assert!(!checked.status.success());
     let says = told(&checked);
     assert!(says.contains("prices.trunks.carrier.minute") && says.contains("6 cents"), "{says}");
+}
+
+#[test]
+fn a_leg_that_goes_to_another_call_is_charged_once_to_its_end() {
+    let mut carrier = Phone::start("+4930999", "", 1_000.0);
+    let config = format!(
+        "[prices]\ncurrency = \"EUR\"\n[[prices.trunks]]\nname = \"carrier\"\nminute = \"0.06\"\ncall = \"0.01\"\nincrement = \"1/1\"\n\
+         [[devices]]\nuser = \"alice\"\npassword = \"a\"\n[[devices]]\nuser = \"bob\"\npassword = \"b\"\n\
+         [[trunks]]\nname = \"carrier\"\nhosts = [\"{}\"]\nping_s = 0\n\
+         [[routes]]\ncalled = \"+*\"\nto = \"trunk carrier\"\nfrom = [\"devices\"]\n",
+        carrier.address()
+    );
+    let server =
+        Server::start_with(&config, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]", "control.on=false"]);
+    let [mut alice, mut bob] = [("alice", "a", 437.5), ("bob", "b", 1_500.0)]
+        .map(|(user, password, tone)| Phone::register(server.sip, user, password, tone));
+    let connect = |alice: &mut Phone, to: &str, other: &mut Phone| {
+        let call = alice.dial(to, &[]);
+        let there = other.pick_up();
+        alice.wait_answered(call);
+        (call, there)
+    };
+    let (first, at_carrier) = connect(&mut alice, "+4930999", &mut carrier);
+    alice.wait_to_hear(first, &[1_000.0], &[]);
+    alice.hold(first, true);
+    let (second, at_bob) = connect(&mut alice, "bob", &mut bob);
+    // Bob and the carrier's leg are connected, in the call that was bob's.
+    let replaces = alice.identity(second).replaces();
+    assert_eq!(alice.refer(first, &ReferTo::value(&server.uri("bob"), Some(&replaces))), (202, Some(200)));
+    bob.wait_to_hear(at_bob, &[1_000.0], &[437.5]);
+    alice.ended(first);
+    alice.ended(second);
+    bob.hang_up(at_bob);
+    carrier.ended(at_carrier);
+    let records = server.wait_for_records(2);
+    let of = |to: &str| {
+        let is_it = |record: &&Value| record["to"].as_str().unwrap().starts_with(&format!("sip:{to}@"));
+        let record = records.iter().find(is_it).unwrap_or_else(|| panic!("{to}: {records:?}"));
+        let [line] = &record["cost"]["lines"].as_array().unwrap_or_else(|| panic!("{record}"))[..] else {
+            panic!("{record}")
+        };
+        assert_eq!((&line["kind"], &line["name"]), (&json!("trunk"), &json!("carrier")), "{record}");
+        assert_eq!(record["cost"]["is_partial"], false);
+        let number = |key: &str| line[key].as_u64().unwrap_or_else(|| panic!("{key}: {line}"));
+        (number("leg"), number("up_ms"), line["before_ms"].as_u64(), number("billed_s"), number("micros"))
+    };
+    let (before, after) = (of("+4930999"), of("bob"));
+    assert_eq!((before.0, before.2), (1, None), "{records:?}");
+    assert_eq!((after.0, after.2), (0x8000, Some(before.1)), "it goes on where it was: {records:?}");
+    assert!(before.1 > 0 && after.1 > 0, "{records:?}");
+    let seconds = (before.1 + after.1).div_ceil(1_000);
+    assert_eq!(
+        (before.3 + after.3, before.4 + after.4),
+        (seconds, 10_000 + 1_000 * seconds),
+        "no second twice: {records:?}"
+    );
+    server.stop();
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //! Money is whole millionths of the currency's unit. Each line is computed exactly and rounded once, half up, to a millionth; the total is
 //! the sum of the lines. What has no price is there without one, and the total says that it is not all.
 
+use std::time::SystemTime;
+
 use agent::usage::{HeardUsage, ModelUsage, SpokenUsage, Usage};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{PricesConfig, TrunkDirection};
+use crate::config::{PricesConfig, TrunkDirection, TrunkPrice};
 
 /// What a call used and cost.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -65,9 +67,12 @@ pub enum Used {
     Trunk {
         /// The leg's number within the call.
         leg: u16,
-        /// From its answer to its end, in ms.
+        /// From its answer to its end, in ms; where it came from another call or went to one, as long as it was here.
         up_ms: u64,
-        /// What of that is charged, in s, where there is a price.
+        /// From its answer until it came from another call, in ms, which is in that call's record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before_ms: Option<u64>,
+        /// What of the time here is charged, in s, where there is a price.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         billed_s: Option<u64>,
     },
@@ -86,8 +91,19 @@ impl Used {
     }
 }
 
-/// A leg by a trunk that was answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl CostRecord {
+    /// Counts what it was in the metrics.
+    pub fn count(&self) {
+        for line in &self.lines {
+            if let Some(micros) = line.micros.and_then(|micros| u64::try_from(micros).ok()) {
+                metrics::counter!("omnivox_cost_micros_total", "kind" => line.used.kind()).increment(micros);
+            }
+        }
+    }
+}
+
+/// A leg by a trunk. Its carrier charges for it from its answer to its end, whichever calls of ours it is in meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrunkLeg {
     /// Its number within the call.
     pub leg: u16,
@@ -97,14 +113,26 @@ pub struct TrunkLeg {
     pub direction: TrunkDirection,
     /// The number that was called.
     pub number: String,
-    /// From its answer to its end, in ms.
-    pub up_ms: u64,
+    /// When it was answered.
+    pub answered: Option<SystemTime>,
+    /// When it came from another call, where it was answered there: what was before is in that call's record.
+    pub came: Option<SystemTime>,
+    /// When it was over, or went to another call.
+    pub left: Option<SystemTime>,
 }
 
-/// What a call used and cost; `None` where it used nothing.
+impl TrunkLeg {
+    /// The same for the call that it goes to now.
+    #[must_use]
+    pub fn handed_over(&self, now: SystemTime) -> Self {
+        Self { came: self.answered.map(|_| now), left: None, ..self.clone() }
+    }
+}
+
+/// What a call used up to a moment and cost; `None` where it used nothing.
 #[must_use]
-pub fn settle(prices: &PricesConfig, usage: &Usage, legs: &[TrunkLeg]) -> Option<CostRecord> {
-    let mut lines: Vec<CostLine> = legs.iter().map(|leg| trunk(prices, leg)).collect();
+pub fn settle(prices: &PricesConfig, usage: &Usage, legs: &[TrunkLeg], until: SystemTime) -> Option<CostRecord> {
+    let mut lines: Vec<CostLine> = legs.iter().filter_map(|leg| trunk(prices, leg, until)).collect();
     lines.extend(usage.recognizers.iter().map(|used| recognizer(prices, used)));
     lines.extend(usage.models.iter().map(|used| model(prices, used)));
     lines.extend(usage.voices.iter().map(|used| voice(prices, used)));
@@ -142,15 +170,29 @@ fn model(prices: &PricesConfig, used: &ModelUsage) -> CostLine {
     CostLine { name: used.model.clone(), used: used_up, micros }
 }
 
-fn trunk(prices: &PricesConfig, leg: &TrunkLeg) -> CostLine {
-    let price = prices.trunk(&leg.trunk, leg.direction, &leg.number);
-    let priced = price.and_then(|price| {
-        let billed_s = billed_s(leg.up_ms, price.increment.seconds()?);
-        let minutes = share(product(price.minute.micros()?, billed_s), 60);
-        Some((billed_s, minutes.saturating_add(price.call.micros().unwrap_or(0))))
+/// A leg that was answered. What of its time was another call's is charged there, with the least time and the price for the call: here is
+/// what its time up to now comes to more than that.
+fn trunk(prices: &PricesConfig, leg: &TrunkLeg, until: SystemTime) -> Option<CostLine> {
+    let answered = leg.answered?;
+    let ms =
+        |at: SystemTime| u64::try_from(at.duration_since(answered).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    let before_ms = leg.came.map(ms);
+    let end_ms = ms(leg.left.unwrap_or(until)).max(before_ms.unwrap_or(0));
+    let priced = prices.trunk(&leg.trunk, leg.direction, &leg.number).and_then(|price| {
+        let (end, before) =
+            (charge(price, end_ms)?, before_ms.map_or(Some((0, 0)), |before_ms| charge(price, before_ms))?);
+        Some((end.0.saturating_sub(before.0), end.1.saturating_sub(before.1)))
     });
-    let used = Used::Trunk { leg: leg.leg, up_ms: leg.up_ms, billed_s: priced.map(|(billed_s, _)| billed_s) };
-    CostLine { name: leg.trunk.clone(), used, micros: priced.map(|(_, micros)| micros) }
+    let up_ms = end_ms.saturating_sub(before_ms.unwrap_or(0));
+    let used = Used::Trunk { leg: leg.leg, up_ms, before_ms, billed_s: priced.map(|(billed_s, _)| billed_s) };
+    Some(CostLine { name: leg.trunk.clone(), used, micros: priced.map(|(_, micros)| micros) })
+}
+
+/// The seconds that are charged for so much time, and what they cost.
+fn charge(price: &TrunkPrice, up_ms: u64) -> Option<(u64, i64)> {
+    let billed_s = billed_s(up_ms, price.increment.seconds()?);
+    let minutes = share(product(price.minute.micros()?, billed_s), 60);
+    Some((billed_s, minutes.saturating_add(price.call.micros().unwrap_or(0))))
 }
 
 /// What of a call is charged: a second that has begun is a second, the first span whole, and then by spans of the second length.
@@ -179,9 +221,65 @@ mod tests {
         toml::from_str(&format!("currency = \"EUR\"\n{text}")).unwrap()
     }
 
+    fn at(ms: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms)
+    }
+
+    /// A leg that was answered at 0 and is over.
     fn leg(number: &str, up_ms: u64) -> TrunkLeg {
         let (number, trunk) = (number.to_owned(), "carrier".to_owned());
-        TrunkLeg { leg: 1, trunk, direction: TrunkDirection::Out, number, up_ms }
+        let (answered, left) = (Some(at(0)), Some(at(up_ms)));
+        TrunkLeg { leg: 1, trunk, direction: TrunkDirection::Out, number, answered, came: None, left }
+    }
+
+    fn settled(prices: &PricesConfig, usage: &Usage, legs: &[TrunkLeg]) -> Option<CostRecord> {
+        settle(prices, usage, legs, at(0))
+    }
+
+    #[test]
+    fn a_leg_that_goes_from_call_to_call_costs_in_all_what_it_costs_in_one() {
+        let seen = |cost: &CostRecord| match cost.lines[0].used {
+            Used::Trunk { up_ms, before_ms, billed_s, .. } => (up_ms, before_ms, billed_s.unwrap()),
+            _ => unreachable!(),
+        };
+        let minute =
+            prices("[[trunks]]\nname = \"carrier\"\nminute = \"0.6\"\ncall = \"0.05\"\nincrement = \"60/30\"\n");
+        let moved = leg("1", 10_000).handed_over(at(10_000));
+        let first = settled(&minute, &Usage::default(), &[leg("1", 10_000)]).unwrap();
+        assert_eq!((seen(&first), first.micros), ((10_000, None, 60), Some(650_000)));
+        for (end_ms, billed_s, micros) in [(59_000, 0, 0), (60_001, 30, 300_000), (100_000, 60, 600_000)] {
+            let later = settle(&minute, &Usage::default(), std::slice::from_ref(&moved), at(end_ms)).unwrap();
+            assert_eq!((seen(&later), later.micros), ((end_ms - 10_000, Some(10_000), billed_s), Some(micros)));
+        }
+        // What rang as it moved is charged where it was answered.
+        let ringing = TrunkLeg { answered: None, left: None, ..leg("1", 0) }.handed_over(at(5_000));
+        assert_eq!(settle(&minute, &Usage::default(), std::slice::from_ref(&ringing), at(9_000)), None);
+        let answered = TrunkLeg { answered: Some(at(6_000)), ..ringing };
+        assert_eq!(settle(&minute, &Usage::default(), &[answered], at(9_000)).unwrap().micros, Some(650_000));
+        for_each_case(|numbers| {
+            let (first, then) = (1 + numbers.up_to(120), 1 + numbers.up_to(120));
+            let price = numbers.up_to(999_999);
+            let prices = prices(&format!(
+                "[[trunks]]\nname = \"carrier\"\nminute = \"0.{price:06}\"\ncall = \"0.01\"\nincrement = \"{first}/{then}\"\n"
+            ));
+            let mut moves: Vec<u64> = (0..=numbers.up_to(4)).map(|_| numbers.up_to(600_000)).collect();
+            moves.sort_unstable();
+            let whole = settled(&prices, &Usage::default(), &[leg("1", *moves.last().unwrap())]).unwrap();
+            let (mut here, mut parts) = (TrunkLeg { left: None, ..leg("1", 0) }, Vec::new());
+            for end in &moves {
+                let next = here.handed_over(at(*end));
+                here.left = Some(at(*end));
+                parts.push(settled(&prices, &Usage::default(), &[here]).unwrap());
+                here = next;
+            }
+            let sum = |of: &dyn Fn(&CostRecord) -> u64| parts.iter().map(of).sum::<u64>();
+            assert_eq!(parts.iter().map(|part| part.micros.unwrap()).sum::<i64>(), whole.micros.unwrap(), "{moves:?}");
+            assert_eq!(
+                (sum(&|part| seen(part).0), sum(&|part| seen(part).2)),
+                (seen(&whole).0, seen(&whole).2),
+                "{moves:?}"
+            );
+        });
     }
 
     #[test]
@@ -223,7 +321,7 @@ mod tests {
             tokens_out: 100,
         };
         let usage = Usage { recognizers: vec![heard("openai")], voices: vec![spoken], models: vec![thought] };
-        let cost = settle(&prices, &usage, &[leg("+4930", 61_000), leg("0088112", 1_500)]).unwrap();
+        let cost = settled(&prices, &usage, &[leg("+4930", 61_000), leg("0088112", 1_500)]).unwrap();
         let micros: Vec<_> = cost.lines.iter().map(|line| line.micros.unwrap()).collect();
         // 66 s at 10,000 a minute and 5,000; 2 s at 5,000,000 a minute, 166,666.67; 1.5 min at 6,000; 600 x 0.15 + 400 x 0.075 + 100 x 0.6;
         // 333 x 15 is 4,995.
@@ -231,22 +329,22 @@ mod tests {
         assert_eq!((cost.micros, cost.is_partial), (Some(16_000 + 166_667 + 9_000 + 180 + 4_995), false));
 
         let other = Usage { recognizers: vec![heard("sphinx"), heard("openai")], ..Usage::default() };
-        let cost = settle(&prices, &other, &[]).unwrap();
+        let cost = settled(&prices, &other, &[]).unwrap();
         assert_eq!((cost.lines[0].micros, cost.micros, cost.is_partial), (None, Some(9_000), true));
-        let none = settle(&PricesConfig::default(), &other, &[]).unwrap();
+        let none = settled(&PricesConfig::default(), &other, &[]).unwrap();
         assert_eq!((none.micros, none.is_partial, none.currency.as_str()), (None, true, ""));
-        assert_eq!(settle(&prices, &Usage::default(), &[]), None);
+        assert_eq!(settled(&prices, &Usage::default(), &[]), None);
 
         let mut unknown = usage.clone();
         unknown.models[0].answers_unknown = 1;
-        assert!(settle(&prices, &unknown, &[]).unwrap().is_partial, "an answer of which nothing is known");
+        assert!(settled(&prices, &unknown, &[]).unwrap().is_partial, "an answer of which nothing is known");
     }
 
     #[test]
     fn zero_is_a_price() {
         let prices = prices("[[recognizers]]\nname = \"sphinx\"\nminute = \"0\"\n");
         let heard = HeardUsage { provider: "sphinx".to_owned(), audio_ms: 1 };
-        let cost = settle(&prices, &Usage { recognizers: vec![heard], ..Usage::default() }, &[]).unwrap();
+        let cost = settled(&prices, &Usage { recognizers: vec![heard], ..Usage::default() }, &[]).unwrap();
         assert_eq!((cost.micros, cost.is_partial), (Some(0), false));
     }
 
@@ -320,7 +418,7 @@ mod tests {
             let thought =
                 ModelUsage { provider, model, answers, answers_unknown, tokens_in, tokens_cached, tokens_out };
             let usage = Usage { recognizers: vec![heard], voices: vec![spoken], models: vec![thought] };
-            let cost = settle(&prices, &usage, &[leg("1", up_ms)]).unwrap();
+            let cost = settled(&prices, &usage, &[leg("1", up_ms)]).unwrap();
             let sum = cost.lines.iter().map(|line| line.micros.unwrap()).fold(0_i64, i64::saturating_add);
             assert_eq!(cost.micros, Some(sum), "{usage:?} {up_ms}");
             assert!(cost.lines.iter().all(|line| line.micros.unwrap() >= 0), "{cost:?}");

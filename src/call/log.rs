@@ -14,7 +14,7 @@ use media::tones::HeardTone;
 use media::{LegStats, Side};
 
 use super::LegNo;
-use super::cost;
+use super::cost::TrunkLeg;
 use super::driver::{Incoming, Outgoing};
 use super::end::End;
 use super::quality::{self, QualityLog};
@@ -22,7 +22,7 @@ use super::record::{
     AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, SpokeRecord, ToneRecord, timestamp,
 };
 use super::route::Target;
-use crate::config::PricesConfig;
+use crate::config::{PricesConfig, TrunkDirection};
 use crate::live;
 use crate::web::WebLegs;
 
@@ -59,8 +59,10 @@ pub struct CallLog {
     tool: Option<(usize, usize, SystemTime)>,
     /// What the conversation used so far.
     usage: Usage,
-    /// When the caller's leg was over, where that was before the call.
-    left: Option<SystemTime>,
+    /// Its legs by trunks, those that are over as far as they were answered.
+    by_trunks: Vec<TrunkLeg>,
+    /// It had more of them than are charged.
+    has_uncharged: bool,
 }
 
 /// Who takes part in a call, and what its caller waits in.
@@ -93,6 +95,9 @@ impl CallLog {
         log.record.device.clone_from(&incoming.device);
         log.record.trunk.clone_from(&incoming.trunk);
         log.record.diverted.clone_from(&incoming.history.diverted);
+        if let Some(trunk) = &incoming.trunk {
+            log.goes_by_trunk(LegNo::FIRST, trunk, TrunkDirection::In, &incoming.request_uri);
+        }
         log.with_parties(
             &incoming.from_uri,
             &incoming.request_uri,
@@ -146,7 +151,8 @@ impl CallLog {
             quality: Vec::new(),
             tool: None,
             usage: Usage::default(),
-            left: None,
+            by_trunks: Vec::new(),
+            has_uncharged: false,
         }
     }
 
@@ -230,6 +236,9 @@ impl CallLog {
 
     /// Somebody is being called.
     pub fn dialled(&mut self, no: LegNo, label: &str, uri: &str, now: SystemTime) {
+        if let Some(trunk) = label.strip_prefix("trunk ") {
+            self.goes_by_trunk(no, trunk, TrunkDirection::Out, uri);
+        }
         if self.record.legs.len() < LEGS_LIMIT {
             let (label, uri) = (label.to_owned(), uri.to_owned());
             let started_at = Some(timestamp(now));
@@ -261,6 +270,7 @@ impl CallLog {
             transport: self.record.transport.clone(),
             codec: self.record.codec.clone(),
             srtp: self.record.srtp.clone(),
+            answered_at: self.record.answered_at.clone(),
             ..LegRecord::default()
         };
         LegRecord { label, ..self.leg(no).cloned().unwrap_or(first) }
@@ -272,8 +282,11 @@ impl CallLog {
         self.leg(no).map(|leg| leg.sip_call_id.clone()).unwrap_or_else(|| self.record.sip_call_id.clone())
     }
 
-    /// A leg has come from another call.
-    pub fn adopted(&mut self, no: LegNo, record: LegRecord) {
+    /// A leg has come from another call; this one goes on being charged for it, where it is by a trunk.
+    pub fn adopted(&mut self, no: LegNo, record: LegRecord, by_trunk: Option<TrunkLeg>) {
+        if let Some(leg) = by_trunk {
+            self.goes_on_by_trunk(no, leg);
+        }
         if self.record.legs.len() < LEGS_LIMIT {
             self.record.legs.push(LegRecord { leg: no.0, media: None, started_at: None, ended_at: None, ..record });
         }
@@ -294,18 +307,20 @@ impl CallLog {
         if let Some(leg) = self.leg(no) {
             leg.answered_at = Some(timestamp(now));
         }
+        if let Some(leg) = self.by_trunk(no) {
+            leg.answered = leg.answered.or(Some(now));
+        }
         if self.is_main(no) && self.answered.is_none() {
             self.answered = Some(now);
             self.record.answered_at = Some(timestamp(now));
         }
     }
 
-    /// A leg is over here.
+    /// A leg is over here, or has gone to another call.
     pub fn left(&mut self, no: LegNo, now: SystemTime) {
-        match self.leg(no) {
-            Some(leg) => leg.ended_at = leg.ended_at.take().or_else(|| Some(timestamp(now))),
-            None if no == LegNo::FIRST => self.left = self.left.or(Some(now)),
-            None => {}
+        self.left_trunk(no, now);
+        if let Some(leg) = self.leg(no) {
+            leg.ended_at = leg.ended_at.take().or_else(|| Some(timestamp(now)));
         }
     }
 
@@ -428,7 +443,7 @@ impl CallLog {
     /// The record of the call, ended; it costs what these prices say.
     #[must_use]
     pub fn close(mut self, end: End, prices: &PricesConfig, now: SystemTime) -> CallRecord {
-        self.record.cost = cost::settle(prices, &self.usage, &self.trunk_legs(now));
+        self.record.cost = self.cost(prices, now);
         self.settle_tool(Some("the call was over before"), now);
         for no in self.speaking.iter().map(|(no, _)| *no).collect::<Vec<_>>() {
             self.speaks(no, false, now);

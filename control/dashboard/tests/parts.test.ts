@@ -56,6 +56,7 @@ test('money is told to the millionth where it is little, and what was used in wo
   expect([money(211_000, 'EUR'), money(1_234_567, 'EUR'), money(180, 'USD'), money(0, 'EUR')].map(figures)).toEqual(['0.211', '1.235', '0.00018', '0.00'])
   expect([money(null, 'EUR'), figures(money(2_500_000))]).toEqual(['–', '2.50'])
   expect(used({ kind: 'trunk', name: 'carrier', leg: 1, up_ms: 5_000, billed_s: 60, micros: 1 })).toBe('0:05 on leg 1, charged as 1:00')
+  expect(used({ kind: 'trunk', name: 'carrier', leg: 32_768, up_ms: 64_000, before_ms: 10_000, billed_s: 18, micros: 1 })).toBe('1:04 on leg 32768, after 0:10 in another call, charged as 0:18')
   expect(used({ kind: 'model', name: 'm', answers: 3, answers_unknown: 1, tokens_in: 1_200, tokens_cached: 64, tokens_out: 7, micros: null }))
     .toBe(`${(1_200).toLocaleString()} tokens in, 64 of them cached, 7 out; of 1 of 3 answers it is not known`)
 })

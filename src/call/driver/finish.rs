@@ -70,10 +70,8 @@ fn write_record(hub: &Hub, record: CallRecord) {
         end.class.as_str(),
         record.duration_ms,
     );
-    for line in record.cost.iter().flat_map(|cost| &cost.lines) {
-        if let Some(micros) = line.micros.and_then(|micros| u64::try_from(micros).ok()) {
-            metrics::counter!("omnivox_cost_micros_total", "kind" => line.used.kind()).increment(micros);
-        }
+    if let Some(cost) = &record.cost {
+        cost.count();
     }
     if let Some(traces) = &hub.traces {
         traces.call(&record);

@@ -9,6 +9,7 @@ use control::time::Moment;
 use sip::endpoint::{CallId, Event};
 
 use super::{Driver, Mail};
+use crate::call::cost::TrunkLeg;
 use crate::call::leg::Leg;
 use crate::call::log::Attending;
 use crate::call::place::{Entry, Errand, Place, Watching};
@@ -25,6 +26,8 @@ pub struct Arrival {
     pub errand: Errand<CallId>,
     /// What is known of it for the record.
     pub record: LegRecord,
+    /// What it goes on being charged by, where it is by a trunk.
+    pub by_trunk: Option<TrunkLeg>,
     /// What signalling told of it that its former call has not looked at.
     pub pending: Vec<Event>,
 }
@@ -83,7 +86,8 @@ impl Driver {
             return None;
         }
         let sip = self.leg(no).filter(|leg| leg.stage == Stage::Here)?.sip?;
-        let record = self.log.leg_record(no);
+        let now = SystemTime::now();
+        let (record, by_trunk) = (self.log.leg_record(no), self.log.handed_over(no, now));
         let at = self.legs.iter().position(|leg| leg.no == no)?;
         self.mix.part(no);
         self.untape_leg(no);
@@ -97,9 +101,10 @@ impl Driver {
                 other => self.postponed.push_back(other),
             }
         }
-        let arrival = Arrival { leg, errand, record, pending };
+        let arrival = Arrival { leg, errand, record, by_trunk, pending };
         let Err(refused) = to.mail.try_send(Mail::Adopt(Box::new(arrival))) else {
             hub.tracer.link(&to.call, &self.log.sip_call_id(no));
+            self.log.left(no, now);
             return Some(Entry::Given(to.call));
         };
         // It ends just now, or cannot keep up: the leg stays here.
@@ -114,16 +119,15 @@ impl Driver {
 
     /// Takes in a leg of another call.
     pub(super) fn adopt_leg(&mut self, arrival: Arrival) {
-        let Arrival { mut leg, errand, record, pending } = arrival;
-        let number = self.legs.iter().map(|leg| leg.no.next()).max().unwrap_or(LegNo::ADOPTED);
-        let no = number.max(LegNo::ADOPTED);
+        let Arrival { mut leg, errand, record, by_trunk, pending } = arrival;
+        let no = self.next_adopted();
         // Nobody is of the number that it gets itself: whoever was to be replaced has gone meanwhile.
         let errand = errand.map(|sip| self.legs.iter().find(|leg| leg.sip == Some(sip)).map_or(no, |leg| leg.no));
         leg.no = no;
         leg.errand = Some(errand);
         let sip = leg.sip;
         self.legs.push(leg);
-        self.log.adopted(no, record);
+        self.log.adopted(no, record, by_trunk);
         self.queue.push(Input::Adopted(no, errand));
         let (ours, others) =
             std::mem::take(&mut self.strays).into_iter().partition(|event: &Event| event.call() == sip);
@@ -131,6 +135,12 @@ impl Driver {
         for event in pending.into_iter().chain::<Vec<Event>>(ours) {
             self.event_of(event);
         }
+    }
+
+    /// The number of a leg that comes from another call.
+    fn next_adopted(&self) -> LegNo {
+        let number = self.legs.iter().map(|leg| leg.no.next()).max().unwrap_or(LegNo::ADOPTED);
+        number.max(LegNo::ADOPTED)
     }
 
     /// Legs that came too late are let go.
@@ -141,6 +151,12 @@ impl Driver {
         for mail in unread {
             let Mail::Adopt(mut arrival) = mail else { continue };
             arrival.leg.close_media();
+            if arrival.by_trunk.is_some() {
+                // Its carrier charges for it up to here.
+                let (no, now) = (self.next_adopted(), SystemTime::now());
+                self.log.adopted(no, arrival.record, arrival.by_trunk);
+                self.log.left(no, now);
+            }
             let Some(sip) = arrival.leg.sip else { continue };
             self.hub.switchboard.disconnect(sip);
             note_refused(match arrival.leg.is_up {

@@ -7,7 +7,7 @@ export type Line = { name: string; micros: number | null } & (
   | { kind: 'recognizer'; audio_ms: number }
   | { kind: 'voice'; characters: number }
   | { kind: 'model'; answers: number; answers_unknown: number; tokens_in: number; tokens_cached: number; tokens_out: number }
-  | { kind: 'trunk'; leg: number; up_ms: number; billed_s?: number }
+  | { kind: 'trunk'; leg: number; up_ms: number; before_ms?: number; billed_s?: number }
 )
 export type Cost = { currency?: string; micros: number | null; is_partial: boolean; lines: Line[] }
 
@@ -23,7 +23,10 @@ export function used(line: Line): string {
       const unknown = line.answers_unknown ? `; of ${line.answers_unknown.toLocaleString()} of ${line.answers.toLocaleString()} answers it is not known` : ''
       return `${line.tokens_in.toLocaleString()} tokens in${cached}, ${line.tokens_out.toLocaleString()} out${unknown}`
     }
-    case 'trunk': return `${clock(line.up_ms)} on leg ${line.leg}${line.billed_s == null ? '' : `, charged as ${clock(line.billed_s * 1_000)}`}`
+    case 'trunk': {
+      const before = line.before_ms == null ? '' : `, after ${clock(line.before_ms)} in another call`
+      return `${clock(line.up_ms)} on leg ${line.leg}${before}${line.billed_s == null ? '' : `, charged as ${clock(line.billed_s * 1_000)}`}`
+    }
   }
 }
 
