@@ -138,7 +138,7 @@ impl ServerBuilder {
             let readiness = Arc::clone(&readiness);
             Arc::new(move |fault: Option<&str>| readiness.note_fault("records", fault))
         };
-        let (records, records_task, killed) = RecordSink::start(&config.data.dir, on_fault)?;
+        let (records, records_task, killed) = RecordSink::start(&config.data.dir, on_fault, &config.prices)?;
         if config.records_calls() {
             let dir = config.recordings_dir();
             std::fs::create_dir_all(&dir).map_err(|fault| {

@@ -1,5 +1,5 @@
-//! What a call costs: a whole one by a scripted agent, in by a trunk and out by it, on SQLite and on PostgreSQL; one whose leg goes to
-//! another call.
+//! What a call costs: a whole one by a scripted agent, in by a trunk and out by it, on SQLite and on PostgreSQL; one that a killed server leaves
+//! behind; one whose leg goes to another call.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -8,8 +8,8 @@ mod person;
 #[path = "common/phone.rs"]
 mod phone;
 
-use common::{Server, omnivox, told};
-use person::{Person, add_user, only, postgres};
+use common::{PATIENCE, Server, omnivox, told, wait_for};
+use person::{Person, add_user, call, only, postgres};
 use phone::Phone;
 use serde_json::{Value, json};
 use sip::headers::ReferTo;
@@ -137,6 +137,57 @@ fn a_wrong_price_is_named_by_its_key_before_anything_starts() {
     assert!(!checked.status.success());
     let says = told(&checked);
     assert!(says.contains("prices.trunks.carrier.minute") && says.contains("6 cents"), "{says}");
+}
+
+/// Says what is not kept from before, and waits.
+const WAITER: &str = r#"
+[agent]
+name = "waiter"
+[ear]
+recognizer = "none"
+[voice]
+kind = "flite"
+[script]
+start = "hello"
+[script.variables]
+number = "seven"
+[script.states.hello]
+say = "You are number {number}."
+on = [{ keys = ["1"], next = "hello" }]
+"#;
+
+#[test]
+fn a_call_that_a_killed_server_leaves_behind_costs_what_was_known_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    std::fs::write(folder.path().join("agents/waiter.toml"), WAITER).unwrap();
+    let config = format!(
+        "{PRICES}[[trunks]]\nname = \"carrier\"\nhosts = [\"127.0.0.1:9\"]\naddresses = [\"127.0.0.1\"]\nping_s = 0\n\
+         [[routes]]\nfrom = [\"trunk carrier\"]\ncalled = \"+4930123*\"\nto = \"agent waiter\"\n"
+    );
+    let server = Server::start_with(&config, folder, &["control.on=false"]);
+    server.wait_until_ready();
+    let _caller = call(&server, "+4930123456");
+    let open = server.folder.path().join("data/calls.open.jsonl");
+    let written = || std::fs::read_to_string(&open).unwrap_or_default();
+    wait_for("what the agent said", PATIENCE, || written().contains("{\"used\":").then_some(()), written);
+    server.process.signal("KILL");
+    let Server { mut process, folder, .. } = server;
+    process.wait(PATIENCE);
+    let server = Server::start_with(&config, folder, &["control.on=false"]);
+    let [record] = &server.wait_for_records(1)[..] else { panic!("one call") };
+    assert_eq!(record["end"]["reason"], "server_killed");
+    let cost = &record["cost"];
+    let [trunk, voice] = &cost["lines"].as_array().unwrap()[..] else { panic!("{record}") };
+    assert_eq!(
+        (&trunk["leg"], &trunk["billed_s"], &trunk["micros"]),
+        (&json!(0), &json!(60), &json!(60_000)),
+        "{cost}"
+    );
+    assert_eq!(voice["characters"], "You are number seven.".len(), "{cost}");
+    assert_eq!((&cost["micros"], &cost["is_partial"]), (&json!(60_000 + 21_000), &json!(true)), "{cost}");
+    assert!(server.get("/metrics").1.contains("omnivox_cost_micros_total{kind=\"trunk\"} 60000"));
+    server.stop();
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::driver::{Incoming, Outgoing};
 use super::end::End;
 use super::quality::{self, QualityLog};
 use super::record::{
-    AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, SpokeRecord, ToneRecord, timestamp,
+    AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, SoFar, SpokeRecord, ToneRecord, timestamp,
 };
 use super::route::Target;
 use crate::config::{PricesConfig, TrunkDirection};
@@ -83,6 +83,8 @@ pub struct CallStage {
     is_recorded: bool,
     legs: usize,
     failures: usize,
+    /// Its legs by trunks that were answered, and of them those that are here no more.
+    by_trunks: (usize, usize),
 }
 
 impl CallLog {
@@ -166,7 +168,7 @@ impl CallLog {
 
     /// What is known of the call so far, its turns apart.
     #[must_use]
-    pub fn so_far(&self) -> CallRecord {
+    pub fn so_far(&self) -> SoFar {
         let record = &self.record;
         let agent = record.agent.as_ref().map(|agent| AgentRecord {
             recognizer: agent.recognizer.clone(),
@@ -175,7 +177,7 @@ impl CallLog {
             turns: Vec::new(),
             failures: agent.failures.clone(),
         });
-        CallRecord { agent, ..record.clone() }
+        SoFar { record: CallRecord { agent, ..record.clone() }, by_trunks: self.by_trunks.clone() }
     }
 
     /// What changes when more is known of the call that is to be kept: answered, recorded, its legs, its failures.
@@ -187,6 +189,10 @@ impl CallLog {
             is_recorded: record.recording.is_some(),
             legs: record.legs.iter().filter(|leg| leg.answered_at.is_some()).count(),
             failures: record.agent.as_ref().map_or(0, |agent| agent.failures.len()),
+            by_trunks: (
+                self.by_trunks.iter().filter(|leg| leg.answered.is_some()).count(),
+                self.by_trunks.iter().filter(|leg| leg.left.is_some()).count(),
+            ),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::cost::CostRecord;
+use super::cost::{CostRecord, TrunkLeg};
 use super::end::End;
 use super::quality::QualityRecord;
 use crate::routing::history::Diverted;
@@ -104,6 +104,15 @@ pub struct CallRecord {
     /// Who spoke for how long, in a conference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spoke: Vec<SpokeRecord>,
+}
+
+/// What is known of a call that goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SoFar {
+    /// Its record, as far as it has come, its turns apart.
+    pub record: CallRecord,
+    /// Its legs by trunks.
+    pub by_trunks: Vec<TrunkLeg>,
 }
 
 /// How much somebody spoke in a conference.

@@ -57,6 +57,9 @@ impl Driver {
                     SessionEvent::Tool { turn, .. } => Some(*turn),
                     _ => None,
                 };
+                if let SessionEvent::Used(usage) = &event {
+                    self.hub.records.used(self.log.id(), usage);
+                }
                 self.log.session_event(event, SystemTime::now());
                 if let Some(turn) = index.and_then(|index| self.log.turn(index)) {
                     self.hub.records.turn(self.log.id(), turn);

@@ -2,8 +2,9 @@
 //!
 //! | line | says |
 //! | --- | --- |
-//! | `{"goes_on": RECORD, "after": BYTES}` | how far a call has come; the last one counts. The journal was so long then: a record of the call stands after that |
+//! | `{"goes_on": RECORD, "after": BYTES, "by_trunks": LEGS}` | how far a call has come, and its legs by trunks; the last one counts. The journal was so long then: a record of the call stands after that |
 //! | `{"turn": TURN, "call": ID}` | somebody has spoken in it; the last one of the same index counts |
+//! | `{"used": USAGE, "call": ID}` | what its conversation has used of recognisers, voices and models; the last one counts |
 //! | `{"ended": ID}` | its record is in the journal |
 //!
 //! Lines of calls that have ended are thrown away once there is a moment's quiet, and where there is none once they are many; so nothing
@@ -17,11 +18,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use agent::session::TurnRecord;
+use agent::usage::Usage;
 use serde::{Deserialize, Serialize};
 
 use super::sink::{append, blocking};
-use super::{CallRecord, timestamp};
+use super::{CallRecord, SoFar, timestamp};
+use crate::call::cost::{self, CostRecord, TrunkLeg};
 use crate::call::end::{End, EndReason};
+use crate::config::PricesConfig;
 
 /// The file in the data folder.
 const FILE: &str = "calls.open.jsonl";
@@ -32,8 +36,9 @@ const TIDIED_FROM_BYTES: u64 = 1 << 20;
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Says<'a> {
-    GoesOn { goes_on: &'a CallRecord, after: u64 },
+    GoesOn { goes_on: &'a CallRecord, after: u64, by_trunks: &'a [TrunkLeg] },
     Turn { turn: &'a TurnRecord, call: &'a str },
+    Used { used: &'a Usage, call: &'a str },
     Ended { ended: &'a str },
 }
 
@@ -41,9 +46,23 @@ enum Says<'a> {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
-    GoesOn { goes_on: Box<CallRecord>, after: u64 },
-    Turn { turn: Box<TurnRecord>, call: String },
-    Ended { ended: String },
+    GoesOn {
+        goes_on: Box<CallRecord>,
+        after: u64,
+        #[serde(default)]
+        by_trunks: Vec<TrunkLeg>,
+    },
+    Turn {
+        turn: Box<TurnRecord>,
+        call: String,
+    },
+    Used {
+        used: Usage,
+        call: String,
+    },
+    Ended {
+        ended: String,
+    },
 }
 
 /// The calls that go on.
@@ -63,10 +82,10 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// What a server before left in this folder, and the records of those calls that have none in `journal`.
-    pub(super) fn open(dir: &Path, journal: &Path, now: SystemTime) -> (Self, Vec<CallRecord>) {
+    /// What a server before left in this folder, and the records of those calls that have none in `journal`; they cost what these prices say.
+    pub(super) fn open(dir: &Path, journal: &Path, prices: &PricesConfig, now: SystemTime) -> (Self, Vec<CallRecord>) {
         let path = dir.join(FILE);
-        let killed = unfinished(&path, journal, now).unwrap_or_else(|fault| {
+        let killed = unfinished(&path, journal, prices, now).unwrap_or_else(|fault| {
             if fault.kind() != std::io::ErrorKind::NotFound {
                 tracing::error!("cannot read {}: {fault}. Calls that were going on leave no record", path.display());
             }
@@ -85,8 +104,13 @@ impl Progress {
         !self.told.is_empty() || self.has_ended
     }
 
-    pub(super) fn goes_on(&mut self, record: &CallRecord, after: u64) {
-        self.line(&record.call, &Says::GoesOn { goes_on: record, after });
+    pub(super) fn goes_on(&mut self, so_far: &SoFar, after: u64) {
+        let SoFar { record, by_trunks } = so_far;
+        self.line(&record.call, &Says::GoesOn { goes_on: record, after, by_trunks });
+    }
+
+    pub(super) fn used(&mut self, call: &str, used: &Usage) {
+        self.line(call, &Says::Used { used, call });
     }
 
     pub(super) fn turn(&mut self, call: &str, turn: &TurnRecord) {
@@ -185,7 +209,7 @@ fn rewrite(path: &Path, told: &HashSet<String>) -> std::io::Result<u64> {
         let line = line?;
         let is_needed = match serde_json::from_slice(&line) {
             Ok(Line::GoesOn { goes_on, .. }) => told.contains(&goes_on.call),
-            Ok(Line::Turn { call, .. }) => told.contains(&call),
+            Ok(Line::Turn { call, .. } | Line::Used { call, .. }) => told.contains(&call),
             Ok(Line::Ended { .. }) | Err(_) => false,
         };
         if is_needed {
@@ -205,22 +229,31 @@ fn rewrite(path: &Path, told: &HashSet<String>) -> std::io::Result<u64> {
 struct Known {
     record: CallRecord,
     after: u64,
+    by_trunks: Vec<TrunkLeg>,
     turns: Vec<TurnRecord>,
+    used: Usage,
 }
 
 /// The records of those calls that had not ended when the file was written last.
-fn unfinished(path: &Path, journal: &Path, now: SystemTime) -> std::io::Result<Vec<CallRecord>> {
+fn unfinished(path: &Path, journal: &Path, prices: &PricesConfig, now: SystemTime) -> std::io::Result<Vec<CallRecord>> {
     let file = File::open(path)?;
     let last_known = file.metadata()?.modified()?.min(now);
     let mut calls: HashMap<String, Known> = HashMap::new();
     for line in BufReader::new(file).split(b'\n') {
         // A line that a power cut left unfinished is none.
         match serde_json::from_slice(&line?) {
-            Ok(Line::GoesOn { goes_on, after }) => {
+            Ok(Line::GoesOn { goes_on, after, by_trunks }) => {
                 let record = *goes_on;
-                let known = calls.remove(&record.call);
-                let (after, turns) = known.map_or((after, Vec::new()), |known| (known.after, known.turns));
-                calls.insert(record.call.clone(), Known { record, after, turns });
+                let known = match calls.remove(&record.call) {
+                    Some(known) => Known { record, by_trunks, ..known },
+                    None => Known { record, after, by_trunks, turns: Vec::new(), used: Usage::default() },
+                };
+                calls.insert(known.record.call.clone(), known);
+            }
+            Ok(Line::Used { used, call }) => {
+                if let Some(known) = calls.get_mut(&call) {
+                    known.used = used;
+                }
             }
             Ok(Line::Turn { turn, call }) => {
                 if let Some(known) = calls.get_mut(&call) {
@@ -234,7 +267,7 @@ fn unfinished(path: &Path, journal: &Path, now: SystemTime) -> std::io::Result<V
         }
     }
     forget_recorded(&mut calls, journal)?;
-    let mut records: Vec<CallRecord> = calls.into_values().map(|known| known.close(last_known, now)).collect();
+    let mut records: Vec<CallRecord> = calls.into_values().map(|known| known.close(last_known, prices, now)).collect();
     records.sort_by(|one, other| one.call.cmp(&other.call));
     Ok(records)
 }
@@ -261,9 +294,9 @@ fn forget_recorded(calls: &mut HashMap<String, Known>, journal: &Path) -> std::i
 }
 
 impl Known {
-    /// The call's record: it ended when it was last known to go on, by this file or by its recording.
-    fn close(self, last_known: SystemTime, now: SystemTime) -> CallRecord {
-        let Self { mut record, mut turns, .. } = self;
+    /// The call's record: it ended when it was last known to go on, by this file or by its recording. What it used after that nobody knows.
+    fn close(self, last_known: SystemTime, prices: &PricesConfig, now: SystemTime) -> CallRecord {
+        let Self { mut record, by_trunks, mut turns, used, .. } = self;
         let recorded = record.recording.as_ref().and_then(|path| std::fs::metadata(path).ok()?.modified().ok());
         let ended = recorded.map_or(last_known, |recorded| recorded.max(last_known)).min(now);
         for tool in turns.iter_mut().flat_map(|turn| &mut turn.tools).filter(|tool| tool.is_open()) {
@@ -272,6 +305,8 @@ impl Known {
         if !turns.is_empty() {
             record.agent.get_or_insert_default().turns = turns;
         }
+        let cost = cost::settle(prices, &used, &by_trunks, ended);
+        record.cost = cost.map(|cost| CostRecord { is_partial: true, ..cost });
         record.end = End::new(EndReason::ServerKilled).with_detail("it ended at this time or soon after");
         record.ended_at = timestamp(ended);
         let answered = record.answered_at.as_deref().and_then(|text| humantime::parse_rfc3339(text).ok());
@@ -287,18 +322,31 @@ mod tests {
     use agent::history::Speaker;
     use agent::session::{Means, Stages};
     use agent::tool::{AskedBy, TRANSFER, ToolAsk, ToolOutcome, ToolRecord};
+    use agent::usage::SpokenUsage;
 
     use super::*;
     use crate::call::record::{CallDirection, JOURNAL};
+    use crate::config::TrunkDirection;
 
-    fn record(call: &str) -> CallRecord {
-        serde_json::from_value(serde_json::json!({
+    fn open(folder: &Path, journal: &Path) -> (Progress, Vec<CallRecord>) {
+        let prices = "currency = \"EUR\"\n[[voices]]\nname = \"flite\"\nthousand_characters = \"2\"\n\
+                      [[trunks]]\nname = \"carrier\"\nminute = \"0.6\"\nincrement = \"60/60\"\n";
+        Progress::open(folder, journal, &toml::from_str(prices).unwrap(), SystemTime::now())
+    }
+
+    fn record(call: &str) -> SoFar {
+        let record = serde_json::from_value(serde_json::json!({
             "call": call, "sip_call_id": "", "direction": CallDirection::Inbound, "started_at": "2026-01-01T00:00:00.000Z",
             "answered_at": "2026-01-01T00:00:01.000Z", "ended_at": "", "duration_ms": 0, "from": "sip:a@b", "to": "sip:c@d",
             "peer": "", "transport": "udp", "target": "agent", "codec": "", "end": End::new(EndReason::Internal),
             "agent": null, "media": null, "recording": null
         }))
-        .unwrap()
+        .unwrap();
+        SoFar { record, by_trunks: Vec::new() }
+    }
+
+    fn spoke(characters: u64) -> Usage {
+        Usage { voices: vec![SpokenUsage { provider: "flite:rms".to_owned(), characters }], ..Usage::default() }
     }
 
     fn turn(index: u32, text: &str) -> TurnRecord {
@@ -318,7 +366,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = folder.path().join(JOURNAL);
         let after = append(&journal, b"{\"call\":\"before\"}\n").unwrap();
-        let (mut progress, killed) = Progress::open(folder.path(), &journal, SystemTime::now());
+        let (mut progress, killed) = open(folder.path(), &journal);
         assert!(killed.is_empty() && !progress.is_needed());
         for call in ["killed", "ended", "between"] {
             progress.goes_on(&record(call), after);
@@ -338,7 +386,7 @@ mod tests {
         // A power cut may leave half a line.
         append(&folder.path().join(FILE), b"{\"goes_on\":").unwrap();
         drop(progress);
-        let (progress, killed) = Progress::open(folder.path(), &journal, SystemTime::now());
+        let (progress, killed) = open(folder.path(), &journal);
         let [killed] = killed.try_into().unwrap();
         assert_eq!((killed.call.as_str(), killed.end.reason), ("killed", EndReason::ServerKilled));
         let said: Vec<_> = killed.agent.as_ref().unwrap().turns.iter().map(|turn| turn.text.as_str()).collect();
@@ -348,7 +396,7 @@ mod tests {
         assert!(killed.ended_at > killed.started_at && killed.duration_ms > 0);
         // Until its record is in the journal it is kept.
         drop(progress);
-        let (mut progress, again) = Progress::open(folder.path(), &journal, SystemTime::now());
+        let (mut progress, again) = open(folder.path(), &journal);
         assert_eq!(again, [killed]);
         progress.ended("killed");
         let progress = progress.write().await.tidy().await;
@@ -357,11 +405,51 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_killed_call_costs_what_it_had_used_when_that_was_written_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join(JOURNAL);
+        append(&journal, b"").unwrap();
+        let (mut progress, _) = open(folder.path(), &journal);
+        let answered = SystemTime::now();
+        let trunk = |leg: u16, answered: Option<SystemTime>| TrunkLeg {
+            leg,
+            trunk: "carrier".to_owned(),
+            direction: TrunkDirection::Out,
+            number: "1".to_owned(),
+            answered,
+            came: None,
+            left: None,
+        };
+        for call in ["costly", "free"] {
+            progress.goes_on(&record(call), 0);
+        }
+        progress.used("costly", &spoke(10));
+        // What its conversation has used stands in lines of its own: how far it has come says nothing of it.
+        let by_trunks = vec![trunk(1, Some(answered)), trunk(2, None)];
+        progress.goes_on(&SoFar { by_trunks, ..record("costly") }, 0);
+        progress = progress.write().await;
+        progress.used("costly", &spoke(15));
+        progress.goes_on(&record("over"), 0);
+        progress.used("over", &spoke(99));
+        progress = progress.write().await;
+        progress.ended("over");
+        // It is thrown away what is over, and nothing else.
+        drop(progress.write().await.tidy().await);
+        let (_, killed) = open(folder.path(), &journal);
+        let [costly, free] = killed.try_into().unwrap();
+        assert_eq!(free.cost, None);
+        let cost = costly.cost.unwrap();
+        // A minute, and 15 characters.
+        let micros: Vec<_> = cost.lines.iter().map(|line| line.micros).collect();
+        assert_eq!((micros, cost.micros, cost.is_partial), (vec![Some(600_000), Some(30_000)], Some(630_000), true));
+    }
+
+    #[tokio::test]
     async fn what_is_over_is_thrown_away_and_what_goes_on_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (file, journal) = (folder.path().join(FILE), folder.path().join(JOURNAL));
         append(&journal, b"").unwrap();
-        let (mut progress, _) = Progress::open(folder.path(), &journal, SystemTime::now());
+        let (mut progress, _) = open(folder.path(), &journal);
         for call in ["one", "two"] {
             progress.goes_on(&record(call), 0);
             progress.turn(call, &turn(0, "hello"));

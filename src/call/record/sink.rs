@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use agent::session::TurnRecord;
+use agent::usage::Usage;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::CallRecord;
 use super::progress::Progress;
+use super::{CallRecord, SoFar};
+use crate::config::PricesConfig;
 
 /// Records held while the disk refuses them; at the limit the oldest is dropped and counted.
 pub const PENDING_RECORDS_LIMIT: usize = 10_000;
@@ -44,9 +46,11 @@ enum Keeper {
 #[derive(Debug)]
 pub(super) enum Entry {
     /// How far it has come.
-    GoesOn(Box<CallRecord>),
+    GoesOn(Box<SoFar>),
     /// Somebody has spoken in it.
     Turn(String, Box<TurnRecord>),
+    /// What its conversation has used.
+    Used(String, Usage),
     /// It is over.
     Ended(Box<CallRecord>),
 }
@@ -56,13 +60,14 @@ pub(crate) type OnFault = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
 impl RecordSink {
     /// Starts the writer of `dir/calls.jsonl`. The task ends, with everything written, when the last sink is dropped. Calls that were going
-    /// on when a server before was killed get their records first, which are returned too. `on_fault` is told when records cannot be written, and when they can again.
+    /// on when a server before was killed get their records first, which are returned too, by these prices. `on_fault` is told when records cannot be written, and when they can again.
     ///
     /// # Errors
     /// The folder cannot be made or the file not be opened.
     pub(crate) fn start(
         dir: &Path,
         on_fault: OnFault,
+        prices: &PricesConfig,
     ) -> anyhow::Result<(Self, tokio::task::JoinHandle<()>, Vec<CallRecord>)> {
         std::fs::create_dir_all(dir).map_err(|fault| {
             anyhow::anyhow!(
@@ -84,7 +89,7 @@ impl RecordSink {
             is_dirty: false,
             on_fault,
         };
-        let killed = writer.recover(dir);
+        let killed = writer.recover(dir, prices);
         let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
         Ok((Self { to: Keeper::File(sender) }, tokio::spawn(writer.run(receiver)), killed))
     }
@@ -109,11 +114,11 @@ impl RecordSink {
     }
 
     /// What is known of a call that goes on, its turns apart: where this process is killed, its record will say so. Never waits.
-    pub fn goes_on(&self, record: impl FnOnce() -> CallRecord) {
+    pub fn goes_on(&self, so_far: impl FnOnce() -> SoFar) {
         if let Keeper::File(sender) = &self.to
             && let Ok(place) = sender.try_reserve()
         {
-            place.send(Entry::GoesOn(Box::new(record())));
+            place.send(Entry::GoesOn(Box::new(so_far())));
         }
     }
 
@@ -123,6 +128,15 @@ impl RecordSink {
             && let Ok(place) = sender.try_reserve()
         {
             place.send(Entry::Turn(call.to_owned(), Box::new(turn.clone())));
+        }
+    }
+
+    /// What the conversation of a call that goes on has used so far. Never waits.
+    pub fn used(&self, call: &str, usage: &Usage) {
+        if let Keeper::File(sender) = &self.to
+            && let Ok(place) = sender.try_reserve()
+        {
+            place.send(Entry::Used(call.to_owned(), usage.clone()));
         }
     }
 }
@@ -156,7 +170,7 @@ enum Next {
 
 impl Writer {
     /// Takes the folder's calls over from a process that was killed: they wait for the disk like any that end.
-    fn recover(&mut self, dir: &Path) -> Vec<CallRecord> {
+    fn recover(&mut self, dir: &Path, prices: &PricesConfig) -> Vec<CallRecord> {
         let lock =
             File::open(&self.path).and_then(|file| file.try_lock().map(|()| file).map_err(std::io::Error::other));
         let Ok(lock) = lock else {
@@ -167,7 +181,7 @@ impl Writer {
             return Vec::new();
         };
         self.lock = Some(lock);
-        let (progress, killed) = Progress::open(dir, &self.path, SystemTime::now());
+        let (progress, killed) = Progress::open(dir, &self.path, prices, SystemTime::now());
         self.progress = Some(progress);
         if !killed.is_empty() {
             tracing::warn!("{} calls were going on when this server was killed: their records say so", killed.len());
@@ -176,6 +190,9 @@ impl Writer {
             let end = &record.end;
             metrics::counter!("omnivox_calls_total", "class" => end.class.as_str(), "reason" => end.reason.as_str())
                 .increment(1);
+            if let Some(cost) = &record.cost {
+                cost.count();
+            }
             self.enqueue(record);
         }
         killed
@@ -229,8 +246,9 @@ impl Writer {
     fn take(&mut self, entry: Entry) {
         match (entry, &mut self.progress) {
             (Entry::Ended(record), _) => self.enqueue(&record),
-            (Entry::GoesOn(record), Some(progress)) => progress.goes_on(&record, self.length),
+            (Entry::GoesOn(so_far), Some(progress)) => progress.goes_on(&so_far, self.length),
             (Entry::Turn(call, turn), Some(progress)) => progress.turn(&call, &turn),
+            (Entry::Used(call, usage), Some(progress)) => progress.used(&call, &usage),
             (_, None) => {}
         }
     }
