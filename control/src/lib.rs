@@ -19,6 +19,7 @@
 //! | [`control`] | all of it, opened and kept running |
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod address;
 pub mod api;
 pub mod backup;
 pub mod control;

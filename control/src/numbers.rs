@@ -2,6 +2,8 @@
 
 use phonenumber::{Mode, country::Id};
 
+use crate::address::user_part;
+
 /// Digits of an international number, without `+`: E.164 section 6.2.1 has at most 15.
 const E164_DIGITS: std::ops::RangeInclusive<usize> = 4..=15;
 /// A longer text is no number and is not looked at.
@@ -35,7 +37,7 @@ pub fn e164(text: &str, country: Option<Id>) -> Option<String> {
 /// them without `+` or with `00`. Empty for names and extensions.
 #[must_use]
 pub fn meant(text: &str, country: Option<Id>) -> Vec<String> {
-    let Some(plain) = plain(crate::store::records::user_part(text)) else { return Vec::new() };
+    let Some(plain) = plain(&user_part(text)) else { return Vec::new() };
     let mut numbers: Vec<String> = e164(&plain, country).into_iter().collect();
     if plain.len() >= LEAST_DIGITS && plain.bytes().all(|b| b.is_ascii_digit()) {
         let digits = plain.strip_prefix("00").unwrap_or(&plain);
@@ -60,9 +62,9 @@ impl Person {
     /// By a number or an address.
     #[must_use]
     pub fn new(id: &str, country: Option<Id>) -> Self {
-        let user = crate::store::records::user_part(id);
+        let user = user_part(id);
         let Some(number) = meant(id, country).into_iter().next() else {
-            let names = if user == id { vec![id.to_owned()] } else { vec![user.to_owned(), id.to_owned()] };
+            let names = if user == id { vec![id.to_owned()] } else { vec![user.into_owned(), id.to_owned()] };
             return Self { number: None, names, texts: vec![id.to_owned()] };
         };
         let digits = number.trim_start_matches('+').to_owned();
@@ -129,6 +131,7 @@ mod tests {
         let german = country("DE");
         for text in [
             "sip:+4930123456@carrier.example;user=phone",
+            "sip:%2B4930123456@carrier.example",
             "tel:+49-30-123456",
             "004930123456",
             "4930123456",

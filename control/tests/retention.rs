@@ -80,8 +80,9 @@ async fn somebody_who_is_forgotten_leaves_not_a_byte_and_everybody_else_all_of_t
         let theirs = json!({ "from": "sip:+4930123456@carrier.example", "agent": said("hello, Zebedee speaking"), "recording": "c1.wav" });
         let dialled = json!({ "from": "sip:alice@here", "to": "sip:030123456@here", "agent": said("is that you, Zebedee") });
         let passed_on = json!({ "from": "sip:+4940999@carrier.example", "legs": [{ "label": "trunk carrier", "uri": "sip:004930123456@carrier.example" }], "agent": said("I pass you on") });
+        let escaped = json!({ "from": "sip:%2B4930123456@carrier.example" });
         let others = json!({ "from": "sip:+4940777@carrier.example", "agent": said("a table for two"), "recording": "c3.wav" });
-        let lines = [Server::line("c1", at, theirs), Server::line("c2", at, dialled), Server::line("c3", at, others), Server::line("c4", at, passed_on)];
+        let lines = [Server::line("c1", at, theirs), Server::line("c2", at, dialled), Server::line("c3", at, others), Server::line("c4", at, passed_on), Server::line("c41", at, escaped)];
         server.journal(&lines).await;
         let journal = server.folder.join("calls.jsonl");
         let before = std::fs::read_to_string(&journal).unwrap();
@@ -98,7 +99,8 @@ async fn somebody_who_is_forgotten_leaves_not_a_byte_and_everybody_else_all_of_t
         let data = ada.read("/people/+4930123456/data").await;
         assert_eq!((data["contacts"].as_array().unwrap().len(), data["interactions"].as_array().unwrap().len()), (1, 1));
         let calls: Vec<_> = data["calls"].as_array().unwrap().iter().map(|call| call["call"].as_str().unwrap()).collect();
-        assert_eq!(calls, ["c1", "c2", "c4"]);
+        assert_eq!(calls, ["c1", "c2", "c4", "c41"]);
+        assert_eq!(ada.read("/call-records/c41").await["caller"], "+4930123456");
         assert_eq!((&data["calls"][0]["transcript"][0]["text"], &data["do_not_call"]["number"]), (&json!("hello, Zebedee speaking"), &json!("+4930123456")));
         assert_eq!(ada.read("/people/alice/data").await["calls"].as_array().unwrap().len(), 1);
         let secrets = ["4930123456", "30123456", "Zebedee", "zebedee"];
@@ -108,7 +110,7 @@ async fn somebody_who_is_forgotten_leaves_not_a_byte_and_everybody_else_all_of_t
         let answer = ada.post("/people/erasure", json!({ "number": "030 123456", "do_not_call": true })).await;
         assert_eq!(answer.status(), StatusCode::OK);
         let done = body(answer).await;
-        for (key, count) in [("calls", 3), ("recordings", 1), ("contacts", 1), ("interactions", 1), ("journal_lines", 3), ("events", 1)] {
+        for (key, count) in [("calls", 4), ("recordings", 1), ("contacts", 1), ("interactions", 1), ("journal_lines", 4), ("events", 1)] {
             assert_eq!(done[key], count, "{key}: {done}");
         }
         assert_eq!(files_with(&server.folder, &secrets), [""; 0]);
@@ -134,7 +136,7 @@ async fn somebody_who_is_forgotten_leaves_not_a_byte_and_everybody_else_all_of_t
         let taken = server.read_journal(&journal).await;
         assert_eq!((taken.calls, taken.unreadable), (0, 0), "its beginning changed, and that is known");
         server.journal(&[Server::line("c5", at, json!({}))]).await;
-        assert_eq!(server.control.store.count_records().await.unwrap(), 5);
+        assert_eq!(server.control.store.count_records().await.unwrap(), 6);
         sqlx::query("DELETE FROM journals").execute(server.control.store.pool()).await.unwrap();
         let taken = server.read_journal(&journal).await;
         assert_eq!((taken.calls, taken.unreadable), (2, 0));

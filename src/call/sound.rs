@@ -515,29 +515,7 @@ pub fn user_of(uri: &str) -> String {
         None => return String::new(),
     };
     let user = user.split([':', ';']).next().unwrap_or_default();
-    unescape(user).to_lowercase()
-}
-
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let escaped = after
-            .get(..2)
-            .filter(|_| first == b'%')
-            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    sip::uri::unescape(user).to_lowercase()
 }
 
 fn direction(direction: sip::sdp::Direction) -> Direction {

@@ -224,7 +224,7 @@ async fn calls_of(
 fn known_by(control: &Control, id: &str) -> Result<String, Problem> {
     let has_host = id.split_once('@').is_some_and(|(user, host)| user.contains(':') && !host.is_empty());
     if !has_host || !crate::numbers::meant(id, control.options.country).is_empty() {
-        return super::contacts::number(control, "number", crate::store::records::user_part(id));
+        return super::contacts::number(control, "number", &crate::address::user_part(id));
     }
     super::extract::text("number", id, 256)
 }

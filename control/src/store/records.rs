@@ -11,7 +11,6 @@ use sqlx::{FromRow, Row, any::AnyRow};
 use utoipa::ToSchema;
 
 pub use self::line::Ended;
-pub(crate) use self::line::user_part;
 use self::list::COLUMNS;
 use super::{Store, StoreError};
 use crate::time::Moment;

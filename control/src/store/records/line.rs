@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{CallRecord, Turn};
+use crate::address::user_part;
 use crate::time::Moment;
 
 /// An ended call as its journal's line tells of it.
@@ -123,8 +124,8 @@ impl Ended {
                 ended_at: read.ended_at,
                 duration_ms: read.duration_ms,
                 direction: read.direction,
-                caller: clean(user_part(&read.from)),
-                callee: clean(user_part(&read.to)),
+                caller: clean(&user_part(&read.from)),
+                callee: clean(&user_part(&read.to)),
                 target: clean(&read.target),
                 class: read.end.class,
                 reason: read.end.reason,
@@ -154,13 +155,6 @@ fn device_of(label: &str) -> Option<String> {
     Some(clean(name.rsplit_once('/').map_or(name, |(name, _)| name)))
 }
 
-/// The user part of a SIP or tel URI; what is none stays as it is.
-pub(crate) fn user_part(uri: &str) -> &str {
-    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
-    let user = rest.split(['@', ';', '?']).next().unwrap_or(rest);
-    user.split_once(':').map_or(user, |(user, _)| user)
-}
-
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
@@ -172,14 +166,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_is_known_by_its_leg_and_a_number_by_its_address() {
+    fn a_device_is_known_by_its_leg() {
         assert_eq!(device_of("device alice/2").as_deref(), Some("alice"));
         assert_eq!(device_of("device alice").as_deref(), Some("alice"));
         assert_eq!(device_of("trunk carrier"), None);
-        assert_eq!(user_part("sip:+4930123@host:5060;transport=tcp"), "+4930123");
-        assert_eq!(user_part("tel:+4930123;phone-context=x"), "+4930123");
-        assert_eq!(user_part("sip:alice:secret@host"), "alice");
-        assert_eq!(user_part("sip:host"), "host");
     }
 
     #[test]
