@@ -1,21 +1,24 @@
-//! The dashboard in Chromium, as somebody walks through it who sees it for the first time: set-up, an agent made and called, a call watched,
-//! taken over and ended, its record found and played, the caller erased. Each page is looked at by axe, dark and light, wide and on a
+//! The dashboard in Chromium, as somebody walks through it who sees it for the first time: set-up, an agent made and called, a call watched
+//! while another waits in a queue, taken over and ended, its record found and played, what an agent did and what that cost, the caller erased. Each page is looked at by axe, dark and light, wide and on a
 //! phone. `OMNIVOX_SHOTS=docs/images` leaves pictures of them.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "common/caller.rs"]
 mod caller;
 mod common;
+#[path = "common/phone.rs"]
+mod phone;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 
 use common::{OMNIVOX, PATIENCE, Running, Server, wait_for};
+use phone::Phone;
 use serde_json::{Value, json};
 
 /// The walk. After its end there is nothing to be looked at any more.
-const WALK: [&str; 11] = [
+const WALK: [&str; 12] = [
     "first login",
     "an agent is made",
     "it is called from the page",
@@ -23,15 +26,39 @@ const WALK: [&str; 11] = [
     "it is taken over",
     "it is hung up",
     "its record is found and played",
+    "what its agent did and what it cost",
     "everywhere by keyboard",
     "the reference",
     "every other page",
     "the person is erased",
 ];
 
+/// Calls cost something, and a queue has somebody who does not pick up.
+const CONFIG: &str = r#"
+[prices]
+currency = "EUR"
+[[prices.recognizers]]
+name = "sphinx"
+minute = "0.6"
+[[prices.voices]]
+name = "flite"
+thousand_characters = "0.1"
+
+[[devices]]
+user = "bob"
+password = "b"
+
+[[routes]]
+name = "reception"
+from = ["anyone"]
+called = "reception"
+to = "queue bob"
+ring_s = 60
+"#;
+
 #[test]
 fn somebody_who_sees_it_for_the_first_time_gets_all_the_way_and_axe_finds_nothing_serious() {
-    let server = Server::start(&[]);
+    let server = Server::start_with(CONFIG, tempfile::tempdir().unwrap(), &[]);
     server.wait_until_ready();
     assert!(server.get("/").1.contains("id=\"app\""), "run scripts/dashboard, then build again: {}", server.get("/").1);
     let (told, code) = walk(&server, &WALK);
@@ -49,6 +76,16 @@ fn somebody_who_sees_it_for_the_first_time_gets_all_the_way_and_axe_finds_nothin
     assert!(text(&found, "logged in").contains("Ada Lovelace"));
     assert!(text(&found, "fault").contains("nowhere"));
     assert!(text(&found, "watched").contains("yes please"));
+    assert!(text(&found, "queue").contains("reception 1"), "{}", found["queue"]);
+    let tools = &found["tools"];
+    assert_eq!(tools.as_array().unwrap().len(), 1, "{tools}");
+    assert!(text(&found, "tools").contains("hang_up by the script: done"), "{tools}");
+    assert!(text(&found, "tools heard").contains("Tool hang_up by the script: done"), "{}", found["tools heard"]);
+    let cost = text(&found, "cost");
+    assert!(
+        cost.contains("Recogniser sphinx") && cost.contains("of sound") && cost.contains("All that is priced €"),
+        "{cost}"
+    );
     assert!(text(&found, "records").contains("helper"), "{}", found["records"]);
     assert!(text(&found, "in step").contains("Agent"), "{}", found["in step"]);
     assert_eq!(*found["by key"], json!("0"));
@@ -71,6 +108,7 @@ fn text(found: &HashMap<&str, &Value>, what: &str) -> String {
 /// Does these steps; what the walker told, and whether it came to its end.
 fn walk(server: &Server, steps: &[&str]) -> (String, bool) {
     let folder = server.folder.path();
+    let mut bob = Phone::register(server.sip, "bob", "b", 1_000.0);
     let code = wait_for(
         "the first administrator's code",
         PATIENCE,
@@ -89,6 +127,7 @@ fn walk(server: &Server, steps: &[&str]) -> (String, bool) {
         "omnivox": OMNIVOX,
         "sip": server.sip.to_string(),
         "sound": caller::wav(folder, "caller", 16_000, &said, 60.0),
+        "refusal": caller::wav(folder, "refusal", 16_000, &[(6.0, "No thank you.")], 60.0),
         "microphone": caller::wav(folder, "microphone", 16_000, &[(7.0, "Yes please.")], 60.0),
         "shots": shots,
         "failure": std::env::temp_dir().join("omnivox-dashboard-failure.png"),
@@ -98,6 +137,10 @@ fn walk(server: &Server, steps: &[&str]) -> (String, bool) {
     std::fs::write(&path, job.to_string()).unwrap();
     let script = root.join("tests/browser/dashboard.mjs");
     let mut node = Running::start(Command::new("node").arg(script).arg(path).env("OMNIVOX_TEST_BROWSER", browser));
+    let says = || node.stderr();
+    let comes_to_it = || says().contains("step a call is watched").then_some(());
+    wait_for("the step at which bob's phone rings", PATIENCE * 3, comes_to_it, says);
+    bob.rings();
     let status = node.wait(PATIENCE * 6);
     (format!("{}\n{}", node.stdout(), node.stderr()), status.success())
 }

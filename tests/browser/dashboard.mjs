@@ -1,6 +1,6 @@
 // Walks the dashboard in headless Chromium as somebody does who sees it for the first time: `node dashboard.mjs JOB`, a JSON file with `url`,
-// `code` (of the first administrator), `profile`, `omnivox` and `sip` (what calls, and where), `sound` (what the caller says), `microphone`
-// and, where pictures are wanted, `shots`, a folder. Prints one line of JSON for each thing that it found.
+// `code` (of the first administrator), `profile`, `omnivox` and `sip` (what calls, and where), `sound` (what the caller says), `refusal` (what one
+// says who wants nothing), `microphone` and, where pictures are wanted, `shots`, a folder. Prints one line of JSON for each thing that it found.
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -35,10 +35,10 @@ const type = async (name, text, role = 'textbox') => { await at(role, name).fill
 const shows = (selector, text) => page.waitForFunction(
   (selector, text) => [...document.querySelectorAll(selector)].some((one) => one.innerText.includes(text)), { timeout: PATIENCE_MS }, selector, text)
 const calls = []
-const call = (to, seconds = 60) => {
-  const child = spawn(job.omnivox, ['call', `sip:${to}@${job.sip}`, '--codec', 'PCMU', '--play', job.sound, '--duration', String(seconds), '--json'], { stdio: 'ignore' })
+const call = (to, sound = job.sound) => {
+  const child = spawn(job.omnivox, ['call', `sip:${to}@${job.sip}`, '--codec', 'PCMU', '--play', sound, '--duration', '60', '--json'], { stdio: 'ignore' })
   calls.push(child)
-  return new Promise((done) => child.once('exit', done))
+  return { hangUp: () => child.kill('SIGINT'), over: new Promise((done) => child.once('exit', done)) }
 }
 const shot = async (name) => { if (job.shots) await page.screenshot({ path: join(job.shots, `dashboard-${name}.png`) }) }
 const scheme = (value) => page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value }])
@@ -138,11 +138,17 @@ const steps = {
   },
 
   async 'a call is watched'() {
-    void call('helper')
+    call('helper')
+    const waiting = call('reception')
     await page.goto(job.url)
-    await page.waitForSelector('.wall li')
     await shows('.wall', 'Agent')
+    const queue = 'table[aria-label="Queues"] tbody tr'
+    await page.waitForFunction((row) => /reception\s+1\s.*\s1$/s.test(document.querySelector(row)?.innerText ?? ''), {}, queue)
+    found('queue', await page.$eval(queue, (one) => one.innerText.replace(/\s+/g, ' ')))
     await lookAtAll('live', null, '.wall li')
+    waiting.hangUp()
+    await page.waitForFunction((row) => /reception\s+0\s/.test(document.querySelector(row)?.innerText ?? ''), {}, queue)
+    await page.waitForFunction(() => document.querySelectorAll('.wall li').length === 1)
     await page.click('.wall a')
     await shows('.talk .agent', 'Would you like to hear the opening hours?')
     await shows('.talk .caller', 'yes please')
@@ -184,6 +190,22 @@ const steps = {
     await page.keyboard.press('Home')
     found('by key', await page.$eval('.wave', (one) => one.getAttribute('aria-valuenow')))
     await lookAtAll('record', null, '.wave')
+  },
+
+  async 'what its agent did and what it cost'() {
+    await call('helper', job.refusal).over
+    for (let tries = 0; !(await page.$('.table tbody tr a')); tries++) {
+      if (tries === 50) throw new Error('the call is in no list')
+      await page.goto(`${job.url}/records?words=goodbye`)
+      await page.waitForSelector('.table tbody tr a, .empty')
+      await page.waitForFunction(() => ![...document.querySelectorAll('.empty')].some((one) => one.innerText === 'Loading…'))
+    }
+    await page.click('.table tbody tr a')
+    await page.waitForSelector('.stages .tool')
+    found('tools', await page.$$eval('.stages .tool', (all) => all.map((one) => one.innerText)))
+    found('tools heard', await page.$$eval('.stages [role=listitem]', (all) => all.map((one) => one.getAttribute('aria-label'))))
+    found('cost', await page.$$eval('table[aria-label="What the call used and cost"] tbody tr', (all) => all.map((one) => one.innerText.replace(/\s+/g, ' '))))
+    await look('record with tools and cost, light, 1280')
   },
 
   async 'the person is erased'() {
