@@ -83,8 +83,15 @@ async fn a_slow_statement_is_logged_without_what_it_was_asked_about() {
             words: words.then(|| WORD.into()),
             ..RecordFilter::default()
         };
+        // Looked for by what the kind of call has: whose it is stands in the index's words for that.
+        let by_kind = RecordFilter {
+            words: Some(WORD.into()),
+            target: Some("desk".into()),
+            direction: Some("inbound".into()),
+            ..RecordFilter::default()
+        };
         for visible in [Visible::All, Visible::Device(DEVICE.into())] {
-            for filter in [filter(false), filter(true)] {
+            for filter in [filter(false), filter(true), by_kind.clone()] {
                 assert_eq!(store.records(&visible, &filter, None, 9).await.unwrap().len(), 1, "{visible:?}");
             }
             let span = Span { from: Moment(0), until: Moment(i64::MAX) };
