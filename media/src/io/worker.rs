@@ -225,9 +225,13 @@ impl Worker {
     }
 
     /// Runs rounds until told to stop.
-    pub(super) fn run(mut self, real_time: bool) {
+    pub(super) fn run(mut self, real_time: bool, cpu: Option<usize>) {
         if real_time && sys::run_in_real_time() {
             self.link.counters.real_time.set(1);
+        }
+        if let Some(cpu) = cpu {
+            // It was one that we may use a moment ago.
+            let _ = sys::stay_on(cpu);
         }
         loop {
             let started = Instant::now();
