@@ -193,6 +193,7 @@ fn check_ports(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
             let calls = (config.rtp.ports.last - config.rtp.ports.first).div_ceil(2);
             tell("rtp.ports", Verdict::Ok, format!("{}: room for {calls} calls, {port} is free", config.rtp.ports));
         }
+        Err(fault @ media::MediaError::Cpu { .. }) => tell("rtp.worker_cpus", Verdict::Fault, fault.to_string()),
         Err(fault) => tell("rtp.ports", Verdict::Fault, fault.to_string()),
     }
 }

@@ -144,6 +144,8 @@ pub struct RtpConfig {
     pub bind: IpAddr,
     /// Media worker threads; 0 takes one per two processors.
     pub workers: usize,
+    /// Processors that media workers stay on, one each, taken in turn: `[2, 3]`; empty leaves it to the system.
+    pub worker_cpus: Vec<usize>,
     /// Codecs offered and taken, best first.
     pub codecs: Vec<String>,
     /// Packet time asked for, in ms: 10, 20, 30, 40 or 60.
@@ -216,6 +218,8 @@ pub struct AgentsConfig {
 
 /// A tone that comes less often than this, in seconds, tells nobody.
 pub const RECORD_TONE_S_LIMIT: u64 = 60;
+/// Processors have numbers below this.
+const CPUS_LIMIT: usize = 1_024;
 
 /// What recordings are written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -306,6 +310,7 @@ impl Default for RtpConfig {
             ports: PortRange { first: 10_000, last: 19_999 },
             bind: IpAddr::from([0, 0, 0, 0]),
             workers: 0,
+            worker_cpus: Vec::new(),
             codecs: ["opus", "G722", "PCMU", "PCMA", "L16"].map(String::from).to_vec(),
             ptime_ms: 20,
             timeout_s: 30,
@@ -507,6 +512,13 @@ impl Config {
         if self.rtp.workers > 64 {
             return bad("rtp.workers", self.rtp.workers.to_string(), "write a number from 0 to 64");
         }
+        if let Some(cpu) = self.rtp.worker_cpus.iter().find(|cpu| **cpu >= CPUS_LIMIT) {
+            return bad(
+                "rtp.worker_cpus",
+                cpu.to_string(),
+                "write numbers of processors, from 0 to 1023, as in [2, 3]",
+            );
+        }
         if self.rtp.timeout_s == 0 {
             return bad("rtp.timeout_s", "0".into(), "write a number of seconds from 1");
         }
@@ -705,6 +717,7 @@ mod tests {
         for (set, key) in [
             ("rtp.ptime_ms=25", "rtp.ptime_ms"),
             ("rtp.ports=\"9-5\"", "rtp.ports"),
+            ("rtp.worker_cpus=[0, 1024]", "rtp.worker_cpus"),
             ("sip.listen=[]", "sip.listen"),
             ("rtp.codecs=[\"g729\"]", "rtp.codecs"),
             ("calls.max=0", "calls.max"),

@@ -235,7 +235,7 @@ impl ServerBuilder {
         let serving = listener.map(|listener| {
             let web = config.web.calls.then(|| Arc::clone(&hub));
             let readiness = Arc::clone(&readiness);
-            let state = HttpState { readiness, metrics: self.metrics, tracer, web, interface };
+            let state = HttpState { readiness, metrics: self.metrics.clone(), tracer, web, interface };
             beside.spawn(listener.serve(http::router(state, Edge::new(&config, https_addr)), stop.clone()))
         });
         hub.agents.warm_up(&readiness);
@@ -246,7 +246,7 @@ impl ServerBuilder {
         }
         tokio::spawn(ice::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));
-        tokio::spawn(refresh_gauges(Arc::clone(&hub), stop.clone()));
+        tokio::spawn(refresh_gauges(Arc::clone(&hub), self.metrics, stop.clone()));
         Ok(Server {
             hub,
             readiness,
@@ -445,11 +445,15 @@ pub(crate) fn invite(hub: &Arc<Hub>, whom: &str, target: Target, traceparent: Op
     Ok(call)
 }
 
-async fn refresh_gauges(hub: Arc<Hub>, stop: CancellationToken) {
+/// Figures of what there is now; and what histograms gathered is summed up, which nobody else may ask for.
+async fn refresh_gauges(hub: Arc<Hub>, metrics: Option<PrometheusHandle>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(GAUGES_EVERY);
     loop {
         tokio::select! {
             _ = ticks.tick() => {
+                if let Some(metrics) = &metrics {
+                    metrics.run_upkeep();
+                }
                 let stats = hub.media.stats();
                 metrics::gauge!("omnivox_media_legs").set(stats.legs as f64);
                 metrics::gauge!("omnivox_media_rooms").set(stats.rooms as f64);

@@ -6,6 +6,8 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::watch;
 
 use crate::ports::{Event, Person};
@@ -139,15 +141,15 @@ impl Live {
     }
 
     /// Tells of something.
-    pub fn tell(&self, at: Moment, kind: &'static str, call: &str, devices: &[String], data: serde_json::Value) {
+    pub fn tell(&self, at: Moment, kind: &'static str, call: &str, devices: &[String], data: impl Serialize) {
         let (call, devices) = (call.to_owned(), devices.to_vec());
-        self.tell_event(Event { id: 0, at, kind, call, data, devices, person: None });
+        self.tell_event(Event { id: 0, at, kind, call, data: text_of(&data), devices, person: None });
     }
 
     /// Tells of somebody.
-    pub fn tell_of(&self, at: Moment, kind: &'static str, person: Person, data: serde_json::Value) {
+    pub fn tell_of(&self, at: Moment, kind: &'static str, person: Person, data: impl Serialize) {
         let (call, devices) = (String::new(), Vec::new());
-        self.tell_event(Event { id: 0, at, kind, call, data, devices, person: Some(person) });
+        self.tell_event(Event { id: 0, at, kind, call, data: text_of(&data), devices, person: Some(person) });
     }
 
     fn tell_event(&self, event: Event) {
@@ -228,16 +230,22 @@ impl Inner {
     }
 }
 
+/// As it is told; what has no JSON form is told as null.
+pub(crate) fn text_of(data: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(data).unwrap_or_else(|fault| {
+        tracing::error!("an event has no JSON form: {fault}");
+        RawValue::NULL.to_owned()
+    })
+}
+
 impl From<&Event> for Told {
     fn from(event: &Event) -> Self {
-        let data = match &event.data {
-            serde_json::Value::Object(data) if !event.call.is_empty() && !data.contains_key("call") => {
-                let mut data = data.clone();
-                data.insert("call".to_owned(), event.call.clone().into());
-                serde_json::Value::Object(data)
-            }
-            data => data.clone(),
-        };
+        let mut data = serde_json::from_str(event.data.get()).unwrap_or_default();
+        if let serde_json::Value::Object(data) = &mut data
+            && !event.call.is_empty()
+        {
+            data.entry("call").or_insert_with(|| event.call.clone().into());
+        }
         Self { kind: event.kind.to_owned(), call: event.call.clone(), at: event.at, data }
     }
 }

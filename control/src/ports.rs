@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use self::agents::Agents;
@@ -300,7 +301,7 @@ pub enum CallFault {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Event {
     /// Counts up, also over a restart.
     pub id: u64,
@@ -311,8 +312,8 @@ pub struct Event {
     pub kind: &'static str,
     /// The call it happened in.
     pub call: String,
-    /// What there is to tell.
-    pub data: serde_json::Value,
+    /// What there is to tell, as text: whoever tells writes it once, and thousands of them are kept.
+    pub data: Box<RawValue>,
     /// The devices that take part in the call: who may be told.
     #[serde(skip)]
     pub devices: Vec<String>,

@@ -318,8 +318,7 @@ pub async fn look(control: &Control, now: Moment) -> Result<(), StoreError> {
     let users = control.store.seated(&known).await?;
     for presence in control.presence.changes(&users, &calls, now) {
         let person = Person { user: presence.user.clone(), team: presence.team.clone() };
-        let data = serde_json::to_value(&presence).unwrap_or_default();
-        control.live.tell_of(now, "operator.presence", person, data);
+        control.live.tell_of(now, "operator.presence", person, &presence);
     }
     Ok(())
 }

@@ -24,6 +24,8 @@
 mod load;
 #[path = "floor/loops.rs"]
 mod loops;
+#[path = "floor/tones.rs"]
+mod tones;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -81,7 +83,8 @@ fn main() {
                 other => panic!("no loop named {other}: {NAMES:?}"),
             };
             let by = (load::Clock::Thread(server.thread_id), load::Route::Echo);
-            let report = load::run(sockets, &server.addrs, by, Duration::from_secs(seconds), server.suite);
+            let sound = load::Sound { content: load::Content::Patterns, suite: server.suite };
+            let report = load::run(sockets, &server.addrs, by, Duration::from_secs(seconds), sound);
             let note = (server.stop)();
             println!(
                 "{:<10} {:>10} {:>10} {:>9} {:>8} {:>9.2} {:>9.1} {:>12} {:>12}  {note}",

@@ -10,6 +10,8 @@
 
 #[path = "floor/load.rs"]
 mod load;
+#[path = "floor/tones.rs"]
+mod tones;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -40,7 +42,8 @@ fn main() {
         let (thread_id, own) = bare(peers);
         (clock, addrs) = (Clock::Thread(thread_id), own);
     }
-    let report = load::run(sockets, &addrs, (clock, Route::Crossed), Duration::from_secs(seconds), None);
+    let sound = load::Sound { content: load::Content::Patterns, suite: None };
+    let report = load::run(sockets, &addrs, (clock, Route::Crossed), Duration::from_secs(seconds), sound);
     println!(
         "cpu_us={:.3} sent={} missing={} damaged={} p50_us={} p99_us={}",
         report.cpu_us_per_packet, report.sent, report.missing, report.damaged, report.rtt_p50_us, report.rtt_p99_us

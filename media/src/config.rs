@@ -41,6 +41,8 @@ pub struct MediaConfig {
     /// not delay sound. Where it does not allow that, they run as ordinary ones: see
     /// [`WorkerStats::real_time`](crate::io::WorkerStats::real_time).
     pub real_time: bool,
+    /// Processors that workers stay on, each on one, taken in turn; empty leaves it to the system.
+    pub cpus: Vec<usize>,
 }
 
 impl Default for MediaConfig {
@@ -52,6 +54,7 @@ impl Default for MediaConfig {
             port_rest: Duration::from_secs(1),
             round_spacing: Duration::from_millis(1),
             real_time: true,
+            cpus: Vec::new(),
         }
     }
 }

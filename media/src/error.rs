@@ -34,6 +34,14 @@ pub enum MediaError {
         /// Pairs that the system refused in this attempt.
         refused: usize,
     },
+    /// A worker is to stay on a processor that it may not use.
+    #[error(
+        "processor {cpu} is none that this program may use: leave it out of rtp.worker_cpus (`nproc` and `taskset -p PID` tell)"
+    )]
+    Cpu {
+        /// Its number.
+        cpu: usize,
+    },
     /// The address is not one of this machine.
     #[error("cannot bind RTP sockets on {bind}: {source}; set rtp.bind to an address of this machine")]
     Bind {

@@ -92,12 +92,16 @@ impl Media {
     /// # Errors
     /// Called outside a tokio runtime, a port range without a pair, or a system out of threads or descriptors.
     pub fn start(config: MediaConfig) -> Result<Media, MediaError> {
-        let real_time = config.real_time;
+        let (real_time, cpus) = (config.real_time, config.cpus.clone());
+        if let Some(cpu) = cpus.iter().copied().find(|cpu| !sys::may_use(*cpu)) {
+            return Err(MediaError::Cpu { cpu });
+        }
         let (media, workers) = Media::by_hand(config)?;
         for (index, worker) in workers.into_iter().enumerate() {
+            let cpu = index.checked_rem(cpus.len()).and_then(|at| cpus.get(at)).copied();
             std::thread::Builder::new()
                 .name(format!("media-{index}"))
-                .spawn(move || worker.run(real_time))
+                .spawn(move || worker.run(real_time, cpu))
                 .map_err(|source| MediaError::System { what: "cannot start a media thread", source })?;
         }
         Ok(media)

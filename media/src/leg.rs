@@ -374,6 +374,11 @@ impl Leg {
         std::mem::replace(&mut self.record, sink)
     }
 
+    /// Whether it is in a recording.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.record.is_some()
+    }
+
     /// Whether the recording gets silence in the place of what is said.
     pub(crate) fn pause_recording(&mut self, paused: bool) {
         self.recording_paused = paused;

@@ -414,3 +414,33 @@ async fn a_task_that_waits_is_woken_once_for_what_came_in_one_round() {
     }
     task.await.unwrap();
 }
+
+#[tokio::test]
+async fn workers_stay_on_the_processors_that_they_are_given() {
+    let of_thread = |id: &str| std::fs::read_to_string(format!("/proc/self/task/{id}/status")).unwrap_or_default();
+    let allowed = |status: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+        line.trim().to_owned()
+    };
+    let ours = allowed(&std::fs::read_to_string("/proc/self/status").unwrap());
+    let first: usize = ours.split([',', '-']).next().unwrap().parse().unwrap();
+    let before: Vec<String> = threads();
+    let media = Media::start(MediaConfig { bind: LOOPBACK, cpus: vec![first], ..MediaConfig::default() }).unwrap();
+    let is_there = || {
+        let mut new = threads().into_iter().filter(|id| !before.contains(id)).map(|id| of_thread(&id));
+        new.any(|status| status.starts_with("Name:\tmedia-0") && allowed(&status) == first.to_string())
+    };
+    until("a worker on its processor", is_there).await;
+    media.shutdown();
+    let nowhere = MediaConfig { bind: LOOPBACK, cpus: vec![first, 1_000_000], ..MediaConfig::default() };
+    let fault = Media::start(nowhere).unwrap_err();
+    assert!(
+        fault.to_string().contains("processor 1000000") && fault.to_string().contains("rtp.worker_cpus"),
+        "{fault}"
+    );
+}
+
+fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    tasks.filter_map(|task| task.file_name().into_string().ok()).collect()
+}

@@ -430,6 +430,7 @@ pub fn media_config(config: &Config) -> MediaConfig {
         workers: config.worker_count(),
         bind: config.rtp.bind,
         ports: config.rtp.ports.first..=config.rtp.ports.last,
+        cpus: config.rtp.worker_cpus.clone(),
         ..MediaConfig::default()
     }
 }

@@ -175,7 +175,7 @@ async fn forget(
     }
     let (contacts, interactions) = store.erase_person(number, &person.texts, &ids, erase_entry).await?;
     control.apply_do_not_call().await?;
-    let events = control.live.forget(|event| known.contains(&event.call) || person.is_in(&event.data.to_string()));
+    let events = control.live.forget(|event| known.contains(&event.call) || person.is_in(event.data.get()));
     not_reached.extend(store.scrub().await?.map(str::to_owned));
     for node in store.other_nodes(&control.options.node).await? {
         not_reached.push(format!("the journal, recordings and memory of the server {node}: ask there too"));

@@ -1,4 +1,4 @@
-//! The load generator: paces the streams, checks the echoes, and reads the CPU clock of the server's thread or process.
+//! The load generator: paces the streams, checks what comes back, and reads the CPU clock of the server's thread or process.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use media::srtp::{MasterKey, Receiver, Sender, Suite};
+
+use crate::tones::{Kept, Tones};
 
 const PACKET_BYTES: usize = 172;
 /// Streams run this long before CPU is read, and again after.
@@ -33,6 +35,23 @@ pub(crate) struct Report {
     pub(crate) rtt_p50_us: u64,
     /// Its 99th percentile.
     pub(crate) rtt_p99_us: u64,
+    /// Streams to which at the end something else came than what should, of those that send tones.
+    pub(crate) wrong: u64,
+}
+
+/// What the streams send.
+#[allow(dead_code)] // each example has its own
+pub(crate) enum Content {
+    /// G.711 whose packets can be told apart, each of which has to come back as it is.
+    Patterns,
+    /// Tones that can be told apart, which have to be there in what comes back.
+    Tones(Tones),
+}
+
+/// What the streams send, and how it is protected.
+pub(crate) struct Sound {
+    pub(crate) content: Content,
+    pub(crate) suite: Option<Suite>,
 }
 
 /// Whose CPU is read.
@@ -80,8 +99,10 @@ pub(crate) fn run(
     addrs: &[SocketAddr],
     (clock, route): (Clock, Route),
     length: Duration,
-    suite: Option<Suite>,
+    sound: Sound,
 ) -> Report {
+    let Sound { content, suite } = sound;
+    let content = Arc::new(content);
     let streams = sockets.into_iter().zip(addrs).map(|(socket, addr)| {
         socket.connect(addr).expect("connects");
         socket.set_nonblocking(true).expect("non-blocking");
@@ -95,18 +116,18 @@ pub(crate) fn run(
     let start = Instant::now() + Duration::from_millis(20);
     let done = Arc::new(AtomicBool::new(false));
     let receiver = {
-        let (streams, done) = (Arc::clone(&streams), Arc::clone(&done));
+        let (streams, done, content) = (Arc::clone(&streams), Arc::clone(&done), Arc::clone(&content));
         std::thread::Builder::new()
             .name("load-in".into())
-            .spawn(move || receive(&streams, route, (start, length + 2 * EDGE), &done))
+            .spawn(move || receive(&streams, (route, &content), (start, length + 2 * EDGE), &done))
             .expect("a thread")
     };
     let sender = {
-        let streams = Arc::clone(&streams);
+        let (streams, content) = (Arc::clone(&streams), Arc::clone(&content));
         let length = length + 2 * EDGE;
         std::thread::Builder::new()
             .name("load-out".into())
-            .spawn(move || send(&streams, start, length))
+            .spawn(move || send(&streams, &content, start, length))
             .expect("a thread")
     };
     std::thread::sleep(EDGE);
@@ -122,6 +143,12 @@ pub(crate) fn run(
     // A pattern that was sent and not taken by an echo is still marked, unless it was sent over and counted then.
     let left: u64 =
         streams.iter().flat_map(|stream| &stream.sent_us).filter(|at| at.load(Ordering::Relaxed) != 0).count() as u64;
+    let wrong = match &*content {
+        Content::Patterns => 0,
+        Content::Tones(tones) => {
+            heard.kept.iter().enumerate().filter(|(index, kept)| !tones.is_right(*index, kept)).count() as u64
+        }
+    };
     let rate = addrs.len() as f64 * 50.0 * time.as_secs_f64();
     heard.rtts_us.sort_unstable();
     let quantile = |q: f64| heard.rtts_us.get((heard.rtts_us.len() as f64 * q) as usize).copied().unwrap_or(0);
@@ -134,13 +161,14 @@ pub(crate) fn run(
         core_percent: cpu.as_secs_f64() / time.as_secs_f64() * 100.0,
         rtt_p50_us: quantile(0.5),
         rtt_p99_us: quantile(0.99),
+        wrong,
     }
 }
 
 /// Patterns whose echo had not come when they were sent again.
 static OVERWRITTEN: AtomicU64 = AtomicU64::new(0);
 
-fn send(streams: &[Stream], start: Instant, length: Duration) {
+fn send(streams: &[Stream], content: &Content, start: Instant, length: Duration) {
     real_time(0, 10);
     // SAFETY: takes no pointer.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64) };
@@ -156,22 +184,35 @@ fn send(streams: &[Stream], start: Instant, length: Duration) {
             }
             std::thread::sleep(due - now);
         }
-        let stream = &streams[n as usize % streams.len()];
+        let index = n as usize % streams.len();
+        let stream = &streams[index];
         let k = stream.sent.load(Ordering::Relaxed);
-        packet[..12].copy_from_slice(&header(k, n as u32 % streams.len() as u32));
-        packet[12..].fill(pattern(k));
-        let at = start.elapsed().as_micros() as u64 + 1;
-        if stream.sent_us[(k % PATTERNS) as usize].swap(at, Ordering::Relaxed) != 0 {
-            OVERWRITTEN.fetch_add(1, Ordering::Relaxed);
-        }
+        let size = match content {
+            Content::Patterns => {
+                packet[..12].copy_from_slice(&header(k, index as u32, (0, 160)));
+                packet[12..].fill(pattern(k));
+                let at = start.elapsed().as_micros() as u64 + 1;
+                if stream.sent_us[(k % PATTERNS) as usize].swap(at, Ordering::Relaxed) != 0 {
+                    OVERWRITTEN.fetch_add(1, Ordering::Relaxed);
+                }
+                PACKET_BYTES
+            }
+            Content::Tones(tones) => {
+                let (format, payload) = tones.payload(index, k);
+                packet[..12].copy_from_slice(&header(k, index as u32, format));
+                packet[12..12 + payload.len()].copy_from_slice(payload);
+                12 + payload.len()
+            }
+        };
+        let packet = &packet[..size];
         match &stream.keys {
             Some((sender, _)) => {
                 let mut sealed = [0_u8; PACKET_BYTES + 20];
-                sealed[..PACKET_BYTES].copy_from_slice(&packet);
-                let size = sender.lock().expect("whole").protect(&mut sealed, PACKET_BYTES).expect("protects");
+                sealed[..size].copy_from_slice(packet);
+                let size = sender.lock().expect("whole").protect(&mut sealed, size).expect("protects");
                 stream.socket.send(&sealed[..size]).expect("sends");
             }
-            None => drop(stream.socket.send(&packet).expect("sends")),
+            None => drop(stream.socket.send(packet).expect("sends")),
         }
         stream.sent.store(k + 1, Ordering::Relaxed);
     }
@@ -183,9 +224,16 @@ struct Heard {
     echoed: u64,
     damaged: u64,
     rtts_us: Vec<u64>,
+    /// What came last to each stream, where they send tones.
+    kept: Vec<Kept>,
 }
 
-fn receive(streams: &[Stream], route: Route, (start, length): (Instant, Duration), done: &AtomicBool) -> Heard {
+fn receive(
+    streams: &[Stream],
+    (route, content): (Route, &Content),
+    (start, length): (Instant, Duration),
+    done: &AtomicBool,
+) -> Heard {
     real_time(0, 6);
     // SAFETY: plain calls on a descriptor made here; `event` lives through each.
     let epoll = unsafe { libc::epoll_create1(0) };
@@ -196,7 +244,11 @@ fn receive(streams: &[Stream], route: Route, (start, length): (Instant, Duration
     }
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
     let until_us = length.as_micros() as u64;
-    let mut heard = Heard { until_us, echoed: 0, damaged: 0, rtts_us: Vec::with_capacity(1 << 20) };
+    let kept = match content {
+        Content::Patterns => Vec::new(),
+        Content::Tones(_) => streams.iter().map(|_| Kept::default()).collect(),
+    };
+    let mut heard = Heard { until_us, echoed: 0, damaged: 0, rtts_us: Vec::with_capacity(1 << 20), kept };
     let mut last_seq: Vec<Option<u16>> = vec![None; streams.len()];
     let mut bytes = [0_u8; 2_048];
     while !done.load(Ordering::Relaxed) {
@@ -220,7 +272,12 @@ fn receive(streams: &[Stream], route: Route, (start, length): (Instant, Duration
                     _ => &bytes[..size],
                 };
                 let sender = if route == Route::Crossed { index ^ 1 } else { index };
-                heard.take(&streams[sender], &mut last_seq[index], packet, at_us);
+                let Some(sound) = heard.in_sequence(&mut last_seq[index], packet) else { continue };
+                match heard.kept.get_mut(index) {
+                    Some(kept) if at_us < until_us => kept.add(sound),
+                    Some(_) => {}
+                    None => heard.take(&streams[sender], packet, at_us),
+                }
             }
         }
         // Taking echoes in batches leaves the cores to the sender and the server.
@@ -232,19 +289,27 @@ fn receive(streams: &[Stream], route: Route, (start, length): (Instant, Duration
 }
 
 impl Heard {
-    fn take(&mut self, stream: &Stream, last_seq: &mut Option<u16>, packet: &[u8], at_us: u64) {
+    /// Counts a packet, and whether it comes after the one before; its sound.
+    fn in_sequence<'a>(&mut self, last_seq: &mut Option<u16>, packet: &'a [u8]) -> Option<&'a [u8]> {
         // Shorter than RTP, or RTCP of the call whose port is the one below.
         if packet.len() < 12 || (192..224).contains(&packet[1]) {
-            return;
+            return None;
         }
         self.echoed += 1;
         let seq = u16::from_be_bytes([packet[2], packet[3]]);
-        let in_sequence = last_seq.replace(seq).is_none_or(|last| seq == last.wrapping_add(1));
+        if last_seq.replace(seq).is_some_and(|last| seq != last.wrapping_add(1)) {
+            self.damaged += 1;
+        }
+        // A conference names who speaks (CSRC).
+        packet.get(12 + 4 * usize::from(packet[0] & 0x0f)..)
+    }
+
+    fn take(&mut self, stream: &Stream, packet: &[u8], at_us: u64) {
         let sound = &packet[12..];
         let whole = sound.iter().all(|byte| *byte == sound[0]);
         // Silence before and after the stream is no echo.
         let silence = sound.iter().all(|byte| *byte == 0xff);
-        if packet.len() != PACKET_BYTES || !in_sequence || (!whole && at_us < self.until_us) {
+        if packet.len() != PACKET_BYTES || (!whole && at_us < self.until_us) {
             self.damaged += 1;
         }
         if silence || !whole {
@@ -265,19 +330,20 @@ fn pattern(k: u32) -> u8 {
     0x80 | (0x10 + (k % PATTERNS) as u8)
 }
 
-fn header(k: u32, stream: u32) -> [u8; 12] {
+/// An RTP header of a payload type whose packets are so many ticks long.
+fn header(k: u32, stream: u32, (payload_type, ticks): (u8, u32)) -> [u8; 12] {
     let mut header = [0; 12];
     header[0] = 0x80;
-    header[1] = if k == 0 { 0x80 } else { 0 };
+    header[1] = payload_type | if k == 0 { 0x80 } else { 0 };
     header[2..4].copy_from_slice(&(k as u16).to_be_bytes());
-    header[4..8].copy_from_slice(&(k * 160).to_be_bytes());
+    header[4..8].copy_from_slice(&k.wrapping_mul(ticks).to_be_bytes());
     header[8..12].copy_from_slice(&(stream + 1).to_be_bytes());
     header
 }
 
 impl Clock {
-    /// CPU time, to the nanosecond.
-    fn read(self) -> Duration {
+    /// CPU time, to the nanosecond. Thread 0 is the one that asks.
+    pub(crate) fn read(self) -> Duration {
         // The clocks that pthread_getcpuclockid() and clock_getcpuclockid() name: CPUCLOCK_SCHED of a thread, or of a process.
         let clock = match self {
             Clock::Thread(id) => (!id << 3) | 6,

@@ -1,13 +1,14 @@
 //! The async side of a worker: commands to it, wake-ups from it. Locks are taken here, on the async side, and only here.
 //!
 //! Commands go through one ring with the worker as its only consumer; the async producers take turns by a lock that the
-//! worker never sees. Events come through another ring, announced by an eventfd that one task waits for.
+//! worker never sees. Events come through another ring, announced by an eventfd that one task waits for; what the worker only hands back to be
+//! dropped is not announced, and waits for the next look.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use codecs::pcm::SampleRate;
 use ringbuf::traits::{Consumer, Producer};
@@ -23,6 +24,9 @@ use crate::connect::Tunnel;
 use crate::error::MediaError;
 use crate::leg::{GuardChange, Joined, Music, Retune};
 use crate::port::Shared;
+
+/// What a worker has handed back is dropped within this: ports are free again, and rooms.
+const DROPPED_WITHIN: Duration = Duration::from_millis(100);
 
 /// One of an engine's workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +44,8 @@ pub(crate) struct WorkerLink {
     id: WorkerId,
     legs: AtomicUsize,
     stopped: AtomicBool,
+    /// There are commands in the backlog.
+    backlogged: AtomicBool,
 }
 
 struct CommandQueue {
@@ -123,6 +129,7 @@ impl WorkerLink {
             id,
             legs: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
+            backlogged: AtomicBool::new(false),
         })
     }
 
@@ -175,8 +182,20 @@ impl WorkerLink {
                 None => return Err(MediaError::Full { legs: table.wakers.len() }),
             }
         };
-        self.legs.fetch_add(1, Ordering::Relaxed);
+        if self.legs.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.expect_something();
+        }
         Ok(slot)
+    }
+
+    /// From here on the worker has something to hand back some day: looks are taken for it.
+    fn expect_something(&self) {
+        self.event_fd.signal();
+    }
+
+    /// Whether there are more commands than the worker has seen.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.backlogged.load(Ordering::Acquire)
     }
 
     fn seat(&self, slot: u32, cell: &Arc<LegCell>) {
@@ -215,6 +234,9 @@ impl WorkerLink {
             return Err(MediaError::Closed);
         }
         let mut table = lock(&self.table);
+        if table.rooms as usize == table.free_rooms.len() {
+            self.expect_something();
+        }
         if let Some(room) = table.free_rooms.pop() {
             return Ok(room);
         }
@@ -248,6 +270,7 @@ impl WorkerLink {
             if queue.backlog.is_empty() {
                 if let Err(command) = queue.ring.try_push(command) {
                     queue.backlog.push_back(command);
+                    self.backlogged.store(true, Ordering::Release);
                 }
             } else {
                 queue.backlog.push_back(command);
@@ -266,6 +289,7 @@ impl WorkerLink {
             }
             moved = true;
         }
+        self.backlogged.store(!queue.backlog.is_empty(), Ordering::Release);
         drop(queue);
         if moved {
             self.command_fd.signal();
@@ -451,9 +475,20 @@ impl std::fmt::Debug for LegHandle {
 /// Waits for the worker's events, wakes legs' tasks and drops what the worker hands back. Ends with the worker.
 pub(super) async fn dispatch(link: Arc<WorkerLink>, mut events: HeapCons<Event>, fd: AsyncFd<std::os::fd::OwnedFd>) {
     loop {
-        let Ok(mut ready) = fd.readable().await else { break };
-        link.event_fd.clear();
-        ready.clear_ready();
+        let look = async {
+            match link.legs() > 0 || link.rooms() > 0 {
+                true => tokio::time::sleep(DROPPED_WITHIN).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ready = fd.readable() => {
+                let Ok(mut ready) = ready else { break };
+                link.event_fd.clear();
+                ready.clear_ready();
+            }
+            () = look => {}
+        }
         while let Some(event) = events.try_pop() {
             match event {
                 Event::Ready { slot } => {

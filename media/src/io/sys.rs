@@ -109,6 +109,31 @@ pub(crate) fn run_in_real_time() -> bool {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &param) == 0 }
 }
 
+/// Has this thread run on this processor alone; whether the system allows it.
+pub(crate) fn stay_on(cpu: usize) -> bool {
+    // SAFETY: all-zero is an empty set. `CPU_SET` writes within it, which the check before it ascertains; 0 is the calling thread, and the
+    // set lives through the call, which only reads it.
+    unsafe {
+        let mut set: libc::cpu_set_t = zeroed();
+        if cpu >= libc::CPU_SETSIZE as usize {
+            return false;
+        }
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) == 0
+    }
+}
+
+/// Whether the system lets this thread run on this processor.
+pub(crate) fn may_use(cpu: usize) -> bool {
+    // SAFETY: all-zero is an empty set, which the call fills; `CPU_ISSET` reads within it, which the check before it ascertains.
+    unsafe {
+        let mut set: libc::cpu_set_t = zeroed();
+        cpu < libc::CPU_SETSIZE as usize
+            && libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) == 0
+            && libc::CPU_ISSET(cpu, &set)
+    }
+}
+
 /// Lets this process open `descriptors` more files, as far as the system's hard limit goes.
 pub(crate) fn raise_file_limit(descriptors: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

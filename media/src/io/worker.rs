@@ -1,7 +1,7 @@
 //! The worker: owns its legs, and runs them in rounds.
 //!
 //! A round takes the commands, takes what the sockets have, lets the legs whose time has come send, and wakes the async
-//! side once if any leg has something for it. It takes no lock, allocates and frees nothing, logs nothing and waits
+//! side once if any leg has something for it; what it is done with it hands back without waking anybody. It takes no lock, allocates and frees nothing, logs nothing and waits
 //! for nothing but the next round: legs are made on the async side and handed back to it to be dropped. A full ring
 //! drops and counts.
 //!
@@ -225,9 +225,13 @@ impl Worker {
     }
 
     /// Runs rounds until told to stop.
-    pub(super) fn run(mut self, real_time: bool) {
+    pub(super) fn run(mut self, real_time: bool, cpu: Option<usize>) {
         if real_time && sys::run_in_real_time() {
             self.link.counters.real_time.set(1);
+        }
+        if let Some(cpu) = cpu {
+            // It was one that we may use a moment ago.
+            let _ = sys::stay_on(cpu);
         }
         loop {
             let started = Instant::now();
@@ -347,12 +351,10 @@ impl Worker {
         loop {
             // A wake-up for each leg must always find room, so what is handed back leaves that much.
             if self.events.vacant_len() <= 2 * MAX_LEGS_PER_WORKER {
-                self.commands_left = true;
+                (self.commands_left, self.wake_async) = (true, true);
                 break;
             }
             let Some(command) = self.commands.try_pop() else { break };
-            // The async side may have more commands waiting for room.
-            self.wake_async = true;
             match command {
                 Command::Open { slot, seat } => self.open(now, slot, seat),
                 Command::Retune { slot, mut retune } => {
@@ -395,6 +397,7 @@ impl Worker {
                     if let Some(mut seat) = self.take_seat(now, slot) {
                         seat.sockets.last_round = 0;
                         self.hand_back(Event::Lifted { slot, seat });
+                        self.wake_async = true;
                     }
                 }
                 Command::Close { slot } => self.close(now, slot),
@@ -406,6 +409,8 @@ impl Worker {
                 }
             }
         }
+        // There is room for more of them.
+        self.wake_async |= self.link.has_backlog();
         Outcome::GoOn
     }
 
@@ -429,6 +434,8 @@ impl Worker {
     fn close(&mut self, now: Instant, slot: u32) {
         let Some(mut seat) = self.take_seat(now, slot) else { return };
         seat.leg.close(now, &mut self.scratch, &mut seat.sockets);
+        // A recording is complete once all its legs are gone.
+        self.wake_async |= seat.leg.is_recorded();
         self.hand_back(Event::Removed { slot, seat });
     }
 
@@ -449,8 +456,9 @@ impl Worker {
         self.seats.get_mut(slot as usize)?.as_deref_mut()
     }
 
+    /// Puts something among the events that is done with here. The async side looks for such things from time to time: it is not woken to
+    /// drop them, unless somebody waits for it.
     fn hand_back(&mut self, event: Event) {
-        self.wake_async = true;
         if let Err(event) = self.events.try_push(event) {
             // Cannot happen while the room for it is kept; leaking is better than freeing here.
             self.link.counters.events_dropped.add(1);

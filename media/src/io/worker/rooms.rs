@@ -93,6 +93,8 @@ impl Worker {
             }
         };
         if let Some(spent) = spent {
+            // A recording is complete once all its legs have gone.
+            self.wake_async |= matches!(spent, Spent::Sink(_));
             self.hand_back(Event::Spent(spent));
         }
     }
