@@ -6,8 +6,8 @@ mod common;
 mod phone;
 
 use common::Server;
-use omnivox::call::Command;
 use omnivox::call::place::{Place, Watching};
+use omnivox::call::{Command, Handover};
 use phone::Phone;
 use sip::headers::{ReferTo, Replaces};
 
@@ -325,7 +325,7 @@ fn a_program_invites_to_a_conference_and_to_supervise_holds_and_hangs_up() {
     assert!(server.command(&call, Command::Hold(false)));
     alice.wait_to_hear(at_alice, &[BOB], &[]);
     // Alice into a conference, and carol too.
-    assert!(server.command(&call, Command::Transfer("room-board".to_owned())));
+    assert!(server.command(&call, Command::Transfer(Handover::blind("room-board"))));
     bob.ended(at_bob);
     server.invite("carol", Place::Room("board".to_owned())).unwrap();
     let at_carol = carol.pick_up();
@@ -357,7 +357,7 @@ fn a_carrier_takes_its_call_back() {
     let server = runtime.block_on(listening.start()).unwrap();
     carrier.server = server.sip_addrs().first().unwrap().1;
     let call = carrier.call("desk");
-    let transfer = Command::Transfer("030 222".to_owned());
+    let transfer = Command::Transfer(Handover::blind("030 222"));
     let id = server.calls().first().unwrap().clone();
     assert!(server.command(&id, transfer));
     assert_eq!(carrier.is_referred(call, 200), "sip:4930222@carrier.test");

@@ -415,6 +415,10 @@ impl Driver {
                 let end = self.conversed(no, *outcome);
                 self.queue.push(Input::Leg(no, LegInput::Conversed(end)));
             }
+            Happening::LetGo(providers) => {
+                self.catch_up();
+                self.log.set_providers(providers);
+            }
         }
     }
 

@@ -265,6 +265,15 @@ impl Phone {
         self.sounds[&call].hears(tone_hz)
     }
 
+    /// Waits until something is heard, whatever it is.
+    pub fn wait_for_sound(&mut self, call: CallId) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.sounds[&call].loudness() < SILENT {
+            assert!(Instant::now() < deadline, "{} hears nothing", self.user);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until these phones' tones are heard, and of these nothing.
     pub fn wait_to_hear(&mut self, call: CallId, heard: &[f64], silent: &[f64]) {
         let deadline = Instant::now() + PATIENCE;
@@ -435,6 +444,13 @@ impl Sound {
         let port: u16 = after("m=audio ").split(' ').next().unwrap().parse().unwrap();
         let ip = after("c=IN IP4 ").trim();
         *self.to.lock().unwrap() = Some(format!("{ip}:{port}").parse().unwrap());
+    }
+
+    /// How loud all that is heard is, 1 being as loud as a phone hums.
+    fn loudness(&self) -> f64 {
+        let heard = self.heard.lock().unwrap();
+        let energy: f64 = heard.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+        (energy * 2.0 / heard.len().max(1) as f64).sqrt() / LOUDNESS
     }
 
     fn hears(&self, hz: f64) -> f64 {
