@@ -214,6 +214,7 @@ fn a_caller_is_parked_and_fetched_and_called_back_where_nobody_comes() {
     assert_nothing_left(server, 3);
 }
 
+/// Conforms: RFC 6465 §4 — whoever offers it is sent the levels of those who speak in a conference, beside their sources
 #[test]
 fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
     let server = server(&[]);
@@ -227,6 +228,14 @@ fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
     alice.wait_to_hear(at_alice, &[BOB, CAROL], &[ALICE]);
     bob.wait_to_hear(at_bob, &[ALICE, CAROL], &[BOB]);
     carol.wait_to_hear(at_carol, &[ALICE, BOB], &[CAROL]);
+    // A phone hums at 18 dB below overload.
+    let are_told = |phone: &Phone| {
+        let levels = phone.levels(at_alice);
+        let hums = |hz: f64| levels.iter().any(|(ssrc, level)| *ssrc == hz as u32 && level.abs_diff(18) <= 2);
+        (hums(BOB) && hums(CAROL) && levels.len() == 2).then_some(())
+    };
+    let patience = std::time::Duration::from_secs(10);
+    common::wait_for("levels", patience, || are_told(&alice), || format!("{:?}", alice.levels(at_alice)));
     alice.hang_up(at_alice);
     bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
     let again = alice.call("room-weekly");
