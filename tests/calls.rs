@@ -236,6 +236,15 @@ fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
     };
     let patience = std::time::Duration::from_secs(10);
     common::wait_for("levels", patience, || are_told(&alice), || format!("{:?}", alice.levels(at_alice)));
+    // Her call stood before it became one of a conference's: its end here says so by a refresh.
+    let messages = || signalling(&server, "latest");
+    let is_told = || {
+        let all = messages();
+        let update = all.split("UPDATE sip:").nth(1)?.split("\r\n\r\n").next()?;
+        let is_focus = |line: &str| line.starts_with("Contact:") && line.trim_end().ends_with(">;isfocus");
+        update.lines().any(is_focus).then_some(())
+    };
+    common::wait_for("UPDATE", patience, is_told, messages);
     alice.hang_up(at_alice);
     bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
     let again = alice.call("room-weekly");
@@ -284,6 +293,14 @@ fn a_supervisor_listens_whispers_and_joins_and_nobody_else_may() {
     bob.ended(at_bob);
     dave.ended(again);
     assert_nothing_left(server, 4);
+}
+
+/// All messages of a call, one behind the other, as they went over the network.
+fn signalling(server: &Server, call: &str) -> String {
+    let (folder, url) = (server.folder.path(), format!("http://{}", server.http));
+    let done = common::omnivox(folder, &["trace", call, "--url", &url, "--pcap", "call.pcap"]);
+    assert!(done.status.success(), "{}", common::told(&done));
+    String::from_utf8_lossy(&std::fs::read(folder.join("call.pcap")).unwrap()).into_owned()
 }
 
 /// A supervisor on an agent's call hears the caller and the agent.
