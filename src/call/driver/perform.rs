@@ -211,7 +211,9 @@ impl Driver {
         let from = if no == LegNo::FIRST { self.log.to() } else { self.log.from() }.to_owned();
         let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local)).unwrap_or_default();
         let diverted = self.history.sent_on(device.as_deref(), DiversionReason::Deflection);
-        let party = Party { uri: from, device, local, diverted, ..Party::default() };
+        // What speaks for the caller goes on with the caller alone.
+        let signed = if no == LegNo::FIRST { Vec::new() } else { self.history.signed.clone() };
+        let party = Party { uri: from, device, local, diverted, signed, ..Party::default() };
         let found = self.found(uri, &party, replaces);
         self.queue.push(Input::Found(found));
     }
