@@ -54,7 +54,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::brain::Handover;
+pub use agent::brain::{Handover, TransferKind};
 use agent::line::Request;
 use bridge::Bridge;
 use dial::{BranchResult, DialPlan};
@@ -261,8 +261,9 @@ pub enum ConversationEnd {
 pub enum Command {
     /// End it.
     HangUp,
-    /// Connect the caller with this address, or put them into this place (`room-NAME`, `park-SLOT`), instead of whoever they speak with.
-    Transfer(String),
+    /// Connect the caller with somebody, or put them into a place (`room-NAME`, `park-SLOT`), instead of whoever they speak with. Where
+    /// that comes to nothing they go on where they were.
+    Transfer(Handover),
     /// Put the caller on hold with music, or take them back.
     Hold(bool),
     /// Go on with the recording, or pause it: what is said meanwhile (a card's number, say) is silence in it.
@@ -354,9 +355,9 @@ pub enum Action {
     Part(LegNo),
     /// Play music to this leg's peer, or no more.
     Music(LegNo, bool),
-    /// Give the caller on this leg back to the agent that passed the call on, and tell it why.
+    /// Give the caller on this leg back to the agent that had the call, and tell it why nobody is connected with them.
     ReturnToAgent(LegNo, String),
-    /// Say this on the leg, in the voice of the call's agent; [`ConversationEnd::Announced`] follows.
+    /// Say this on the leg, in the voice of the call's agent, or the server's where it has none; [`ConversationEnd::Announced`] follows.
     Announce {
         /// Whose leg.
         leg: LegNo,

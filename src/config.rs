@@ -258,7 +258,7 @@ pub struct CallsConfig {
     pub record_format: RecordingFormat,
     /// Said to each party when recording of them begins, in the recording too: a text, or the path of a WAV file (it ends in `.wav`). Empty: nothing is.
     pub record_announcement: String,
-    /// Who says it, as in `omnivox say --voice`.
+    /// Who says it, as in `omnivox say --voice`; the same voice reads to people who is put through to them, where no agent has the call.
     pub record_announcement_voice: String,
     /// Everybody who is recorded hears a quiet beep so often, in seconds; 0: never.
     pub record_tone_s: u64,

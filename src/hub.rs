@@ -366,20 +366,27 @@ fn converse_with_agent(
 /// Holds a conversation until it ends, or passes its call on.
 fn hold(mut session: Session, input: BrainInput, mut line: CallLine, providers: Providers) -> Conversation {
     Box::pin(async move {
+        // With what it goes on, where it can.
+        let mut goes_on: Option<fn(String) -> BrainInput> = None;
         let end = match session.hold(input, &mut line).await {
             SessionEnd::HangUp { reason } => ConversationEnd::Done(reason),
             SessionEnd::Transfer(handover) => {
-                let (names, end) = (providers.clone(), ConversationEnd::Transfer(handover));
-                let resume: Box<dyn FnOnce(String, CallLine) -> Conversation + Send> =
-                    Box::new(move |why, line| hold(session, BrainInput::TransferFailed(why), line, names));
-                return Outcome { end, line, providers: Some(providers), resume: Some(Resume(resume)) };
+                goes_on = Some(BrainInput::TransferFailed);
+                ConversationEnd::Transfer(handover)
             }
-            SessionEnd::LineClosed => ConversationEnd::LineClosed,
+            SessionEnd::LineClosed => {
+                goes_on = Some(BrainInput::Returned);
+                ConversationEnd::LineClosed
+            }
             SessionEnd::Failed { what, fault } => {
                 ConversationEnd::Failed { what, upstream: fault == agent::session::Fault::Upstream }
             }
             other => ConversationEnd::Done(format!("{other:?}")),
         };
-        Outcome { end, line, providers: Some(providers), resume: None }
+        let names = providers.clone();
+        let resume = goes_on.map(|with| -> Box<dyn FnOnce(String, CallLine) -> Conversation + Send> {
+            Box::new(move |why, line| hold(session, with(why), line, names))
+        });
+        Outcome { end, line, providers: Some(providers), resume: resume.map(Resume) }
     })
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
+use agent::brain::Handover;
 use agent::line::Request;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -18,8 +19,8 @@ use control::identity::access;
 use control::live::Live;
 use control::ports::spans::{NoSpans, Spans};
 use control::ports::{
-    CallCommand, CallFault, Calls, IceServer, LiveCall, Ports, Queue, Recording, StartCall, Trace, WebAnswering,
-    WebCall,
+    CallCommand, CallFault, Calls, IceServer, LiveCall, Ports, Queue, Recording, StartCall, Trace, Transfer,
+    TransferKind, WebAnswering, WebCall,
 };
 use control::store::Store;
 use control::time::Moment;
@@ -83,9 +84,10 @@ impl Calls for Desk {
     }
 
     fn command(&self, id: &str, command: CallCommand) -> Result<(), CallFault> {
+        let hub = self.hub.upgrade().ok_or(CallFault::Gone)?;
         let command = match command {
             CallCommand::HangUp => Command::HangUp,
-            CallCommand::Transfer(to) => Command::Transfer(to),
+            CallCommand::Transfer(transfer) => Command::Transfer(handover(&hub, transfer)?),
             CallCommand::Hold(on) => Command::Hold(on),
             CallCommand::Record(on) => Command::Record(on),
             CallCommand::Mute(leg, on) => Command::Mute(LegNo(leg), on),
@@ -93,7 +95,6 @@ impl Calls for Desk {
             CallCommand::Say(text) => Command::Ask(Request::Say(text)),
             CallCommand::Note(text) => Command::Ask(Request::Know(text)),
         };
-        let hub = self.hub.upgrade().ok_or(CallFault::Gone)?;
         let is_agents = self.live.find(id).is_some_and(|call| hub.agents.has(&call.target));
         if matches!(command, Command::Ask(_)) && !is_agents {
             let fault = CallFault::Unfit("no agent has the call".to_owned());
@@ -182,6 +183,20 @@ impl Calls for Desk {
     fn remove_recording(&self, path: &str) -> std::io::Result<()> {
         std::fs::remove_file(recording_path(&self.config, Path::new(path))?)
     }
+}
+
+/// A transfer as calls know it.
+fn handover(hub: &Hub, transfer: Transfer) -> Result<Handover, CallFault> {
+    let Transfer { to, kind, summary, accept } = transfer;
+    let kind = match kind {
+        TransferKind::Blind => agent::brain::TransferKind::Blind,
+        TransferKind::Warm if hub.config.numbers.places && Place::passed_to(&to).is_some() => {
+            let why = format!("nobody hears a summary in {to}: leave out kind, summary and accept, or name a person");
+            return Err(CallFault::Field { field: "to", why });
+        }
+        TransferKind::Warm => agent::brain::TransferKind::Warm,
+    };
+    Ok(Handover { uri: to, kind, summary, must_accept: accept })
 }
 
 /// What whoever answers is connected with.

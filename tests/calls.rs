@@ -6,8 +6,8 @@ mod common;
 mod phone;
 
 use common::Server;
-use omnivox::call::Command;
 use omnivox::call::place::{Place, Watching};
+use omnivox::call::{Command, Handover};
 use phone::Phone;
 use sip::headers::{ReferTo, Replaces};
 
@@ -214,6 +214,7 @@ fn a_caller_is_parked_and_fetched_and_called_back_where_nobody_comes() {
     assert_nothing_left(server, 3);
 }
 
+/// Conforms: RFC 6465 §4 — whoever offers it is sent the levels of those who speak in a conference, beside their sources
 #[test]
 fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
     let server = server(&[]);
@@ -227,6 +228,23 @@ fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
     alice.wait_to_hear(at_alice, &[BOB, CAROL], &[ALICE]);
     bob.wait_to_hear(at_bob, &[ALICE, CAROL], &[BOB]);
     carol.wait_to_hear(at_carol, &[ALICE, BOB], &[CAROL]);
+    // A phone hums at 18 dB below overload.
+    let are_told = |phone: &Phone| {
+        let levels = phone.levels(at_alice);
+        let hums = |hz: f64| levels.iter().any(|(ssrc, level)| *ssrc == hz as u32 && level.abs_diff(18) <= 2);
+        (hums(BOB) && hums(CAROL) && levels.len() == 2).then_some(())
+    };
+    let patience = std::time::Duration::from_secs(10);
+    common::wait_for("levels", patience, || are_told(&alice), || format!("{:?}", alice.levels(at_alice)));
+    // Her call stood before it became one of a conference's: its end here says so by a refresh.
+    let messages = || signalling(&server, "latest");
+    let is_told = || {
+        let all = messages();
+        let update = all.split("UPDATE sip:").nth(1)?.split("\r\n\r\n").next()?;
+        let is_focus = |line: &str| line.starts_with("Contact:") && line.trim_end().ends_with(">;isfocus");
+        update.lines().any(is_focus).then_some(())
+    };
+    common::wait_for("UPDATE", patience, is_told, messages);
     alice.hang_up(at_alice);
     bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
     let again = alice.call("room-weekly");
@@ -277,6 +295,14 @@ fn a_supervisor_listens_whispers_and_joins_and_nobody_else_may() {
     assert_nothing_left(server, 4);
 }
 
+/// All messages of a call, one behind the other, as they went over the network.
+fn signalling(server: &Server, call: &str) -> String {
+    let (folder, url) = (server.folder.path(), format!("http://{}", server.http));
+    let done = common::omnivox(folder, &["trace", call, "--url", &url, "--pcap", "call.pcap"]);
+    assert!(done.status.success(), "{}", common::told(&done));
+    String::from_utf8_lossy(&std::fs::read(folder.join("call.pcap")).unwrap()).into_owned()
+}
+
 /// A supervisor on an agent's call hears the caller and the agent.
 #[test]
 fn a_supervisor_hears_an_agents_call() {
@@ -325,7 +351,7 @@ fn a_program_invites_to_a_conference_and_to_supervise_holds_and_hangs_up() {
     assert!(server.command(&call, Command::Hold(false)));
     alice.wait_to_hear(at_alice, &[BOB], &[]);
     // Alice into a conference, and carol too.
-    assert!(server.command(&call, Command::Transfer("room-board".to_owned())));
+    assert!(server.command(&call, Command::Transfer(Handover::blind("room-board"))));
     bob.ended(at_bob);
     server.invite("carol", Place::Room("board".to_owned())).unwrap();
     let at_carol = carol.pick_up();
@@ -357,7 +383,7 @@ fn a_carrier_takes_its_call_back() {
     let server = runtime.block_on(listening.start()).unwrap();
     carrier.server = server.sip_addrs().first().unwrap().1;
     let call = carrier.call("desk");
-    let transfer = Command::Transfer("030 222".to_owned());
+    let transfer = Command::Transfer(Handover::blind("030 222"));
     let id = server.calls().first().unwrap().clone();
     assert!(server.command(&id, transfer));
     assert_eq!(carrier.is_referred(call, 200), "sip:4930222@carrier.test");

@@ -37,7 +37,8 @@ fn rows(path: &str, text: &str) -> Vec<Row> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     for (at, line) in lines.iter().enumerate() {
         let Some(first) = line.strip_prefix(MARK) else { continue };
-        let more = lines[at + 1..].iter().map_while(|line| line.strip_prefix("/// "));
+        let more = lines[at + 1..].iter().take_while(|line| !line.starts_with(MARK));
+        let more = more.map_while(|line| line.strip_prefix("/// "));
         let text = std::iter::once(first).chain(more).collect::<Vec<_>>().join(" ");
         let (number, what) = text.split_once(" — ").unwrap_or_else(|| panic!("{path}: `{text}` has no ` — `"));
         let (rfc, section) = number.split_once(" §").unwrap_or((number, ""));

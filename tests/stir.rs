@@ -347,6 +347,43 @@ fn a_call_that_we_send_on_is_signed_for_the_number_that_was_called() {
     server.stop();
 }
 
+/// Conforms: RFC 8946 §4 — a call that a phone of ours passes on (REFER) goes with the signatures it came with, and ours for the phone's number
+#[test]
+fn a_call_that_is_transferred_is_signed_for_the_number_that_was_called() {
+    let published = Published::new();
+    let mut carrier = Phone::start(CALLER, "", TONE);
+    let server = published.server(&carrier, "note", "127.0.0.1");
+    carrier.server = server.sip;
+    let mut alice = Phone::register(server.sip, "alice", "a", 437.5);
+    let (number, goes_to) = ("+12155551300", "+442079460002");
+    let passed_on = |carrier: &mut Phone, alice: &mut Phone, headers: &[(&str, String)]| {
+        let call = carrier.dial(number, headers);
+        let at_alice = alice.pick_up();
+        carrier.wait_answered(call);
+        alice.ask_refer(at_alice, &server.uri(goes_to));
+        let (at_carrier, invite) = carrier.rings_with();
+        carrier.answer(at_carrier);
+        alice.ended(at_alice);
+        carrier.hang_up(call);
+        carrier.ended(at_carrier);
+        invite
+    };
+    let own = published.identity("signer.key", &published.url("signer.pem"), 0, number);
+    let invite = passed_on(&mut carrier, &mut alice, std::slice::from_ref(&own));
+    assert!(invite.header(Name::From).unwrap().contains("12155551212"), "the caller is shown");
+    let identities: Vec<&str> = invite.headers(Name::Identity).collect();
+    assert_eq!(identities.first(), Some(&own.1.as_str()));
+    let passports: Vec<Passport> = identities.iter().map(|value| Passport::parse(value).unwrap()).collect();
+    let chain = Chain::from(&passports[0], &passports, SystemTime::now(), 60, (CALLER, goes_to)).unwrap();
+    assert_eq!(chain.diverted().collect::<Vec<_>>(), ["12155551300"]);
+    // Nobody speaks for a caller whose own carrier did not.
+    let invite = passed_on(&mut carrier, &mut alice, &[]);
+    let identities: Vec<&str> = invite.headers(Name::Identity).collect();
+    let passport = Passport::parse(identities[0]).unwrap();
+    assert_eq!((identities.len(), &passport.claims().div), (1, &None));
+    server.stop();
+}
+
 /// Whether OpenSSL takes the signature for the signer's.
 fn openssl_agrees(published: &Published, signed: &str, signature: &[u8]) -> bool {
     let integer = |bytes: &[u8]| {

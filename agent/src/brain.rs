@@ -47,6 +47,9 @@ pub enum BrainInput {
     /// The person whom the caller was to be connected with is not to be had: why, as a clause ("the person is busy"). The
     /// caller heard music meanwhile and is back.
     TransferFailed(String),
+    /// Somebody else wanted the caller connected with somebody, and that came to nothing: why, as a clause. The caller heard music
+    /// meanwhile and is back.
+    Returned(String),
 }
 
 /// Whom the caller is to be connected with, and how.

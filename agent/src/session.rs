@@ -194,7 +194,8 @@ impl Session {
     }
 
     /// Like [`run`](Self::run), and can go on after it: the brain is told `input` ([`BrainInput::Start`] the first time;
-    /// [`BrainInput::TransferFailed`] where nobody could be connected) and remembers what was said before.
+    /// [`BrainInput::TransferFailed`] where nobody could be connected, [`BrainInput::Returned`] where its line was taken from it) and
+    /// remembers what was said before.
     pub async fn hold<L: Line>(&mut self, input: BrainInput, line: &mut L) -> SessionEnd {
         let run = match self.run.take() {
             Some(run) => run,

@@ -182,6 +182,26 @@ fn a_transfer_that_fails_goes_on_where_the_script_says() {
 }
 
 #[test]
+fn a_caller_who_comes_back_from_a_transfer_of_somebody_elses_hears_again_what_was_said_last() {
+    let text = r#"
+        [script]
+        start = "ask"
+        [script.states.ask]
+        say = "What is your number?"
+        [[script.states.ask.on]]
+        phrases = ["goodbye"]
+        say = "Goodbye."
+        next = "end"
+        [script.states.end]
+        hang_up = "done"
+    "#;
+    let mut brain = open(text, "");
+    let asked = give(brain.as_mut(), BrainInput::Start);
+    assert_eq!(give(brain.as_mut(), BrainInput::Returned("the person is busy".into())), asked);
+    assert!(matches!(asked.last(), Some(BrainOutput::Listen(_))), "{asked:?}");
+}
+
+#[test]
 fn a_warm_transfer_without_a_summary_is_a_fault_of_the_definition() {
     let text = "[script]\nstart = \"a\"\n[script.states.a]\ntransfer = \"sip:b@c\"\ntransfer_kind = \"warm\"\n";
     let fault = AgentDefinition::parse(text, Path::new("test.toml")).unwrap_err().to_string();

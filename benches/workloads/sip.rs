@@ -135,6 +135,7 @@ fn negotiate_offer() -> Step {
         comfort_noise: true,
         ptime_ms: 20,
         rtcp_mux: true,
+        audio_levels: true,
         preference: Preference::Ours,
     };
     let local = LocalMedia {

@@ -231,8 +231,8 @@ pub enum CallState {
 pub enum CallCommand {
     /// End it.
     HangUp,
-    /// Connect the caller with this address instead of whoever they speak with.
-    Transfer(String),
+    /// Connect the caller with somebody instead of whoever they speak with.
+    Transfer(Transfer),
     /// The caller waits with music, or comes back.
     Hold(bool),
     /// The recording goes on, or pauses.
@@ -245,6 +245,31 @@ pub enum CallCommand {
     Say(String),
     /// The agent knows this from its next answer on; the caller does not hear it.
     Note(String),
+}
+
+/// Whom a caller is to be connected with, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Transfer {
+    /// A device's name, a number, an address, or a place.
+    pub to: String,
+    /// How.
+    pub kind: TransferKind,
+    /// What the person hears first, of a warm transfer.
+    pub summary: String,
+    /// Whether the person has to take the call by a key.
+    pub accept: bool,
+}
+
+/// How a call is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferKind {
+    /// Whoever answers speaks with the caller at once.
+    #[default]
+    Blind,
+    /// Whoever answers hears first who is put through, and may have to take the call; the caller hears music meanwhile, and is heard by
+    /// nobody.
+    Warm,
 }
 
 /// A call to be begun.

@@ -5,7 +5,7 @@
 mod server;
 
 use control::identity::Role;
-use control::ports::{CallCommand, Calls};
+use control::ports::{CallCommand, Calls, Transfer, TransferKind};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use server::{PASSWORD, Server, body, on_both, wrong};
@@ -165,9 +165,39 @@ async fn what_is_asked_of_calls_reaches_them_once_for_each_key() {
         assert_eq!(body(first).await, body(again).await);
         assert_eq!(wrong(transfer("k1", "carol").await).await, (422, vec!["Idempotency-Key".into()]));
         assert_eq!(transfer("k2", "bob").await.status(), StatusCode::ACCEPTED);
+        let warm = json!({ "to": "bob", "kind": "warm", "summary": " Mrs Smith. ", "accept": true });
+        assert_eq!(ada.post("/calls/c1/transfer", warm.clone()).await.status(), StatusCode::ACCEPTED);
+        let handed = CallCommand::Transfer(Transfer {
+            to: "bob".into(),
+            kind: TransferKind::Warm,
+            summary: "Mrs Smith.".into(),
+            accept: true,
+        });
+        assert_eq!(server.board.asked.lock().unwrap().pop().unwrap().1, handed);
+        for (field, value, named) in [
+            ("kind", json!("blind"), "summary"),
+            ("kind", json!("tepid"), "kind"),
+            ("summary", json!("x".repeat(1_001)), "summary"),
+            ("summary", json!("a\u{0}b"), "summary"),
+            ("summary", json!(7), "summary"),
+            ("accept", json!("yes"), "accept"),
+            ("to", json!(""), "to"),
+        ] {
+            let mut wanted = warm.clone();
+            wanted[field] = value.clone();
+            let answer = wrong(ada.post("/calls/c1/transfer", wanted).await).await;
+            assert_eq!(answer, (422, vec![named.to_owned()]), "{field} {value}");
+        }
+        for (wanted, named) in [
+            (json!({ "to": "bob", "kind": "warm" }), "summary"),
+            (json!({ "to": "bob", "accept": true }), "accept"),
+            (json!({ "to": "bob", "whisper": "x" }), "whisper"),
+        ] {
+            assert_eq!(wrong(ada.post("/calls/c1/transfer", wanted).await).await, (422, vec![named.to_owned()]));
+        }
         assert_eq!(ada.delete("/calls/c1").await.status(), StatusCode::ACCEPTED);
         let asked: Vec<_> = server.board.asked.lock().unwrap().iter().map(|(_, command)| command.clone()).collect();
-        let bob = CallCommand::Transfer("bob".into());
+        let bob = CallCommand::Transfer(Transfer { to: "bob".into(), ..Transfer::default() });
         assert_eq!(asked, [CallCommand::Hold(true), CallCommand::Record(false), bob.clone(), bob, CallCommand::HangUp]);
         assert_eq!(wrong(ada.delete("/calls/gone").await).await.0, 404);
         let nobody = ada.post("/calls", json!({ "to": "nobody", "connect_with": "desk" })).await;

@@ -87,6 +87,8 @@ pub struct LegConfig {
     pub rtcp_mux: bool,
     /// Reports tell the peer how it sounds (VoIP metrics, RFC 3611).
     pub rtcp_xr: bool,
+    /// What packets tell of the sound's level, both ways.
+    pub levels: LevelFormat,
     /// How packets are protected.
     pub security: Security,
     /// Which way sound flows, from our side.
@@ -123,6 +125,7 @@ impl LegConfig {
             latch: LatchPolicy::Nat,
             rtcp_mux: false,
             rtcp_xr: false,
+            levels: LevelFormat::default(),
             security: Security::Plain,
             direction: Direction::SendRecv,
             mode,
@@ -156,6 +159,17 @@ pub struct DtmfFormat {
     pub payload_type_recv: u8,
     /// The RTP clock that the durations of events count in, normally the codec's.
     pub clock_hz: u32,
+}
+
+/// Audio levels as agreed: the ids of header extensions (RFC 8285), 1 to 14.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LevelFormat {
+    /// Our packets tell the level of their sound (RFC 6464).
+    pub send: Option<u8>,
+    /// The peer's packets may tell it.
+    pub receive: Option<u8>,
+    /// Our packets tell the levels of the sources mixed in them (RFC 6465).
+    pub send_mixed: Option<u8>,
 }
 
 /// Which way sound flows, seen from our side (RFC 3264 section 5.1).

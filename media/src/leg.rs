@@ -44,7 +44,7 @@ pub(crate) use self::passing::Passing;
 pub(crate) use self::retune::Retune;
 use self::sending::DtmfOut;
 use self::voice::Voice;
-use crate::config::{Direction, LegConfig, LegMode, Security};
+use crate::config::{Direction, LegConfig, LegMode, LevelFormat, Security};
 use crate::dtmf::{DtmfEvent, DtmfReceiver, InbandReceiver};
 use crate::error::MediaError;
 use crate::io::record::RecordSink;
@@ -108,6 +108,7 @@ pub struct Leg {
     direction: Direction,
     rtcp_mux: bool,
     rtcp_xr: bool,
+    levels: LevelFormat,
     guard: Guard,
     seam: SampleRate,
     started: Instant,
@@ -195,6 +196,7 @@ impl Leg {
             direction: config.direction,
             rtcp_mux: config.rtcp_mux,
             rtcp_xr: config.rtcp_xr,
+            levels: config.levels,
             guard: guard_of(config),
             seam,
             started: now,
@@ -288,6 +290,10 @@ impl Leg {
         self.stats.packets_in += 1;
         self.stats.bytes_in += packet.payload.len() as u64;
         self.account(now, &packet);
+        if let Some(level) = self.told_level(&packet) {
+            self.stats.levels_in += 1;
+            self.stats.level_in = u64::from(level);
+        }
         if !self.direction.receives() {
             return None;
         }
@@ -418,6 +424,11 @@ impl Leg {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
+    }
+
+    /// The level that the peer says a packet's sound has.
+    fn told_level(&self, packet: &RtpPacket<'_>) -> Option<u8> {
+        packet.extension?.level(self.levels.receive?)
     }
 
     /// Counts a packet for reports and figures.

@@ -32,7 +32,9 @@ pub mod tones;
 pub use codecs::registry::{
     COMFORT_NOISE, COMFORT_NOISE_PAYLOAD_TYPE, TELEPHONE_EVENT, TELEPHONE_EVENT_FMTP, TELEPHONE_EVENT_PAYLOAD_TYPE,
 };
-pub use config::{Direction, DtmfFormat, LegConfig, LegMode, MediaConfig, Recorded, RecorderConfig, Security};
+pub use config::{
+    Direction, DtmfFormat, LegConfig, LegMode, LevelFormat, MediaConfig, Recorded, RecorderConfig, Security,
+};
 pub use error::MediaError;
 pub use io::record::Recording;
 pub use io::{Media, ReservedPort, Room, WorkerId, WorkerStats};

@@ -5,6 +5,7 @@
 //! version 2 and all of its counted parts (CSRC list, header extension, padding) inside the datagram.
 //! Sequence numbers and timestamps wrap: they are newtypes whose arithmetic wraps with them.
 
+pub mod levels;
 mod source;
 
 pub use source::{ReceptionReport, Source, Verdict};

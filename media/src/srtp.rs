@@ -179,7 +179,7 @@ pub struct KeyPair {
 }
 
 /// Where the payload of an RTP packet begins: behind CSRC list and extension, which are not encrypted.
-fn payload_at(packet: &[u8]) -> Option<usize> {
+pub(crate) fn payload_at(packet: &[u8]) -> Option<usize> {
     let flags = *packet.first()?;
     if flags >> 6 != crate::rtp::VERSION {
         return None;

@@ -94,6 +94,10 @@ leg_stats! {
     concealed_ms,
     /// The playout buffer's delay now, in milliseconds.
     playout_delay_ms,
+    /// Packets of the peer's that told the level of their sound (RFC 6464).
+    levels_in,
+    /// What the latest of them told, in dB below overload: 0 to 127. It is the peer's word for it.
+    level_in,
     /// Frames dropped because the listener did not take them in time.
     ear_ring_drops,
     /// Times that the agent's sound ran out in the middle of speech.

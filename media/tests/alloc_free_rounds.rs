@@ -124,6 +124,7 @@ impl Call {
             remote: Some(peer.local_addr().unwrap()),
             dtmf: Some(dtmf),
             comfort_noise_payload_type: Some(13),
+            levels: media::LevelFormat { send: Some(1), receive: Some(1), send_mixed: Some(2) },
             media_timeout: Some(Duration::from_millis(400)),
             record,
             ..LegConfig::new(spec.params(), payload_type, mode)

@@ -18,10 +18,14 @@ use media::io::worker::Worker;
 use media::rtcp::{Compound, Packet};
 use media::rtp::{RtpHeader, RtpPacket, RtpTime, Seq};
 use media::srtp::{KeyPair, MasterKey, Receiver, Sender, Suite};
-use media::{DtmfFormat, LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig, Members, Room, Security};
+use media::{
+    DtmfFormat, LegConfig, LegEvent, LegMode, LegPort, LevelFormat, Media, MediaConfig, Members, Room, Security,
+};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const EVENTS: [u8; 2] = [101, 96];
+/// The ids under which levels are agreed on.
+const LEVELS: [u8; 2] = [1, 4];
 
 /// What came to a phone.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +36,9 @@ struct Came {
     payload_type: u8,
     seq: u16,
     timestamp: u32,
+    /// What it says of the sound's level, and how many bytes of extensions there are.
+    level: Option<u8>,
+    extension: usize,
     payload: Vec<u8>,
 }
 
@@ -43,6 +50,7 @@ struct Phone {
     port: LegPort,
     payload_type: u8,
     event_type: u8,
+    level_id: u8,
     ticks: u32,
     ssrc: u32,
     seq: u16,
@@ -61,10 +69,23 @@ impl Phone {
     }
 
     fn packet_of(&mut self, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8]) -> Vec<u8> {
+        self.extended(&[], payload_type, marker, timestamp, payload)
+    }
+
+    /// With a header extension, printed already.
+    fn extended(
+        &mut self,
+        extension: &[u8],
+        payload_type: u8,
+        marker: bool,
+        timestamp: u32,
+        payload: &[u8],
+    ) -> Vec<u8> {
         let (seq, timestamp) = (Seq(self.seq), RtpTime(timestamp));
         self.seq = self.seq.wrapping_add(1);
         let header = RtpHeader { marker, payload_type, seq, timestamp, ssrc: self.ssrc };
-        let mut packet = [&header.to_bytes()[..], payload].concat();
+        let mut packet = [&header.to_bytes()[..], extension, payload].concat();
+        packet[0] |= if extension.is_empty() { 0 } else { 0x10 };
         if let Some((sender, _)) = &mut self.seals {
             let len = packet.len();
             packet.resize(len + 32, 0);
@@ -102,6 +123,8 @@ impl Phone {
                 payload_type: packet.payload_type,
                 seq: packet.seq.0,
                 timestamp: packet.timestamp.0,
+                level: packet.extension.and_then(|extension| extension.level(self.level_id)),
+                extension: packet.extension.map_or(0, |extension| extension.data.len()),
                 payload: packet.payload.to_vec(),
             });
         }
@@ -162,7 +185,7 @@ impl Bench {
         let mut codec = spec.params();
         codec.ptime_ms = ptime_ms;
         let clock_hz = spec.clock_hz;
-        let event_type = EVENTS[n % 2];
+        let (event_type, level_id) = (EVENTS[n % 2], LEVELS[n % 2]);
         let dtmf = DtmfFormat { payload_type_send: event_type, payload_type_recv: event_type, clock_hz };
         let master = |from: u8| MasterKey::new(Suite::AesCm128HmacSha1_80, &[from + n as u8; 30]).unwrap();
         let (ours, theirs) = (master(1), master(100));
@@ -173,6 +196,7 @@ impl Bench {
             remote: Some(rtp.local_addr().unwrap()),
             remote_rtcp: Some(rtcp.local_addr().unwrap()),
             dtmf: events.then_some(dtmf),
+            levels: LevelFormat { send: Some(level_id), receive: Some(level_id), send_mixed: None },
             security,
             seed: 77 + n as u64,
             ..LegConfig::new(codec, payload_type, LegMode::Talk)
@@ -192,6 +216,7 @@ impl Bench {
             port,
             payload_type,
             event_type,
+            level_id,
             ticks,
             ssrc,
             seq,
@@ -384,6 +409,40 @@ async fn either_side_may_be_protected() {
         }
         let came: Vec<u8> = bench.phones[1].came[first..].iter().map(|came| came.payload[0]).collect();
         assert_eq!(came, [0, 2, 1, 3, 5, 4], "{sealed:?}");
+    }
+}
+
+/// Conforms: RFC 6464 §3 — the level of a packet that is passed on goes with it, under the id that was agreed on there; other extensions do not
+#[tokio::test]
+async fn a_packets_level_goes_with_it_under_the_other_legs_id() {
+    let mut random = seeded(6);
+    for sealed in [[false, false], [false, true], [true, true]] {
+        let mut bench = Bench::new();
+        for sealed in sealed {
+            bench.phone(CodecId::Pcmu, 20, true, sealed);
+        }
+        let _room = bench.room();
+        bench.settle(&mut random);
+        let first = bench.phones[1].came.len();
+        // Under id 4 the first phone says something else: 4 is the level with the other alone.
+        let extension = [0xbe, 0xde, 0, 2, 0x41, 0x55, 0x55, 0x10, 0x80 | 37, 0, 0, 0];
+        let payload = sound(&mut random, 160);
+        for extension in [&extension[..], &[], &[0xbe, 0xde, 0, 1, 0x40, 9, 0, 0], &[0x10, 0, 0, 1, 0x10, 37, 0, 0]] {
+            let phone = &mut bench.phones[0];
+            let (payload_type, timestamp) = (phone.payload_type, phone.timestamp);
+            phone.timestamp = timestamp.wrapping_add(phone.ticks);
+            let packet = phone.extended(extension, payload_type, false, timestamp, &payload);
+            phone.send(&packet);
+            bench.run(20);
+        }
+        let came = &bench.phones[1].came[first..];
+        let told: Vec<_> = came.iter().map(|came| (came.level, came.extension)).collect();
+        assert_eq!(told, [(Some(37), 4), (None, 0), (None, 0), (None, 0)], "{sealed:?}");
+        assert!(came.iter().all(|came| came.payload == payload), "{sealed:?}");
+        bench.run(200);
+        let stats = bench.phones[0].port.stats();
+        assert_eq!((stats.levels_in, stats.level_in), (1, 37), "{sealed:?}");
+        assert_eq!(bench.phones[1].port.stats().levels_in, 0);
     }
 }
 

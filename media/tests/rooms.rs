@@ -9,8 +9,11 @@ use codecs::SampleRate;
 use codecs::registry::{self, CodecId};
 use codecs::{Decoder, Encoder};
 use media::rtp::{RtpHeader, RtpPacket, RtpTime, Seq};
-use media::{Direction, LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig, MediaError, Members};
+use media::{Direction, LegConfig, LegEvent, LegMode, LegPort, LevelFormat, Media, MediaConfig, MediaError, Members};
 
+/// The ids under which levels are agreed on.
+const OWN_ID: u8 = 2;
+const MIXED_ID: u8 = 14;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A phone that hums one tone and keeps what it hears.
@@ -28,6 +31,9 @@ struct Phone {
     heard: Vec<i16>,
     /// Whose sound the latest packet says it has.
     sources: Vec<u32>,
+    /// How loud each of them is, and how loud all is, as each packet says.
+    levels: Vec<(Vec<u8>, Option<u8>)>,
+    loudness: f64,
 }
 
 impl Phone {
@@ -39,6 +45,7 @@ impl Phone {
         let config = LegConfig {
             remote: Some(socket.local_addr().unwrap()),
             seed: tone_hz as u64,
+            levels: LevelFormat { send: Some(OWN_ID), receive: None, send_mixed: Some(MIXED_ID) },
             ..LegConfig::new(spec.params(), payload_type, LegMode::Talk)
         };
         let reserved = media.reserve().unwrap();
@@ -60,6 +67,8 @@ impl Phone {
             n: 0,
             heard: Vec::new(),
             sources: Vec::new(),
+            levels: Vec::new(),
+            loudness: 8_000.0,
         }
     }
 
@@ -69,7 +78,7 @@ impl Phone {
         let sound: Vec<i16> = (0..rate.samples_in_ms(20))
             .map(|_| {
                 self.phase += step;
-                (self.phase.sin() * 8_000.0) as i16
+                (self.phase.sin() * self.loudness) as i16
             })
             .collect();
         let mut payload = [0; 1_500];
@@ -92,6 +101,9 @@ impl Phone {
         while let Ok(size) = self.socket.recv(&mut datagram) {
             let packet = RtpPacket::parse(&datagram[..size]).unwrap();
             self.sources = packet.csrc.iter().collect();
+            let levels = packet.extension.and_then(|extension| extension.element(MIXED_ID));
+            let own = packet.extension.and_then(|extension| extension.level(OWN_ID));
+            self.levels.push((levels.unwrap_or_default().to_vec(), own));
             let mut pcm = [0; 5_760];
             let made = self.decoder.decode(packet.payload, &mut pcm).unwrap();
             self.heard.extend_from_slice(&pcm[..made]);
@@ -197,6 +209,8 @@ async fn a_supervisor_listens_whispers_and_the_caller_waits_with_music() {
 }
 
 /// Conforms: RFC 3550 §7.1 — a mixer names the sources that are in what it sends
+/// Conforms: RFC 6465 §3 — a mixer says how loud each source is that it names, in their order
+/// Conforms: RFC 6464 §3 — and how loud the packet is as a whole
 #[tokio::test]
 async fn those_who_speak_are_told_and_named_in_what_the_others_are_sent() {
     let media = media();
@@ -209,15 +223,25 @@ async fn those_who_speak_are_told_and_named_in_what_the_others_are_sent() {
     for phone in &mut phones {
         room.join(&mut phone.port, false).unwrap();
     }
+    // A sine of 8,000 has -15 dBov, half of it -21.
+    phones[1].loudness = 4_000.0;
     hum(&mut phones[..2], 60).await;
     phones[2].listen();
+    let near = |level: u8, dbov: u8| level.abs_diff(dbov) <= 1;
+    // While both still hummed.
+    let told = |phone: &Phone| phone.levels[phone.levels.len() - 10].clone();
+    let levels: Vec<_> = phones.iter().map(told).map(|(levels, own)| (levels, own.unwrap())).collect();
+    let [(to_first, first), (to_second, second), (to_third, third)] = &levels[..] else { unreachable!() };
+    assert!(to_first.len() == 1 && near(to_first[0], 21) && near(*first, 21), "{levels:?}");
+    assert!(to_second.len() == 1 && near(to_second[0], 15) && near(*second, 15), "{levels:?}");
+    assert!(to_third.len() == 2 && near(to_third[0], 15) && near(to_third[1], 21) && near(*third, 14), "{levels:?}");
     assert_eq!(
         (&phones[0].sources[..], &phones[1].sources[..]),
         (&[1_000][..], &[440][..]),
         "nobody is named to themselves"
     );
     assert_eq!(phones[2].sources, [440, 1_000]);
-    assert!(phones[2].hears(440.0, 300) > LOUD && phones[2].hears(1_000.0, 300) > LOUD);
+    assert!(phones[2].hears(440.0, 300) > LOUD && phones[2].hears(1_000.0, 300) > LOUD / 2.0);
     let told = |phones: &mut [Phone]| {
         let one = |phone: &mut Phone| {
             let events = std::iter::from_fn(|| phone.port.try_next());
@@ -236,6 +260,8 @@ async fn those_who_speak_are_told_and_named_in_what_the_others_are_sent() {
     phones[2].port.leave();
     hum(&mut phones[..2], 20).await;
     assert!(phones[0].sources.is_empty() && phones[1].sources.is_empty());
+    let (levels, own) = phones[0].levels[phones[0].levels.len() - 10].clone();
+    assert!(levels.is_empty() && own.is_some_and(|level| near(level, 21)), "{own:?}");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod commands;
 mod config;
 mod early;
 mod event;
+mod focus;
 mod inbound;
 mod notifier;
 mod outbound;

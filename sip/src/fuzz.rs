@@ -194,6 +194,7 @@ fn capability() -> Capability {
         comfort_noise: true,
         ptime_ms: 20,
         rtcp_mux: true,
+        audio_levels: true,
         preference: Preference::Ours,
     }
 }

@@ -4,6 +4,7 @@
 //! An answer names one codec only, so that nobody changes it in the middle of a call, and besides it telephone-event and
 //! comfort noise. Every error here is a 488.
 
+mod extensions;
 mod formats;
 mod make;
 mod protection;
@@ -13,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use thiserror::Error;
 
 use crate::sdp::{Direction, Media, Session};
+pub use extensions::AudioLevels;
 pub use formats::Format;
 use formats::{Found, find_codec, find_comfort_noise, find_telephone_event};
 pub use protection::{LocalDtls, LocalIce, OfferAs, Policy, Protecting, Protection, RemoteIce, SdesKey};
@@ -55,6 +57,8 @@ pub struct Capability {
     pub ptime_ms: u8,
     /// Whether RTCP may share the RTP port (RFC 5761).
     pub rtcp_mux: bool,
+    /// Audio levels in header extensions (RFC 6464, RFC 6465), for those who offer them.
+    pub audio_levels: bool,
     /// Whose order decides.
     pub preference: Preference,
 }
@@ -135,6 +139,8 @@ pub struct MediaChoice {
     pub rtcp_mux: bool,
     /// The peer wants VoIP metrics in RTCP (RFC 3611 section 5).
     pub rtcp_xr: bool,
+    /// What packets tell of the sound's level.
+    pub audio_levels: AudioLevels,
     /// What we do.
     pub direction: Direction,
     /// Which `m=` section it is, from 0.
@@ -192,6 +198,7 @@ pub fn answer(local: &LocalMedia, caps: &Capability, offer: &Session) -> Result<
         remote_rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
         rtcp_mux,
         rtcp_xr: wants_metrics(offer, media),
+        audio_levels: if caps.audio_levels { extensions::of_offer(offer, media) } else { AudioLevels::default() },
         direction: local.direction.and(remote_direction(offer, media, &protection).mirrored()),
         media_index,
         protection,
@@ -224,7 +231,14 @@ pub fn offer(local: &LocalMedia, caps: &Capability) -> Session {
 pub fn reoffer(local: &LocalMedia, caps: &Capability, last: &Session, media_index: usize) -> Session {
     let mut session = make::envelope(local);
     for (index, media) in last.media.iter().enumerate() {
-        session.media.push(if index == media_index { make::offered(local, caps) } else { make::refused(media) });
+        session.media.push(if index == media_index {
+            let mut next = make::offered(local, caps);
+            // What was agreed on stays, under its ids.
+            extensions::describe(&mut next.attributes, &extensions::of_ours(last, media));
+            next
+        } else {
+            make::refused(media)
+        });
     }
     if session.media.is_empty() {
         session.media.push(make::offered(local, caps));
@@ -287,6 +301,7 @@ pub fn accept_answer(
         remote_rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
         rtcp_mux,
         rtcp_xr: wants_metrics(answer, theirs),
+        audio_levels: extensions::of_answer(offer, ours, answer, theirs),
         direction: offer.direction_of(ours).and(remote_direction(answer, theirs, &protection).mirrored()),
         media_index,
         protection,

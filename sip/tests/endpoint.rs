@@ -42,22 +42,6 @@ fn standing(raw: &mut Raw) -> (CallId, String) {
 
 const CONTACT: &str = "Contact: <sip:peer@192.0.2.1:5062>\r\n";
 
-/// Conforms: RFC 4579 §4.2 — the Contact of a conference says that it is one
-#[test]
-fn the_contact_of_a_conference_says_so() {
-    let mut raw = raw();
-    raw.receive(&Request::invite("1").text());
-    let call = raw.call();
-    for _ in 0..2 {
-        raw.endpoint.set_focus(call).unwrap();
-    }
-    raw.endpoint.answer(raw.now, call, Bytes::from_static(b"v=0\r\n")).unwrap();
-    raw.poll();
-    let contact = raw.last().header(Name::Contact).unwrap().to_owned();
-    assert!(contact.ends_with(">;isfocus") && contact.matches("isfocus").count() == 1, "{contact}");
-    assert!(raw.endpoint.set_focus(CallId(99)).is_err());
-}
-
 // Refusals by rule.
 
 /// Conforms: RFC 3261 §8.2.1 — an unknown method gets 501, one that is not allowed 405, both with Allow.

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sip::negotiate::{
-    Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, Protecting, Protection,
-    TelephoneEvent, accept_answer, answer, offer, reoffer, settle_version,
+    AudioLevels, Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, Protecting,
+    Protection, TelephoneEvent, accept_answer, answer, offer, reoffer, settle_version,
 };
 use sip::sdp::{Direction, Session};
 
@@ -24,6 +24,7 @@ fn caps() -> Capability {
         comfort_noise: true,
         ptime_ms: 20,
         rtcp_mux: true,
+        audio_levels: true,
         preference: Preference::Ours,
     }
 }
@@ -83,11 +84,77 @@ fn the_first_codec_of_ours_that_they_offer_is_taken_with_its_companions() {
         remote_rtcp: "198.51.100.2:4001".parse().unwrap(),
         rtcp_mux: false,
         rtcp_xr: false,
+        audio_levels: AudioLevels::default(),
         direction: Direction::SendRecv,
         media_index: 0,
         protection: Protection::None,
     };
     assert_eq!(media, expected);
+}
+
+const OWN: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+const MIXED: &str = "urn:ietf:params:rtp-hdrext:csrc-audio-level";
+
+/// Conforms: RFC 8285 §6 — of header extensions the known ones are answered, under the offer's ids and in directions that fit it.
+/// Conforms: RFC 6464 §4 — the level of whoever speaks is told and heard where it is offered; whether it is a voice is not said (vad=off).
+/// Conforms: RFC 6465 §4 — a mixer sends the levels of those who are mixed, and takes none.
+#[test]
+fn audio_levels_are_agreed_on_as_they_are_offered() {
+    let asked = |extmap: &str| {
+        let Negotiated { answer, media } = agreed(&format!("m=audio 4000 RTP/AVP 0\n{extmap}"));
+        let said: Vec<String> =
+            answer.to_string().lines().filter_map(|line| Some(line.strip_prefix("a=extmap:")?.to_owned())).collect();
+        (media.audio_levels, said)
+    };
+    // As browsers offer it, with others that are nothing to us.
+    let (levels, said) = asked(&format!(
+        "a=extmap:14 urn:ietf:params:rtp-hdrext:toffset\na=extmap:1 {OWN}\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid"
+    ));
+    assert_eq!(levels, AudioLevels { send: Some(1), receive: Some(1), send_mixed: None });
+    assert_eq!(said, [format!("1 {OWN} vad=off")]);
+    for (extmap, levels, said) in [
+        (format!("a=extmap:2/sendonly {OWN} vad=on"), (None, Some(2), None), format!("2/recvonly {OWN} vad=off")),
+        (format!("a=extmap:2/recvonly {OWN}"), (Some(2), None, None), format!("2/sendonly {OWN} vad=off")),
+        (format!("a=extmap:2/inactive {OWN}"), (None, None, None), String::new()),
+        (format!("a=extmap:9 {MIXED}"), (None, None, Some(9)), format!("9/sendonly {MIXED}")),
+        (format!("a=extmap:9/recvonly {MIXED}"), (None, None, Some(9)), format!("9/sendonly {MIXED}")),
+        (format!("a=extmap:9/sendonly {MIXED}"), (None, None, None), String::new()),
+        // What cannot be written with one byte, or is nobody's.
+        (format!("a=extmap:15 {OWN}"), (None, None, None), String::new()),
+        (format!("a=extmap:0 {OWN}"), (None, None, None), String::new()),
+        (format!("a=extmap:4096 {OWN}"), (None, None, None), String::new()),
+        (format!("a=extmap:3 {OWN}\na=extmap:3 {MIXED}"), (None, None, None), String::new()),
+        (format!("a=extmap:3/upwards {OWN}"), (None, None, None), String::new()),
+        (format!("a=extmap:3 urn:ietf:params:rtp-hdrext:encrypt {OWN}"), (None, None, None), String::new()),
+    ] {
+        let (send, receive, send_mixed) = levels;
+        let expected = (AudioLevels { send, receive, send_mixed }, said);
+        let (levels, lines) = asked(&extmap);
+        assert_eq!((levels, lines.concat()), expected, "{extmap}");
+    }
+    let silent = Capability { audio_levels: false, ..caps() };
+    let none = answer(&local(), &silent, &sdp(&format!("m=audio 4000 RTP/AVP 0\na=extmap:1 {OWN}"))).unwrap();
+    assert_eq!(none.media.audio_levels, AudioLevels::default());
+    assert!(!none.answer.to_string().contains("extmap"));
+}
+
+#[test]
+fn audio_levels_stay_as_they_are_when_we_offer_within_the_call() {
+    let Negotiated { answer: last, .. } =
+        agreed(&format!("m=audio 4000 RTP/AVP 0\na=extmap:1 {OWN}\na=extmap:2/recvonly {MIXED}"));
+    let next = reoffer(&local(), &caps(), &last, 0);
+    let text = next.to_string();
+    assert!(text.contains(&format!("a=extmap:1 {OWN} vad=off\r\na=extmap:2/sendonly {MIXED}\r\n")), "{text}");
+    let answered = |extmap: &str| {
+        let theirs = sdp(&format!("m=audio 4000 RTP/AVP 0\n{extmap}"));
+        accept_answer(&local(), &next, &theirs, &caps()).unwrap().audio_levels
+    };
+    let both = format!("a=extmap:1 {OWN}\na=extmap:2/recvonly {MIXED}");
+    assert_eq!(answered(&both), AudioLevels { send: Some(1), receive: Some(1), send_mixed: Some(2) });
+    assert_eq!(answered(&format!("a=extmap:3 {OWN}")), AudioLevels::default(), "another id is none that we offered");
+    assert_eq!(answered("a=ptime:20"), AudioLevels::default());
+    // Who is called is offered none.
+    assert!(!offer(&local(), &caps()).to_string().contains("extmap"));
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn caps() -> Capability {
         comfort_noise: false,
         ptime_ms: 20,
         rtcp_mux: true,
+        audio_levels: true,
         preference: Preference::Ours,
     }
 }

@@ -1,5 +1,5 @@
-//! What a person hears before a caller is put through to them: a summary in the agent's voice, and, where they are asked to, how
-//! to take the call.
+//! What a person hears before a caller is put through to them: a summary in the agent's voice, or the server's where no agent has the
+//! call, and, where they are asked to, how to take the call.
 
 use std::time::Duration;
 
@@ -19,20 +19,28 @@ pub const DECIDES_WITHIN: Duration = Duration::from_secs(15);
 /// Asked behind the summary.
 const QUESTION: &str = "To take the call, press 1. Otherwise, press 2.";
 
-/// Says `summary` on a line in the voice of an agent; where the person `must_accept`, asks them and waits for a key.
+/// Who speaks.
+#[derive(Debug, Clone)]
+pub struct Voices {
+    /// The agent that has the call.
+    pub agent: Option<(Agents, String)>,
+    /// The server's own voice, as `calls.record_announcement_voice` names it: where there is no agent, or its voices fail.
+    pub server: String,
+}
+
+/// Says `summary` on a line; where the person `must_accept`, asks them and waits for a key.
 #[must_use]
-pub fn occupation(agents: Agents, agent: String, summary: String, must_accept: bool) -> Occupation {
+pub fn occupation(voices: Voices, summary: String, must_accept: bool) -> Occupation {
     Box::new(move |line| {
         Box::pin(async move {
             let mut call = ActiveCall::new(line);
             let text = if must_accept { format!("{summary} {QUESTION}") } else { summary };
-            let rate = call.rate();
-            match spoken(&agents, &agent, text.trim(), rate).await {
-                Ok(pcm) => {
+            match spoken(&voices, text.trim(), call.rate()).await {
+                Ok((pcm, rate)) => {
                     call.play(&pcm, rate, must_accept).await;
                 }
                 // A person who hears no summary still hears the caller.
-                Err(why) => tracing::error!("an announcement of agent {agent} could not be said: {why}"),
+                Err(why) => tracing::error!("an announcement could not be said: {why}"),
             }
             let accepted = !must_accept || is_accepted(&mut call).await;
             let end =
@@ -55,10 +63,23 @@ async fn is_accepted(call: &mut ActiveCall) -> bool {
     false
 }
 
-async fn spoken(agents: &Agents, agent: &str, text: &str, rate: SampleRate) -> Result<Vec<i16>, String> {
+/// `text` as speech, and its rate: the agent's at `rate`.
+async fn spoken(voices: &Voices, text: &str, rate: SampleRate) -> Result<(Vec<i16>, SampleRate), String> {
     if text.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), rate));
     }
+    if let Some((agents, agent)) = &voices.agent {
+        match spoken_by(agents, agent, text, rate).await {
+            Ok(pcm) => return Ok((pcm, rate)),
+            Err(why) => tracing::error!("agent {agent} could not say an announcement: {why}"),
+        }
+    }
+    crate::say::speak(&voices.server, text)
+        .await
+        .map_err(|fault| format!("calls.record_announcement_voice = {:?}: {fault:#}", voices.server))
+}
+
+async fn spoken_by(agents: &Agents, agent: &str, text: &str, rate: SampleRate) -> Result<Vec<i16>, String> {
     let agent = agents.ready(agent).await?;
     let mut fault = "it has no voice".to_owned();
     for source in &agent.voices {

@@ -67,8 +67,8 @@ pub fn step(mut bridge: Bridge, input: Input, view: &View<'_>) -> Step {
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
         Input::Adopted(leg, errand) => adopted(bridge, leg, errand, view),
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
-        Input::Commanded(Command::Transfer(to)) if bridge.connected => {
-            referral::commanded(bridge.callee, bridge.caller, bridge, to)
+        Input::Commanded(Command::Transfer(handover)) if bridge.connected => {
+            referral::commanded(bridge.callee, bridge.caller, bridge, handover)
         }
         Input::Commanded(Command::Hold(held)) => {
             let actions = bridge.hold(bridge.callee, bridge.caller, held);

@@ -16,9 +16,10 @@ use sip::io::Route;
 use super::app::{self, Conversation, Outcome, Resume};
 use super::dial::{BranchResult, DialBranch, DialPlan, Lease};
 use super::line::{CallLine, LineControl, LineNote, LineOrder};
+use super::log::Providers;
 use super::place::Errand;
 use super::sound::Sound;
-use super::{LegNo, LegView, Role, SignallingEnd, Stage};
+use super::{ConversationEnd, LegNo, LegView, Role, SignallingEnd, Stage};
 
 /// Takes a line and holds it until it is closed or released.
 pub type Occupation = Box<dyn FnOnce(CallLine) -> Conversation + Send>;
@@ -73,6 +74,8 @@ pub struct Leg {
     branch: Option<(Arc<DialPlan>, usize, usize)>,
     /// The agent's conversation while the call is passed on.
     pub resume: Option<Resume>,
+    /// Whoever is letting go of the line gets it back at once, told this.
+    returns: Option<String>,
     /// Its sound's figures, whoever holds the line.
     pub gauge: Option<Gauge>,
     control: Option<LineControl>,
@@ -88,6 +91,8 @@ pub enum Happening {
     Note(LineNote),
     /// Whoever held the line gave it back, of their own accord.
     Conversed(Box<Outcome>),
+    /// Whoever held the line had to let go of it: who recognised, thought and spoke there.
+    LetGo(Option<Providers>),
 }
 
 impl Leg {
@@ -135,6 +140,7 @@ impl Leg {
             has_rung: false,
             branch: None,
             resume: None,
+            returns: None,
             gauge: None,
             control: None,
             line: None,
@@ -200,6 +206,18 @@ impl Leg {
         self.next = Some(occupation);
     }
 
+    /// Gives the line back to the conversation that was left, told `why`; false where there is none.
+    pub fn return_to_conversation(&mut self, why: String) -> bool {
+        if let Some(Resume(resume)) = self.resume.take() {
+            self.occupy(Box::new(move |line| resume(why, line)));
+            return true;
+        }
+        // It was told to let go, and has not yet.
+        let is_leaving = self.conversation.is_some() && self.next.is_some();
+        self.returns = is_leaving.then_some(why);
+        is_leaving
+    }
+
     /// Orders something of the line; false where there is none, or its queue is full.
     pub fn order(&self, order: LineOrder) -> bool {
         self.control.as_ref().is_some_and(|control| control.order(order))
@@ -235,20 +253,32 @@ impl Leg {
         self.line.as_ref().map(CallLine::stats)
     }
 
+    /// The line goes to whoever is to have it next, or back to whoever had it.
+    fn let_go(&mut self, mut outcome: Outcome, next: Occupation) -> Happening {
+        match (self.returns.take(), outcome.resume.take()) {
+            (Some(why), Some(Resume(resume))) => self.conversation = Some(resume(why, outcome.line)),
+            (Some(why), None) => {
+                outcome.end = nobody_to_return_to(&why);
+                return Happening::Conversed(Box::new(outcome));
+            }
+            (None, resume) => {
+                self.resume = resume.or(self.resume.take());
+                self.conversation = Some(next(outcome.line));
+            }
+        }
+        Happening::LetGo(outcome.providers)
+    }
+
     /// The next thing that the leg's line brings.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
         if let Some(conversation) = &mut self.conversation
             && let Poll::Ready(outcome) = conversation.as_mut().poll(cx)
         {
             self.conversation = None;
-            match self.next.take() {
-                Some(occupation) => {
-                    self.conversation = Some(occupation(outcome.line));
-                    // It wants to be polled before anything is waited for.
-                    cx.waker().wake_by_ref();
-                }
-                None => return Poll::Ready(Happening::Conversed(Box::new(outcome))),
-            }
+            return Poll::Ready(match self.next.take() {
+                Some(occupation) => self.let_go(outcome, occupation),
+                None => Happening::Conversed(Box::new(outcome)),
+            });
         }
         let Some(control) = &mut self.control else { return Poll::Pending };
         match control.poll_note(cx) {
@@ -260,4 +290,10 @@ impl Leg {
             Poll::Pending => Poll::Pending,
         }
     }
+}
+
+/// The end of a call whose caller comes back to somebody that does not go on.
+#[must_use]
+pub fn nobody_to_return_to(why: &str) -> ConversationEnd {
+    ConversationEnd::Failed { what: format!("nobody to return the caller to: {why}"), upstream: false }
 }

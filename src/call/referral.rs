@@ -1,13 +1,16 @@
 //! A phone passes its call on (REFER, RFC 3515): whoever it spoke with hears music while the third is called, and is connected with
-//! them; or is given back to the phone, if that still waits.
+//! them; or is given back to the phone, if that still waits. Where somebody else wants it, the third may hear first who is put through.
 
 use std::sync::Arc;
+
+use agent::brain::Handover;
 
 use super::bridge::Bridge;
 use super::dial::{BranchResult, DialPlan};
 use super::end::{End, EndReason};
 use super::fork::{Fate, Fork};
 use super::place::{Entry, Place};
+use super::transfer::{self, Decision};
 use super::{Action, Found, Input, LegInput, LegNo, NotFound, Phase, Referred, Step, Timer, View};
 use super::{conference, ending, entering, parking};
 
@@ -24,12 +27,23 @@ pub struct Referral {
     fork: Option<Fork>,
     /// The phone has hung up.
     has_left: bool,
+    /// What the third hears first.
+    handover: Handover,
+    /// The third has answered, and hears it.
+    announcing: Option<LegNo>,
+}
+
+impl Referral {
+    fn new(referrer: LegNo, stays: LegNo, before: Bridge) -> Self {
+        let handover = Handover::default();
+        Self { referrer, stays, before, fork: None, has_left: false, handover, announcing: None }
+    }
 }
 
 /// The phone on `referrer` wants the one on `stays` connected with somebody else.
 #[must_use]
 pub fn begin(referrer: LegNo, stays: LegNo, before: Bridge, to: Referred) -> Step {
-    let referral = Referral { referrer, stays, before, fork: None, has_left: false };
+    let referral = Referral::new(referrer, stays, before);
     let find = match to {
         Referred::To { uri, replaces } => Action::FindFor(referrer, uri, replaces),
         Referred::Replace(call) => Action::Enter(stays, Place::Replace(call)),
@@ -39,16 +53,16 @@ pub fn begin(referrer: LegNo, stays: LegNo, before: Bridge, to: Referred) -> Ste
 
 /// The same where nobody of the call asked for it: `leaves` is to be hung up once the other is connected.
 #[must_use]
-pub fn commanded(leaves: LegNo, stays: LegNo, before: Bridge, to: String) -> Step {
-    let referral = Referral { referrer: leaves, stays, before, fork: None, has_left: false };
-    (Phase::Referring(Box::new(referral)), vec![Action::Find(to)])
+pub fn commanded(leaves: LegNo, stays: LegNo, before: Bridge, handover: Handover) -> Step {
+    let find = Action::Find(handover.uri.clone());
+    let referral = Referral { handover, ..Referral::new(leaves, stays, before) };
+    (Phase::Referring(Box::new(referral)), vec![find])
 }
 
 /// Somebody has waited in vain: the device of the leg that put them there is called.
 #[must_use]
 pub fn call_back(stays: LegNo, by: LegNo) -> Step {
-    let before = Bridge::connected(by, stays);
-    let referral = Referral { referrer: by, stays, before, fork: None, has_left: true };
+    let referral = Referral { has_left: true, ..Referral::new(by, stays, Bridge::connected(by, stays)) };
     (Phase::Referring(Box::new(referral)), vec![Action::CallBack(by)])
 }
 
@@ -56,7 +70,7 @@ pub fn call_back(stays: LegNo, by: LegNo) -> Step {
 #[must_use]
 pub fn inherit(referrer: LegNo, stays: LegNo, fork: Fork) -> Step {
     let before = Bridge::connected(referrer, stays);
-    let referral = Referral { referrer, stays, before, fork: Some(fork), has_left: true };
+    let referral = Referral { fork: Some(fork), has_left: true, ..Referral::new(referrer, stays, before) };
     (Phase::Referring(Box::new(referral)), vec![Action::Part(stays), Action::Music(stays, true)])
 }
 
@@ -74,6 +88,7 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
             LegInput::MediaGone | LegInput::MediaFailed(_) => over(referral, End::new(EndReason::Internal), view),
             _ => stay(referral),
         },
+        Input::Leg(leg, input) if referral.announcing == Some(leg) => on_third(referral, leg, &input, view),
         Input::Leg(leg, input) => match &mut referral.fork {
             Some(fork) => {
                 let (actions, fate) = fork.step(leg, &input);
@@ -160,22 +175,41 @@ fn on_referrer(mut referral: Referral, input: &LegInput) -> Step {
     stay(referral)
 }
 
-fn settle(referral: Referral, mut actions: Vec<Action>, fate: Fate, view: &View<'_>) -> Step {
+/// Steps while the third hears who is put through to them.
+fn on_third(referral: Referral, leg: LegNo, input: &LegInput, view: &View<'_>) -> Step {
+    match transfer::decision(leg, input) {
+        Decision::Takes => connect(&referral, leg, vec![]),
+        Decision::Leaves(mut actions, _) => {
+            actions.push(Action::NotifyRefer(referral.referrer, 603));
+            give_back(&referral, actions, view)
+        }
+        Decision::Open(actions) => (Phase::Referring(Box::new(referral)), actions),
+    }
+}
+
+fn connect(referral: &Referral, leg: LegNo, mut actions: Vec<Action>) -> Step {
+    actions.push(Action::NotifyRefer(referral.referrer, 200));
+    if !referral.has_left {
+        actions.push(Action::HangUp(referral.referrer, None));
+    }
+    actions.push(Action::Music(referral.stays, false));
+    actions.push(Action::Connect(referral.stays, leg));
+    (Phase::Bridged(Bridge::connected(referral.stays, leg)), actions)
+}
+
+fn settle(mut referral: Referral, mut actions: Vec<Action>, fate: Fate, view: &View<'_>) -> Step {
     match fate {
         Fate::Open => (Phase::Referring(Box::new(referral)), actions),
         Fate::Progress(_, code, _) => {
             actions.push(Action::NotifyRefer(referral.referrer, code));
             (Phase::Referring(Box::new(referral)), actions)
         }
-        Fate::Won(leg) => {
-            actions.push(Action::NotifyRefer(referral.referrer, 200));
-            if !referral.has_left {
-                actions.push(Action::HangUp(referral.referrer, None));
-            }
-            actions.push(Action::Music(referral.stays, false));
-            actions.push(Action::Connect(referral.stays, leg));
-            (Phase::Bridged(Bridge::connected(referral.stays, leg)), actions)
+        Fate::Won(leg) if transfer::is_announced(&referral.handover) => {
+            actions.push(transfer::announce(leg, &referral.handover));
+            referral.announcing = Some(leg);
+            (Phase::Referring(Box::new(referral)), actions)
         }
+        Fate::Won(leg) => connect(&referral, leg, actions),
         Fate::Lost(result) => {
             actions.push(Action::NotifyRefer(referral.referrer, code_of(result)));
             give_back(&referral, actions, view)
@@ -224,7 +258,7 @@ mod tests {
     use super::*;
     use crate::call::dial::{DialBranch, DialGroup};
     use crate::call::route::Target;
-    use crate::call::{LegView, Role, SignallingEnd, Stage};
+    use crate::call::{ConversationEnd, LegView, Role, SignallingEnd, Stage, TransferKind};
 
     const PHONE: LegNo = LegNo(0);
     const STAYS: LegNo = LegNo(1);
@@ -265,13 +299,16 @@ mod tests {
         assert_eq!(actions, vec![Action::RejectRefer(PHONE, 481)]);
     }
 
+    fn plan() -> Arc<DialPlan> {
+        let branches = vec![DialBranch::new("third", "sip:third@b", "sip:a@a")];
+        let group = DialGroup { branches, ring_for: Duration::from_secs(20) };
+        Arc::new(DialPlan { groups: vec![group], ..DialPlan::default() })
+    }
+
     fn ringing() -> Phase {
         let (phase, actions) = begin(PHONE, STAYS, Bridge::connected(PHONE, STAYS), to("sip:third@b"));
         assert_eq!(actions, vec![Action::FindFor(PHONE, "sip:third@b".into(), None)]);
-        let branches = vec![DialBranch::new("third", "sip:third@b", "sip:a@a")];
-        let group = DialGroup { branches, ring_for: Duration::from_secs(20) };
-        let plan = Arc::new(DialPlan { groups: vec![group], ..DialPlan::default() });
-        let (phase, actions) = stepped(phase, Input::Found(Ok(Found::Plan(plan))), &[]);
+        let (phase, actions) = stepped(phase, Input::Found(Ok(Found::Plan(plan()))), &[]);
         assert!(actions.starts_with(&[Action::AcceptRefer(PHONE), Action::Part(PHONE), Action::Part(STAYS)]));
         assert!(actions.iter().any(|action| matches!(action, Action::Dial { leg: THIRD, .. })));
         phase
@@ -288,6 +325,31 @@ mod tests {
         for action in [Action::NotifyRefer(PHONE, 200), Action::HangUp(PHONE, None), Action::Connect(STAYS, THIRD)] {
             assert!(actions.contains(&action), "{action:?} of {actions:?}");
         }
+    }
+
+    #[test]
+    fn a_third_hears_first_who_is_put_through_where_somebody_wants_that() {
+        let handover = Handover {
+            uri: "sip:third@b".into(),
+            kind: TransferKind::Warm,
+            summary: "A caller.".into(),
+            must_accept: true,
+        };
+        let announced = || {
+            let (phase, _) = commanded(PHONE, STAYS, Bridge::connected(PHONE, STAYS), handover.clone());
+            let (phase, _) = stepped(phase, Input::Found(Ok(Found::Plan(plan()))), &[]);
+            let (phase, actions) = stepped(phase, Input::Leg(THIRD, LegInput::Answered), &[]);
+            assert_eq!(actions.last(), Some(&transfer::announce(THIRD, &handover)));
+            assert!(!actions.contains(&Action::Music(STAYS, false)), "{actions:?}");
+            phase
+        };
+        let decided = |accepted| Input::Leg(THIRD, LegInput::Conversed(ConversationEnd::Announced { accepted }));
+        let (phase, actions) = stepped(announced(), decided(true), &[]);
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, THIRD)));
+        assert!(actions.contains(&Action::HangUp(PHONE, None)) && actions.contains(&Action::Connect(STAYS, THIRD)));
+        let (phase, actions) = stepped(announced(), decided(false), &[]);
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, PHONE)));
+        assert!(actions.contains(&Action::HangUp(THIRD, None)) && actions.contains(&Action::Connect(STAYS, PHONE)));
     }
 
     #[test]

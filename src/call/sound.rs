@@ -8,8 +8,8 @@ use bytes::Bytes;
 use codecs::registry;
 use media::io::gather::GATHER_WITHIN;
 use media::{
-    Direction, DtmfFormat, LegConfig, LegMode, LegPort, Media, MediaConfig, MediaError, Recorded, ReservedPort,
-    WorkerId,
+    Direction, DtmfFormat, LegConfig, LegMode, LegPort, LevelFormat, Media, MediaConfig, MediaError, Recorded,
+    ReservedPort, WorkerId,
 };
 use sip::endpoint::Transport;
 use sip::negotiate::{
@@ -394,6 +394,11 @@ impl Sound {
             remote_rtcp: is_sendable.then_some(choice.remote_rtcp),
             rtcp_mux: choice.rtcp_mux,
             rtcp_xr: choice.rtcp_xr,
+            levels: LevelFormat {
+                send: choice.audio_levels.send,
+                receive: choice.audio_levels.receive,
+                send_mixed: choice.audio_levels.send_mixed,
+            },
             security: self.shield.security(&self.local, &choice.protection)?,
             direction: direction(choice.direction),
             media_timeout: Some(self.timeout),
@@ -477,6 +482,7 @@ pub fn capability(config: &Config) -> Capability {
         comfort_noise: true,
         ptime_ms: config.rtp.ptime_ms,
         rtcp_mux: true,
+        audio_levels: true,
         preference: Preference::Ours,
     }
 }

@@ -1,7 +1,5 @@
 //! A call that is up: keys, timers, the conversation's end, the caller's BYE.
 
-use agent::brain::Handover;
-
 use super::end::{End, EndReason};
 use super::place::{Errand, Watching};
 use super::{Action, Command, ConversationEnd, Input, LegInput, LegNo, Phase, Step, Timer, View, ending, transfer};
@@ -20,7 +18,10 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
             (Phase::Talking, actions)
         }
         Input::Adopted(leg, _) => (Phase::Talking, vec![view.turn_away(leg, 480)]),
-        Input::Commanded(Command::Transfer(uri)) if view.target.converses() => commanded(uri, view),
+        Input::Commanded(Command::Transfer(handover)) if view.target.converses() => match view.parties().next() {
+            Some(caller) => transfer::commanded(caller, handover),
+            None => (Phase::Talking, vec![]),
+        },
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
         Input::Leg(..) | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) | Input::Fired(_) => {
             (Phase::Talking, vec![])
@@ -31,14 +32,6 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
 /// A supervisor takes part in the conversation: its line is in a room from then on.
 fn admit(supervisor: LegNo, view: &View<'_>) -> Vec<Action> {
     view.parties().chain([supervisor]).map(Action::Admit).collect()
-}
-
-/// Somebody else than the agent wants the caller connected.
-fn commanded(uri: String, view: &View<'_>) -> Step {
-    let Some(caller) = view.parties().next() else { return (Phase::Talking, vec![]) };
-    let (phase, mut actions) = transfer::begin(caller, Handover { uri, ..Handover::default() });
-    actions.insert(0, Action::Release(caller));
-    (phase, actions)
 }
 
 /// What a supervisor's leg brings.

@@ -1,5 +1,5 @@
-//! The agent passes the call on: somebody is called while the caller hears music, and both are connected; or the agent gets the
-//! caller back, and is told why.
+//! An agent's call is passed on, as the agent or somebody else wants it: the person is called while the caller hears music, and both are
+//! connected; or the agent gets the caller back, and is told why.
 
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ use super::{conference, ending, entering, parking};
 pub struct Transfer {
     caller: LegNo,
     handover: Handover,
+    /// Somebody else than the agent wants it: the agent lets go of the line once there is a way to the person.
+    is_commanded: bool,
     /// `None` while the way to the person is looked for.
     fork: Option<Fork>,
     /// Whoever sent the call has been asked to call the person itself.
@@ -31,10 +33,20 @@ pub struct Transfer {
 /// The agent on this leg wants its caller connected.
 #[must_use]
 pub fn begin(caller: LegNo, handover: Handover) -> Step {
-    let transfer = Transfer { caller, handover, fork: None, is_passed_back: false, announcing: None };
-    let uri = transfer.handover.uri.clone();
+    look_for(caller, handover, false)
+}
+
+/// Somebody else than the agent wants the caller on this leg connected.
+#[must_use]
+pub fn commanded(caller: LegNo, handover: Handover) -> Step {
+    look_for(caller, handover, true)
+}
+
+fn look_for(caller: LegNo, handover: Handover, is_commanded: bool) -> Step {
+    let uri = handover.uri.clone();
     // Whom we do not call ourselves we cannot tell anything.
-    let find = if transfer.is_announced() { Action::Find(uri) } else { Action::FindOrPassBack(uri) };
+    let find = if is_announced(&handover) { Action::Find(uri) } else { Action::FindOrPassBack(uri) };
+    let transfer = Transfer { caller, handover, is_commanded, fork: None, is_passed_back: false, announcing: None };
     (Phase::Transferring(Box::new(transfer)), vec![find])
 }
 
@@ -53,11 +65,13 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
         },
         Input::Found(Ok(Found::Plan(plan))) => called(transfer, plan, view),
         Input::Found(Ok(Found::Place(place))) => {
-            let enter = Action::Enter(transfer.caller, place);
-            (Phase::Transferring(Box::new(transfer)), vec![enter])
+            let mut actions = transfer.released();
+            actions.push(Action::Enter(transfer.caller, place));
+            (Phase::Transferring(Box::new(transfer)), actions)
         }
         Input::Found(Ok(Found::Refer(to))) => {
-            let actions = vec![Action::Music(transfer.caller, true), Action::Refer(transfer.caller, to)];
+            let mut actions = transfer.released();
+            actions.extend([Action::Music(transfer.caller, true), Action::Refer(transfer.caller, to)]);
             (Phase::Transferring(Box::new(Transfer { is_passed_back: true, ..transfer })), actions)
         }
         Input::Entered(_, _, Entry::Given(call)) => entering::given(&call),
@@ -66,6 +80,8 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
         Input::Entered(_, _, Entry::Nothing(_)) => {
             back(&transfer, vec![], "there is no room for the caller".to_owned())
         }
+        // The conversation was not even interrupted.
+        Input::Found(Err(_)) if transfer.is_commanded => (Phase::Talking, vec![]),
         Input::Found(Err(NotFound { why, .. })) => back(&transfer, vec![], why),
         Input::Fired(Timer::NoAnswer) => match &mut transfer.fork {
             Some(fork) => {
@@ -97,7 +113,8 @@ fn stay(transfer: Transfer) -> Step {
 fn called(mut transfer: Transfer, plan: Arc<DialPlan>, view: &View<'_>) -> Step {
     let (fork, more, fate) = Fork::begin(plan, view.next_leg());
     transfer.fork = Some(fork);
-    let mut actions = vec![Action::Music(transfer.caller, true)];
+    let mut actions = transfer.released();
+    actions.push(Action::Music(transfer.caller, true));
     actions.extend(more);
     settle(transfer, actions, fate)
 }
@@ -145,9 +162,8 @@ fn ended(mut transfer: Transfer, how: impl FnOnce(&View<'_>) -> Step, view: &Vie
 fn settle(mut transfer: Transfer, mut actions: Vec<Action>, fate: Fate) -> Step {
     match fate {
         Fate::Open | Fate::Progress(..) => (Phase::Transferring(Box::new(transfer)), actions),
-        Fate::Won(leg) if transfer.is_announced() => {
-            let Handover { summary, must_accept, .. } = &transfer.handover;
-            actions.push(Action::Announce { leg, summary: summary.clone(), must_accept: *must_accept });
+        Fate::Won(leg) if is_announced(&transfer.handover) => {
+            actions.push(announce(leg, &transfer.handover));
             transfer.announcing = Some(leg);
             (Phase::Transferring(Box::new(transfer)), actions)
         }
@@ -157,26 +173,56 @@ fn settle(mut transfer: Transfer, mut actions: Vec<Action>, fate: Fate) -> Step 
 }
 
 impl Transfer {
-    /// Whether the person is told first who is put through.
-    fn is_announced(&self) -> bool {
-        let Handover { kind, summary, must_accept, .. } = &self.handover;
-        *kind == TransferKind::Warm && (*must_accept || !summary.is_empty())
+    /// Takes the line from the agent, where it has not given it up itself.
+    fn released(&self) -> Vec<Action> {
+        if self.is_commanded { vec![Action::Release(self.caller)] } else { vec![] }
+    }
+}
+
+/// Whether the person is told first who is put through.
+pub(super) fn is_announced(handover: &Handover) -> bool {
+    handover.kind == TransferKind::Warm && (handover.must_accept || !handover.summary.is_empty())
+}
+
+/// Tells the person on this leg who is put through.
+pub(super) fn announce(leg: LegNo, handover: &Handover) -> Action {
+    Action::Announce { leg, summary: handover.summary.clone(), must_accept: handover.must_accept }
+}
+
+/// What a person does who hears who is put through to them.
+pub(super) enum Decision {
+    /// They hear it still, or think.
+    Open(Vec<Action>),
+    /// They take the call.
+    Takes,
+    /// They do not, or are gone: what is to be done with their leg, and why as a clause.
+    Leaves(Vec<Action>, &'static str),
+}
+
+/// What input of the leg of somebody who hears who is put through to them comes to.
+pub(super) fn decision(leg: LegNo, input: &LegInput) -> Decision {
+    let let_go = || vec![Action::HangUp(leg, None)];
+    match input {
+        LegInput::Conversed(ConversationEnd::Announced { accepted: true }) => Decision::Takes,
+        LegInput::Conversed(ConversationEnd::Announced { accepted: false }) => {
+            Decision::Leaves(let_go(), "the person does not take the call")
+        }
+        LegInput::Ended(_) => Decision::Leaves(vec![], "the person hung up"),
+        LegInput::MediaTimedOut | LegInput::MediaGone | LegInput::MediaFailed(_) => {
+            Decision::Leaves(let_go(), "the person cannot be heard")
+        }
+        // A key that came by INFO.
+        LegInput::Digit(key) => Decision::Open(vec![Action::DeliverDigit(leg, *key)]),
+        _ => Decision::Open(vec![]),
     }
 }
 
 /// Steps while the person hears who is put through to them.
 fn on_person(transfer: Transfer, leg: LegNo, input: &LegInput) -> Step {
-    let let_go = || vec![Action::HangUp(leg, None)];
-    match input {
-        LegInput::Conversed(ConversationEnd::Announced { accepted: true }) => connect(&transfer, leg, vec![]),
-        LegInput::Conversed(ConversationEnd::Announced { accepted: false }) => {
-            back(&transfer, let_go(), "the person does not take the call".to_owned())
-        }
-        LegInput::Ended(_) => back(&transfer, vec![], "the person hung up".to_owned()),
-        LegInput::MediaTimedOut | LegInput::MediaGone | LegInput::MediaFailed(_) => {
-            back(&transfer, let_go(), "the person cannot be heard".to_owned())
-        }
-        _ => stay(transfer),
+    match decision(leg, input) {
+        Decision::Takes => connect(&transfer, leg, vec![]),
+        Decision::Leaves(actions, why) => back(&transfer, actions, why.to_owned()),
+        Decision::Open(actions) => (Phase::Transferring(Box::new(transfer)), actions),
     }
 }
 
@@ -275,6 +321,23 @@ mod tests {
         let (phase, actions) = stepped(answered(), Input::Leg(PERSON, LegInput::Ended(SignallingEnd::Remote)), &[UP]);
         assert_eq!(phase, Phase::Talking);
         assert!(matches!(actions.last(), Some(Action::ReturnToAgent(CALLER, _))), "{actions:?}");
+    }
+
+    #[test]
+    fn whoever_else_wants_it_takes_the_line_from_the_agent_only_once_there_is_a_way() {
+        let (phase, actions) = commanded(CALLER, Handover::blind("nobody"));
+        assert_eq!(actions, vec![Action::FindOrPassBack("nobody".into())]);
+        let nobody = NotFound { code: 404, why: "nobody is called that".into() };
+        assert_eq!(stepped(phase.clone(), Input::Found(Err(nobody)), &[UP]), (Phase::Talking, vec![]));
+        let (_, actions) = stepped(phase, Input::Found(Ok(Found::Plan(plan()))), &[UP]);
+        assert!(actions.starts_with(&[Action::Release(CALLER), Action::Music(CALLER, true)]), "{actions:?}");
+    }
+
+    #[test]
+    fn a_key_by_info_reaches_whoever_asks_the_person() {
+        let key = LegInput::Digit('1');
+        let Decision::Open(actions) = decision(PERSON, &key) else { panic!("nothing is decided by that") };
+        assert_eq!(actions, vec![Action::DeliverDigit(PERSON, '1')]);
     }
 
     /// Conforms: RFC 3515 §2.4 — a REFER of ours is followed by its reports: success ends the call, failure gives the caller back.

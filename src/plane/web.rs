@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::brain::Handover;
 use axum::http::HeaderMap;
 use control::ports::{CallFault, Supervision, WebAnswer, WebCall, WebTarget};
 
@@ -48,7 +49,7 @@ fn watching(how: Supervision) -> Watching {
 /// Takes the caller from whoever they speak with, and has them wait in a slot of their own; returns its name.
 async fn park(hub: &Arc<Hub>, call: &str) -> Result<String, CallFault> {
     let slot = letters(SLOT).ok_or(CallFault::Busy)?.to_lowercase();
-    if !hub.command(call, Command::Transfer(format!("park-{slot}"))) {
+    if !hub.command(call, Command::Transfer(Handover::blind(format!("park-{slot}")))) {
         return Err(CallFault::Busy);
     }
     let parked = async {

@@ -155,6 +155,17 @@ const steps = {
     // Until it has been heard: the record has what was heard.
     await shows('.talk .agent:not(.partial)', 'We are open from nine to five.')
     found('watched', await page.$$eval('.talk li', (all) => all.map((one) => one.innerText.replace(/\s+/g, ' '))))
+    await click('button', 'Transfer')
+    await type('To', 'nobody-there')
+    await page.select('dialog select', 'warm')
+    await look('transfer, light, 1280')
+    await click('checkbox', 'They take the call by pressing 1, or leave it by 2')
+    await at('button', 'Transfer', 'dialog ').click()
+    await shows('dialog', 'write what the person is to hear')
+    await type('What they hear first', 'A caller who asks for the opening hours.')
+    await at('button', 'Transfer', 'dialog ').click()
+    await page.waitForFunction(() => !document.querySelector('dialog'))
+    found('asked for a transfer', true)
     await lookAtAll('call', null, '.talk li')
   },
 

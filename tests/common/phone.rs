@@ -101,7 +101,8 @@ impl Phone {
     pub fn dial(&mut self, to: &str, headers: &[(&str, String)]) -> CallId {
         let uri = format!("sip:{to}@{}", self.server);
         let route = self.runtime.block_on(self.sip.resolve(&uri)).unwrap();
-        let sound = Sound::start(self.tone_hz);
+        let mut sound = Sound::start(self.tone_hz);
+        sound.asks_for_levels = true;
         let call = OutgoingCall {
             uri,
             from: self.own_uri(),
@@ -222,9 +223,14 @@ impl Phone {
         assert_eq!(code, 200);
     }
 
+    /// Passes a call on, and waits for nothing.
+    pub fn ask_refer(&mut self, call: CallId, to: &str) {
+        self.sip.refer(call, to, None).unwrap();
+    }
+
     /// Passes a call on; the codes that are told of it: of the REFER itself, then of its reports.
     pub fn refer(&mut self, call: CallId, to: &str) -> (u16, Option<u16>) {
-        self.sip.refer(call, to, None).unwrap();
+        self.ask_refer(call, to);
         let code = self.wait("the answer to REFER", |event| match event {
             Event::ReferResult { call: id, code } if *id == call => Some(*code),
             _ => None,
@@ -263,6 +269,20 @@ impl Phone {
     /// How loud another phone's tone is now, 1 being as loud as it hums.
     pub fn hears(&mut self, call: CallId, tone_hz: f64) -> f64 {
         self.sounds[&call].hears(tone_hz)
+    }
+
+    /// Whose sound the latest packets had in them, and how loud each is, in dB below overload (RFC 6465): by the tones that phones hum.
+    pub fn levels(&self, call: CallId) -> Vec<(u32, u8)> {
+        self.sounds[&call].levels.lock().unwrap().clone()
+    }
+
+    /// Waits until something is heard, whatever it is.
+    pub fn wait_for_sound(&mut self, call: CallId) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.sounds[&call].loudness() < SILENT {
+            assert!(Instant::now() < deadline, "{} hears nothing", self.user);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until these phones' tones are heard, and of these nothing.
@@ -405,8 +425,14 @@ struct Sound {
     version: std::cell::Cell<u32>,
     to: Arc<Mutex<Option<SocketAddr>>>,
     heard: Arc<Mutex<Vec<i16>>>,
+    levels: Arc<Mutex<Vec<(u32, u8)>>>,
+    /// The mixer is to say how loud everybody is; only who offers asks for that.
+    asks_for_levels: bool,
     stop: Arc<AtomicBool>,
 }
+
+/// The id of that, in whose descriptions it stands.
+const LEVELS_ID: u8 = 5;
 
 impl Sound {
     fn start(tone_hz: f64) -> Self {
@@ -414,16 +440,22 @@ impl Sound {
         socket.set_nonblocking(true).unwrap();
         let port = socket.local_addr().unwrap().port();
         let (to, heard, stop) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(Vec::new())), Arc::default());
-        let sound = Self { port, version: 1.into(), to, heard, stop };
+        let levels = Arc::default();
+        let sound = Self { port, version: 1.into(), to, heard, levels, asks_for_levels: false, stop };
         let (to, heard, stop) = (Arc::clone(&sound.to), Arc::clone(&sound.heard), Arc::clone(&sound.stop));
-        std::thread::spawn(move || hum(&socket, tone_hz, &to, &heard, &stop));
+        let levels = Arc::clone(&sound.levels);
+        std::thread::spawn(move || hum(&socket, tone_hz, &to, &heard, &levels, &stop));
         sound
     }
 
     fn description(&self, direction: &str) -> Bytes {
         let version = self.version.replace(self.version.get() + 1);
+        let levels = match self.asks_for_levels {
+            true => format!("a=extmap:{LEVELS_ID}/recvonly urn:ietf:params:rtp-hdrext:csrc-audio-level\r\n"),
+            false => String::new(),
+        };
         format!(
-            "v=0\r\no=- 7 {version} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {} RTP/AVP 0\r\na={direction}\r\n",
+            "v=0\r\no=- 7 {version} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {} RTP/AVP 0\r\na={direction}\r\n{levels}",
             self.port
         )
         .into()
@@ -435,6 +467,13 @@ impl Sound {
         let port: u16 = after("m=audio ").split(' ').next().unwrap().parse().unwrap();
         let ip = after("c=IN IP4 ").trim();
         *self.to.lock().unwrap() = Some(format!("{ip}:{port}").parse().unwrap());
+    }
+
+    /// How loud all that is heard is, 1 being as loud as a phone hums.
+    fn loudness(&self) -> f64 {
+        let heard = self.heard.lock().unwrap();
+        let energy: f64 = heard.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+        (energy * 2.0 / heard.len().max(1) as f64).sqrt() / LOUDNESS
     }
 
     fn hears(&self, hz: f64) -> f64 {
@@ -459,7 +498,14 @@ impl Drop for Sound {
     }
 }
 
-fn hum(socket: &UdpSocket, hz: f64, to: &Mutex<Option<SocketAddr>>, heard: &Mutex<Vec<i16>>, stop: &AtomicBool) {
+fn hum(
+    socket: &UdpSocket,
+    hz: f64,
+    to: &Mutex<Option<SocketAddr>>,
+    heard: &Mutex<Vec<i16>>,
+    levels: &Mutex<Vec<(u32, u8)>>,
+    stop: &AtomicBool,
+) {
     let spec = registry::spec(CodecId::Pcmu).unwrap();
     let mut encoder = registry::encoder(&spec.params()).unwrap();
     let mut decoder = registry::decoder(&spec.params()).unwrap();
@@ -491,6 +537,8 @@ fn hum(socket: &UdpSocket, hz: f64, to: &Mutex<Option<SocketAddr>>, heard: &Mute
             if let Some(packet) = RtpPacket::parse(&datagram[..size]).ok().filter(|packet| packet.payload_type == 0) {
                 let made = decoder.decode(packet.payload, &mut out).unwrap();
                 fresh.extend_from_slice(&out[..made]);
+                let told = packet.extension.and_then(|extension| extension.element(LEVELS_ID)).unwrap_or_default();
+                *levels.lock().unwrap() = packet.csrc.iter().zip(told.iter().copied()).collect();
             }
         }
         if fresh.is_empty() {

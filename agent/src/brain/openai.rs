@@ -282,6 +282,9 @@ fn messages(config: &OpenAiBrainConfig, input: &BrainInput, history: &History, n
         BrainInput::TransferFailed(why) => {
             format!("(the caller is back, since {why}: say so and ask what else you can do)")
         }
+        BrainInput::Returned(why) => format!(
+            "(a colleague wanted the caller connected with somebody, in vain, since {why}; the caller heard music and is back: say so and go on)"
+        ),
         _ => "(the caller has just been connected: greet them)".to_owned(),
     };
     if !notes.is_empty() {

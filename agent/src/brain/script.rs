@@ -190,6 +190,8 @@ impl ScriptBrain {
             BrainInput::NoInput(n) => step.silence(*n),
             BrainInput::NoMatch(n) => step.not_understood(*n),
             BrainInput::TransferFailed(why) => step.transfer_failed(why),
+            // The dialogue had nothing to do with it: it goes on where it was.
+            BrainInput::Returned(_) => step.repeat(),
         };
         (step.situation, outputs)
     }
@@ -272,20 +274,25 @@ impl<'a> Step<'a> {
         }
         self.say(&answer.say);
         if answer.repeat {
-            let again = self.situation.last_said.clone();
-            self.texts.extend(again.iter().cloned());
-            let mut outputs = self.here();
-            self.situation.last_said = again;
-            let is_transfer = |output: &BrainOutput| match output {
-                BrainOutput::Transfer(_) => true,
-                BrainOutput::Tool(tool) => tool.name == TRANSFER,
-                _ => false,
-            };
-            outputs.retain(|output| !is_transfer(output));
-            return outputs;
+            return self.repeat();
         }
         let next = answer.next.clone().unwrap_or_else(|| self.situation.state.clone());
         self.enter(&next)
+    }
+
+    /// What was said last, once more, where the dialogue stands.
+    fn repeat(&mut self) -> Vec<BrainOutput> {
+        let again = self.situation.last_said.clone();
+        self.texts.extend(again.iter().cloned());
+        let mut outputs = self.here();
+        self.situation.last_said = again;
+        let is_transfer = |output: &BrainOutput| match output {
+            BrainOutput::Transfer(_) => true,
+            BrainOutput::Tool(tool) => tool.name == TRANSFER,
+            _ => false,
+        };
+        outputs.retain(|output| !is_transfer(output));
+        outputs
     }
 
     /// Goes into a state, and on from there as far as no answer is awaited.

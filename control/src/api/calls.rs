@@ -13,11 +13,13 @@ use super::extract::{Body, text};
 use super::problem::Problem;
 use crate::control::Control;
 use crate::identity::{Caller, Role};
-use crate::ports::{CallCommand, CallFault, LiveCall, StartCall, Supervision};
+use crate::ports::{CallCommand, CallFault, LiveCall, StartCall, Supervision, Transfer, TransferKind};
 use crate::store::records::Visible;
 
 /// Characters of an address at most.
 const ADDRESS_CHARS: usize = 256;
+/// Characters at most of what is to be said, or known.
+pub(super) const TEXT_CHARS: usize = 1_000;
 
 /// The calls in progress.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,6 +42,39 @@ pub struct TransferTo {
     /// A device's name, a number, an address, or a place: `room-NAME`, `park-SLOT`.
     #[schema(example = "alice")]
     pub to: String,
+    /// `blind` where it is left out.
+    #[serde(default)]
+    pub kind: TransferKind,
+    /// What the person hears first: needs `"kind": "warm"`. It is read in the voice of the call's agent; where no agent has the call, in the
+    /// server's own.
+    #[serde(default)]
+    #[schema(example = "Mrs Smith, about her invoice of March.")]
+    pub summary: String,
+    /// The person takes the call by pressing 1, or does not: needs `"kind": "warm"`.
+    #[serde(default)]
+    pub accept: bool,
+}
+
+impl TransferTo {
+    fn read(&self) -> Result<Transfer, Problem> {
+        let to = text("to", &self.to, ADDRESS_CHARS)?;
+        let is_warm = self.kind == TransferKind::Warm;
+        let summary = match self.summary.trim() {
+            "" => String::new(),
+            _ if !is_warm => {
+                return Err(Problem::field("summary", "only a warm transfer has one: add \"kind\": \"warm\""));
+            }
+            given => text("summary", given, TEXT_CHARS)?,
+        };
+        if self.accept && !is_warm {
+            return Err(Problem::field("accept", "only in a warm transfer is anybody asked: add \"kind\": \"warm\""));
+        }
+        if is_warm && summary.is_empty() && !self.accept {
+            let why = "write what the person is to hear first, or have them asked whether they take the call: \"accept\": true";
+            return Err(Problem::field("summary", why));
+        }
+        Ok(Transfer { to, kind: self.kind, summary, accept: self.accept })
+    }
 }
 
 /// On or off.
@@ -127,7 +162,8 @@ pub(crate) async fn hang_up(
 
 /// Pass a call on
 ///
-/// The caller is connected with somebody else, or goes to a place; whom they spoke with is let go.
+/// The caller is connected with somebody else, or goes to a place; whom they spoke with is let go. In a warm transfer whoever answers hears a
+/// summary first, and may be asked whether they take the call. Where it comes to nothing the caller goes on where they were.
 #[utoipa::path(post, path = "/api/v1/calls/{id}/transfer", operation_id = "transferCall", tag = "calls", request_body = TransferTo,
     params(("id" = String, Path, description = "The call's id"), ("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key it is done once")),
     responses((status = 202, description = "They are being called", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json")))]
@@ -137,9 +173,9 @@ pub(crate) async fn transfer(
     Path(id): Path<String>,
     Body(wanted): Body<TransferTo>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
-    let to = text("to", &wanted.to, ADDRESS_CHARS)?;
-    let detail = json!({ "to": shown(&control, &to) });
-    act(&control, &caller, &id, "call.transfer", CallCommand::Transfer(to), detail).await
+    let transfer = wanted.read()?;
+    let detail = json!({ "to": shown(&control, &transfer.to), "kind": transfer.kind });
+    act(&control, &caller, &id, "call.transfer", CallCommand::Transfer(transfer), detail).await
 }
 
 /// Hold

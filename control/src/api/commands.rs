@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::calls::{Started, act};
+use super::calls::{Started, TEXT_CHARS, act};
 use super::extract::{Body, text};
 use super::problem::Problem;
 use crate::control::Control;
@@ -18,8 +18,6 @@ use crate::ports::CallCommand;
 
 /// Keys pressed at once, at most.
 const KEYS: usize = 24;
-/// Characters at most of what an agent is to say or to know.
-const TEXT_CHARS: usize = 1_000;
 
 /// Who is heard no more.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -49,9 +49,34 @@ pub(crate) struct Joined {
     /// What the port said in this frame.
     own: Box<[i16]>,
     own_speaks: bool,
-    /// Whose sound the next packet has in it (RFC 3550 section 7.1), and how many that are.
-    pub(super) sources: ([u32; MAX_CSRC], usize),
+    /// Whose sound the next packet has in it.
+    pub(super) sources: Named,
     queue: Queue,
+}
+
+/// The sources that a packet names (RFC 3550 section 7.1), and the level of each.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Named {
+    sources: [u32; MAX_CSRC],
+    levels: [u8; MAX_CSRC],
+    count: usize,
+}
+
+impl Named {
+    fn add(&mut self, ssrc: u32, level: u8) {
+        if let (Some(source), Some(place)) = (self.sources.get_mut(self.count), self.levels.get_mut(self.count)) {
+            (*source, *place) = (ssrc, level);
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn sources(&self) -> &[u32] {
+        self.sources.get(..self.count).unwrap_or_default()
+    }
+
+    pub(super) fn levels(&self) -> &[u8] {
+        self.levels.get(..self.count).unwrap_or_default()
+    }
 }
 
 impl Joined {
@@ -79,7 +104,7 @@ impl Joined {
             from_room: convert(rate, seam)?,
             own: vec![0; seam.samples_in_ms(FRAME_MS)].into_boxed_slice(),
             own_speaks: false,
-            sources: ([0; MAX_CSRC], 0),
+            sources: Named::default(),
             queue: Queue::new(seam.samples_in_ms(QUEUE_MS)),
         })
     }
@@ -184,14 +209,12 @@ impl Leg {
         self.tell(Notice::Speaks(speaks));
     }
 
-    /// The packets to come have the sound of these sources in them; those beyond what a packet can name are left out.
-    pub(crate) fn name_sources(&mut self, speakers: impl Iterator<Item = u32>) {
+    /// The packets to come have the sound of these sources in them, each this loud; those beyond what a packet can name are left out.
+    pub(crate) fn name_sources(&mut self, speakers: impl Iterator<Item = (u32, u8)>) {
         let Some(joined) = &mut self.joined else { return };
-        let (named, count) = &mut joined.sources;
-        *count = 0;
-        for (place, ssrc) in named.iter_mut().zip(speakers.filter(|ssrc| *ssrc != 0)) {
-            *place = ssrc;
-            *count += 1;
+        joined.sources.count = 0;
+        for (ssrc, level) in speakers.filter(|(ssrc, _)| *ssrc != 0) {
+            joined.sources.add(ssrc, level);
         }
     }
 

@@ -11,6 +11,7 @@ use codecs::resample::Resampler;
 use crate::config::LegConfig;
 use crate::error::MediaError;
 use crate::rtcp::SenderCounts;
+use crate::rtp::levels::Levels;
 use crate::rtp::{HEADER_BYTES, MAX_CSRC, RtpHeader, RtpTime, Seq};
 
 /// Frames sent at once at most, when the worker comes late; what is later than that is left out.
@@ -179,9 +180,9 @@ impl Outbound {
         RtpTime((elapsed_us * u128::from(clock_hz) / 1_000_000) as u32)
     }
 
-    /// Prints the header of a packet of sound, with the sources that are in it, in front of a payload of `payload_bytes`, counts it, and
-    /// returns its size.
-    pub(super) fn sound(&mut self, packet: &mut [u8], sources: &[u32], payload_bytes: usize) -> usize {
+    /// Prints the header of a packet of sound, with the sources that are in it and the levels, in front of a payload of `payload_bytes`,
+    /// counts it, and returns its size.
+    pub(super) fn sound(&mut self, packet: &mut [u8], sources: &[u32], levels: &Levels, payload_bytes: usize) -> usize {
         let (payload_type, marker) = (self.format.payload_type, std::mem::take(&mut self.gap));
         let size = self.header(packet, payload_type, marker, self.timestamp, payload_bytes);
         let sources = sources.get(..MAX_CSRC).unwrap_or(sources);
@@ -192,7 +193,7 @@ impl Outbound {
         for (place, ssrc) in places.zip(sources) {
             place.copy_from_slice(&ssrc.to_be_bytes());
         }
-        size + 4 * sources.len()
+        size + 4 * sources.len() + print_levels(packet, HEADER_BYTES + 4 * sources.len(), levels)
     }
 
     /// The same for comfort noise: the next packet of sound begins a talkspurt.
@@ -225,13 +226,15 @@ impl Outbound {
         (self.seq, self.timestamp)
     }
 
-    /// Prints the header of a packet that another leg's peer made, under these numbers of ours, and counts it; returns its size.
+    /// Prints the header of a packet that another leg's peer made, under these numbers of ours and with these levels, and counts it; returns
+    /// its size.
     /// One that is the newest with sound, of `ticks`, moves the stream on to its end.
     pub(super) fn passed(
         &mut self,
         now: Instant,
         packet: &mut [u8],
         passed: &RtpHeader,
+        levels: &Levels,
         bytes: usize,
         ticks: u32,
     ) -> usize {
@@ -239,6 +242,11 @@ impl Outbound {
         let marker = passed.marker | (newest & std::mem::take(&mut self.gap));
         self.seq = passed.seq;
         let size = self.header(packet, passed.payload_type, marker, passed.timestamp, bytes);
+        let front = HEADER_BYTES + levels.bytes().len();
+        if front > HEADER_BYTES && front + bytes <= packet.len() {
+            packet.copy_within(HEADER_BYTES..HEADER_BYTES + bytes, front);
+        }
+        let size = size + print_levels(packet, HEADER_BYTES, levels);
         if !newest {
             self.seq = next;
         } else if ticks > 0 {
@@ -319,6 +327,18 @@ impl Outbound {
         self.bytes = self.bytes.wrapping_add(payload_bytes as u32);
         HEADER_BYTES + payload_bytes
     }
+}
+
+/// Prints the header extension at its place in a packet, and says so in its header; returns its size.
+fn print_levels(packet: &mut [u8], at: usize, levels: &Levels) -> usize {
+    let bytes = levels.bytes();
+    if let Some(place) = packet.get_mut(at..at + bytes.len()).filter(|place| !place.is_empty()) {
+        place.copy_from_slice(bytes);
+        if let Some(flags) = packet.first_mut() {
+            *flags |= 0x10;
+        }
+    }
+    bytes.len()
 }
 
 /// The next of a sequence of well-mixed numbers (splitmix64).

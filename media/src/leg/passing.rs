@@ -4,7 +4,7 @@
 //! Each direction is settled apart, at the room's frames: [`settle`] begins to pass on between two packets, where what was mixed
 //! so far ends, and ends it where something else is to be heard. Sequence and timestamps go on over both seams, so that no sound is lost or
 //! heard twice. Losses and reordering are carried over as they came: the receiver conceals. What came twice is sent once, for SRTP
-//! may protect no number twice.
+//! may protect no number twice. Of header extensions the level alone goes with it, under the other leg's id.
 //!
 //! Meanwhile the jitter buffer keeps the latest [`KEPT`] packets, unplayed. Where passing on ends, the decoder here and the encoder there
 //! are run over them, so that the first mixed frame goes on from the last packet; and nothing is sent until that frame is there to play.
@@ -19,6 +19,7 @@ use super::sending::SILENT_FRAMES_BEFORE_NOISE;
 use super::{Leg, Outbox, Scratch};
 use crate::config::LegMode;
 use crate::room::Members;
+use crate::rtp::levels::Levels;
 use crate::rtp::{HEADER_BYTES, RtpHeader, RtpPacket, RtpTime, Seq};
 
 /// A peer of which nothing has come for this long is silent: its other side gets silence, or comfort noise, of ours.
@@ -47,6 +48,8 @@ pub(crate) struct Passing {
     timestamp: RtpTime,
     payload_bytes: usize,
     ticks: u32,
+    /// The level that the peer says it has.
+    level: Option<u8>,
 }
 
 /// What a leg passes on.
@@ -228,7 +231,9 @@ fn begin(
             kind => kind,
         };
         let (marker, seq, timestamp, ticks) = (frame.marker, frame.seq, frame.timestamp, frame.ticks);
-        let passing = Passing { to: to_slot, kind, marker, ssrc, seq, timestamp, payload_bytes, ticks };
+        // What it said of their levels is not kept.
+        let level = None;
+        let passing = Passing { to: to_slot, kind, marker, ssrc, seq, timestamp, payload_bytes, ticks, level };
         passed += u64::from(to.pass(now, &passing, scratch, out));
     }
     from.inbound.jitter_mut().pass_over(KEPT);
@@ -261,7 +266,10 @@ impl Leg {
         let Some((seq, timestamp)) = way.map(passing, reached) else { return false };
         let header = RtpHeader { marker: passing.marker, payload_type, seq, timestamp, ssrc: self.outbound.ssrc() };
         let bytes = passing.payload_bytes;
-        let size = self.outbound.passed(now, &mut scratch.packet, &header, bytes, passing.ticks);
+        // The ids of extensions are each leg's own.
+        let own = self.levels.send.zip(passing.level.filter(|_| passing.kind == Kind::Sound));
+        let levels = Levels::new(own, None);
+        let size = self.outbound.passed(now, &mut scratch.packet, &header, &levels, bytes, passing.ticks);
         self.silent_frames = 0;
         self.stats.relayed += 1;
         self.stats.digits_out += u64::from(passing.kind == Kind::Event && passing.marker);
@@ -292,6 +300,7 @@ impl Leg {
             timestamp: packet.timestamp,
             payload_bytes: packet.payload.len(),
             ticks,
+            level: self.told_level(packet),
         })
     }
 
@@ -426,6 +435,7 @@ mod tests {
             timestamp,
             payload_bytes: 0,
             ticks: 160,
+            level: None,
         }
     }
 

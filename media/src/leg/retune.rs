@@ -9,7 +9,7 @@ use super::inbound::Inbound;
 use super::outbound::SendFormat;
 use super::sending::DtmfOut;
 use super::{Leg, dtmf_clock_hz, inband_of, latch_config};
-use crate::config::{Direction, LegConfig, LegMode};
+use crate::config::{Direction, LegConfig, LegMode, LevelFormat};
 use crate::dtmf::{DtmfReceiver, InbandReceiver};
 use crate::error::MediaError;
 use crate::jitter::JitterStats;
@@ -26,6 +26,7 @@ pub(crate) struct Retune {
     direction: Direction,
     rtcp_mux: bool,
     rtcp_xr: bool,
+    levels: LevelFormat,
     guard: Option<GuardChange>,
     media_timeout: Option<Duration>,
 }
@@ -66,6 +67,7 @@ impl Retune {
             direction: new.direction,
             rtcp_mux: new.rtcp_mux,
             rtcp_xr: new.rtcp_xr,
+            levels: new.levels,
             guard: GuardChange::between(&old.security, &new.security),
             media_timeout: new.media_timeout,
         })
@@ -105,6 +107,7 @@ impl Leg {
         self.direction = retune.direction;
         self.rtcp_mux = retune.rtcp_mux;
         self.rtcp_xr = retune.rtcp_xr;
+        self.levels = retune.levels;
         if let Some(change) = &mut retune.guard {
             self.guard.change(change);
         }

@@ -5,11 +5,14 @@ use std::time::Instant;
 
 use codecs::comfort_noise;
 
+use super::joined::Named;
 use super::outbound::SendFormat;
 use super::{Channel, Leg, Outbox, Scratch};
 use crate::config::LegConfig;
 use crate::dtmf::DtmfSender;
-use crate::rtp::{HEADER_BYTES, MAX_CSRC};
+use crate::rtp::HEADER_BYTES;
+use crate::rtp::levels::{Levels, level_of};
+use crate::srtp::payload_at;
 
 /// Speech that goes on after fewer frames of silence than this had run out, not ended: the agent's own pauses are samples too.
 const UNDERRUN_FRAMES: u32 = 10;
@@ -86,14 +89,18 @@ impl Leg {
         if let Some(ear) = &mut self.ear {
             ear.sent(at_samples, frame);
         }
-        let (named, count) = self.joined.as_ref().map_or(([0; MAX_CSRC], 0), |joined| joined.sources);
-        let sources = named.get(..count).unwrap_or_default();
-        let payload = scratch.packet.get_mut(HEADER_BYTES + 4 * sources.len()..).unwrap_or_default();
+        let named = self.joined.as_ref().map_or(Named::default(), |joined| joined.sources);
         let size = match self.noise_due() {
-            Noise::No => match self.outbound.format.encode(frame, &mut scratch.work.convert, payload) {
-                0 => None,
-                bytes => Some(self.outbound.sound(&mut scratch.packet, sources, bytes)),
-            },
+            Noise::No => {
+                let own = self.levels.send.map(|id| (id, level_of(frame)));
+                let levels = Levels::new(own, self.levels.send_mixed.map(|id| (id, named.levels())));
+                let front = HEADER_BYTES + 4 * named.sources().len() + levels.bytes().len();
+                let payload = scratch.packet.get_mut(front..).unwrap_or_default();
+                match self.outbound.format.encode(frame, &mut scratch.work.convert, payload) {
+                    0 => None,
+                    bytes => Some(self.outbound.sound(&mut scratch.packet, named.sources(), &levels, bytes)),
+                }
+            }
             Noise::Send(payload_type) => {
                 // Whoever is named spoke a while ago.
                 if let Some(level) = scratch.packet.get_mut(HEADER_BYTES) {
@@ -136,12 +143,12 @@ impl Leg {
     }
 
     pub(super) fn send_rtp(&mut self, size: usize, to: SocketAddr, scratch: &mut Scratch, out: &mut impl Outbox) {
-        let csrc_bytes = scratch.packet.first().map_or(0, |flags| usize::from(flags & 0x0f) * 4);
+        let payload_at = scratch.packet.get(..size).and_then(payload_at).unwrap_or(HEADER_BYTES);
         let sealed = self.guard.seal(&mut scratch.packet, size);
         let Some(packet) = sealed.and_then(|sealed| scratch.packet.get(..sealed)) else { return };
         if out.send(Channel::Rtp, to, packet) {
             self.stats.packets_out += 1;
-            self.stats.bytes_out += size.saturating_sub(HEADER_BYTES + csrc_bytes) as u64;
+            self.stats.bytes_out += size.saturating_sub(payload_at) as u64;
         } else {
             self.stats.send_errors += 1;
         }

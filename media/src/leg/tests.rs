@@ -10,11 +10,11 @@ use codecs::registry::{self, CodecId};
 use ringbuf::traits::{Consumer, Observer, Producer};
 
 use super::{Channel, Leg, Outbox, Retune, Scratch};
-use crate::config::{Direction, DtmfFormat, LegConfig, LegMode, Security};
+use crate::config::{Direction, DtmfFormat, LegConfig, LegMode, LevelFormat, Security};
 use crate::port::{EAR_RING_FRAMES, EarFrame, Notice, PortEnds};
 use crate::rtcp::{Compound, NtpTime, Packet, RtcpConfig, RtcpSession, SenderCounts, VoipMetrics, XR};
 use crate::rtp::{RtpHeader, RtpPacket, RtpTime, Seq};
-use crate::srtp::{KeyPair, MasterKey, Sender, Suite};
+use crate::srtp::{KeyPair, MasterKey, Receiver, Sender, Suite};
 
 const MS: Duration = Duration::from_millis(1);
 const PEER: &str = "192.0.2.7:4000";
@@ -716,6 +716,33 @@ fn a_flood_of_packets_under_other_keys_changes_nothing() {
     let stats = bench.leg.stats();
     assert_eq!((stats.packets_in, stats.bad_tags), (u64::from(ROUNDS), u64::from(ROUNDS) * 1_000), "{stats:?}");
     assert_eq!((stats.lost, stats.digits_in, stats.not_the_peer), (0, 0, 0), "{stats:?}");
+}
+
+/// Conforms: RFC 6464 §3 — the level is told from when it is agreed on, in a header extension that SRTP leaves in the clear
+#[test]
+fn a_packets_level_is_told_as_agreed() {
+    let master = |from: u8| MasterKey::new(Suite::AeadAes128Gcm, &[from; 28]).unwrap();
+    let security = Security::Sdes(Arc::new(KeyPair { send: master(1), receive: master(2) }));
+    let plain = LegConfig { security, ..config(LegMode::Talk) };
+    let mut bench = Bench::new(plain.clone());
+    // The first frame is due at once.
+    bench.say(&[1_036; 4 * 160]);
+    bench.pass(60 * MS);
+    bench.retune(LegConfig { levels: LevelFormat { send: Some(3), ..LevelFormat::default() }, ..plain });
+    bench.say(&[1_036; 3 * 160]);
+    bench.pass(60 * MS);
+    let mut receiver = Receiver::new(&master(1));
+    let sent: Vec<_> = bench.sent.packets.iter().filter(|(_, channel, ..)| *channel == Channel::Rtp).collect();
+    assert_eq!(sent.len(), 7);
+    for (n, (.., bytes)) in sent.into_iter().enumerate() {
+        let sealed = RtpPacket::parse(bytes).unwrap();
+        assert_eq!(sealed.extension.and_then(|extension| extension.level(3)), (n > 3).then_some(30), "packet {n}");
+        let mut clear = [0; 500];
+        let size = receiver.unprotect(bytes, &mut clear).unwrap();
+        let opened = RtpPacket::parse(&clear[..size]).unwrap();
+        assert_eq!((opened.extension, opened.payload), (sealed.extension, &[Law::Mu.compress(1_036); 160][..]));
+    }
+    assert_eq!(bench.leg.stats().bytes_out, 7 * 160, "of payload");
 }
 
 /// A peer that did not agree to events presses keys as tones; one that did is not listened to for them, or each would be told twice.

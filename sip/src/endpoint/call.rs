@@ -55,10 +55,12 @@ pub(super) enum CallTimer {
     Report,
     /// The peer's report on ours has.
     Asking,
+    /// The peer is to be told that a conference is here.
+    Focus,
 }
 
 impl CallTimer {
-    const ALL: [CallTimer; 14] = [
+    const ALL: [CallTimer; 15] = [
         CallTimer::Repeat,
         CallTimer::AckLimit,
         CallTimer::Ring,
@@ -73,6 +75,7 @@ impl CallTimer {
         CallTimer::Refer,
         CallTimer::Report,
         CallTimer::Asking,
+        CallTimer::Focus,
     ];
 }
 
@@ -140,6 +143,8 @@ pub(super) struct Call {
     /// The peer's Allow names UPDATE.
     pub(super) takes_update: bool,
     pub(super) session: Option<Session>,
+    /// The peer is still to be told of a conference, at most so often.
+    pub(super) focus_times: u8,
     /// Our INVITE was repeated with a longer session interval.
     pub(super) has_grown: bool,
     pub(super) reliable: Reliable,
@@ -158,7 +163,7 @@ pub(super) struct Call {
     pub(super) reason: Option<String>,
     /// Our Reason, for BYE and CANCEL.
     pub(super) our_reason: Option<String>,
-    pub(super) timers: TimerTable<14>,
+    pub(super) timers: TimerTable<15>,
 }
 
 impl Call {
@@ -180,6 +185,7 @@ impl Call {
             is_refresh: false,
             takes_update: false,
             session: None,
+            focus_times: 0,
             has_grown: false,
             reliable: Reliable::default(),
             early: Vec::new(),
@@ -473,6 +479,7 @@ impl Endpoint {
                 }
             }
             CallTimer::Session => self.session_due(now, key),
+            CallTimer::Focus => self.focus_due(now, key),
             CallTimer::Offer => _ = self.drive_reoffer(now, key, reoffer::Input::Overdue, context),
             CallTimer::Refresh | CallTimer::Reliable | CallTimer::ReliableLimit => {
                 self.provisional_due(now, key, timer);

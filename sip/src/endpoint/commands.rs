@@ -81,9 +81,6 @@ pub enum CommandError {
     },
 }
 
-/// Says in a Contact that a conference is there.
-const FOCUS: &str = ";isfocus";
-
 impl Endpoint {
     /// Sends a provisional response, 101 to 199, with SDP for early media if wanted.
     ///
@@ -109,18 +106,6 @@ impl Endpoint {
         }
         let reply = Reply { code: 200, reason: "", headers: &[], sdp: Some(&sdp) };
         self.run(now, call, Input::Answer, Some(&reply))
-    }
-
-    /// From here on our Contact says that this is a conference's end of the call (`isfocus`, RFC 4579 section 4.2).
-    ///
-    /// # Errors
-    /// There is no such call.
-    pub fn set_focus(&mut self, call: CallId) -> Result<(), CommandError> {
-        let key = self.known(call)?;
-        if let Some(call) = self.calls.get_mut(key).filter(|call| !call.contact.ends_with(FOCUS)) {
-            call.contact.push_str(FOCUS);
-        }
-        Ok(())
     }
 
     /// Refuses a call with 300 to 699. An empty `reason` takes the usual phrase.

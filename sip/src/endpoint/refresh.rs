@@ -143,7 +143,8 @@ impl Endpoint {
         }
     }
 
-    fn send_refresh(&mut self, now: Instant, key: Key) {
+    /// Sends UPDATE, or re-INVITE with what of ours was described last: our Contact goes with either.
+    pub(super) fn send_refresh(&mut self, now: Instant, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.takes_update || call.our_description.is_none() {
             self.send_inside(now, key, (&Method::Update, Purpose::Update), &[], None);
@@ -160,6 +161,7 @@ impl Endpoint {
             (200..=299, Some(response)) => {
                 if let Some(call) = self.calls.get_mut(key) {
                     call.dialog.refresh_target(response);
+                    call.contact_told();
                 }
                 self.session_answered(now, key, response);
                 self.arm_call(now, key);

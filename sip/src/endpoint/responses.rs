@@ -170,6 +170,7 @@ impl Endpoint {
             200..=299 => {
                 if let Some(call) = self.calls.get_mut(key) {
                     call.dialog.refresh_target(&answered.response);
+                    call.contact_told();
                     call.our_description = call.our_offer.clone().or_else(|| call.our_description.take());
                 }
                 self.session_answered(now, key, &answered.response);

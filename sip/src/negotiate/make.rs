@@ -1,7 +1,7 @@
 //! Writing our side of a description.
 
 use super::formats::Found;
-use super::{Capability, CodecOffer, LocalMedia, MediaChoice, protection};
+use super::{Capability, CodecOffer, LocalMedia, MediaChoice, extensions, protection};
 use crate::sdp::{Attributes, Connection, Media, Origin, Session};
 
 /// The first dynamic payload type.
@@ -71,6 +71,7 @@ pub(super) fn answered(
     if choice.rtcp_xr {
         media.attributes.push("rtcp-xr", "voip-metrics");
     }
+    extensions::describe(&mut media.attributes, &choice.audio_levels);
     protection::describe_answer(&mut media, local, offered, &choice.protection);
     media
 }

@@ -93,12 +93,12 @@ impl Driver {
         (known.unwrap_or_else(|| format!("sip:anonymous-{}@anonymous.invalid", no.0)), String::new())
     }
 
-    /// Tells a leg's peer, with the next message that has our Contact, that a conference is here.
+    /// Tells a leg's peer that a conference is here.
     pub(super) fn focus(&mut self, no: LegNo) {
         let sip = self.leg(no).and_then(|leg| leg.sip).filter(|sip| !WebLegs::is_web(*sip));
         let Some(sip) = sip.filter(|_| matches!(self.phase, Phase::Conference)) else { return };
-        let told = self.hub.sip.on_thread(move |endpoint, _| {
-            if let Err(fault) = endpoint.set_focus(sip) {
+        let told = self.hub.sip.on_thread(move |endpoint, now| {
+            if let Err(fault) = endpoint.set_focus(now, sip) {
                 tracing::debug!("a call that came into a conference is over already: {fault}");
             }
         });

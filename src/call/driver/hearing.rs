@@ -20,6 +20,10 @@ impl Driver {
                 let end = self.conversed(no, *outcome);
                 self.queue.push(Input::Leg(no, LegInput::Conversed(end)));
             }
+            Happening::LetGo(providers) => {
+                self.catch_up();
+                self.log.set_providers(providers);
+            }
         }
     }
 

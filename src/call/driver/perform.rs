@@ -7,15 +7,14 @@ use sip::diversion::DiversionReason;
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::call::app::{self, Resume};
+use crate::call::app;
 use crate::call::dial::Party;
 use crate::call::inbound::Refusal;
+use crate::call::leg::nobody_to_return_to;
 use crate::call::line::{DIGIT_MS, LineOrder};
 use crate::call::route::Target;
 use crate::call::sound::{self, Sound};
-use crate::call::{
-    Action, ConversationEnd, Found, Input, LegInput, LegNo, NotFound, Phase, Stage, Timer, note_refused,
-};
+use crate::call::{Action, Found, Input, LegInput, LegNo, NotFound, Phase, Stage, Timer, note_refused};
 use crate::call::{announce, notice};
 
 impl Driver {
@@ -212,7 +211,9 @@ impl Driver {
         let from = if no == LegNo::FIRST { self.log.to() } else { self.log.from() }.to_owned();
         let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local)).unwrap_or_default();
         let diverted = self.history.sent_on(device.as_deref(), DiversionReason::Deflection);
-        let party = Party { uri: from, device, local, diverted, ..Party::default() };
+        // What speaks for the caller goes on with the caller alone.
+        let signed = if no == LegNo::FIRST { Vec::new() } else { self.history.signed.clone() };
+        let party = Party { uri: from, device, local, diverted, signed, ..Party::default() };
         let found = self.found(uri, &party, replaces);
         self.queue.push(Input::Found(found));
     }
@@ -264,26 +265,23 @@ impl Driver {
     }
 
     fn announce(&mut self, no: LegNo, summary: String, must_accept: bool) {
-        let agents = self.hub.agents.clone();
-        let agent = if let Target::Agent(name) = &self.target { name.clone() } else { String::new() };
+        let agent = if let Target::Agent(name) = &self.target { Some(name.clone()) } else { None };
+        let voices = announce::Voices {
+            agent: agent.map(|name| (self.hub.agents.clone(), name)),
+            server: self.hub.config.calls.record_announcement_voice.clone(),
+        };
         if let Some(leg) = self.leg(no) {
-            leg.occupy(announce::occupation(agents, agent, summary, must_accept));
+            leg.occupy(announce::occupation(voices, summary, must_accept));
         }
     }
 
     fn return_to_agent(&mut self, no: LegNo, why: String) {
         self.mix.part(no);
         let Some(leg) = self.leg(no) else { return };
-        match leg.resume.take() {
-            Some(Resume(resume)) => {
-                leg.order(LineOrder::Leave);
-                leg.occupy(Box::new(move |line| resume(why, line)));
-            }
-            None => {
-                let what = format!("nobody to return the caller to: {why}");
-                let end = ConversationEnd::Failed { what, upstream: false };
-                self.queue.push(Input::Leg(no, LegInput::Conversed(end)));
-            }
+        leg.order(LineOrder::Leave);
+        let end = nobody_to_return_to(&why);
+        if !leg.return_to_conversation(why) {
+            self.queue.push(Input::Leg(no, LegInput::Conversed(end)));
         }
     }
 

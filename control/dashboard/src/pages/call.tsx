@@ -5,7 +5,7 @@ import { api, ask, take, type LiveCall } from '../api/client'
 import { can, is } from '../session'
 import { calls, ended, talks, type Line } from '../live'
 import { clock, party, when, words } from '../format'
-import { act, Button, Empty, Head, Modal, Notice, Panel, Text, useNow, useWork } from '../ui/parts'
+import { act, Button, Check, Empty, Head, Modal, Notice, Panel, Select, Text, useNow, useWork } from '../ui/parts'
 import { LiveTalk } from '../call/talk'
 import { StageTimeline } from '../call/stages'
 import { Ladder } from '../call/sip'
@@ -108,13 +108,43 @@ function Running(props: { call: LiveCall; lines: Line[] }) {
           </Panel>
         </div>
       </div>
-      <Show when={asking()} keyed>{(what) => <Ask what={what} path={path()} close={() => setAsking(null)} />}</Show>
+      <Show when={asking()} keyed>
+        {(what) => what === 'transfer' ? <Transfer path={path()} close={() => setAsking(null)} /> : <Ask what={what} path={path()} close={() => setAsking(null)} />}
+      </Show>
     </div>
   )
 }
 
+function Transfer(props: { path: string; close: () => void }) {
+  const [to, setTo] = createSignal('')
+  const [kind, setKind] = createSignal('blind')
+  const [summary, setSummary] = createSignal('')
+  const [accept, setAccept] = createSignal(true)
+  const work = useWork()
+  const isWarm = () => kind() === 'warm'
+  const shown = () => isWarm() ? ['to', 'summary'] : ['to']
+  const submit = async (event: SubmitEvent) => {
+    event.preventDefault()
+    const body = { to: to(), kind: kind(), ...(isWarm() ? { summary: summary(), accept: accept() } : {}) }
+    if (await work.run(() => ask('POST', `${props.path}/transfer`, { body }))) props.close()
+  }
+  return (
+    <Modal title="Transfer the caller" close={props.close}>
+      <form class="form" onSubmit={submit}>
+        <Text label="To" hint="A device, a number, an address, room-NAME or park-SLOT" required value={to()} on={setTo} wrong={work.wrong('to')} />
+        <Select label="How" value={kind()} on={setKind} options={[['blind', 'At once'], ['warm', 'Tell them first who calls']]} />
+        <Show when={isWarm()}>
+          <Text label="What they hear first" hint="Read to them while the caller hears music" value={summary()} on={setSummary} wrong={work.wrong('summary')} />
+          <Check label="They take the call by pressing 1, or leave it by 2" value={accept()} on={setAccept} />
+        </Show>
+        <Notice>{work.rest(...shown())}</Notice>
+        <div class="buttons"><Button onClick={props.close}>Cancel</Button><Button kind="primary" type="submit" disabled={work.busy()}>Transfer</Button></div>
+      </form>
+    </Modal>
+  )
+}
+
 const ASKS = {
-  transfer: { title: 'Transfer the caller', field: 'to', label: 'To', hint: 'A device, a number, an address, room-NAME or park-SLOT', action: 'Transfer' },
   say: { title: 'Have the agent say', field: 'text', label: 'Words', hint: 'Said to the caller as they stand', action: 'Say it' },
   note: { title: 'Note to the agent', field: 'text', label: 'Note', hint: 'The agent takes it into account; the caller does not hear it', action: 'Give it' },
   dtmf: { title: 'Send keys', field: 'digits', label: 'Keys', hint: '0 to 9, *, #', action: 'Send' },

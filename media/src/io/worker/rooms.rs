@@ -8,6 +8,7 @@ use crate::config::MAX_LEGS_PER_WORKER;
 use crate::io::record::RecordSink;
 use crate::leg::{Joined, Music, passing};
 use crate::room::{MAX_FRAME, MAX_MEMBERS, Members, Room};
+use crate::rtp::levels::{SILENCE, level_of};
 
 /// A room's id in the timer wheel is its slot and this.
 pub(super) const FIRST_ID: u32 = MAX_LEGS_PER_WORKER as u32;
@@ -183,7 +184,7 @@ impl Worker {
         let pass = self.settle_passing(now, room);
         let Some(mixer) = self.rooms.get_mut(room as usize).and_then(Option::as_deref_mut) else { return };
         let mut mixed = [0; MAX_FRAME];
-        let mut sources = [0; MAX_MEMBERS];
+        let mut sources = [(0, SILENCE); MAX_MEMBERS];
         let tells_speakers = mixer.tells_speakers();
         while mixer.is_due(now) {
             if pass {
@@ -197,7 +198,7 @@ impl Worker {
                 seat.leg.read_for_room(now, &mut place.heard, &mut place.said, &mut self.scratch);
                 heard = if seat.leg.is_playing() { heard.with(member) } else { heard };
                 if tells_speakers {
-                    *source = seat.leg.peer_ssrc();
+                    *source = (seat.leg.peer_ssrc(), level_of(&place.heard));
                     if let Some(speaks) = place.activity.push(&place.heard) {
                         seat.leg.note_speaking(speaks);
                     }
@@ -215,7 +216,7 @@ impl Worker {
                 if tells_speakers {
                     let speaking = mixer.speakers_for(member);
                     let speakers = (0_u8..).zip(&sources).filter(|(other, _)| speaking.has(*other));
-                    seat.leg.name_sources(speakers.map(|(_, ssrc)| *ssrc));
+                    seat.leg.name_sources(speakers.map(|(_, source)| *source));
                 }
                 seat.leg.send_from_room(mixer.mix(member, &mut mixed), &mut self.scratch);
             }
