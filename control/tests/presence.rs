@@ -24,7 +24,10 @@ fn pair(name: &str, state: &str) -> (String, String) {
 /// The events of a kind since then.
 fn told(server: &Server, after: u64, kind: &str) -> Vec<Value> {
     let past = server.control.live.read(Some(after)).take(usize::MAX).events;
-    past.iter().filter(|event| event.kind == kind).map(|event| event.data.clone()).collect()
+    past.iter()
+        .filter(|event| event.kind == kind)
+        .map(|event| serde_json::from_str(event.data.get()).unwrap())
+        .collect()
 }
 
 async fn reception(server: &Server) -> (Asker, Asker, Asker) {

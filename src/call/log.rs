@@ -2,6 +2,7 @@
 
 mod conversation;
 mod costs;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use control::time::Moment;
 use media::tones::HeardTone;
 use media::{LegStats, Side};
 
+use self::turns::Turns;
 use super::LegNo;
 use super::cost::TrunkLeg;
 use super::driver::{Incoming, Outgoing};
@@ -55,8 +57,9 @@ pub struct CallLog {
     speaking: Vec<(LegNo, SystemTime)>,
     began: SystemTime,
     quality: Vec<QualityLog>,
-    /// Since when a tool of the agent's is under way: its turn's place, and its own there.
-    tool: Option<(usize, usize, SystemTime)>,
+    turns: Turns,
+    /// Since when a tool of the agent's is under way: its turn, and its place there.
+    tool: Option<(u32, usize, SystemTime)>,
     /// What the conversation used so far.
     usage: Usage,
     /// Its legs by trunks, those that are over as far as they were answered.
@@ -151,6 +154,7 @@ impl CallLog {
             speaking: Vec::new(),
             began: now,
             quality: Vec::new(),
+            turns: Turns::default(),
             tool: None,
             usage: Usage::default(),
             by_trunks: Vec::new(),
@@ -458,6 +462,9 @@ impl CallLog {
         let talked = self.answered.and_then(|answered| now.duration_since(answered).ok()).unwrap_or_default();
         self.record.duration_ms = u64::try_from(talked.as_millis()).unwrap_or(u64::MAX);
         self.record.end = end;
+        if self.turns.len() > 0 {
+            self.record.agent.get_or_insert_default().turns = self.turns.into_records();
+        }
         // Of a call with one leg, the record's own fields say all there is.
         if self.record.direction == CallDirection::Outbound && self.record.legs.len() == 1 {
             self.record.legs.clear();

@@ -27,15 +27,15 @@ impl CallLog {
     pub fn session_event(&mut self, event: SessionEvent, now: SystemTime) {
         let agent: &mut AgentRecord = self.record.agent.get_or_insert_default();
         match event {
-            SessionEvent::Turn(turn) if agent.turns.len() < TURNS_LIMIT => {
+            SessionEvent::Turn(turn) if self.turns.len() < TURNS_LIMIT => {
                 if let Some(place) = turn.tools.iter().position(ToolRecord::is_open) {
-                    self.tool = Some((agent.turns.len(), place, now));
+                    self.tool = Some((turn.index, place, now));
                 }
-                agent.turns.push(turn);
+                self.turns.push(turn);
             }
             SessionEvent::Used(usage) => self.usage = usage,
             SessionEvent::Tool { turn: index, place, tool } => {
-                let turn = agent.turns.iter_mut().rev().find(|turn| turn.index == index);
+                let turn = self.turns.get_mut(index);
                 if let Some(known) = turn.and_then(|turn| turn.tools.get_mut(place)) {
                     *known = tool;
                     self.tool = None;
@@ -51,7 +51,7 @@ impl CallLog {
     /// What the agent wanted done, beyond its own turn, is done, or failed: the turn as it is then.
     pub fn settle_tool(&mut self, failed: Option<&str>, now: SystemTime) -> Option<SessionEvent> {
         let (turn, place, since) = self.tool.take()?;
-        let turn = self.record.agent.as_mut()?.turns.get_mut(turn)?;
+        let turn = self.turns.get_mut(turn)?;
         let tool = turn.tools.get_mut(place)?;
         tool.settle(failed);
         tool.took_ms = now.duration_since(since).ok().map(|took| took.as_secs_f64() * 1_000.0);
@@ -61,6 +61,6 @@ impl CallLog {
     /// A turn of the conversation.
     #[must_use]
     pub fn turn(&self, index: u32) -> Option<&TurnRecord> {
-        self.record.agent.as_ref()?.turns.iter().rev().find(|turn| turn.index == index)
+        self.turns.get(index)
     }
 }
