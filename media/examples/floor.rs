@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `epoll` | a socket per call; wait, then one receive and one send for each that is ready |
 //! | `epoll-1ms` | the same, looking once a millisecond |
+//! | `tokio` | a socket and a task per call, one thread |
 //! | `mmsg` | one socket for all calls, recvmmsg and sendmmsg |
 //! | `uring` | a socket per call, io_uring: multishot receive into provided buffers, sends submitted together |
 //! | `uring-1ms` | the same, looking once a millisecond |
@@ -38,8 +39,8 @@ use media::srtp::{KeyPair, Suite};
 use media::{LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig, Security};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const NAMES: [&str; 9] =
-    ["epoll", "epoll-1ms", "mmsg", "uring", "uring-1ms", "worker", "worker-cm", "worker-gcm", "talk"];
+const NAMES: [&str; 10] =
+    ["epoll", "epoll-1ms", "tokio", "mmsg", "uring", "uring-1ms", "worker", "worker-cm", "worker-gcm", "talk"];
 
 /// A running echo server: where to send, which thread does the work, and how to end it.
 struct Server {
@@ -73,6 +74,7 @@ fn main() {
             let server = match *name {
                 "epoll" => loops::epoll(calls, None),
                 "epoll-1ms" => loops::epoll(calls, Some(Duration::from_millis(1))),
+                "tokio" => loops::tokio(calls),
                 "mmsg" => loops::mmsg(calls),
                 "uring" => loops::uring(calls, None),
                 "uring-1ms" => loops::uring(calls, Some(Duration::from_millis(1))),

@@ -81,6 +81,28 @@ pub(crate) fn epoll(calls: usize, spacing: Option<Duration>) -> Server {
     })
 }
 
+/// A task of tokio's for each call, all on one thread.
+pub(crate) fn tokio(calls: usize) -> Server {
+    let (sockets, addrs) = sockets(calls);
+    server(addrs, move |stop| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            for socket in sockets {
+                let socket = tokio::net::UdpSocket::from_std(socket).expect("a socket");
+                tokio::spawn(async move {
+                    let mut packet = [0_u8; PACKET_BYTES];
+                    while let Ok((size, from)) = socket.recv_from(&mut packet).await {
+                        let _ = socket.send_to(&packet[..size], from).await;
+                    }
+                });
+            }
+            while !stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    })
+}
+
 /// One socket for all calls: recvmmsg takes what is there, sendmmsg returns it.
 pub(crate) fn mmsg(calls: usize) -> Server {
     const BATCH: usize = 64;
