@@ -49,8 +49,7 @@ struct Event<'a> {
 }
 
 /// Watches until `calls` calls have ended.
-async fn watch(url: String, cookie: String, calls: usize) -> Told {
-    let mut socket = open(&url, &cookie).await;
+async fn watch(mut socket: Socket, calls: usize) -> Told {
     let (mut told, mut ended, mut last) = (Told::new(), 0, 0);
     while ended < calls {
         let Some(Ok(message)) = socket.next().await else { panic!("the server closed after {ended} calls") };
@@ -99,7 +98,9 @@ async fn each_of_many_calls_is_recorded_and_told_to_everybody_who_watches() {
     let url = format!("{}/events", ada.base.replace("http:", "ws:"));
     let mut watching = JoinSet::new();
     for _ in 0..watchers {
-        watching.spawn(watch(url.clone(), ada.cookie.clone(), calls));
+        // Whoever comes after a call has begun is not told of that.
+        let socket = open(&url, &ada.cookie).await;
+        watching.spawn(watch(socket, calls));
     }
     let mut load = Command::new(common::program());
     let (calls_text, rate) = (calls.to_string(), (calls / 8).max(4).to_string());
