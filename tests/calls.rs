@@ -2,47 +2,21 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/office.rs"]
+mod office;
 #[path = "common/phone.rs"]
 mod phone;
 
 use common::Server;
+use office::{ALICE, BOB, CAROL, DAVE, DEVICES, phones};
 use omnivox::call::place::{Place, Watching};
 use omnivox::call::{Command, Handover};
 use phone::Phone;
 use sip::headers::{ReferTo, Replaces};
 
-const ALICE: f64 = 437.5;
-const BOB: f64 = 1_000.0;
-const CAROL: f64 = 1_500.0;
-const DAVE: f64 = 2_000.0;
-
-const DEVICES: &str = r#"
-[[devices]]
-user = "alice"
-password = "a"
-
-[[devices]]
-user = "bob"
-password = "b"
-
-[[devices]]
-user = "carol"
-password = "c"
-
-[[devices]]
-user = "dave"
-password = "d"
-supervises = true
-"#;
-
 fn server(settings: &[&str]) -> Server {
     let own = ["rtp.codecs=[\"PCMU\"]", "rtp.workers=2"];
     Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &[&own, settings].concat())
-}
-
-fn phones(server: &Server) -> [Phone; 4] {
-    [("alice", "a", ALICE), ("bob", "b", BOB), ("carol", "c", CAROL), ("dave", "d", DAVE)]
-        .map(|(user, password, tone)| Phone::register(server.sip, user, password, tone))
 }
 
 /// One calls the other.
@@ -82,7 +56,7 @@ fn assert_nothing_left(server: Server, records: usize) -> Vec<serde_json::Value>
 #[test]
 fn an_attended_transfer_connects_the_two_others() {
     let server = server(&[]);
-    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let [mut alice, mut bob, mut carol, _] = phones(server.sip);
     let (first, at_bob) = connect(&mut alice, &mut bob, "bob");
     alice.wait_to_hear(first, &[BOB], &[]);
     alice.hold(first, true);
@@ -109,7 +83,7 @@ fn an_attended_transfer_connects_the_two_others() {
 #[test]
 fn whoever_is_called_alone_is_heard_before_they_answer() {
     let server = server(&[]);
-    let [mut alice, mut bob, ..] = phones(&server);
+    let [mut alice, mut bob, ..] = phones(server.sip);
     let at_alice = alice.dial("bob", &[]);
     let at_bob = bob.rings();
     bob.speak_early(at_bob);
@@ -135,7 +109,7 @@ fn whoever_is_called_alone_is_heard_before_they_answer() {
 #[test]
 fn a_transfer_may_come_before_the_answer() {
     let server = server(&[]);
-    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let [mut alice, mut bob, mut carol, _] = phones(server.sip);
     let (first, at_bob) = connect(&mut alice, &mut bob, "bob");
     let second = alice.dial("carol", &[]);
     let at_carol = carol.rings();
@@ -155,7 +129,7 @@ fn a_transfer_may_come_before_the_answer() {
 #[test]
 fn a_phone_takes_over_the_call_of_another() {
     let server = server(&[]);
-    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let [mut alice, mut bob, mut carol, _] = phones(server.sip);
     let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
     // Bob carries his call over to carol's phone: the dialog is the one between the server and bob.
     let known = bob.identity(at_bob);
@@ -176,7 +150,7 @@ fn a_phone_takes_over_the_call_of_another() {
 #[test]
 fn a_call_is_picked_up_where_it_rings() {
     let server = server(&[]);
-    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let [mut alice, mut bob, mut carol, _] = phones(server.sip);
     let at_alice = alice.dial("bob", &[]);
     let at_bob = bob.rings();
     let at_carol = carol.call("pickup-bob");
@@ -195,7 +169,7 @@ fn a_call_is_picked_up_where_it_rings() {
 #[test]
 fn a_caller_is_parked_and_fetched_and_called_back_where_nobody_comes() {
     let server = server(&["calls.park_s=2"]);
-    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let [mut alice, mut bob, mut carol, _] = phones(server.sip);
     let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
     assert_eq!(bob.refer(at_bob, &server.uri("park-1")), (202, Some(200)));
     bob.ended(at_bob);
@@ -218,7 +192,7 @@ fn a_caller_is_parked_and_fetched_and_called_back_where_nobody_comes() {
 #[test]
 fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
     let server = server(&[]);
-    let [mut alice, mut bob, mut carol, mut dave] = phones(&server);
+    let [mut alice, mut bob, mut carol, mut dave] = phones(server.sip);
     let at_alice = alice.call("room-weekly");
     let at_bob = bob.call("room-weekly");
     // Carol is brought in by a transfer of dave's.
@@ -265,7 +239,7 @@ fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
 #[test]
 fn a_supervisor_listens_whispers_and_joins_and_nobody_else_may() {
     let server = server(&[]);
-    let [mut alice, mut bob, mut carol, mut dave] = phones(&server);
+    let [mut alice, mut bob, mut carol, mut dave] = phones(server.sip);
     let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
     alice.wait_to_hear(at_alice, &[BOB], &[]);
     let refused = carol.dial("listen-bob", &[]);
@@ -308,7 +282,7 @@ fn signalling(server: &Server, call: &str) -> String {
 fn a_supervisor_hears_an_agents_call() {
     let server = server(&[]);
     server.wait_until_ready();
-    let [mut alice, _, _, mut dave] = phones(&server);
+    let [mut alice, _, _, mut dave] = phones(server.sip);
     let at_alice = alice.call("agent");
     let at_dave = dave.call("join-alice");
     dave.wait_to_hear(at_dave, &[ALICE], &[]);
@@ -336,9 +310,7 @@ fn a_program_invites_to_a_conference_and_to_supervise_holds_and_hangs_up() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(omnivox::Server::builder(config(DEVICES, folder.path())).start()).unwrap();
     let at = server.sip_addrs().first().unwrap().1;
-    let [mut alice, mut bob, mut carol, mut dave] =
-        [("alice", "a", ALICE), ("bob", "b", BOB), ("carol", "c", CAROL), ("dave", "d", DAVE)]
-            .map(|(user, password, tone)| Phone::register(at, user, password, tone));
+    let [mut alice, mut bob, mut carol, mut dave] = phones(at);
     let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
     let call = server.calls().first().unwrap().to_string();
     server.invite("dave", Place::Watch(call.clone(), Watching::Join)).unwrap();

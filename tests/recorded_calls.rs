@@ -2,6 +2,8 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/office.rs"]
+mod office;
 #[path = "common/phone.rs"]
 mod phone;
 
@@ -9,41 +11,13 @@ use std::path::Path;
 use std::process::Command;
 
 use common::Server;
+use office::{ALICE, BOB, CAROL, DAVE, DEVICES, phones};
 use phone::Phone;
 use sip::headers::ReferTo;
-
-const ALICE: f64 = 437.5;
-const BOB: f64 = 1_000.0;
-const CAROL: f64 = 1_500.0;
-const DAVE: f64 = 2_000.0;
-
-const DEVICES: &str = r#"
-[[devices]]
-user = "alice"
-password = "a"
-
-[[devices]]
-user = "bob"
-password = "b"
-
-[[devices]]
-user = "carol"
-password = "c"
-
-[[devices]]
-user = "dave"
-password = "d"
-supervises = true
-"#;
 
 fn server(settings: &[&str]) -> Server {
     let own = ["rtp.codecs=[\"PCMU\"]", "rtp.workers=2"];
     Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &[&own, settings].concat())
-}
-
-fn phones(server: &Server) -> [Phone; 4] {
-    [("alice", "a", ALICE), ("bob", "b", BOB), ("carol", "c", CAROL), ("dave", "d", DAVE)]
-        .map(|(user, password, tone)| Phone::register(server.sip, user, password, tone))
 }
 
 fn connect(caller: &mut Phone, callee: &mut Phone, name: &str) -> (sip::CallId, sip::CallId) {
@@ -113,7 +87,7 @@ fn side_of(record: &serde_json::Value, leg: u64) -> &serde_json::Value {
 #[test]
 fn nobody_is_recorded_who_talks_with_people_unless_the_configuration_says_so() {
     let server = server(&["calls.record=true"]);
-    let [mut alice, mut bob, ..] = phones(&server);
+    let [mut alice, mut bob, ..] = phones(server.sip);
     let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
     bob.wait_to_hear(at_bob, &[ALICE], &[]);
     alice.hang_up(at_alice);
@@ -129,7 +103,7 @@ fn nobody_is_recorded_who_talks_with_people_unless_the_configuration_says_so() {
 #[test]
 fn a_bridged_call_has_each_on_their_side_and_goes_on_with_whoever_takes_a_place() {
     let server = server(&["calls.record=false", "calls.record_bridged=true"]);
-    let [mut alice, mut bob, mut carol, mut dave] = phones(&server);
+    let [mut alice, mut bob, mut carol, mut dave] = phones(server.sip);
     let (first, at_bob) = connect(&mut alice, &mut bob, "bob");
     alice.wait_to_hear(first, &[BOB], &[]);
     bob.wait_to_hear(at_bob, &[ALICE], &[]);
@@ -173,7 +147,7 @@ fn a_bridged_call_has_each_on_their_side_and_goes_on_with_whoever_takes_a_place(
 #[test]
 fn a_conference_has_one_recording_with_all_in_it_who_were_there_while_they_were() {
     let server = server(&["calls.record_conferences=true", "calls.record_format=opus"]);
-    let [mut alice, mut bob, mut carol, _] = phones(&server);
+    let [mut alice, mut bob, mut carol, _] = phones(server.sip);
     let at_alice = alice.call("room-weekly");
     let at_bob = bob.call("room-weekly");
     bob.wait_to_hear(at_bob, &[ALICE], &[]);
@@ -229,7 +203,7 @@ fn both_sides_hear_that_they_are_recorded_once_and_a_tone_again_and_again_and_so
     let notice = tone(&folder.path().join("notice.wav"), NOTICE, 2.0);
     let server =
         server(&["calls.record_bridged=true", "calls.record_tone_s=1", &format!("calls.record_announcement={notice}")]);
-    let [mut alice, mut bob, ..] = phones(&server);
+    let [mut alice, mut bob, ..] = phones(server.sip);
     let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
     alice.wait_to_hear(at_alice, &[NOTICE, BOB], &[]);
     bob.wait_to_hear(at_bob, &[NOTICE, ALICE], &[]);

@@ -3,34 +3,19 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/office.rs"]
+mod office;
 #[path = "common/person.rs"]
 mod person;
 #[path = "common/phone.rs"]
 mod phone;
 
 use common::Server;
+use office::{ALICE, BOB, CAROL, DEVICES, phones};
 use person::{Person, add_user, only};
 use phone::Phone;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-
-const ALICE: f64 = 437.5;
-const BOB: f64 = 1_000.0;
-const CAROL: f64 = 1_500.0;
-
-const DEVICES: &str = r#"
-[[devices]]
-user = "alice"
-password = "a"
-
-[[devices]]
-user = "bob"
-password = "b"
-
-[[devices]]
-user = "carol"
-password = "c"
-"#;
 
 /// A server, three phones of its, and somebody at its dashboard.
 struct Office {
@@ -47,9 +32,8 @@ impl Office {
         assert!(done, "{says}");
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let ada = runtime.block_on(Person::log_in(&server, "ada"));
-        let phones = [("alice", "a", ALICE), ("bob", "b", BOB), ("carol", "c", CAROL)]
-            .map(|(user, password, tone)| Phone::register(server.sip, user, password, tone));
-        (Self { server, runtime, ada }, phones)
+        let [alice, bob, carol, _] = phones(server.sip);
+        (Self { server, runtime, ada }, [alice, bob, carol])
     }
 
     /// Passes on the call that is up.

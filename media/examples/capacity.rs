@@ -26,13 +26,12 @@ mod load;
 mod tones;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use codecs::registry::{self, CodecSpec};
 use load::{Clock, Content, Report, Route, Sound};
-use media::srtp::{KeyPair, Suite};
-use media::{LegConfig, LegMode, LegPort, Media, MediaConfig, Room, Security};
+use media::srtp::Suite;
+use media::{LegConfig, LegMode, LegPort, Media, MediaConfig, Room};
 use tones::Tones;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -80,7 +79,7 @@ fn main() {
     let seconds = number("--seconds").unwrap_or(6) as u64;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _inside = runtime.enter();
-    raise_file_limit();
+    load::raise_file_limit();
     let bare_us = bare_us(kind);
     println!(
         "{:<14} {:>6} {:>9} {:>6} {:>6} {:>8} {:>6} {:>11} {:>8} {:>10}",
@@ -95,7 +94,8 @@ fn main() {
     println!("most {} {}", kind.name, most.calls);
     println!("{}", most.json(kind, bare_us));
     if let Some(packets) = number("--packets") {
-        let calls = rounded((most.calls as f64 * 70.0 / most.report.core_percent) as usize, kind);
+        // No more than went well, where that is less of a core.
+        let calls = rounded((most.calls as f64 * (70.0 / most.report.core_percent).min(1.0)) as usize, kind);
         let run = run(kind, calls, packets.div_ceil(calls * 50) as u64);
         println!("{}", run.json(kind, bare_us));
         std::process::exit(i32::from(!run.is_clean()));
@@ -186,7 +186,7 @@ fn run(kind: &Kind, calls: usize, seconds: u64) -> Run {
     let tones = Tones::new(&codecs(kind), kind.group).expect("tones");
     let sockets = load::sockets(calls);
     let peers: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-    let before = thread_ids();
+    let before = load::workers();
     let config = MediaConfig { bind: LOOPBACK, ports: 20_000..=52_767, workers: 1, ..MediaConfig::default() };
     let media = Media::start(config).expect("media starts");
     let mut addrs = Vec::new();
@@ -196,10 +196,7 @@ fn run(kind: &Kind, calls: usize, seconds: u64) -> Run {
         addrs.push(reserved.rtp_addr());
         let (codec, payload_type) = tones.codec(index);
         let mode = if kind.group == 1 { LegMode::Echo } else { LegMode::Talk };
-        let security = kind.suite.map_or(Security::Plain, |suite| {
-            let (send, receive) = (load::master(suite, 1), load::master(suite, 2));
-            Security::Sdes(Arc::new(KeyPair { send, receive }))
-        });
+        let security = load::security(kind.suite);
         let config = LegConfig {
             remote: Some(*peer),
             seed: index as u64,
@@ -213,7 +210,7 @@ fn run(kind: &Kind, calls: usize, seconds: u64) -> Run {
         legs.push(leg);
     }
     let rooms = if kind.group > 1 { rooms(&media, &tones, &mut legs, kind.group) } else { Vec::new() };
-    let worker = thread_ids().into_iter().find(|id| !before.contains(id)).expect("the worker runs");
+    let worker = load::worker_since(&before);
     let sound = Sound { content: Content::Tones(tones), suite: kind.suite };
     let by = (Clock::Thread(worker), Route::Echo);
     let report = load::run(sockets, &addrs, by, Duration::from_secs(seconds), sound);
@@ -246,23 +243,4 @@ fn rooms(media: &Media, tones: &Tones, legs: &mut [LegPort], members: usize) -> 
         room
     };
     legs.chunks_mut(members).enumerate().map(room).collect()
-}
-
-/// Media workers among this process's threads.
-fn thread_ids() -> Vec<i32> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    tasks
-        .filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("media-")))
-        .filter_map(|task| task.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
-fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls take a pointer to a struct that lives through them.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-    }
 }

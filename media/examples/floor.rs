@@ -30,13 +30,12 @@ mod tones;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::{aead, cipher, hmac, iv};
 use codecs::registry;
-use media::srtp::{KeyPair, Suite};
-use media::{LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig, Security};
+use media::srtp::Suite;
+use media::{LegConfig, LegEvent, LegMode, LegPort, Media, MediaConfig};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const NAMES: [&str; 10] =
@@ -61,7 +60,7 @@ fn main() {
     let only: Vec<&str> = args.get("--only").map_or(NAMES.to_vec(), |names| names.split(',').collect());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _inside = runtime.enter();
-    raise_file_limit();
+    load::raise_file_limit();
     println!("{calls} calls, G.711 20 ms, {seconds} s each");
     println!(
         "{:<10} {:>10} {:>10} {:>9} {:>8} {:>9} {:>9} {:>12} {:>12}",
@@ -106,7 +105,7 @@ fn main() {
 
 /// An engine with one worker, a leg to each of `peers`, and the worker's thread.
 fn legs(peers: &[SocketAddr], mode: LegMode, suite: Option<Suite>) -> (Media, Vec<SocketAddr>, Vec<LegPort>, i32) {
-    let before = thread_ids();
+    let before = load::workers();
     let config = MediaConfig { bind: LOOPBACK, ports: 20_000..=29_999, ..MediaConfig::default() };
     let media = Media::start(config).expect("media starts");
     let codec = registry::by_static_payload_type(0).expect("PCMU").params();
@@ -114,22 +113,13 @@ fn legs(peers: &[SocketAddr], mode: LegMode, suite: Option<Suite>) -> (Media, Ve
     let legs = peers.iter().enumerate().map(|(call, peer)| {
         let port = media.reserve().expect("a port");
         addrs.push(port.rtp_addr());
-        let security = suite.map_or(Security::Plain, |suite| {
-            let (send, receive) = (load::master(suite, 1), load::master(suite, 2));
-            Security::Sdes(Arc::new(KeyPair { send, receive }))
-        });
+        let security = load::security(suite);
         let config =
             LegConfig { remote: Some(*peer), seed: call as u64, security, ..LegConfig::new(codec.clone(), 0, mode) };
         media.open(port, config).expect("a leg")
     });
     let legs = legs.collect();
-    let thread_id = loop {
-        let found = thread_ids().into_iter().find(|(id, name)| name.starts_with("media-") && !before.contains_key(id));
-        if let Some((id, _)) = found {
-            break id;
-        }
-        std::thread::yield_now();
-    };
+    let thread_id = load::worker_since(&before);
     (media, addrs, legs, thread_id)
 }
 
@@ -228,25 +218,4 @@ fn talk(peers: &[SocketAddr]) -> Server {
         )
     });
     Server { addrs, thread_id, stop, suite: None }
-}
-
-/// Threads of this process: id and name.
-fn thread_ids() -> HashMap<i32, String> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    tasks
-        .filter_map(|task| {
-            let id = task.file_name().to_str()?.parse().ok()?;
-            Some((id, std::fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned()))
-        })
-        .collect()
-}
-
-fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls take a pointer to a struct that lives through them.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-    }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use media::srtp::{MasterKey, Receiver, Sender, Suite};
+use media::Security;
+use media::srtp::{KeyPair, MasterKey, Receiver, Sender, Suite};
 
 use crate::tones::{Kept, Tones};
 
@@ -365,6 +366,47 @@ impl Clock {
                 ids.for_each(|id| real_time(id, priority));
             }
         }
+    }
+}
+
+/// The media workers among this process's threads.
+#[allow(dead_code)] // the relay asks another process
+pub(crate) fn workers() -> Vec<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("this process").flatten();
+    tasks
+        .filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("media-")))
+        .filter_map(|task| task.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The worker that was not there before.
+#[allow(dead_code)] // the relay asks another process
+pub(crate) fn worker_since(before: &[i32]) -> i32 {
+    loop {
+        if let Some(id) = workers().into_iter().find(|id| !before.contains(id)) {
+            break id;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// What legs of the server are protected with.
+#[allow(dead_code)] // the relay has plain ones
+pub(crate) fn security(suite: Option<Suite>) -> Security {
+    suite.map_or(Security::Plain, |suite| {
+        Security::Sdes(Arc::new(KeyPair { send: master(suite, 1), receive: master(suite, 2) }))
+    })
+}
+
+/// Lets this process have as many sockets as the system does at all.
+#[allow(dead_code)] // the relay's are few
+pub(crate) fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take a pointer to a struct that lives through them.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
     }
 }
 
