@@ -1,5 +1,5 @@
 //! A call's turns. Calls may last for hours and have thousands of them: those of which nothing more will be learnt are kept packed, as
-//! compressed JSON, which takes less than a tenth.
+//! compressed JSON, which takes about an eighth.
 
 use std::io::{Error, Read, Write};
 
