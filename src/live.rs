@@ -1,21 +1,35 @@
 //! The calls in progress as those see them who are outside of them: a list, and what changes in it as events.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent::session::SessionEvent;
 use control::live::Live;
 use control::ports::{CallState, LiveCall};
 use control::time::Moment;
 use media::tones::HeardTone;
+use serde::Serialize;
 use serde_json::json;
 
+use crate::call::end::{EndClass, EndReason};
 use crate::call::record::CallRecord;
+
+/// What is told of a call that is over.
+#[derive(Serialize)]
+struct Ended<'a> {
+    direction: &'a str,
+    from: &'a str,
+    to: &'a str,
+    target: &'a str,
+    duration_ms: u64,
+    class: EndClass,
+    reason: EndReason,
+}
 
 /// The list.
 #[derive(Debug)]
 pub(crate) struct LiveCalls {
-    calls: Mutex<HashMap<String, LiveCall>>,
+    calls: Mutex<HashMap<String, Arc<LiveCall>>>,
     live: Live,
 }
 
@@ -27,37 +41,43 @@ impl LiveCalls {
 
     /// The calls, oldest first.
     pub(crate) fn list(&self) -> Vec<LiveCall> {
-        let mut calls: Vec<LiveCall> = self.lock().values().cloned().collect();
+        let mut calls: Vec<LiveCall> = self.lock().values().map(|call| LiveCall::clone(call)).collect();
         calls.sort_by(|a, b| (a.started_at, &a.call).cmp(&(b.started_at, &b.call)));
         calls
     }
 
     /// One call.
     pub(crate) fn find(&self, call: &str) -> Option<LiveCall> {
-        self.lock().get(call).cloned()
+        self.lock().get(call).map(|call| LiveCall::clone(call))
     }
 
     /// A call began, or is otherwise than before.
     pub(crate) fn show(&self, call: LiveCall) {
-        let before = self.lock().insert(call.call.clone(), call.clone());
+        let call = Arc::new(call);
+        let before = self.lock().insert(call.call.clone(), Arc::clone(&call));
         let kind = match &before {
             Some(before) if *before == call => return,
             Some(_) => "call.changed",
             None => "call.started",
         };
-        self.live.tell(Moment::now(), kind, &call.call, &call.devices, &call);
+        self.live.tell_of_call(Moment::now(), kind, &call);
         if call.answered_at.is_some() && before.is_none_or(|before| before.answered_at.is_none()) {
-            self.live.tell(Moment::now(), "call.answered", &call.call, &call.devices, &call);
+            self.live.tell_of_call(Moment::now(), "call.answered", &call);
         }
     }
 
     /// A call is over. One that was refused at once was never among those in progress.
     pub(crate) fn ended(&self, record: &CallRecord) {
         let Some(call) = self.lock().remove(&record.call) else { return };
-        let data = json!({
-            "direction": call.direction, "from": call.from, "to": call.to, "target": call.target,
-            "duration_ms": record.duration_ms, "class": record.end.class, "reason": record.end.reason
-        });
+        let data = Ended {
+            direction: &call.direction,
+            from: &call.from,
+            to: &call.to,
+            target: &call.target,
+            duration_ms: record.duration_ms,
+            class: record.end.class,
+            reason: record.end.reason,
+        };
         self.live.tell(Moment::now(), "call.ended", &call.call, &call.devices, data);
     }
 
@@ -82,7 +102,7 @@ impl LiveCalls {
         self.live.tell(Moment::now(), "conference.speaker", call, &devices, data);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, LiveCall>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<LiveCall>>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -31,6 +31,8 @@ use sip::trace::pcap;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::call::dial::Party;
+use crate::call::inbound::Refusal;
 use crate::call::place::Place;
 use crate::call::route::{self, Target};
 use crate::call::{Command, LegNo};
@@ -87,7 +89,10 @@ impl Calls for Desk {
         let hub = self.hub.upgrade().ok_or(CallFault::Gone)?;
         let command = match command {
             CallCommand::HangUp => Command::HangUp,
-            CallCommand::Transfer(transfer) => Command::Transfer(handover(&hub, transfer)?),
+            CallCommand::Transfer(transfer) => {
+                let call = self.live.find(id).ok_or(CallFault::Gone)?;
+                Command::Transfer(handover(&hub, &call, transfer)?)
+            }
             CallCommand::Hold(on) => Command::Hold(on),
             CallCommand::Record(on) => Command::Record(on),
             CallCommand::Mute(leg, on) => Command::Mute(LegNo(leg), on),
@@ -185,9 +190,18 @@ impl Calls for Desk {
     }
 }
 
-/// A transfer as calls know it.
-fn handover(hub: &Hub, transfer: Transfer) -> Result<Handover, CallFault> {
+/// A transfer as calls know it: to somebody who is to be reached now.
+fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, CallFault> {
     let Transfer { to, kind, summary, accept } = transfer;
+    let dialer = hub.dialer();
+    let party = Party { uri: call.to.clone(), ..Party::default() };
+    let is_passed_back = hub.routing().router.is_some_and(|router| router.is_passed_back(&to));
+    if !is_passed_back
+        && dialer.place(&to, &party).is_none()
+        && let Err(refusal) = dialer.plan(&to, &party)
+    {
+        return Err(CallFault::Field { field: "to", why: not_to_be_reached(&to, refusal) });
+    }
     let kind = match kind {
         TransferKind::Blind => agent::brain::TransferKind::Blind,
         TransferKind::Warm if hub.config.numbers.places && Place::passed_to(&to).is_some() => {
@@ -197,6 +211,12 @@ fn handover(hub: &Hub, transfer: Transfer) -> Result<Handover, CallFault> {
         TransferKind::Warm => agent::brain::TransferKind::Warm,
     };
     Ok(Handover { uri: to, kind, summary, must_accept: accept })
+}
+
+/// Why nobody is called.
+pub(crate) fn not_to_be_reached(whom: &str, refusal: Refusal) -> String {
+    let end = refusal.end;
+    if end.detail.is_empty() { format!("{whom} is not to be reached: {}", end.reason.as_str()) } else { end.detail }
 }
 
 /// What whoever answers is connected with.

@@ -97,6 +97,11 @@ impl Router {
         Some(format!("sip:{}@{}", called_out(&number, trunk), trunk.our_domain()))
     }
 
+    /// Whether any trunk takes calls to `target` back.
+    pub(crate) fn is_passed_back(&self, target: &str) -> bool {
+        self.config.trunks.iter().any(|trunk| self.passed_back(&trunk.name, target).is_some())
+    }
+
     /// Who calls and who is called, as we write numbers: for signatures.
     pub(crate) fn numbers(&self, query: &RouteQuery<'_>) -> (String, String) {
         (self.callers(query).1.number, self.called(query))

@@ -424,10 +424,7 @@ impl Server {
 pub(crate) fn invite(hub: &Arc<Hub>, whom: &str, target: Target, traceparent: Option<&str>) -> Result<String, String> {
     let from = format!("sip:{}@{}", target.name(), hub.config.registrar.realm);
     let party = Party { uri: from.clone(), ..Party::default() };
-    let plan = hub.dialer().plan(whom, &party).map_err(|refusal| {
-        let end = refusal.end;
-        if end.detail.is_empty() { format!("{whom} is not to be reached: {}", end.reason.as_str()) } else { end.detail }
-    })?;
+    let plan = hub.dialer().plan(whom, &party).map_err(|refusal| plane::not_to_be_reached(whom, refusal))?;
     let outgoing = Outgoing {
         plan: Arc::new(plan),
         target,

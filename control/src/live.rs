@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::watch;
 
-use crate::ports::{Event, Person};
+use crate::ports::{Data, Event, LiveCall, Person};
 use crate::store::outbox::Told;
 use crate::time::Moment;
 use crate::webhooks;
@@ -143,13 +142,20 @@ impl Live {
     /// Tells of something.
     pub fn tell(&self, at: Moment, kind: &'static str, call: &str, devices: &[String], data: impl Serialize) {
         let (call, devices) = (call.to_owned(), devices.to_vec());
-        self.tell_event(Event { id: 0, at, kind, call, data: text_of(&data), devices, person: None });
+        self.tell_event(Event { id: 0, at, kind, call, data: Data::written(&data), devices, person: None });
+    }
+
+    /// Tells how a call is now.
+    pub fn tell_of_call(&self, at: Moment, kind: &'static str, call: &Arc<LiveCall>) {
+        let (id, devices) = (call.call.clone(), call.devices.clone());
+        let data = Data::Call(Arc::clone(call), OnceLock::new());
+        self.tell_event(Event { id: 0, at, kind, call: id, data, devices, person: None });
     }
 
     /// Tells of somebody.
     pub fn tell_of(&self, at: Moment, kind: &'static str, person: Person, data: impl Serialize) {
         let (call, devices) = (String::new(), Vec::new());
-        self.tell_event(Event { id: 0, at, kind, call, data: text_of(&data), devices, person: Some(person) });
+        self.tell_event(Event { id: 0, at, kind, call, data: Data::written(&data), devices, person: Some(person) });
     }
 
     fn tell_event(&self, event: Event) {
@@ -228,14 +234,6 @@ impl Inner {
         }
         self.told.push_back(event);
     }
-}
-
-/// As it is told; what has no JSON form is told as null.
-pub(crate) fn text_of(data: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(data).unwrap_or_else(|fault| {
-        tracing::error!("an event has no JSON form: {fault}");
-        RawValue::NULL.to_owned()
-    })
 }
 
 impl From<&Event> for Told {

@@ -1,6 +1,7 @@
 //! Where the control plane meets calls: [`Calls`] is asked, [`Event`]s come back. Whoever runs calls implements the one and tells the other.
 
 pub mod agents;
+mod event;
 pub mod settings;
 pub mod spans;
 
@@ -10,10 +11,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use self::agents::Agents;
+pub use self::event::{Data, Event, Person};
 use self::settings::Settings;
 use self::spans::Spans;
 
@@ -323,35 +324,4 @@ pub enum CallFault {
         /// What is wrong with it.
         why: String,
     },
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, Serialize)]
-pub struct Event {
-    /// Counts up, also over a restart.
-    pub id: u64,
-    /// When.
-    pub at: Moment,
-    /// What: `call.started`, `call.changed`, `call.ended`, `turn`, ...
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// The call it happened in.
-    pub call: String,
-    /// What there is to tell, as text: whoever tells writes it once, and thousands of them are kept.
-    pub data: Box<RawValue>,
-    /// The devices that take part in the call: who may be told.
-    #[serde(skip)]
-    pub devices: Vec<String>,
-    /// Of an event that is about somebody: who that is.
-    #[serde(skip)]
-    pub person: Option<Person>,
-}
-
-/// Somebody whom an event is about: they may be told, their team's supervisors, and administrators.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Person {
-    /// The user's id.
-    pub user: String,
-    /// Their team.
-    pub team: Option<String>,
 }

@@ -16,6 +16,7 @@ mod bind;
 mod connection;
 mod handle;
 mod hub;
+mod pace;
 mod public;
 mod resolve;
 mod sys;
@@ -218,12 +219,16 @@ impl SipStack {
         let resolver = Resolver::new(&config.dns).map_err(BindError::Resolver)?;
         let shared = Arc::new(Shared::new(sockets.local(), resolver, config.public));
         let (commands_in, commands_out) = mpsc::channel(config.limits.commands.max(1));
+        let pace = Arc::new(pace::Pace::new(Instant::now()));
+        let waits = Arc::clone(&pace);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
+            // Everything is done that there was to do. Nothing wakes the thread meanwhile: that is what it is for.
+            .on_thread_park(move || _ = waits.rest(Instant::now).map(std::thread::sleep))
             .build()
             .map_err(BindError::Thread)?;
-        let for_thread = Arc::clone(&shared);
+        let for_thread = (Arc::clone(&shared), pace);
         std::thread::Builder::new()
             .name("sip".into())
             .spawn(move || {

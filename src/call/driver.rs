@@ -197,7 +197,7 @@ impl Driver {
         let is_recorded = hub.config.calls.record && target.converses();
         let recording = is_recorded.then(|| hub.config.recorder_config(log.id()));
         let (inbox, _guard) = seat.take();
-        let mut driver = Self::new(hub, inbox, target, log, max_duration, recording);
+        let mut driver = Box::new(Self::new(hub, inbox, target, log, max_duration, recording));
         let mut caller = Leg::caller(LegNo::FIRST, incoming.call, sound);
         caller.lease = incoming.lease.take();
         caller.device = incoming.device.take();
@@ -221,7 +221,7 @@ impl Driver {
         let log = CallLog::outbound(seat.id(), &outgoing, SystemTime::now());
         let recording = outgoing.recording.map(|path| hub.config.recorder_config_at(path));
         let (inbox, _guard) = seat.take();
-        let driver = Self::new(hub, inbox, outgoing.target, log, outgoing.max_duration, recording);
+        let driver = Box::new(Self::new(hub, inbox, outgoing.target, log, outgoing.max_duration, recording));
         let begin = dialing::place(outgoing.plan);
         driver.run(begin).await;
     }
@@ -262,7 +262,8 @@ impl Driver {
         }
     }
 
-    async fn run(mut self, begin: Step) {
+    /// Boxed, as is whatever it becomes: a call's task is moved several times before it first runs, and kept for as long as the call.
+    async fn run(mut self: Box<Self>, begin: Step) {
         let span = tracing::info_span!("call", call = %self.log.id());
         let trace = self.hub.traces.as_ref().and_then(|traces| traces.traceparent(self.log.id()));
         let running = async {

@@ -166,7 +166,8 @@ pub(crate) async fn hang_up(
 /// summary first, and may be asked whether they take the call. Where it comes to nothing the caller goes on where they were.
 #[utoipa::path(post, path = "/api/v1/calls/{id}/transfer", operation_id = "transferCall", tag = "calls", request_body = TransferTo,
     params(("id" = String, Path, description = "The call's id"), ("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key it is done once")),
-    responses((status = 202, description = "They are being called", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 202, description = "They are being called", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Nobody is called that, or they are not to be reached now", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn transfer(
     State(control): State<Arc<Control>>,
     caller: Caller,

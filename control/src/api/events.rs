@@ -24,8 +24,8 @@ use super::extract::Params;
 use super::problem::Problem;
 use crate::control::Control;
 use crate::identity::{Caller, Means, Role};
-use crate::live::{Entry, Reader, text_of};
-use crate::ports::{Event, Person};
+use crate::live::{Entry, Reader};
+use crate::ports::{Data, Event, Person};
 use crate::presence::Connection;
 
 /// Who may see what is looked up anew this often.
@@ -232,5 +232,5 @@ fn may_be_told(caller: &Caller, of: &Person) -> bool {
 fn gap(lost: u64) -> Arc<Entry> {
     let data = json!({ "lost": lost, "detail": "read anew what is shown: events were lost to this reader" });
     let (at, call, devices) = (crate::time::Moment::now(), String::new(), Vec::new());
-    Arc::new(Event { id: 0, at, kind: "gap", call, data: text_of(&data), devices, person: None }.into())
+    Arc::new(Event { id: 0, at, kind: "gap", call, data: Data::written(&data), devices, person: None }.into())
 }

@@ -46,6 +46,8 @@ pub(crate) struct WorkerLink {
     stopped: AtomicBool,
     /// There are commands in the backlog.
     backlogged: AtomicBool,
+    /// The worker was told that there are commands, and has not begun to look.
+    told: AtomicBool,
 }
 
 struct CommandQueue {
@@ -130,6 +132,7 @@ impl WorkerLink {
             legs: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             backlogged: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         })
     }
 
@@ -265,18 +268,35 @@ impl WorkerLink {
     }
 
     fn send(&self, command: Command) {
-        {
-            let mut queue = lock(&self.commands);
-            if queue.backlog.is_empty() {
-                if let Err(command) = queue.ring.try_push(command) {
-                    queue.backlog.push_back(command);
-                    self.backlogged.store(true, Ordering::Release);
-                }
-            } else {
+        self.queue(command);
+        self.tell();
+    }
+
+    /// Puts a command where the worker finds it at its next round, which comes within [`LOOKED_WITHIN`](super::worker::LOOKED_WITHIN) while
+    /// it has a leg.
+    fn queue(&self, command: Command) {
+        let mut queue = lock(&self.commands);
+        if queue.backlog.is_empty() {
+            if let Err(command) = queue.ring.try_push(command) {
                 queue.backlog.push_back(command);
+                self.backlogged.store(true, Ordering::Release);
             }
+        } else {
+            queue.backlog.push_back(command);
         }
-        self.command_fd.signal();
+    }
+
+    /// Has the worker look for commands now. Whoever finds it told already spares the call: it has not begun to look, so it will find theirs.
+    fn tell(&self) {
+        if !self.told.swap(true, Ordering::AcqRel) {
+            self.command_fd.signal();
+        }
+    }
+
+    /// The worker begins to look: for what comes from here on it is told again.
+    pub(super) fn looks(&self) {
+        self.command_fd.clear();
+        self.told.swap(false, Ordering::AcqRel);
     }
 
     fn move_backlog(&self) {
@@ -292,7 +312,7 @@ impl WorkerLink {
         self.backlogged.store(!queue.backlog.is_empty(), Ordering::Release);
         drop(queue);
         if moved {
-            self.command_fd.signal();
+            self.tell();
         }
     }
 
@@ -460,8 +480,13 @@ impl LegHandle {
     }
 
     pub(crate) fn close(&self) {
-        if !self.cell.shared.closed.load(Ordering::Acquire) {
-            self.send(|slot| Command::Close { slot });
+        if self.cell.shared.closed.load(Ordering::Acquire) {
+            return;
+        }
+        match &mut *lock(&self.cell.place) {
+            // Nobody waits for it: where calls come and go, the worker is not woken for their ends too.
+            Place::At(link, slot) => link.queue(Command::Close { slot: *slot }),
+            Place::Moving { waiting, .. } => waiting.push(Box::new(|slot| Command::Close { slot })),
         }
     }
 }

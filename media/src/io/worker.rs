@@ -41,6 +41,8 @@ const UNSPACED_LEGS: usize = 4;
 const DATAGRAMS_PER_SOCKET: usize = 32;
 /// Datagrams beyond this are cut: none of ours is as long.
 pub(super) const DATAGRAM_BYTES: usize = 2_048;
+/// While a worker has legs, it looks for commands this often without being told.
+pub(super) const LOOKED_WITHIN: Duration = Duration::from_millis(20);
 /// A round longer than this counts as an overrun.
 const OVERRUN: Duration = Duration::from_millis(5);
 /// The key of the command eventfd among the sockets' keys.
@@ -266,15 +268,12 @@ impl Worker {
         let mut outcome = Outcome::GoOn;
         for index in 0..ready {
             match self.poller.key(index) {
-                Some(COMMAND_KEY) => {
-                    self.link.command_fd.clear();
-                    self.commands_left = true;
-                }
+                Some(COMMAND_KEY) => self.link.looks(),
                 Some(key) => self.take_datagrams(now, (key >> 1) as u32, key & 1 == 1),
                 None => break,
             }
         }
-        if self.commands_left {
+        if self.commands_left || !self.commands.is_empty() {
             outcome = self.take_commands(now);
         }
         self.run_legs(now);
@@ -290,7 +289,9 @@ impl Worker {
         if self.commands_left {
             return 0;
         }
-        let at_most = wait_at_most.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+        let looked_within = (self.legs > 0).then_some(LOOKED_WITHIN);
+        let at_most = [wait_at_most, looked_within].into_iter().flatten().min();
+        let at_most = at_most.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
         let timer = self.wheel.wait_ms(Instant::now());
         match (timer, at_most) {
             (None, None) => -1,

@@ -2,20 +2,21 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
 
 use super::asked::Asked;
 use super::bind::Sockets;
 use super::connection::Connection;
 use super::handle::{Command, Shared};
+use super::pace::Pace;
 use super::tls::{self, Tls};
 use super::{Gate, IoLimits, Listen, StackConfig, Tap, sys, tcp, udp};
 use crate::address::as_seen;
@@ -49,7 +50,8 @@ pub(super) const FIRST_FLOW: u64 = 1;
 /// A UDP socket.
 pub(super) struct UdpPort {
     pub(super) flow: FlowId,
-    pub(super) socket: Rc<UdpSocket>,
+    /// Watched for what comes in alone: the system tells of each datagram sent that there is room again, which nobody here waits for.
+    pub(super) socket: Rc<AsyncFd<UdpSocket>>,
     /// As bound.
     pub(super) local: SocketAddr,
     outbox: Vec<(SendId, SocketAddr, Bytes)>,
@@ -93,6 +95,7 @@ pub(super) struct Hub {
     armed: Option<Instant>,
     pub(super) timer: Rc<Notify>,
     pub(super) stats: StackStats,
+    pace: Arc<Pace>,
 }
 
 /// The hub, as its tasks hold it. It is borrowed for the length of a synchronous step, never across an await.
@@ -105,7 +108,7 @@ pub(super) async fn run(
     (sockets, tls): (Sockets, Tls),
     mut commands: mpsc::Receiver<Command>,
     sink: Sink,
-    shared: Arc<Shared>,
+    (shared, pace): (Arc<Shared>, Arc<Pace>),
 ) {
     let timer = Rc::new(Notify::new());
     let hub = Rc::new(RefCell::new(Hub {
@@ -130,9 +133,10 @@ pub(super) async fn run(
         armed: None,
         timer: Rc::clone(&timer),
         stats: StackStats::default(),
+        pace,
     }));
     for (socket, local) in sockets.udp {
-        match UdpSocket::from_std(socket) {
+        match sys::watch(socket) {
             Ok(socket) => {
                 let port = hub.borrow_mut().add_udp(socket, local);
                 tokio::task::spawn_local(udp::run(Rc::clone(&hub), port));
@@ -230,7 +234,7 @@ pub(super) fn flush(shared: &SharedHub, now: Instant) {
 }
 
 impl Hub {
-    fn add_udp(&mut self, socket: UdpSocket, local: SocketAddr) -> usize {
+    fn add_udp(&mut self, socket: AsyncFd<UdpSocket>, local: SocketAddr) -> usize {
         let flow = self.new_flow();
         self.udp.push(UdpPort { flow, socket: Rc::new(socket), local, outbox: Vec::new(), asked: Asked::default() });
         self.udp.len() - 1
@@ -348,6 +352,7 @@ impl Hub {
 
     /// Takes a message in, where the gate lets it.
     pub(super) fn receive(&mut self, now: Instant, source: Source, message: Result<Message, ParseError>) {
+        self.pace.note(now);
         if let (Some(gate), Ok(request)) = (&self.gate, &message)
             && request.is_request()
         {

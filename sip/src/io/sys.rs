@@ -4,8 +4,11 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::RawFd;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Datagrams taken in by one system call.
 pub(super) const BATCH: usize = 32;
@@ -49,6 +52,13 @@ fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_i
         libc::setsockopt(fd, level, name, (&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A socket that does not block, to be waited for in the present tokio runtime until something is to be read.
+pub(super) fn watch(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
+    // SAFETY: a `UdpSocket` is an open descriptor until it is dropped, and is always the same one.
+    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    watched.map_err(io::Error::from)
 }
 
 /// Buffers for a batch of datagrams. Pages are taken up only as far as datagrams fill them.

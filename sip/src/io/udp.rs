@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::io::Interest;
 
 use super::hub::{SharedHub, flush};
 use super::sys::{BATCH, Inbox};
@@ -26,22 +25,23 @@ pub(super) async fn run(hub: SharedHub, index: usize) {
     };
     let mut inbox = Inbox::new();
     loop {
-        if let Err(error) = socket.readable().await {
-            tracing::error!(%bound, %error, "UDP socket failed");
-            return;
-        }
+        let mut ready = match socket.readable().await {
+            Ok(ready) => ready,
+            Err(error) => {
+                tracing::error!(%bound, %error, "UDP socket failed");
+                return;
+            }
+        };
         let mut count = 0;
-        let read = socket.try_io(Interest::READABLE, || {
+        let read = ready.try_io(|socket| {
             count = inbox.receive(socket.as_raw_fd())?;
             // A batch that is not full has emptied the socket: saying so spares the call that would find it empty. What
             // comes in meanwhile raises readiness anew, for it is edge-triggered.
             if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
-        if let Err(error) = read {
+        if let Ok(Err(error)) = read {
             // Errors of earlier sends (ICMP unreachable) surface here; the socket goes on.
-            if error.kind() != io::ErrorKind::WouldBlock {
-                tracing::debug!(%bound, %error, "UDP receive");
-            }
+            tracing::debug!(%bound, %error, "UDP receive");
         }
         if count == 0 {
             continue;

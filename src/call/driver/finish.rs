@@ -16,7 +16,7 @@ const CONVERSATION_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
 impl Driver {
     /// Gives the legs back, gathers what conversations still tell, and writes the record.
-    pub(super) async fn finish(mut self, end: End) {
+    pub(super) async fn finish(mut self: Box<Self>, end: End) {
         self.hub.places.leave(&self.inbox.address.call);
         self.legs.iter_mut().for_each(|leg| leg.stage = Stage::Over);
         self.show();
