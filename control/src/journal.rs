@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Control;
 use crate::identity::secret::hex;
-use crate::live::Live;
+use crate::live::{Entry, Live};
 use crate::ports::Calls;
 use crate::ports::spans::{Done, NoSpans, Spans};
 use crate::store::journal::Place;
@@ -23,6 +23,11 @@ use crate::store::{Store, StoreError};
 
 /// The journal is looked at this often.
 const EVERY: Duration = Duration::from_millis(200);
+/// Where a look brought more calls than this, what ends next is gathered: what a transaction costs the database depends little on how many
+/// calls are in it.
+const MANY: usize = 50;
+/// So many looks later the journal is read then. What is told live goes to the outbox with each of them.
+const GATHERED_LOOKS: u32 = 5;
 /// After a fault it is tried again after so long, then twice as long, up to [`SLOWEST`].
 const AFTER_FAULT: Duration = Duration::from_secs(1);
 const SLOWEST: Duration = Duration::from_secs(30);
@@ -97,20 +102,27 @@ impl Journal {
 
     /// Reads on until `stop`, then once more to the end.
     pub async fn run(self, stop: CancellationToken) {
-        let mut wait = EVERY;
+        let (mut wait, mut left) = (EVERY, 0);
         loop {
             let stopping = tokio::select! {
                 () = tokio::time::sleep(wait) => false,
                 () = stop.cancelled() => true,
             };
-            match self.catch_up().await {
-                Ok(_) => {
+            let done = if left > 0 && !stopping {
+                left -= 1;
+                self.tell().await
+            } else {
+                self.catch_up().await.map(|taken| left = if taken.calls > MANY { GATHERED_LOOKS - 1 } else { 0 })
+            };
+            match done {
+                Ok(()) => {
                     if wait > EVERY {
                         self.note_fault(None);
                     }
                     wait = EVERY;
                 }
                 Err(fault) => {
+                    left = 0;
                     self.note_fault(Some(&fault));
                     if wait < AFTER_FAULT {
                         tracing::error!("call records wait in {} and are tried again: {fault}", self.path.display());
@@ -158,9 +170,8 @@ impl Journal {
         let read = read.unwrap_or_else(|fault| Err(std::io::Error::other(fault)));
         let read = read.map_err(|fault| JournalError::File { path: self.path.clone(), fault })?;
         // After the journal was read: whatever was told of a call that it has the end of is among this.
-        let events = self.live.take_told(TOLD_AT_ONCE);
-        let told: Vec<Told> = events.iter().map(|event| Told::from(&***event)).collect();
-        let more_told = told.len() == TOLD_AT_ONCE;
+        let (events, told) = self.take_told().await?;
+        let more_told = events.len() == TOLD_AT_ONCE;
         // What ended waits until all that was told before is there.
         let done = if read.place == place || more_told {
             self.store.tell(&told).await.map(|()| Taken { has_more: more_told, ..Taken::default() })
@@ -171,6 +182,41 @@ impl Journal {
             self.live.give_back(events);
         }
         Ok(done?)
+    }
+
+    /// Writes what was told live to the outbox, and leaves the journal for later.
+    async fn tell(&self) -> Result<(), JournalError> {
+        let _turn = self.store.journaling.lock().await;
+        loop {
+            let (events, told) = self.take_told().await?;
+            let has_more = events.len() == TOLD_AT_ONCE;
+            if let Err(fault) = self.store.tell(&told).await {
+                self.live.give_back(events);
+                return Err(fault.into());
+            }
+            if !has_more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What was told live, and of that what somebody wants to have.
+    async fn take_told(&self) -> Result<(Vec<Arc<Entry>>, Vec<Told>), StoreError> {
+        let events = self.live.take_told(TOLD_AT_ONCE);
+        if events.is_empty() {
+            return Ok(Default::default());
+        }
+        match self.store.targets().await {
+            Ok(targets) => {
+                let wanted = events.iter().filter(|event| targets.want(event.kind));
+                let told = wanted.map(|event| Told::from(&***event)).collect();
+                Ok((events, told))
+            }
+            Err(fault) => {
+                self.live.give_back(events);
+                Err(fault)
+            }
+        }
     }
 
     async fn store_read(&self, read: &Chunk, told: &[Told]) -> Result<Taken, StoreError> {

@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod presence;
 pub mod records;
 pub mod removal;
+mod rows;
 pub mod sessions;
 pub mod settings;
 pub mod teams;

@@ -11,6 +11,7 @@ use super::quality::QualityRecord;
 use crate::routing::history::Diverted;
 use crate::stir::Verdict;
 
+mod appended;
 mod progress;
 mod sink;
 
@@ -252,4 +253,19 @@ pub struct MediaRecord {
 #[must_use]
 pub fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+impl CallRecord {
+    /// The record of a call that nothing happened in.
+    pub(crate) fn example(call: &str) -> Self {
+        serde_json::from_value(serde_json::json!({
+            "call": call, "sip_call_id": "", "direction": CallDirection::Inbound, "started_at": "2026-01-01T00:00:00.000Z",
+            "answered_at": "2026-01-01T00:00:01.000Z", "ended_at": "", "duration_ms": 0, "from": "sip:a@b", "to": "sip:c@d",
+            "peer": "", "transport": "udp", "target": "agent", "codec": "", "end": End::new(super::end::EndReason::Internal),
+            "agent": null, "media": null, "recording": null
+        }))
+        .unwrap()
+    }
 }

@@ -164,7 +164,7 @@ impl Store {
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        put(&mut change, told, &targets).await?;
+        put(&mut change, self.backend(), std::slice::from_ref(told), &targets).await?;
         change.commit().await?;
         Ok(true)
     }

@@ -6,7 +6,7 @@ use sqlx::Row;
 use super::figures::kept::FigureChanges;
 use super::outbox::{Told, put};
 use super::records::Ended;
-use super::records::insert::{Kinds, insert};
+use super::records::insert::insert;
 use super::{Store, StoreError};
 
 /// A place in a journal.
@@ -57,26 +57,28 @@ impl Store {
     ) -> Result<(), StoreError> {
         let targets = self.targets().await?;
         let mut change = self.writer().begin().await?;
-        for told in told {
-            put(&mut change, told, &targets).await?;
-        }
-        let (mut kinds, mut figures) = (Kinds::default(), FigureChanges::default());
-        for call in ended {
-            if insert(&mut change, &mut kinds, &mut figures, call).await? {
-                put(&mut change, &told_of(call), &targets).await?;
-            }
-        }
+        // First of all something is written: who only reads first is refused where another program has written meanwhile.
         let position = i64::try_from(place.position).unwrap_or(i64::MAX);
         let sql = "INSERT INTO journals (node, position, head) VALUES ($1, $2, $3)
                    ON CONFLICT (node) DO UPDATE SET position = excluded.position, head = excluded.head";
         sqlx::query(sql).bind(node).bind(position).bind(&place.head).execute(&mut *change).await?;
+        put(&mut change, self.backend(), told, &targets).await?;
+        let mut figures = FigureChanges::default();
+        let new = insert(&mut change, self.backend(), &mut figures, ended).await?;
+        if targets.want(ENDED) {
+            let told: Vec<Told> = new.into_iter().map(told_of).collect();
+            put(&mut change, self.backend(), &told, &targets).await?;
+        }
         figures.apply(&mut change, self.backend()).await?;
         Ok(change.commit().await?)
     }
 }
 
+/// What is told of the end of a call.
+const ENDED: &str = "call.ended";
+
 /// That a call ended, as the outbox has it: with the record as lists show it.
 fn told_of(ended: &Ended) -> Told {
     let data = serde_json::to_value(&ended.call).unwrap_or_default();
-    Told { kind: "call.ended".to_owned(), call: ended.call.call.clone(), at: ended.call.ended_at, data }
+    Told { kind: ENDED.to_owned(), call: ended.call.call.clone(), at: ended.call.ended_at, data }
 }

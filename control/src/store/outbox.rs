@@ -2,13 +2,14 @@
 //! transaction of what it tells of, with a row for each endpoint that wants it.
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use sqlx::{AnyConnection, FromRow, Row, any::AnyRow};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::{AnyConnection, Arguments, FromRow, Row};
 use utoipa::ToSchema;
 
 use super::conditions::Conditions;
+use super::rows::Rows;
 use super::webhooks::Webhook;
-use super::{Store, StoreError};
+use super::{Backend, Store, StoreError};
 use crate::time::Moment;
 use crate::webhooks::schedule::{Health, Next};
 use crate::webhooks::wants;
@@ -26,11 +27,25 @@ pub struct Told {
     pub data: serde_json::Value,
 }
 
-/// Who wants to be told what.
+/// The endpoints that are switched on, and what each wants to be told.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Targets(Vec<Target>);
+
 #[derive(Debug, Clone)]
-pub(super) struct Target {
+struct Target {
     id: String,
     events: Vec<String>,
+}
+
+impl Targets {
+    /// Whether anybody wants events of this kind.
+    pub(crate) fn want(&self, kind: &str) -> bool {
+        self.of(kind).next().is_some()
+    }
+
+    fn of(&self, kind: &str) -> impl Iterator<Item = &Target> {
+        self.0.iter().filter(move |target| wants(&target.events, kind))
+    }
 }
 
 /// How far a delivery has come.
@@ -147,38 +162,66 @@ impl<'r> FromRow<'r, AnyRow> for Delivery {
 const COLUMNS: &str =
     "id, event_id, kind, call, state, attempts, next_at, last_at, last_status, last_error, created_at";
 
-/// Writes an event and who is to have it, within whatever is under way. One that nobody wants is not written.
-pub(super) async fn put(connection: &mut AnyConnection, told: &Told, targets: &[Target]) -> Result<(), StoreError> {
-    let targets: Vec<&Target> = targets.iter().filter(|target| wants(&target.events, &told.kind)).collect();
-    if targets.is_empty() {
-        return Ok(());
+/// An event in the outbox.
+struct Message<'a> {
+    id: String,
+    told: &'a Told,
+    call: String,
+    body: String,
+}
+
+/// What is sent of an event.
+#[derive(Serialize)]
+struct Body<'a> {
+    data: &'a serde_json::Value,
+    timestamp: Moment,
+    #[serde(rename = "type")]
+    kind: &'a str,
+}
+
+/// Writes events in their order and who is to have each, within whatever is under way. Those that nobody wants are not written.
+pub(super) async fn put(
+    connection: &mut AnyConnection,
+    backend: Backend,
+    told: &[Told],
+    targets: &Targets,
+) -> Result<(), StoreError> {
+    const MESSAGES: Rows<'_> =
+        Rows { before: "INSERT INTO outbox (id, kind, call, at, body) VALUES ", row: "(?, ?, ?, ?, ?)", after: "" };
+    const DELIVERIES: Rows<'_> = Rows {
+        before: "INSERT INTO deliveries (id, webhook_id, event_id, kind, call, state, next_at, created_at) VALUES ",
+        row: "(?, ?, ?, ?, ?, 'pending', 0, ?)",
+        after: "",
+    };
+    let mut messages = Vec::new();
+    for told in told.iter().filter(|told| targets.want(&told.kind)) {
+        let id = format!("msg_{}", uuid::Uuid::now_v7().simple());
+        let body = Body { data: &told.data, timestamp: told.at, kind: &told.kind };
+        let body = serde_json::to_string(&body).map_err(|fault| sqlx::Error::Encode(fault.into()))?;
+        messages.push(Message { id, told, call: told.call.replace('\0', "\u{fffd}"), body });
     }
-    let id = format!("msg_{}", uuid::Uuid::now_v7().simple());
-    let call = told.call.replace('\0', "\u{fffd}");
-    let body = json!({ "type": told.kind, "timestamp": told.at, "data": told.data }).to_string();
-    sqlx::query("INSERT INTO outbox (id, kind, call, at, body) VALUES ($1, $2, $3, $4, $5)")
-        .bind(&id)
-        .bind(&told.kind)
-        .bind(&call)
-        .bind(told.at.0)
-        .bind(&body)
-        .execute(&mut *connection)
-        .await?;
+    let bind = |arguments: &mut AnyArguments, message: &Message<'_>| {
+        arguments.add(message.id.as_str())?;
+        arguments.add(message.told.kind.as_str())?;
+        arguments.add(message.call.as_str())?;
+        arguments.add(message.told.at.0)?;
+        arguments.add(message.body.as_str())
+    };
+    MESSAGES.run(connection, backend, &messages, bind).await?;
+    let mut deliveries: Vec<(&Target, &Message<'_>)> = Vec::new();
+    for message in &messages {
+        deliveries.extend(targets.of(&message.told.kind).map(|target| (target, message)));
+    }
     let now = Moment::now();
-    for target in targets {
-        sqlx::query(
-            "INSERT INTO deliveries (id, webhook_id, event_id, kind, call, state, next_at, created_at)
-             VALUES ($1, $2, $3, $4, $5, 'pending', 0, $6)",
-        )
-        .bind(super::new_id())
-        .bind(&target.id)
-        .bind(&id)
-        .bind(&told.kind)
-        .bind(&call)
-        .bind(now.0)
-        .execute(&mut *connection)
-        .await?;
-    }
+    let bind = |arguments: &mut AnyArguments, (target, message): &(&Target, &Message<'_>)| {
+        arguments.add(super::new_id())?;
+        arguments.add(target.id.as_str())?;
+        arguments.add(message.id.as_str())?;
+        arguments.add(message.told.kind.as_str())?;
+        arguments.add(message.call.as_str())?;
+        arguments.add(now.0)
+    };
+    DELIVERIES.run(connection, backend, &deliveries, bind).await?;
     Ok(())
 }
 
@@ -197,13 +240,13 @@ fn deliveries_list(webhook: &str, filter: &DeliveryFilter, before: Option<&str>,
 
 impl Store {
     /// The endpoints that are switched on, and what each wants.
-    pub(super) async fn targets(&self) -> Result<Vec<Target>, StoreError> {
+    pub(crate) async fn targets(&self) -> Result<Targets, StoreError> {
         let rows = sqlx::query("SELECT id, events FROM webhooks WHERE enabled = 1").fetch_all(self.reader()).await?;
         let target = |row: &AnyRow| -> Result<Target, sqlx::Error> {
             let events: String = row.try_get("events")?;
             Ok(Target { id: row.try_get("id")?, events: events.split(' ').map(str::to_owned).collect() })
         };
-        Ok(rows.iter().map(target).collect::<Result<_, _>>()?)
+        Ok(Targets(rows.iter().map(target).collect::<Result<_, _>>()?))
     }
 
     /// Writes what is to be told; nothing where nobody wants it.
@@ -215,13 +258,11 @@ impl Store {
             return Ok(());
         }
         let targets = self.targets().await?;
-        if !told.iter().any(|told| targets.iter().any(|target| wants(&target.events, &told.kind))) {
+        if !told.iter().any(|told| targets.want(&told.kind)) {
             return Ok(());
         }
         let mut change = self.writer().begin().await?;
-        for told in told {
-            put(&mut change, told, &targets).await?;
-        }
+        put(&mut change, self.backend(), told, &targets).await?;
         Ok(change.commit().await?)
     }
 

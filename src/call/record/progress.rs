@@ -14,14 +14,14 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use agent::session::TurnRecord;
 use agent::usage::Usage;
 use serde::{Deserialize, Serialize};
 
-use super::sink::{append, blocking};
+use super::appended::Appended;
 use super::{CallRecord, SoFar, timestamp};
 use crate::call::cost::{self, CostRecord, TrunkLeg};
 use crate::call::end::{End, EndReason};
@@ -31,6 +31,8 @@ use crate::config::PricesConfig;
 const FILE: &str = "calls.open.jsonl";
 /// A file of more bytes than this is tidied though there is no quiet, once it has doubled.
 const TIDIED_FROM_BYTES: u64 = 1 << 20;
+/// What is fresh of calls that are over is let go at once where so many are.
+const ENDING_LIMIT: usize = 64;
 
 /// One line, as it is written.
 #[derive(Serialize)]
@@ -65,14 +67,25 @@ enum Line {
     },
 }
 
+/// What is to be told of a call.
+#[derive(Debug)]
+enum Fresh {
+    GoesOn(Box<SoFar>, u64),
+    Turn(Box<TurnRecord>),
+    Used(Usage),
+    Ended,
+}
+
 /// The calls that go on.
 #[derive(Debug)]
 pub(super) struct Progress {
-    path: PathBuf,
+    file: Appended,
     /// Those that the file tells of.
     told: HashSet<String>,
-    /// Lines to be written, and of which call.
-    fresh: Vec<(String, Vec<u8>)>,
+    /// What is to be written, and of which call.
+    fresh: Vec<(String, Fresh)>,
+    /// Calls that are over: what is fresh of them need not be written.
+    ending: HashSet<String>,
     /// The file has lines that nobody needs.
     has_ended: bool,
     bytes: u64,
@@ -93,10 +106,17 @@ impl Progress {
         });
         let told: HashSet<String> = killed.iter().map(|record| record.call.clone()).collect();
         let bytes = std::fs::metadata(&path).map_or(0, |meta| meta.len());
-        (
-            Self { path, told, fresh: Vec::new(), has_ended: bytes > 0, bytes, bytes_before: 0, is_failing: false },
-            killed,
-        )
+        let progress = Self {
+            file: Appended::new(path),
+            told,
+            fresh: Vec::new(),
+            ending: HashSet::new(),
+            has_ended: bytes > 0,
+            bytes,
+            bytes_before: 0,
+            is_failing: false,
+        };
+        (progress, killed)
     }
 
     /// Whether calls go on, or the file is to be tidied.
@@ -104,83 +124,77 @@ impl Progress {
         !self.told.is_empty() || self.has_ended
     }
 
-    pub(super) fn goes_on(&mut self, so_far: &SoFar, after: u64) {
-        let SoFar { record, by_trunks } = so_far;
-        self.line(&record.call, &Says::GoesOn { goes_on: record, after, by_trunks });
+    pub(super) fn goes_on(&mut self, so_far: Box<SoFar>, after: u64) {
+        self.fresh.push((so_far.record.call.clone(), Fresh::GoesOn(so_far, after)));
     }
 
-    pub(super) fn used(&mut self, call: &str, used: &Usage) {
-        self.line(call, &Says::Used { used, call });
+    pub(super) fn used(&mut self, call: String, used: Usage) {
+        self.fresh.push((call, Fresh::Used(used)));
     }
 
-    pub(super) fn turn(&mut self, call: &str, turn: &TurnRecord) {
-        self.line(call, &Says::Turn { turn, call });
+    pub(super) fn turn(&mut self, call: String, turn: Box<TurnRecord>) {
+        self.fresh.push((call, Fresh::Turn(turn)));
     }
 
     /// The call's record is about to be written: what the file does not tell of it yet it need not.
     pub(super) fn is_ending(&mut self, call: &str) {
-        self.fresh.retain(|(of, _)| of != call);
+        self.ending.insert(call.to_owned());
+        if self.ending.len() >= ENDING_LIMIT {
+            self.forget_ending();
+        }
+    }
+
+    fn forget_ending(&mut self) {
+        let Self { fresh, ending, .. } = self;
+        if !ending.is_empty() {
+            fresh.retain(|(call, fresh)| matches!(fresh, Fresh::Ended) || !ending.contains(call));
+            ending.clear();
+        }
     }
 
     /// The call's record is in the journal.
     pub(super) fn ended(&mut self, call: &str) {
         if self.told.remove(call) {
             self.has_ended = true;
-            self.line(call, &Says::Ended { ended: call });
-        }
-    }
-
-    fn line(&mut self, call: &str, line: &Says<'_>) {
-        if let Ok(mut bytes) = serde_json::to_vec(line) {
-            bytes.push(b'\n');
-            self.fresh.push((call.to_owned(), bytes));
+            self.fresh.push((call.to_owned(), Fresh::Ended));
         }
     }
 
     /// Writes what is new. A disk that takes none of it holds nothing up: those lines are lost.
-    pub(super) async fn write(mut self) -> Self {
+    pub(super) fn write(&mut self) {
+        self.forget_ending();
         if self.fresh.is_empty() {
-            return self;
+            return;
         }
         let fresh = std::mem::take(&mut self.fresh);
-        let lines: Vec<u8> = fresh.iter().flat_map(|(_, line)| line.iter().copied()).collect();
-        let path = self.path.clone();
-        let done = blocking(move || append(&path, &lines)).await;
+        let done = self.file.append(&lines(&fresh));
         if let Ok(bytes) = &done {
             self.bytes = *bytes;
-            self.told.extend(fresh.into_iter().filter(|(_, line)| !line.starts_with(b"{\"ended\"")).map(|(of, _)| of));
+            let told = fresh.into_iter().filter(|(_, fresh)| !matches!(fresh, Fresh::Ended));
+            self.told.extend(told.map(|(call, _)| call));
         }
         self.note(done.map(|_| ()));
-        if self.bytes > TIDIED_FROM_BYTES.max(2 * self.bytes_before) { self.throw_away().await } else { self }
+        if self.bytes > TIDIED_FROM_BYTES.max(2 * self.bytes_before) {
+            self.throw_away();
+        }
     }
 
     /// A moment's quiet: throws away what is over, and says that the others go on.
-    pub(super) async fn tidy(self) -> Self {
+    pub(super) fn tidy(&mut self) {
         if self.has_ended {
-            return self.throw_away().await;
-        }
-        if !self.told.is_empty() {
-            let path = self.path.clone();
+            self.throw_away();
+        } else if !self.told.is_empty() {
             // A file whose time cannot be set tells an earlier one: nothing else is wrong.
-            let _ = blocking(move || File::options().append(true).open(path)?.set_modified(SystemTime::now())).await;
+            let _ = self.file.touch(SystemTime::now());
         }
-        self
     }
 
-    async fn throw_away(mut self) -> Self {
-        let (path, told) = (self.path.clone(), self.told);
-        let (told, done) = tokio::task::spawn_blocking(move || {
-            let done = rewrite(&path, &told);
-            (told, done)
-        })
-        .await
-        .unwrap_or_else(|fault| (HashSet::new(), Err(std::io::Error::other(fault))));
-        self.told = told;
+    fn throw_away(&mut self) {
+        let done = rewrite(self.file.path(), &self.told);
         if let Ok(bytes) = &done {
             (self.bytes, self.bytes_before, self.has_ended) = (*bytes, *bytes, false);
         }
         self.note(done.map(|_| ()));
-        self
     }
 
     fn note(&mut self, done: std::io::Result<()>) {
@@ -188,7 +202,7 @@ impl Progress {
             Ok(()) => self.is_failing = false,
             Err(fault) if !self.is_failing => {
                 self.is_failing = true;
-                let path = self.path.display();
+                let path = self.file.path().display();
                 tracing::error!(
                     "cannot write {path}: {fault}. Calls that go on now leave no record where this server is killed"
                 );
@@ -196,6 +210,34 @@ impl Progress {
             Err(_) => {}
         }
     }
+}
+
+/// The lines of what is fresh. Of how far a call has come the last counts: it stands in the place of the first.
+fn lines(fresh: &[(String, Fresh)]) -> Vec<u8> {
+    let mut latest: HashMap<&str, (&SoFar, u64)> = HashMap::new();
+    for (call, fresh) in fresh {
+        if let Fresh::GoesOn(so_far, after) = fresh {
+            latest.entry(call).and_modify(|latest| latest.0 = so_far).or_insert((so_far, *after));
+        }
+    }
+    let mut lines = Vec::new();
+    for (call, fresh) in fresh {
+        let says = match fresh {
+            Fresh::GoesOn(..) => {
+                let Some((SoFar { record, by_trunks }, after)) = latest.remove(call.as_str()) else { continue };
+                Says::GoesOn { goes_on: record, after, by_trunks }
+            }
+            Fresh::Turn(turn) => Says::Turn { turn, call },
+            Fresh::Used(used) => Says::Used { used, call },
+            Fresh::Ended => Says::Ended { ended: call },
+        };
+        let before = lines.len();
+        match serde_json::to_writer(&mut lines, &says) {
+            Ok(()) => lines.push(b'\n'),
+            Err(_) => lines.truncate(before),
+        }
+    }
+    lines
 }
 
 /// Leaves the lines of these calls alone; the file's length then.
@@ -325,7 +367,7 @@ mod tests {
     use agent::usage::SpokenUsage;
 
     use super::*;
-    use crate::call::record::{CallDirection, JOURNAL};
+    use crate::call::record::JOURNAL;
     use crate::config::TrunkDirection;
 
     fn open(folder: &Path, journal: &Path) -> (Progress, Vec<CallRecord>) {
@@ -334,22 +376,15 @@ mod tests {
         Progress::open(folder, journal, &toml::from_str(prices).unwrap(), SystemTime::now())
     }
 
-    fn record(call: &str) -> SoFar {
-        let record = serde_json::from_value(serde_json::json!({
-            "call": call, "sip_call_id": "", "direction": CallDirection::Inbound, "started_at": "2026-01-01T00:00:00.000Z",
-            "answered_at": "2026-01-01T00:00:01.000Z", "ended_at": "", "duration_ms": 0, "from": "sip:a@b", "to": "sip:c@d",
-            "peer": "", "transport": "udp", "target": "agent", "codec": "", "end": End::new(EndReason::Internal),
-            "agent": null, "media": null, "recording": null
-        }))
-        .unwrap();
-        SoFar { record, by_trunks: Vec::new() }
+    fn record(call: &str) -> Box<SoFar> {
+        Box::new(SoFar { record: CallRecord::example(call), by_trunks: Vec::new() })
     }
 
     fn spoke(characters: u64) -> Usage {
         Usage { voices: vec![SpokenUsage { provider: "flite:rms".to_owned(), characters }], ..Usage::default() }
     }
 
-    fn turn(index: u32, text: &str) -> TurnRecord {
+    fn turn(index: u32, text: &str) -> Box<TurnRecord> {
         serde_json::from_value(serde_json::json!({
             "index": index, "who": Speaker::Caller, "text": text, "started_ms": 0.0, "ended_ms": 1.0, "gap_ms": null, "by": Means::Speech,
             "stages": Stages::default(), "interrupted": false, "matched": null, "confidence": null, "ahead": false
@@ -357,34 +392,38 @@ mod tests {
         .unwrap()
     }
 
+    fn write(path: &Path, bytes: &[u8]) -> std::io::Result<u64> {
+        Appended::new(path.to_owned()).append(bytes)
+    }
+
     fn lines(path: &Path) -> usize {
         std::fs::read_to_string(path).unwrap().lines().count()
     }
 
-    #[tokio::test]
-    async fn calls_that_had_not_ended_have_a_record_with_what_was_said_and_those_that_had_have_no_second_one() {
+    #[test]
+    fn calls_that_had_not_ended_have_a_record_with_what_was_said_and_those_that_had_have_no_second_one() {
         let folder = tempfile::tempdir().unwrap();
         let journal = folder.path().join(JOURNAL);
-        let after = append(&journal, b"{\"call\":\"before\"}\n").unwrap();
+        let after = write(&journal, b"{\"call\":\"before\"}\n").unwrap();
         let (mut progress, killed) = open(folder.path(), &journal);
         assert!(killed.is_empty() && !progress.is_needed());
         for call in ["killed", "ended", "between"] {
-            progress.goes_on(&record(call), after);
-            progress.turn(call, &turn(0, "hello"));
+            progress.goes_on(record(call), after);
+            progress.turn(call.to_owned(), turn(0, "hello"));
         }
-        progress = progress.write().await;
+        progress.write();
         progress.ended("ended");
         let mut passed_on = turn(1, "are you");
-        progress.turn("killed", &passed_on);
+        progress.turn("killed".to_owned(), passed_on.clone());
         passed_on.text = "are you there".to_owned();
         let ask = ToolAsk::new(TRANSFER, "{}", AskedBy::Model);
         passed_on.tools = vec![ToolRecord::new(ask, 1.0)];
-        progress.turn("killed", &passed_on);
-        progress = progress.write().await;
+        progress.turn("killed".to_owned(), passed_on.clone());
+        progress.write();
         // The record of this one came to the journal, and then the process was killed.
-        append(&journal, b"{\"call\":\"between\"}\n").unwrap();
+        write(&journal, b"{\"call\":\"between\"}\n").unwrap();
         // A power cut may leave half a line.
-        append(&folder.path().join(FILE), b"{\"goes_on\":").unwrap();
+        write(&folder.path().join(FILE), b"{\"goes_on\":").unwrap();
         drop(progress);
         let (progress, killed) = open(folder.path(), &journal);
         let [killed] = killed.try_into().unwrap();
@@ -399,16 +438,17 @@ mod tests {
         let (mut progress, again) = open(folder.path(), &journal);
         assert_eq!(again, [killed]);
         progress.ended("killed");
-        let progress = progress.write().await.tidy().await;
+        progress.write();
+        progress.tidy();
         assert!(!progress.is_needed());
         assert_eq!(std::fs::metadata(folder.path().join(FILE)).unwrap().len(), 0);
     }
 
-    #[tokio::test]
-    async fn a_killed_call_costs_what_it_had_used_when_that_was_written_last() {
+    #[test]
+    fn a_killed_call_costs_what_it_had_used_when_that_was_written_last() {
         let folder = tempfile::tempdir().unwrap();
         let journal = folder.path().join(JOURNAL);
-        append(&journal, b"").unwrap();
+        write(&journal, b"").unwrap();
         let (mut progress, _) = open(folder.path(), &journal);
         let answered = SystemTime::now();
         let trunk = |leg: u16, answered: Option<SystemTime>| TrunkLeg {
@@ -421,20 +461,22 @@ mod tests {
             left: None,
         };
         for call in ["costly", "free"] {
-            progress.goes_on(&record(call), 0);
+            progress.goes_on(record(call), 0);
         }
-        progress.used("costly", &spoke(10));
+        progress.used("costly".to_owned(), spoke(10));
         // What its conversation has used stands in lines of its own: how far it has come says nothing of it.
         let by_trunks = vec![trunk(1, Some(answered)), trunk(2, None)];
-        progress.goes_on(&SoFar { by_trunks, ..record("costly") }, 0);
-        progress = progress.write().await;
-        progress.used("costly", &spoke(15));
-        progress.goes_on(&record("over"), 0);
-        progress.used("over", &spoke(99));
-        progress = progress.write().await;
+        progress.goes_on(Box::new(SoFar { by_trunks, ..*record("costly") }), 0);
+        progress.write();
+        progress.used("costly".to_owned(), spoke(15));
+        progress.goes_on(record("over"), 0);
+        progress.used("over".to_owned(), spoke(99));
+        progress.write();
         progress.ended("over");
         // It is thrown away what is over, and nothing else.
-        drop(progress.write().await.tidy().await);
+        progress.write();
+        progress.tidy();
+        drop(progress);
         let (_, killed) = open(folder.path(), &journal);
         let [costly, free] = killed.try_into().unwrap();
         assert_eq!(free.cost, None);
@@ -444,36 +486,37 @@ mod tests {
         assert_eq!((micros, cost.micros, cost.is_partial), (vec![Some(600_000), Some(30_000)], Some(630_000), true));
     }
 
-    #[tokio::test]
-    async fn what_is_over_is_thrown_away_and_what_goes_on_is_kept() {
+    #[test]
+    fn what_is_over_is_thrown_away_and_what_goes_on_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (file, journal) = (folder.path().join(FILE), folder.path().join(JOURNAL));
-        append(&journal, b"").unwrap();
+        write(&journal, b"").unwrap();
         let (mut progress, _) = open(folder.path(), &journal);
         for call in ["one", "two"] {
-            progress.goes_on(&record(call), 0);
-            progress.turn(call, &turn(0, "hello"));
+            progress.goes_on(record(call), 0);
+            progress.turn(call.to_owned(), turn(0, "hello"));
         }
         // This one is over before anything of it was written.
-        progress.goes_on(&record("short"), 0);
+        progress.goes_on(record("short"), 0);
         progress.is_ending("short");
         progress.ended("short");
-        progress = progress.write().await;
+        progress.write();
         assert_eq!(lines(&file), 4);
         progress.ended("two");
-        progress = progress.write().await.tidy().await;
+        progress.write();
+        progress.tidy();
         assert_eq!(lines(&file), 2);
         assert!(progress.is_needed());
         // Without a quiet moment it does not grow without end either.
         let long = "x".repeat(4_000);
         for n in 0..2_000 {
             let call = format!("call {n}");
-            progress.goes_on(&record(&call), 0);
-            progress.turn(&call, &turn(0, &long));
-            progress = progress.write().await;
+            progress.goes_on(record(&call), 0);
+            progress.turn(call.clone(), turn(0, &long));
+            progress.write();
             progress.ended(&call);
         }
-        progress = progress.write().await;
+        progress.write();
         assert!(progress.bytes < 2 * TIDIED_FROM_BYTES, "{}", progress.bytes);
         assert!(std::fs::read_to_string(&file).unwrap().contains("\"one\""));
     }

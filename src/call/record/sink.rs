@@ -2,10 +2,9 @@
 //! [`progress`](super::progress), from where a server that is killed has it when it starts again.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use agent::session::TurnRecord;
@@ -13,6 +12,7 @@ use agent::usage::Usage;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::appended::Appended;
 use super::progress::Progress;
 use super::{CallRecord, SoFar};
 use crate::config::PricesConfig;
@@ -27,6 +27,8 @@ const GATHERED_WITHIN: Duration = Duration::from_millis(20);
 const SYNCED_WITHIN: Duration = Duration::from_millis(500);
 /// While calls go on, the time of the file that tells of them is set at least this often: it is when they were last known to.
 const TOUCHED_WITHIN: Duration = Duration::from_secs(2);
+/// Room for lines that is kept from one writing to the next.
+const KEPT_BYTES: usize = 1 << 20;
 /// A refused write is tried again after this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -76,20 +78,14 @@ impl RecordSink {
             )
         })?;
         let path = dir.join(JOURNAL);
-        let length = append(&path, b"").map_err(|fault| {
+        let mut journal = Appended::new(path.clone());
+        let length = journal.append(b"").map_err(|fault| {
             anyhow::anyhow!("cannot write {}: {fault}. Set data.dir to a folder that can be written", path.display())
         })?;
-        let mut writer = Writer {
-            path,
-            length,
-            pending: VecDeque::new(),
-            progress: None,
-            lock: None,
-            is_failing: false,
-            is_dirty: false,
-            on_fault,
-        };
-        let killed = writer.recover(dir, prices);
+        let disk = Disk { journal, length, pending: Pending::default(), progress: None };
+        let mut writer =
+            Writer { disk: Arc::new(Mutex::new(disk)), lock: None, is_failing: false, is_dirty: false, on_fault };
+        let killed = writer.recover(dir, &path, prices);
         let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
         Ok((Self { to: Keeper::File(sender) }, tokio::spawn(writer.run(receiver)), killed))
     }
@@ -141,19 +137,113 @@ impl RecordSink {
     }
 }
 
-/// A record that waits for the disk.
+/// Records that wait for the disk: their lines one after another.
+#[derive(Default)]
 struct Pending {
-    call: String,
-    line: Vec<u8>,
+    lines: Vec<u8>,
+    /// Bytes at their beginning that are to be written no more.
+    dropped: usize,
+    /// Each one's call, and how long its line is.
+    calls: VecDeque<(String, usize)>,
+}
+
+impl Pending {
+    fn push(&mut self, record: &CallRecord) {
+        let before = self.lines.len();
+        match serde_json::to_writer(&mut self.lines, record) {
+            Ok(()) => {
+                self.lines.push(b'\n');
+                self.calls.push_back((record.call.clone(), self.lines.len() - before));
+            }
+            Err(fault) => {
+                self.lines.truncate(before);
+                tracing::error!("a call record has no JSON form: {fault}");
+            }
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        self.dropped += self.calls.pop_front().map_or(0, |(_, length)| length);
+        if self.dropped > self.lines.len() / 2 {
+            self.lines.drain(..self.dropped);
+            self.dropped = 0;
+        }
+    }
+
+    fn lines(&self) -> &[u8] {
+        self.lines.get(self.dropped..).unwrap_or_default()
+    }
+
+    /// They are written: their calls.
+    fn take(&mut self) -> VecDeque<(String, usize)> {
+        self.dropped = 0;
+        self.lines.clear();
+        self.lines.shrink_to(KEPT_BYTES);
+        std::mem::take(&mut self.calls)
+    }
+}
+
+/// What is written, and where. Whoever has it waits for the disk: never at the same time as whoever adds to it.
+struct Disk {
+    journal: Appended,
+    /// Of the journal, in bytes.
+    length: u64,
+    pending: Pending,
+    /// `None` where another process keeps the calls of this folder.
+    progress: Option<Progress>,
+}
+
+impl Disk {
+    fn take(&mut self, entry: Entry) {
+        match (entry, &mut self.progress) {
+            (Entry::Ended(record), _) => self.enqueue(&record),
+            (Entry::GoesOn(so_far), Some(progress)) => progress.goes_on(so_far, self.length),
+            (Entry::Turn(call, turn), Some(progress)) => progress.turn(call, turn),
+            (Entry::Used(call, usage), Some(progress)) => progress.used(call, usage),
+            (_, None) => {}
+        }
+    }
+
+    fn enqueue(&mut self, record: &CallRecord) {
+        if self.pending.calls.len() >= PENDING_RECORDS_LIMIT {
+            self.pending.drop_oldest();
+            metrics::counter!("omnivox_records_failed_total").increment(1);
+        }
+        self.pending.push(record);
+        if let Some(progress) = &mut self.progress {
+            progress.is_ending(&record.call);
+        }
+    }
+
+    /// Writes what waits, records first; whether there were any.
+    fn write(&mut self) -> std::io::Result<bool> {
+        let has_records = !self.pending.calls.is_empty();
+        if has_records {
+            self.length = self.journal.append(self.pending.lines())?;
+            for (call, _) in self.pending.take() {
+                if let Some(progress) = &mut self.progress {
+                    progress.ended(&call);
+                }
+            }
+        }
+        if let Some(progress) = &mut self.progress {
+            progress.write();
+        }
+        Ok(has_records)
+    }
+
+    /// Has what was written on the disk for certain, where it is not, and throws away what nobody needs any more.
+    fn pause(&mut self, is_dirty: bool) -> std::io::Result<()> {
+        let synced = if is_dirty { self.journal.sync() } else { Ok(()) };
+        if let Some(progress) = &mut self.progress {
+            progress.tidy();
+        }
+        synced
+    }
 }
 
 struct Writer {
-    path: PathBuf,
-    /// Of the journal, in bytes.
-    length: u64,
-    pending: VecDeque<Pending>,
-    /// `None` where another process keeps the calls of this folder.
-    progress: Option<Progress>,
+    disk: Arc<Mutex<Disk>>,
     /// Held for as long as calls are written here.
     lock: Option<File>,
     is_failing: bool,
@@ -170,9 +260,8 @@ enum Next {
 
 impl Writer {
     /// Takes the folder's calls over from a process that was killed: they wait for the disk like any that end.
-    fn recover(&mut self, dir: &Path, prices: &PricesConfig) -> Vec<CallRecord> {
-        let lock =
-            File::open(&self.path).and_then(|file| file.try_lock().map(|()| file).map_err(std::io::Error::other));
+    fn recover(&mut self, dir: &Path, journal: &Path, prices: &PricesConfig) -> Vec<CallRecord> {
+        let lock = File::open(journal).and_then(|file| file.try_lock().map(|()| file).map_err(std::io::Error::other));
         let Ok(lock) = lock else {
             tracing::warn!(
                 "another program writes call records into {}: calls of this one leave no record where it is killed",
@@ -181,8 +270,9 @@ impl Writer {
             return Vec::new();
         };
         self.lock = Some(lock);
-        let (progress, killed) = Progress::open(dir, &self.path, prices, SystemTime::now());
-        self.progress = Some(progress);
+        let (progress, killed) = Progress::open(dir, journal, prices, SystemTime::now());
+        let mut disk = self.disk();
+        disk.progress = Some(progress);
         if !killed.is_empty() {
             tracing::warn!("{} calls were going on when this server was killed: their records say so", killed.len());
         }
@@ -193,17 +283,25 @@ impl Writer {
             if let Some(cost) = &record.cost {
                 cost.count();
             }
-            self.enqueue(record);
+            disk.enqueue(record);
         }
         killed
     }
 
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending(&self) -> usize {
+        self.disk().pending.calls.len()
+    }
+
     async fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
         let mut is_open = true;
-        while is_open || !self.pending.is_empty() {
-            if self.pending.is_empty() {
+        while is_open || self.pending() > 0 {
+            if self.pending() == 0 {
                 match self.next(&mut receiver).await {
-                    Next::Entry(entry) => self.take(entry),
+                    Next::Entry(entry) => self.disk().take(entry),
                     Next::Pause => {
                         self.pause().await;
                         continue;
@@ -213,13 +311,11 @@ impl Writer {
                 // Calls end in bursts: what ends within one span goes to the disk in one piece.
                 tokio::time::sleep(GATHERED_WITHIN).await;
             }
-            while let Ok(entry) = receiver.try_recv() {
-                self.take(entry);
-            }
+            self.take_all(&mut receiver);
             is_open = !(receiver.is_closed() && receiver.is_empty());
             if !self.write().await {
                 if !is_open {
-                    metrics::counter!("omnivox_records_failed_total").increment(self.pending.len() as u64);
+                    metrics::counter!("omnivox_records_failed_total").increment(self.pending() as u64);
                     break;
                 }
                 tokio::time::sleep(RETRY_AFTER).await;
@@ -231,7 +327,7 @@ impl Writer {
 
     /// What comes next; where something is not on the disk for certain yet, or calls go on, a pause for that.
     async fn next(&self, receiver: &mut mpsc::Receiver<Entry>) -> Next {
-        let goes_on = self.progress.as_ref().is_some_and(|progress| progress.is_needed());
+        let goes_on = self.disk().progress.as_ref().is_some_and(Progress::is_needed);
         let within = match (self.is_dirty, goes_on) {
             (true, _) => SYNCED_WITHIN,
             (false, true) => TOUCHED_WITHIN,
@@ -243,67 +339,38 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, entry: Entry) {
-        match (entry, &mut self.progress) {
-            (Entry::Ended(record), _) => self.enqueue(&record),
-            (Entry::GoesOn(so_far), Some(progress)) => progress.goes_on(&so_far, self.length),
-            (Entry::Turn(call, turn), Some(progress)) => progress.turn(&call, &turn),
-            (Entry::Used(call, usage), Some(progress)) => progress.used(&call, &usage),
-            (_, None) => {}
-        }
-    }
-
-    fn enqueue(&mut self, record: &CallRecord) {
-        if self.pending.len() >= PENDING_RECORDS_LIMIT {
-            self.pending.pop_front();
-            metrics::counter!("omnivox_records_failed_total").increment(1);
-        }
-        match serde_json::to_vec(record) {
-            Ok(mut line) => {
-                line.push(b'\n');
-                self.pending.push_back(Pending { call: record.call.clone(), line });
-            }
-            Err(fault) => tracing::error!("a call record has no JSON form: {fault}"),
-        }
-        if let Some(progress) = &mut self.progress {
-            progress.is_ending(&record.call);
+    fn take_all(&self, receiver: &mut mpsc::Receiver<Entry>) {
+        let mut disk = self.disk();
+        while let Ok(entry) = receiver.try_recv() {
+            disk.take(entry);
         }
     }
 
     /// Writes what waits; whether it is all written.
     async fn write(&mut self) -> bool {
-        if !self.pending.is_empty() {
-            let lines: Vec<u8> = self.pending.iter().flat_map(|pending| pending.line.iter().copied()).collect();
-            let path = self.path.clone();
-            match blocking(move || append(&path, &lines)).await {
-                Ok(length) => self.length = length,
-                Err(fault) => {
-                    self.fails(&fault);
-                    return false;
+        match self.on_disk(Disk::write).await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.is_dirty = true;
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("call records are written to {} again", self.disk().journal.path().display());
+                    (self.on_fault)(None);
                 }
             }
-            for pending in self.pending.drain(..) {
-                if let Some(progress) = &mut self.progress {
-                    progress.ended(&pending.call);
-                }
+            Err(fault) => {
+                self.fails(&fault);
+                return false;
             }
-            self.is_dirty = true;
-            if std::mem::take(&mut self.is_failing) {
-                tracing::info!("call records are written to {} again", self.path.display());
-                (self.on_fault)(None);
-            }
-        }
-        if let Some(progress) = self.progress.take() {
-            self.progress = Some(progress.write().await);
         }
         true
     }
 
     fn fails(&mut self, fault: &std::io::Error) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            let path = self.path.display();
-            let says =
-                format!("cannot write call records to {path}: {fault}. They are kept and tried again each second");
+            let says = format!(
+                "cannot write call records to {}: {fault}. They are kept and tried again each second",
+                self.disk().journal.path().display()
+            );
             tracing::error!("{says}");
             (self.on_fault)(Some(&says));
         }
@@ -311,30 +378,122 @@ impl Writer {
 
     /// Nothing happens: what was written goes to the disk for certain, what nobody needs any more is thrown away.
     async fn pause(&mut self) {
-        if self.is_dirty {
-            let path = self.path.clone();
-            self.is_dirty = blocking(move || File::open(path)?.sync_data()).await.is_err();
-        }
-        if let Some(progress) = self.progress.take() {
-            self.progress = Some(progress.tidy().await);
-        }
+        let is_dirty = self.is_dirty;
+        self.is_dirty = self.on_disk(move |disk| disk.pause(is_dirty)).await.is_err();
+    }
+
+    /// Does what waits for the disk where it holds nobody up.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Disk) -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        let disk = Arc::clone(&self.disk);
+        let done = tokio::task::spawn_blocking(move || work(&mut disk.lock().unwrap_or_else(PoisonError::into_inner)));
+        done.await.unwrap_or_else(|fault| Err(std::io::Error::other(fault)))
     }
 }
 
-/// Runs what waits for the disk where it holds nobody up.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|fault| Err(std::io::Error::other(fault)))
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
 
-/// Appends whole lines; a write cut short by a full disk is taken back, so that no half line stays. The file's length then.
-pub(super) fn append(path: &Path, lines: &[u8]) -> std::io::Result<u64> {
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    let before = file.metadata()?.len();
-    if let Err(fault) = file.write_all(lines) {
-        let _ = file.set_len(before);
-        return Err(fault);
+    fn start(folder: &Path) -> (RecordSink, tokio::task::JoinHandle<()>, Vec<CallRecord>) {
+        RecordSink::start(folder, Arc::new(|_| {}), &PricesConfig::default()).unwrap()
     }
-    Ok(before + lines.len() as u64)
+
+    fn calls(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let call = |line: &str| serde_json::from_str::<CallRecord>(line).unwrap().call;
+        text.lines().map(call).collect()
+    }
+
+    async fn until(what: impl Fn() -> bool) {
+        let there = async {
+            while !what() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), there).await.unwrap();
+    }
+
+    fn so_far(call: &str) -> SoFar {
+        SoFar { record: CallRecord::example(call), by_trunks: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn records_go_to_the_journal_of_that_name_whatever_became_of_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join(JOURNAL);
+        let (sink, task, _) = start(folder.path());
+        sink.push(CallRecord::example("first"));
+        until(|| calls(&journal) == ["first"]).await;
+        // Put away, while a call goes on.
+        sink.goes_on(|| so_far("second"));
+        let away = folder.path().join("calls.1.jsonl");
+        std::fs::rename(&journal, &away).unwrap();
+        sink.push(CallRecord::example("second"));
+        until(|| calls(&journal) == ["second"]).await;
+        // Taken away.
+        std::fs::remove_file(&journal).unwrap();
+        sink.push(CallRecord::example("third"));
+        until(|| calls(&journal) == ["third"]).await;
+        // Another one in its place.
+        let other = folder.path().join("other");
+        std::fs::copy(&away, &other).unwrap();
+        std::fs::rename(&other, &journal).unwrap();
+        sink.push(CallRecord::example("fourth"));
+        until(|| calls(&journal) == ["first", "fourth"]).await;
+        // What is pushed last is there when the task has ended.
+        sink.push(CallRecord::example("fifth"));
+        drop(sink);
+        task.await.unwrap();
+        assert_eq!(calls(&journal), ["first", "fourth", "fifth"]);
+        assert_eq!(calls(&away), ["first"]);
+        let (_, _, killed) = start(folder.path());
+        assert!(killed.is_empty(), "each has its record");
+    }
+
+    #[tokio::test]
+    async fn records_wait_for_a_folder_that_is_away_and_are_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, away) = (folder.path().join("data"), folder.path().join("away"));
+        let faults = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&faults);
+        let on_fault: OnFault = Arc::new(move |fault| told.lock().unwrap().push(fault.is_some()));
+        let (sink, task, _) = RecordSink::start(&data, on_fault, &PricesConfig::default()).unwrap();
+        std::fs::rename(&data, &away).unwrap();
+        sink.goes_on(|| so_far("one"));
+        sink.push(CallRecord::example("one"));
+        until(|| *faults.lock().unwrap() == [true]).await;
+        sink.push(CallRecord::example("two"));
+        std::fs::rename(&away, &data).unwrap();
+        until(|| calls(&data.join(JOURNAL)) == ["one", "two"]).await;
+        drop(sink);
+        task.await.unwrap();
+        assert_eq!(*faults.lock().unwrap(), [true, false]);
+        assert_eq!(calls(&data.join(JOURNAL)), ["one", "two"]);
+    }
+
+    #[test]
+    fn of_too_many_records_that_wait_the_oldest_are_dropped() {
+        let mut pending = Pending::default();
+        let lines = |pending: &Pending| -> Vec<String> {
+            let text = std::str::from_utf8(pending.lines()).unwrap();
+            text.lines().map(|line| serde_json::from_str::<CallRecord>(line).unwrap().call).collect()
+        };
+        for n in 0..9 {
+            pending.push(&CallRecord::example(&n.to_string()));
+        }
+        for dropped in 1..=9_usize {
+            pending.drop_oldest();
+            let left: Vec<String> = (dropped..9).map(|n| n.to_string()).collect();
+            assert_eq!(lines(&pending), left);
+        }
+        pending.drop_oldest();
+        pending.push(&CallRecord::example("last"));
+        assert_eq!(lines(&pending), ["last"]);
+        let taken: Vec<String> = pending.take().into_iter().map(|(call, _)| call).collect();
+        assert_eq!((taken, pending.lines().len()), (vec!["last".to_owned()], 0));
+    }
 }

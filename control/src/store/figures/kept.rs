@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{AnyConnection, Row};
+use sqlx::any::AnyArguments;
+use sqlx::{AnyConnection, Arguments, Row};
 
 use super::entry::Entry;
+use crate::store::rows::Rows;
 use crate::store::{Backend, Store, StoreError};
 
 /// A part that has so many bytes gets no more.
@@ -70,39 +72,55 @@ impl FigureChanges {
         connection: &mut AnyConnection,
         backend: Backend,
     ) -> Result<(), StoreError> {
+        let mut added = Vec::new();
         for (key, change) in self.0 {
             if !change.removed.is_empty() {
+                append(connection, backend, std::mem::take(&mut added)).await?;
                 take_away(connection, backend, &key, change.removed).await?;
             }
-            for part in change.added {
-                append(connection, backend, &key, part).await?;
-            }
+            added.push((key, change.added.into_iter()));
         }
-        Ok(())
+        append(connection, backend, added).await
     }
 }
 
-/// Puts bytes at the end of a day's last part, or into a new one where it is full.
+/// Puts bytes at the end of each day's last part, or into a new one where it is full. A statement changes a row once: it has one part of
+/// each day, and the next one the next.
 async fn append(
     connection: &mut AnyConnection,
     backend: Backend,
-    key: &Key,
-    entries: Vec<u8>,
+    mut added: Vec<(Key, std::vec::IntoIter<Vec<u8>>)>,
 ) -> Result<(), StoreError> {
     let (bytes, joined) = match backend {
         Backend::Sqlite => ("BLOB", "CAST(call_figures.entries || excluded.entries AS BLOB)"),
         Backend::Postgres => ("BYTEA", "call_figures.entries || excluded.entries"),
     };
-    let sql = sqlx::AssertSqlSafe(format!(
-        "INSERT INTO call_figures (scope, device, day, part, entries)
-         SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT), COALESCE(
-             (SELECT CASE WHEN length(entries) < {PART_BYTES} THEN part ELSE part + 1 END FROM call_figures
-              WHERE scope = $1 AND device = $2 AND day = $3 ORDER BY part DESC LIMIT 1), 0), CAST($4 AS {bytes})
-         WHERE 1 = 1 ON CONFLICT (scope, device, day, part) DO UPDATE SET entries = {joined}"
-    ));
-    let query = sqlx::query(sql).bind(&key.scope).bind(&key.device).bind(key.day).bind(entries);
-    query.execute(connection).await?;
-    Ok(())
+    let statement = Rows {
+        before: &format!(
+            "INSERT INTO call_figures (scope, device, day, part, entries)
+             SELECT column1, column2, column3, COALESCE(
+                 (SELECT CASE WHEN length(entries) < {PART_BYTES} THEN part ELSE part + 1 END FROM call_figures
+                  WHERE scope = column1 AND device = column2 AND day = column3 ORDER BY part DESC LIMIT 1), 0), column4
+             FROM (VALUES "
+        ),
+        row: &format!("(CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS {bytes}))"),
+        after: &format!(
+            ") AS added WHERE 1 = 1 ON CONFLICT (scope, device, day, part) DO UPDATE SET entries = {joined}"
+        ),
+    };
+    loop {
+        let rows: Vec<_> = added.iter_mut().filter_map(|(key, parts)| Some((&*key, parts.next()?))).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let bind = |arguments: &mut AnyArguments, (key, part): &(&Key, Vec<u8>)| {
+            arguments.add(key.scope.as_str())?;
+            arguments.add(key.device.as_str())?;
+            arguments.add(key.day)?;
+            arguments.add(part.as_slice())
+        };
+        statement.run(connection, backend, &rows, bind).await?;
+    }
 }
 
 /// Takes calls that have these bytes out of a day.

@@ -1,17 +1,19 @@
-//! An ended call into its tables.
+//! Ended calls into their tables.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use sqlx::{AnyConnection, Arguments, any::AnyArguments};
+use sqlx::any::AnyArguments;
+use sqlx::error::BoxDynError;
+use sqlx::{AnyConnection, Arguments, Row};
 
 use super::facets;
 use super::{CallRecord, Ended, Turn};
-use crate::store::StoreError;
 use crate::store::figures::Entry;
 use crate::store::figures::kept::FigureChanges;
+use crate::store::rows::Rows;
+use crate::store::{Backend, StoreError};
 
-/// Turns of one statement: each takes ten parameters, of which SQLite has 32,766.
-const TURNS_AT_ONCE: usize = 500;
 /// A kind that is new is looked for again so often while others add theirs.
 const TRIES: usize = 5;
 /// Turns of calls that began in the same millisecond, as bits.
@@ -67,132 +69,192 @@ fn entry(call: &CallRecord, kind: i64) -> Entry {
     }
 }
 
-/// Adds an ended call, within whatever is under way; one that is there already stays as it is. Whether it is new. What it changes of the
-/// figures is to be applied before the transaction ends.
-pub(in crate::store) async fn insert(
+/// A call that was not there before.
+struct New<'a> {
+    ended: &'a Ended,
+    kind: i64,
+    owners: Vec<String>,
+}
+
+/// Adds ended calls, within whatever is under way; those that are there already stay as they are, and of those that stand here several times
+/// the first counts. Returns the new ones in their order. What they change of the figures is to be applied before the transaction ends.
+pub(in crate::store) async fn insert<'a>(
     connection: &mut AnyConnection,
-    kinds: &mut Kinds,
+    backend: Backend,
     figures: &mut FigureChanges,
-    ended: &Ended,
-) -> Result<bool, StoreError> {
-    let kind = kinds.number(connection, kind(&ended.call)).await?;
-    if !insert_record(connection, ended, kind).await? {
-        return Ok(false);
+    ended: &'a [Ended],
+) -> Result<Vec<&'a Ended>, StoreError> {
+    let (mut kinds, mut seen, mut calls) = (Kinds::default(), HashSet::new(), Vec::new());
+    for ended in ended.iter().filter(|ended| seen.insert(ended.call.call.as_str())) {
+        let kind = kinds.number(connection, kind(&ended.call)).await?;
+        calls.push(New { ended, kind, owners: Vec::new() });
     }
-    let mut owners: Vec<String> = Vec::new();
-    for device in &ended.devices {
-        let sql = "SELECT team_id FROM users WHERE device = $1 AND team_id IS NOT NULL";
-        let team: Option<String> = sqlx::query_scalar(sql).bind(device).fetch_optional(&mut *connection).await?;
-        owners.push(format!("device/{device}"));
-        owners.extend(team.map(|team| format!("team/{team}")));
+    let added = RECORDS.run(connection, backend, &calls, bind_record).await?;
+    if added.len() < calls.len() {
+        let added: HashSet<&str> = added.iter().map(|row| row.try_get("call")).collect::<Result<_, _>>()?;
+        calls.retain(|new| added.contains(new.ended.call.call.as_str()));
     }
-    owners.sort_unstable();
-    owners.dedup();
-    for owner in &owners {
-        let sql =
-            "INSERT INTO call_owners (owner, started_at, call, kind) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-        let call = &ended.call;
-        sqlx::query(sql)
-            .bind(owner)
-            .bind(call.started_at.0)
-            .bind(&call.call)
-            .bind(kind)
-            .execute(&mut *connection)
-            .await?;
+    let teams = teams(connection, backend, &calls).await?;
+    for New { ended, kind, owners } in &mut calls {
+        owners.extend(ended.devices.iter().map(|device| format!("device/{device}")));
+        owners.extend(ended.devices.iter().filter_map(|device| Some(format!("team/{}", teams.get(device)?))));
+        owners.sort_unstable();
+        owners.dedup();
+        figures.add(&entry(&ended.call, *kind), owners);
     }
-    figures.add(&entry(&ended.call, kind), &owners);
-    let words = (facets::of_call(&ended.call, &owners), facets::kinds_of_call(kind, &owners));
-    insert_turns(connection, ended, (&words.0, &words.1)).await?;
-    Ok(true)
+    insert_owners(connection, backend, &calls).await?;
+    insert_turns(connection, backend, &calls).await?;
+    Ok(calls.iter().map(|new| new.ended).collect())
 }
 
-async fn insert_record(connection: &mut AnyConnection, ended: &Ended, kind: i64) -> Result<bool, StoreError> {
-    let call = &ended.call;
+const RECORDS: Rows<'_> = Rows {
+    before: "INSERT INTO call_records (call, started_at, answered_at, ended_at, duration_ms, direction, caller, callee, target, class, reason,
+                                       codec, recording, mos_in, gap_ms, record, kind, cost, currency, cost_partial, answers) VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS DOUBLE PRECISION), CAST(? AS DOUBLE PRECISION), ?, ?, CAST(? AS BIGINT), ?, ?, ?)",
+    after: " ON CONFLICT DO NOTHING RETURNING call",
+};
+
+fn bind_record(arguments: &mut AnyArguments, new: &New<'_>) -> Result<(), BoxDynError> {
+    let (ended, call) = (new.ended, &new.ended.call);
     let answers = ended.turns.iter().filter(|turn| turn.speaker == "agent").count();
-    let answers = i64::try_from(answers).unwrap_or(i64::MAX);
-    let done = sqlx::query(
-        "INSERT INTO call_records (call, started_at, answered_at, ended_at, duration_ms, direction, caller, callee, target, class, reason,
-                                   codec, recording, mos_in, gap_ms, record, kind, cost, currency, cost_partial, answers)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CAST($14 AS DOUBLE PRECISION),
-                 CAST($15 AS DOUBLE PRECISION), $16, $17, CAST($18 AS BIGINT), $19, $20, $21) ON CONFLICT DO NOTHING",
-    )
-    .bind(&call.call)
-    .bind(call.started_at.0)
-    .bind(call.answered_at.map(|at| at.0))
-    .bind(call.ended_at.0)
-    .bind(call.duration_ms)
-    .bind(&call.direction)
-    .bind(&call.caller)
-    .bind(&call.callee)
-    .bind(&call.target)
-    .bind(&call.class)
-    .bind(&call.reason)
-    .bind(&call.codec)
-    .bind(&ended.recording)
-    .bind(number(call.mos_in))
-    .bind(number(call.gap_ms))
-    .bind(&ended.line)
-    .bind(kind)
+    arguments.add(call.call.as_str())?;
+    arguments.add(call.started_at.0)?;
+    arguments.add(call.answered_at.map(|at| at.0))?;
+    arguments.add(call.ended_at.0)?;
+    arguments.add(call.duration_ms)?;
+    arguments.add(call.direction.as_str())?;
+    arguments.add(call.caller.as_str())?;
+    arguments.add(call.callee.as_str())?;
+    arguments.add(call.target.as_str())?;
+    arguments.add(call.class.as_str())?;
+    arguments.add(call.reason.as_str())?;
+    arguments.add(call.codec.as_str())?;
+    arguments.add(ended.recording.as_deref())?;
+    arguments.add(number(call.mos_in))?;
+    arguments.add(number(call.gap_ms))?;
+    arguments.add(ended.line.as_str())?;
+    arguments.add(new.kind)?;
     // As text: see `number`.
-    .bind(call.cost_micros.map(|cost| cost.to_string()))
-    .bind(&call.currency)
-    .bind(i64::from(call.cost_is_partial))
-    .bind(answers)
-    .execute(&mut *connection)
-    .await?;
-    Ok(done.rows_affected() > 0)
+    arguments.add(call.cost_micros.map(|cost| cost.to_string()))?;
+    arguments.add(call.currency.as_deref())?;
+    arguments.add(i64::from(call.cost_is_partial))?;
+    arguments.add(i64::try_from(answers).unwrap_or(i64::MAX))
 }
 
-async fn insert_turns(
+/// The teams of the users whose devices took part, by device.
+async fn teams(
     connection: &mut AnyConnection,
-    ended: &Ended,
-    (facets, kinds): (&str, &str),
-) -> Result<(), StoreError> {
-    let call = &ended.call;
-    let mut turns: Vec<&Turn> = ended.turns.iter().collect();
-    turns.sort_by_key(|turn| turn.number);
-    turns.dedup_by_key(|turn| turn.number);
-    if turns.is_empty() {
-        return Ok(());
-    }
-    let first = call.started_at.0.clamp(0, i64::MAX >> WITHIN_BITS) << WITHIN_BITS;
-    let last = first | ((1 << WITHIN_BITS) - 1);
-    let sql = "SELECT MAX(id) FROM turns WHERE id BETWEEN $1 AND $2";
-    let before: Option<i64> = sqlx::query_scalar(sql).bind(first).bind(last).fetch_one(&mut *connection).await?;
-    let mut id = before.unwrap_or(first);
-    for some in turns.chunks(TURNS_AT_ONCE) {
-        let mut arguments = AnyArguments::default();
-        let mut rows = Vec::with_capacity(some.len());
-        for turn in some {
-            id += 1;
-            rows.push(row(rows.len() * 10));
-            let bound = (|| {
-                arguments.add(id)?;
-                arguments.add(call.call.as_str())?;
-                arguments.add(turn.number)?;
-                arguments.add(turn.speaker.as_str())?;
-                arguments.add(turn.text.as_str())?;
-                arguments.add(facets)?;
-                arguments.add(kinds)?;
-                arguments.add(turn.started_ms)?;
-                arguments.add(turn.ended_ms)?;
-                arguments.add(number(turn.gap_ms))
-            })();
-            bound.map_err(sqlx::Error::Encode)?;
-        }
-        let sql = format!(
-            "INSERT INTO turns (id, call, number, speaker, text, facets, kinds, started_ms, ended_ms, gap_ms) VALUES {}",
-            rows.join(", ")
-        );
-        sqlx::query_with(sqlx::AssertSqlSafe(sql), arguments).execute(&mut *connection).await?;
-    }
+    backend: Backend,
+    calls: &[New<'_>],
+) -> Result<HashMap<String, String>, StoreError> {
+    const TEAMS: Rows<'_> = Rows {
+        before: "SELECT device, team_id FROM users WHERE team_id IS NOT NULL AND device IN (",
+        row: "?",
+        after: ")",
+    };
+    let devices: BTreeSet<&str> = calls.iter().flat_map(|new| &new.ended.devices).map(String::as_str).collect();
+    let devices: Vec<&str> = devices.into_iter().collect();
+    let found = TEAMS.run(connection, backend, &devices, |arguments, device| arguments.add(*device)).await?;
+    Ok(found
+        .iter()
+        .map(|row| Ok((row.try_get("device")?, row.try_get("team_id")?)))
+        .collect::<Result<_, sqlx::Error>>()?)
+}
+
+async fn insert_owners(connection: &mut AnyConnection, backend: Backend, calls: &[New<'_>]) -> Result<(), StoreError> {
+    const OWNERS: Rows<'_> = Rows {
+        before: "INSERT INTO call_owners (owner, started_at, call, kind) VALUES ",
+        row: "(?, ?, ?, ?)",
+        after: " ON CONFLICT DO NOTHING",
+    };
+    let rows: Vec<_> = calls.iter().flat_map(|new| new.owners.iter().map(move |owner| (owner, new))).collect();
+    let bind = |arguments: &mut AnyArguments, (owner, new): &(&String, &New<'_>)| {
+        arguments.add(owner.as_str())?;
+        arguments.add(new.ended.call.started_at.0)?;
+        arguments.add(new.ended.call.call.as_str())?;
+        arguments.add(new.kind)
+    };
+    OWNERS.run(connection, backend, &rows, bind).await?;
     Ok(())
 }
 
-/// A row's parameters from this one on.
-fn row(at: usize) -> String {
-    let places: Vec<String> = (1..=9).map(|n| format!("${}", at + n)).collect();
-    format!("({}, CAST(${} AS DOUBLE PRECISION))", places.join(", "), at + 10)
+/// A turn as it is put into the database.
+struct NewTurn<'a> {
+    id: i64,
+    call: &'a str,
+    turn: &'a Turn,
+    facets: Arc<str>,
+    kinds: Arc<str>,
+}
+
+async fn insert_turns(connection: &mut AnyConnection, backend: Backend, calls: &[New<'_>]) -> Result<(), StoreError> {
+    const TURNS: Rows<'_> = Rows {
+        before: "INSERT INTO turns (id, call, number, speaker, text, facets, kinds, started_ms, ended_ms, gap_ms) VALUES ",
+        row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS DOUBLE PRECISION))",
+        after: "",
+    };
+    let mut last = last_turns(connection, backend, calls).await?;
+    let mut rows = Vec::new();
+    for New { ended, kind, owners } in calls.iter().filter(|new| !new.ended.turns.is_empty()) {
+        let mut turns: Vec<&Turn> = ended.turns.iter().collect();
+        turns.sort_by_key(|turn| turn.number);
+        turns.dedup_by_key(|turn| turn.number);
+        let facets: Arc<str> = facets::of_call(&ended.call, owners).into();
+        let kinds: Arc<str> = facets::kinds_of_call(*kind, owners).into();
+        let first = first_turn(&ended.call);
+        let id = last.entry(first).or_insert(first);
+        for turn in turns {
+            *id += 1;
+            let (facets, kinds) = (Arc::clone(&facets), Arc::clone(&kinds));
+            rows.push(NewTurn { id: *id, call: &ended.call.call, turn, facets, kinds });
+        }
+    }
+    let bind = |arguments: &mut AnyArguments, new: &NewTurn<'_>| {
+        arguments.add(new.id)?;
+        arguments.add(new.call)?;
+        arguments.add(new.turn.number)?;
+        arguments.add(new.turn.speaker.as_str())?;
+        arguments.add(new.turn.text.as_str())?;
+        arguments.add(&*new.facets)?;
+        arguments.add(&*new.kinds)?;
+        arguments.add(new.turn.started_ms)?;
+        arguments.add(new.turn.ended_ms)?;
+        arguments.add(number(new.turn.gap_ms))
+    };
+    TURNS.run(connection, backend, &rows, bind).await?;
+    Ok(())
+}
+
+/// Turns of calls that began when this one did have numbers from here on.
+fn first_turn(call: &CallRecord) -> i64 {
+    call.started_at.0.clamp(0, i64::MAX >> WITHIN_BITS) << WITHIN_BITS
+}
+
+/// The last turn there is of calls that began when these did, by [`first_turn`].
+async fn last_turns(
+    connection: &mut AnyConnection,
+    backend: Backend,
+    calls: &[New<'_>],
+) -> Result<HashMap<i64, i64>, StoreError> {
+    const LAST: Rows<'_> = Rows {
+        before: "SELECT column1 AS first, (SELECT MAX(id) FROM turns WHERE id BETWEEN column1 AND column2) AS last FROM (VALUES ",
+        row: "(CAST(? AS BIGINT), CAST(? AS BIGINT))",
+        after: ") AS begun",
+    };
+    let with_turns = calls.iter().filter(|new| !new.ended.turns.is_empty());
+    let begun: BTreeSet<i64> = with_turns.map(|new| first_turn(&new.ended.call)).collect();
+    let begun: Vec<i64> = begun.into_iter().collect();
+    let bind = |arguments: &mut AnyArguments, first: &i64| {
+        arguments.add(*first)?;
+        arguments.add(*first | ((1 << WITHIN_BITS) - 1))
+    };
+    let mut last = HashMap::new();
+    for row in LAST.run(connection, backend, &begun, bind).await? {
+        if let Some(id) = row.try_get::<Option<i64>, _>("last")? {
+            last.insert(row.try_get("first")?, id);
+        }
+    }
+    Ok(last)
 }
 
 /// A number that may be none, as text that the statement casts: sqlx's common driver says of a missing one that it has 32 bits, and

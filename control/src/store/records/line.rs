@@ -99,15 +99,15 @@ impl Ended {
         let read: Line = serde_json::from_str(line)?;
         let recorded = read.recording.is_some();
         let mut devices: Vec<String> = read.legs.iter().filter_map(|leg| device_of(&leg.label)).collect();
-        devices.extend(read.device.as_deref().map(clean));
+        devices.extend(read.device.map(clean));
         devices.sort_unstable();
         devices.dedup();
         let turns = read.agent.map(|agent| agent.turns).unwrap_or_default();
         let gap_ms = median(turns.iter().filter_map(|turn| turn.gap_ms).collect());
         let turns = turns.into_iter().map(|turn| Turn {
             number: turn.index,
-            speaker: clean(&turn.who),
-            text: clean(&turn.text),
+            speaker: clean(turn.who),
+            text: clean(turn.text),
             started_ms: turn.started_ms,
             ended_ms: turn.ended_ms,
             gap_ms: turn.gap_ms,
@@ -115,18 +115,18 @@ impl Ended {
         Ok(Self {
             devices,
             turns: turns.collect(),
-            recording: read.recording.as_deref().map(clean),
+            recording: read.recording.map(clean),
             line: line.to_owned(),
             call: CallRecord {
-                call: clean(&read.call),
+                call: clean(read.call),
                 started_at: read.started_at,
                 answered_at: read.answered_at,
                 ended_at: read.ended_at,
                 duration_ms: read.duration_ms,
                 direction: read.direction,
-                caller: clean(&user_part(&read.from)),
-                callee: clean(&user_part(&read.to)),
-                target: clean(&read.target),
+                caller: clean(user_part(&read.from).into_owned()),
+                callee: clean(user_part(&read.to).into_owned()),
+                target: clean(read.target),
                 class: read.end.class,
                 reason: read.end.reason,
                 codec: read.codec,
@@ -138,21 +138,21 @@ impl Ended {
                 gap_ms,
                 cost_is_partial: read.cost.as_ref().is_some_and(|cost| cost.is_partial),
                 cost_micros: read.cost.as_ref().and_then(|cost| cost.micros).map(|cost| cost.clamp(0, COST_LIMIT)),
-                currency: read.cost.filter(|cost| cost.micros.is_some()).map(|cost| clean(&cost.currency)),
+                currency: read.cost.filter(|cost| cost.micros.is_some()).map(|cost| clean(cost.currency)),
             },
         })
     }
 }
 
 /// Text as both databases take it: PostgreSQL has no character 0, and a peer may send one.
-fn clean(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+fn clean(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 /// The device that a leg's label names: `device alice/2` is Alice's second phone.
 fn device_of(label: &str) -> Option<String> {
     let name = label.strip_prefix("device ")?;
-    Some(clean(name.rsplit_once('/').map_or(name, |(name, _)| name)))
+    Some(clean(name.rsplit_once('/').map_or(name, |(name, _)| name).to_owned()))
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
