@@ -161,7 +161,9 @@ impl Store {
         let pool = |size| AnyPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE);
         match backend {
             Backend::Sqlite => {
-                let writer = pool(1).after_connect(|connection, _| Box::pin(prepare_sqlite(connection)));
+                // A connection is a thread of this process: nothing breaks it while it lies idle.
+                let pool = |size| pool(size).test_before_acquire(false);
+                let writer = pool(1).after_connect(|connection, _| Box::pin(prepare_sqlite_writer(connection)));
                 let reader = pool(CONNECTIONS).after_connect(|connection, _| Box::pin(prepare_sqlite(connection)));
                 let writer = writer.connect_with(options.clone()).await.map_err(fault)?;
                 let reader = reader.connect_with(options).await.map_err(fault)?;
@@ -265,6 +267,15 @@ async fn prepare_sqlite(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx
     ] {
         sqlx::query(statement).execute(&mut *connection).await?;
     }
+    Ok(())
+}
+
+/// The connection that writes, which has more memory: 16 MiB instead of 2. What calls of a second change stays there until it is committed,
+/// once, instead of going to the log in between and being read again: with 200,000 records of 50,000 callers, 400 more in one transaction take
+/// a tenth less CPU. A log that is copied into the file less often (at 16 MiB instead of 4) gains nothing that could be measured.
+async fn prepare_sqlite_writer(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx::Error> {
+    prepare_sqlite(connection).await?;
+    sqlx::query("PRAGMA cache_size = -16384").execute(connection).await?;
     Ok(())
 }
 

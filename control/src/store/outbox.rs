@@ -207,7 +207,7 @@ pub(super) async fn put(
         arguments.add(message.told.at.0)?;
         arguments.add(message.body.as_str())
     };
-    MESSAGES.run(connection, backend, &messages, bind).await?;
+    MESSAGES.write(connection, backend, &messages, bind).await?;
     let mut deliveries: Vec<(&Target, &Message<'_>)> = Vec::new();
     for message in &messages {
         deliveries.extend(targets.of(&message.told.kind).map(|target| (target, message)));
@@ -221,7 +221,7 @@ pub(super) async fn put(
         arguments.add(message.call.as_str())?;
         arguments.add(now.0)
     };
-    DELIVERIES.run(connection, backend, &deliveries, bind).await?;
+    DELIVERIES.write(connection, backend, &deliveries, bind).await?;
     Ok(())
 }
 

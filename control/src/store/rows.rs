@@ -22,31 +22,58 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Runs the statement for all of these, in their order, as often as they need it: of none not at all. `bind` adds a row's values. Returns
-    /// what the statements return.
+    /// Reads for all of these, in as many statements as they need: of none not at all. `bind` adds a row's values. Returns what was found.
     ///
     /// # Errors
-    /// The database's; what was written before stays within the transaction.
-    pub(super) async fn run<T>(
+    /// The database's.
+    pub(super) async fn read<T>(
         &self,
         connection: &mut AnyConnection,
         backend: Backend,
         rows: &[T],
         bind: impl Fn(&mut AnyArguments, &T) -> Result<(), BoxDynError>,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        let (mut returned, mut rest) = (Vec::new(), rows);
-        while !rest.is_empty() {
-            let length = LENGTHS.into_iter().find(|length| *length <= rest.len()).unwrap_or(1);
-            let (some, after) = rest.split_at(length);
-            let mut arguments = AnyArguments::default();
-            for row in some {
-                bind(&mut arguments, row).map_err(sqlx::Error::Encode)?;
-            }
-            let query = sqlx::query_with(AssertSqlSafe(self.sql(backend, length)), arguments);
-            returned.extend(query.fetch_all(&mut *connection).await?);
-            rest = after;
+        let (mut found, mut rest) = (Vec::new(), rows);
+        while let Some((sql, arguments)) = self.next(backend, &mut rest, &bind)? {
+            found.extend(sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut *connection).await?);
         }
-        Ok(returned)
+        Ok(found)
+    }
+
+    /// Writes all of these, in their order. Returns how many rows the database has changed.
+    ///
+    /// # Errors
+    /// The database's; what was written before stays within the transaction.
+    pub(super) async fn write<T>(
+        &self,
+        connection: &mut AnyConnection,
+        backend: Backend,
+        rows: &[T],
+        bind: impl Fn(&mut AnyArguments, &T) -> Result<(), BoxDynError>,
+    ) -> Result<u64, StoreError> {
+        let (mut changed, mut rest) = (0, rows);
+        while let Some((sql, arguments)) = self.next(backend, &mut rest, &bind)? {
+            let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut *connection).await?;
+            changed += done.rows_affected();
+        }
+        Ok(changed)
+    }
+
+    /// The next statement, and its values.
+    fn next<T>(
+        &self,
+        backend: Backend,
+        rest: &mut &[T],
+        bind: impl Fn(&mut AnyArguments, &T) -> Result<(), BoxDynError>,
+    ) -> Result<Option<(String, AnyArguments)>, StoreError> {
+        let Some(length) = LENGTHS.into_iter().find(|length| *length <= rest.len()) else { return Ok(None) };
+        let (some, after) = rest.split_at(length);
+        *rest = after;
+        let mut arguments = AnyArguments::default();
+        for row in some {
+            bind(&mut arguments, row).map_err(sqlx::Error::Encode)?;
+        }
+        Ok(Some((self.sql(backend, length), arguments)))
     }
 
     /// The statement for so many rows. SQLite finds a parameter with a number by looking at all before it: with thousands that takes longer

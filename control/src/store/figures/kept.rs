@@ -119,7 +119,7 @@ async fn append(
             arguments.add(key.day)?;
             arguments.add(part.as_slice())
         };
-        statement.run(connection, backend, &rows, bind).await?;
+        statement.write(connection, backend, &rows, bind).await?;
     }
 }
 

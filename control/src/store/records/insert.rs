@@ -89,10 +89,12 @@ pub(in crate::store) async fn insert<'a>(
         let kind = kinds.number(connection, kind(&ended.call)).await?;
         calls.push(New { ended, kind, owners: Vec::new() });
     }
-    let added = RECORDS.run(connection, backend, &calls, bind_record).await?;
-    if added.len() < calls.len() {
-        let added: HashSet<&str> = added.iter().map(|row| row.try_get("call")).collect::<Result<_, _>>()?;
-        calls.retain(|new| added.contains(new.ended.call.call.as_str()));
+    let known = KNOWN.read(connection, backend, &calls, |arguments, new| arguments.add(new.ended.call.call.as_str()));
+    let known: HashSet<String> = known.await?.iter().map(|row| row.try_get("call")).collect::<Result<_, _>>()?;
+    calls.retain(|new| !known.contains(&new.ended.call.call));
+    // Another server may add the same one in this moment; tried again, it is known.
+    if RECORDS.write(connection, backend, &calls, bind_record).await? < calls.len() as u64 {
+        return Err(StoreError::Changed);
     }
     let teams = teams(connection, backend, &calls).await?;
     for New { ended, kind, owners } in &mut calls {
@@ -111,8 +113,10 @@ const RECORDS: Rows<'_> = Rows {
     before: "INSERT INTO call_records (call, started_at, answered_at, ended_at, duration_ms, direction, caller, callee, target, class, reason,
                                        codec, recording, mos_in, gap_ms, record, kind, cost, currency, cost_partial, answers) VALUES ",
     row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS DOUBLE PRECISION), CAST(? AS DOUBLE PRECISION), ?, ?, CAST(? AS BIGINT), ?, ?, ?)",
-    after: " ON CONFLICT DO NOTHING RETURNING call",
+    after: " ON CONFLICT DO NOTHING",
 };
+
+const KNOWN: Rows<'_> = Rows { before: "SELECT call FROM call_records WHERE call IN (", row: "?", after: ")" };
 
 fn bind_record(arguments: &mut AnyArguments, new: &New<'_>) -> Result<(), BoxDynError> {
     let (ended, call) = (new.ended, &new.ended.call);
@@ -154,7 +158,7 @@ async fn teams(
     };
     let devices: BTreeSet<&str> = calls.iter().flat_map(|new| &new.ended.devices).map(String::as_str).collect();
     let devices: Vec<&str> = devices.into_iter().collect();
-    let found = TEAMS.run(connection, backend, &devices, |arguments, device| arguments.add(*device)).await?;
+    let found = TEAMS.read(connection, backend, &devices, |arguments, device| arguments.add(*device)).await?;
     Ok(found
         .iter()
         .map(|row| Ok((row.try_get("device")?, row.try_get("team_id")?)))
@@ -174,7 +178,7 @@ async fn insert_owners(connection: &mut AnyConnection, backend: Backend, calls: 
         arguments.add(new.ended.call.call.as_str())?;
         arguments.add(new.kind)
     };
-    OWNERS.run(connection, backend, &rows, bind).await?;
+    OWNERS.write(connection, backend, &rows, bind).await?;
     Ok(())
 }
 
@@ -221,7 +225,7 @@ async fn insert_turns(connection: &mut AnyConnection, backend: Backend, calls: &
         arguments.add(new.turn.ended_ms)?;
         arguments.add(number(new.turn.gap_ms))
     };
-    TURNS.run(connection, backend, &rows, bind).await?;
+    TURNS.write(connection, backend, &rows, bind).await?;
     Ok(())
 }
 
@@ -249,7 +253,7 @@ async fn last_turns(
         arguments.add(*first | ((1 << WITHIN_BITS) - 1))
     };
     let mut last = HashMap::new();
-    for row in LAST.run(connection, backend, &begun, bind).await? {
+    for row in LAST.read(connection, backend, &begun, bind).await? {
         if let Some(id) = row.try_get::<Option<i64>, _>("last")? {
             last.insert(row.try_get("first")?, id);
         }
