@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::call::dial::Party;
+use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
 use crate::call::place::Place;
 use crate::call::route::{self, Target};
@@ -215,8 +216,14 @@ fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, 
 
 /// Why nobody is called.
 pub(crate) fn not_to_be_reached(whom: &str, refusal: Refusal) -> String {
-    let end = refusal.end;
-    if end.detail.is_empty() { format!("{whom} is not to be reached: {}", end.reason.as_str()) } else { end.detail }
+    let Refusal { code, end } = refusal;
+    match end.reason {
+        EndReason::UnknownNumber => format!("nobody is called {whom} here"),
+        reason if end.detail.is_empty() || end.detail == format!("answered {code}") => {
+            format!("{whom} is not to be reached: {}", reason.as_str())
+        }
+        _ => end.detail,
+    }
 }
 
 /// What whoever answers is connected with.

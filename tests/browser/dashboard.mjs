@@ -164,8 +164,10 @@ const steps = {
     await shows('dialog', 'write what the person is to hear')
     await type('What they hear first', 'A caller who asks for the opening hours.')
     await at('button', 'Transfer', 'dialog ').click()
+    await shows('dialog', 'nobody is called nobody-there here')
+    await at('button', 'Cancel', 'dialog ').click()
     await page.waitForFunction(() => !document.querySelector('dialog'))
-    found('asked for a transfer', true)
+    found('a transfer to nobody is refused', true)
     await lookAtAll('call', null, '.talk li')
   },
 
