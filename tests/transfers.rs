@@ -96,7 +96,7 @@ fn an_agents_caller_is_put_through_or_goes_on_with_the_agent() {
     let (status, problem) = office.transfer(warmly("room-1", false));
     assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("to")), "{problem}");
     // Nobody is called that: the agent is not even interrupted.
-    assert_eq!(office.transfer(warmly("nobody-there", false)).0, StatusCode::ACCEPTED);
+    assert_eq!(office.transfer(warmly("nobody-there", false)).0, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(office.transfer(warmly("carol", true)).0, StatusCode::ACCEPTED);
     let at_carol = carol.pick_up();
     carol.wait_for_sound(at_carol);
