@@ -219,3 +219,27 @@ async fn while_many_calls_end_the_journal_is_read_less_often_and_at_the_end_to_i
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_whose_calls_begin_in_the_same_millisecond_store_them_at_the_same_time() {
+    on_both(|server| async move {
+        let store = &server.control.store;
+        let place = |position| Place { position, head: "h".into() };
+        let write = |node: &'static str| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for round in 0..20_u64 {
+                    let call = |n: usize| ended(&format!("{node}-{round}-{n}"), json!({ "agent": turns(0..3) }));
+                    let chunk: Vec<Ended> = (0..20).map(call).collect();
+                    store.take_journal(node, &[], &chunk, &place(round + 1)).await.unwrap();
+                }
+            })
+        };
+        for task in ["one", "two", "three"].map(write) {
+            task.await.unwrap();
+        }
+        assert_eq!(store.count_records().await.unwrap(), 1_200);
+        assert_eq!(counted(store, "SELECT COUNT(*) FROM turns").await, 3_600);
+    })
+    .await;
+}

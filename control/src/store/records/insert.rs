@@ -16,6 +16,8 @@ use crate::store::{Backend, StoreError};
 
 /// A kind that is new is looked for again so often while others add theirs.
 const TRIES: usize = 5;
+/// The lock that servers of one PostgreSQL take turns by while they number turns: "turns" in ASCII. It is held until the transaction ends.
+const NUMBERING: i64 = 0x74_75_72_6e_73;
 /// Turns of calls that began in the same millisecond, as bits.
 pub(super) const WITHIN_BITS: u32 = 20;
 
@@ -248,6 +250,10 @@ async fn last_turns(
     let with_turns = calls.iter().filter(|new| !new.ended.turns.is_empty());
     let begun: BTreeSet<i64> = with_turns.map(|new| first_turn(&new.ended.call)).collect();
     let begun: Vec<i64> = begun.into_iter().collect();
+    if backend == Backend::Postgres && !begun.is_empty() {
+        // Calls of two servers that began in the same millisecond would get the same numbers: whoever comes second sees the other's.
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(NUMBERING).execute(&mut *connection).await?;
+    }
     let bind = |arguments: &mut AnyArguments, first: &i64| {
         arguments.add(*first)?;
         arguments.add(*first | ((1 << WITHIN_BITS) - 1))
