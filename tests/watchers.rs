@@ -2,29 +2,18 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/office.rs"]
+mod office;
 #[path = "common/phone.rs"]
 mod phone;
 
 use common::Server;
+use office::DEVICES;
 use phone::Phone;
 
-const DEVICES: &str = r#"
-[[devices]]
-user = "alice"
-password = "a"
-
-[[devices]]
-user = "bob"
-password = "b"
-
-[[devices]]
-user = "carol"
-password = "c"
-"#;
-
 fn phones(server: &Server) -> [Phone; 3] {
-    [("alice", "a", 437.5), ("bob", "b", 1_000.0), ("carol", "c", 1_500.0)]
-        .map(|(user, password, tone)| Phone::register(server.sip, user, password, tone))
+    let [alice, bob, carol, _] = office::phones(server.sip);
+    [alice, bob, carol]
 }
 
 fn server() -> Server {
