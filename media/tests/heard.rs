@@ -84,9 +84,9 @@ fn speech_stays_clear_on_networks_that_lose_delay_and_reorder() {
         ("10 % lost", Path { loss: 0.10, ..clean }, [2.2, 3.5]),
         ("20 % lost", Path { loss: 0.20, ..clean }, [2.0, 3.4]),
         ("5 % lost in bursts", Path { loss: 0.05, burst: 3.0, ..clean }, [2.7, 3.3]),
-        ("20 ms jitter", Path { jitter: ms(20), ..clean }, [2.4, 2.1]),
+        ("20 ms jitter", Path { jitter: ms(20), ..clean }, [3.0, 3.4]),
         ("60 ms jitter", Path { jitter: ms(60), ..clean }, [2.9, 3.0]),
-        ("5 % reordered", Path { reorder: 0.05, ..clean }, [2.9, 2.9]),
+        ("5 % reordered", Path { reorder: 0.05, ..clean }, [3.0, 3.0]),
     ];
     let mut judged = Judged::new();
     let mut floors = Vec::new();

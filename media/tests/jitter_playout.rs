@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use codecs::stretch::Haste;
 use common::{Netem, Path, Talker, ms, number, seeds};
-use media::jitter::{Asked, Heard, JitterBuffer, JitterConfig, Pace, Played};
+use media::jitter::{Asked, Heard, JitterBuffer, JitterConfig, JitterStats, Pace, Played};
 use media::rtp::RtpPacket;
 
 fn playout_config() -> JitterConfig {
@@ -199,6 +199,28 @@ fn delay_follows_the_jitter_up_and_down() {
     assert!(rough > calm + 30.0);
     assert!(late < 100, "{late} of 2,000 came too late");
     assert!(calm_again < calm + 25.0);
+}
+
+#[test]
+fn a_network_that_stays_as_it_is_moves_the_delay_little_and_one_that_gets_worse_soon() {
+    let (mut stretched_ms, mut late, mut late_at_first) = (0, 0, 0);
+    for seed in seeds(10) {
+        let mut call = Call::new(seed, Path { jitter: ms(20), ..Path::clean() });
+        call.run(500);
+        let before = call.buffer.stats();
+        call.run(2_000);
+        let stats = call.buffer.stats();
+        let stretched = |stats: &JitterStats| (stats.longer_ticks + stats.shorter_ticks) / 8;
+        stretched_ms += stretched(&stats) - stretched(&before);
+        late += stats.late - before.late;
+        call.net.path(Path { jitter: ms(60), ..Path::clean() });
+        call.run(250);
+        late_at_first += call.buffer.stats().late - stats.late;
+    }
+    println!(
+        "{stretched_ms} ms of 400,000 stretched, {late} of 20,000 late; {late_at_first} of 2,500 as it gets worse"
+    );
+    assert!(stretched_ms <= 300 && late <= 300 && late_at_first <= 220);
 }
 
 #[test]

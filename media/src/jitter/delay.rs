@@ -2,14 +2,21 @@
 //!
 //! A packet's transit is its time of arrival less its position on the timeline; only differences mean anything. The
 //! floor is the smallest transit of the last 5 to 10 s, so that it follows clock drift and a change of route. The
-//! spread is a histogram in steps of 5 ms that forgets by halves.
+//! spread is what 97 of 100 packets of the last 5 to 10 s keep to, or 94 of 100 of the last second where that is more:
+//! a network that gets worse is noticed soon, and chance moves neither far. A delay that follows every chance is
+//! sound that is stretched while somebody speaks.
+
+mod histogram;
+
+use self::histogram::Histogram;
 
 const HALF_WINDOW_US: u64 = 5_000_000;
-const BUCKET_US: i64 = 5_000;
-const BUCKETS: usize = 64;
-/// Weight of one packet; the counts are halved when their sum reaches `FULL`: after 128 packets.
-const WEIGHT: u16 = 64;
-const FULL: u32 = WEIGHT as u32 * 128;
+/// Packets that the spread is counted over, and those of late.
+const PACKETS: u32 = 512;
+const PACKETS_OF_LATE: u32 = 64;
+/// Of 100, that may be late by either.
+const LATE_PERCENT: u32 = 3;
+const LATE_OF_LATE_PERCENT: u32 = 6;
 
 #[derive(Debug)]
 pub(super) struct DelayEstimate {
@@ -18,8 +25,8 @@ pub(super) struct DelayEstimate {
     half_began_us: u64,
     /// The floor when the first half window had passed.
     first_floor_us: Option<i64>,
-    buckets: [u16; BUCKETS],
-    total: u32,
+    spread: Histogram<PACKETS>,
+    spread_of_late: Histogram<PACKETS_OF_LATE>,
     last_transit_us: i64,
     /// Sixteenths of a microsecond.
     jitter_q4: u32,
@@ -32,8 +39,8 @@ impl DelayEstimate {
             floor_us: None,
             half_began_us: 0,
             first_floor_us: None,
-            buckets: [0; BUCKETS],
-            total: 0,
+            spread: Histogram::new(),
+            spread_of_late: Histogram::new(),
             last_transit_us: 0,
             jitter_q4: 0,
             reordering_us: 0,
@@ -86,17 +93,9 @@ impl DelayEstimate {
         self.reordering_us
     }
 
-    /// The delay above the floor that 97 of 100 packets keep to.
+    /// The delay above the floor that nearly all packets keep to.
     pub(super) fn spread_us(&self) -> i64 {
-        let enough = self.total - self.total * 3 / 100;
-        let mut sum = 0;
-        for (bucket, count) in (1..).zip(self.buckets) {
-            sum += u32::from(count);
-            if sum >= enough {
-                return bucket * BUCKET_US;
-            }
-        }
-        BUCKETS as i64 * BUCKET_US
+        self.spread.covers_us(LATE_PERCENT).max(self.spread_of_late.covers_us(LATE_OF_LATE_PERCENT))
     }
 
     fn turn_window(&mut self, now_us: u64, transit_us: i64) {
@@ -106,27 +105,13 @@ impl DelayEstimate {
         self.floor_us = Some([transit_us, current]);
         self.half_began_us = now_us;
         // where the floor rises, what was counted lies that much nearer to it
-        let rise = ((self.floor_us() - floor).max(0) / BUCKET_US).min(BUCKETS as i64) as usize;
-        if rise > 0 {
-            let below: u16 = self.buckets.iter().take(rise + 1).fold(0, |sum, count| sum.saturating_add(*count));
-            self.buckets.rotate_left(rise % BUCKETS);
-            self.buckets.iter_mut().rev().take(rise).for_each(|count| *count = 0);
-            if let Some(first) = self.buckets.first_mut() {
-                *first = below;
-            }
-            self.total = self.buckets.iter().map(|count| u32::from(*count)).sum();
-        }
+        let rise_us = self.floor_us() - floor;
+        self.spread.draw_nearer(rise_us);
+        self.spread_of_late.draw_nearer(rise_us);
     }
 
     fn count(&mut self, above_floor_us: i64) {
-        let bucket = (above_floor_us.max(0) / BUCKET_US).min(BUCKETS as i64 - 1) as usize;
-        if let Some(count) = self.buckets.get_mut(bucket) {
-            *count = count.saturating_add(WEIGHT);
-        }
-        self.total += u32::from(WEIGHT);
-        if self.total >= FULL {
-            self.buckets.iter_mut().for_each(|count| *count /= 2);
-            self.total = self.buckets.iter().map(|count| u32::from(*count)).sum();
-        }
+        self.spread.count(above_floor_us);
+        self.spread_of_late.count(above_floor_us);
     }
 }
