@@ -136,6 +136,12 @@ const CHANGES: &[Change] = &[
             postgres: sql!("0038_kinds_said.postgres.down"),
         },
     },
+    Change {
+        version: 39,
+        name: "refused",
+        up: Sql::Both(sql!("0039_refused.up")),
+        down: Sql::Both(sql!("0039_refused.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.

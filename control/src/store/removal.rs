@@ -6,6 +6,7 @@ use super::conditions::Conditions;
 use super::figures::Entry;
 use super::figures::kept::{FigureChanges, entry_of};
 use super::records::insert::Kinds;
+use super::records::line::name as name_of;
 use super::{Backend, Store, StoreError};
 use crate::time::Moment;
 
@@ -142,12 +143,13 @@ impl Store {
         let mut change = self.writer().begin().await?;
         sqlx::query("DELETE FROM turns WHERE call = $1").bind(call).execute(&mut *change).await?;
         for name in names {
+            let name = name_of(name.clone());
             for sql in [
                 "UPDATE call_records SET caller = 'erased' WHERE call = $1 AND caller = $2",
                 "UPDATE call_records SET callee = 'erased' WHERE call = $1 AND callee = $2",
                 "UPDATE call_records SET target = 'erased' WHERE call = $1 AND target = $2",
             ] {
-                sqlx::query(sql).bind(call).bind(name).execute(&mut *change).await?;
+                sqlx::query(sql).bind(call).bind(&name).execute(&mut *change).await?;
             }
         }
         let mut figures = FigureChanges::default();
