@@ -142,6 +142,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0039_refused.up")),
         down: Sql::Both(sql!("0039_refused.down")),
     },
+    Change {
+        version: 40,
+        name: "written",
+        up: Sql::Both(sql!("0040_written.up")),
+        down: Sql::Both(sql!("0040_written.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.
