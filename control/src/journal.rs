@@ -6,9 +6,9 @@
 mod sorting;
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -50,6 +50,8 @@ pub struct Journal {
     live: Live,
     calls: Option<Arc<dyn Calls>>,
     spans: Arc<dyn Spans>,
+    /// As it was when it was read to its end.
+    read: Mutex<Option<Look>>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -93,7 +95,7 @@ impl Journal {
     /// that it stands there before the end of its call.
     #[must_use]
     pub fn new(path: PathBuf, node: String, store: Store, live: Live) -> Self {
-        Self { path, node, store, live, calls: None, spans: Arc::new(NoSpans) }
+        Self { path, node, store, live, calls: None, spans: Arc::new(NoSpans), read: Mutex::default() }
     }
 
     /// The journal of this server.
@@ -169,24 +171,40 @@ impl Journal {
 
     async fn take(&self) -> Result<Taken, JournalError> {
         let _turn = self.store.journaling.lock().await;
+        // Before it is read: whatever comes meanwhile makes it look otherwise.
+        let look = Look::at(&self.path);
+        let is_read = *self.last_look() == Some(look);
+        let read = if is_read { None } else { self.read_on().await? };
+        // After the journal was read: whatever was told of a call that it has the end of is among this.
+        let (events, mut told) = self.take_told().await?;
+        let more_told = events.len() == TOLD_AT_ONCE;
+        // What ended waits until all that was told before is there.
+        let done = match &read {
+            Some((from, read)) if !more_told => self.store_read(read, from, &mut told).await,
+            _ => self.tell_all(&mut told).await.map(|()| Taken { has_more: more_told, ..Taken::default() }),
+        };
+        if done.is_err() && !told.is_empty() {
+            self.live.give_back(events);
+        }
+        let taken = done?;
+        if !taken.has_more {
+            *self.last_look() = Some(look);
+        }
+        Ok(taken)
+    }
+
+    /// What stands in the journal after what was read of it, and where that ended; none where there is nothing.
+    async fn read_on(&self) -> Result<Option<(Place, Chunk)>, JournalError> {
         let place = self.store.journal(&self.node).await?;
         let (path, from) = (self.path.clone(), place.clone());
         let read = tokio::task::spawn_blocking(move || read(&path, &from)).await;
         let read = read.unwrap_or_else(|fault| Err(std::io::Error::other(fault)));
         let read = read.map_err(|fault| JournalError::File { path: self.path.clone(), fault })?;
-        // After the journal was read: whatever was told of a call that it has the end of is among this.
-        let (events, mut told) = self.take_told().await?;
-        let more_told = events.len() == TOLD_AT_ONCE;
-        // What ended waits until all that was told before is there.
-        let done = if read.place == place || more_told {
-            self.tell_all(&mut told).await.map(|()| Taken { has_more: more_told, ..Taken::default() })
-        } else {
-            self.store_read(&read, &place, &mut told).await
-        };
-        if done.is_err() && !told.is_empty() {
-            self.live.give_back(events);
-        }
-        Ok(done?)
+        Ok((read.place != place).then_some((place, read)))
+    }
+
+    fn last_look(&self) -> MutexGuard<'_, Option<Look>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what was told live to the outbox, and leaves the journal for later.
@@ -329,6 +347,19 @@ fn rewrite_file(path: &Path, edit: impl Fn(Line<'_>) -> Option<String>) -> std::
     file.sync_data()?;
     let after = head(&mut &file, len)?;
     Ok((rewritten, before, after))
+}
+
+/// By what a file is known to be as it was: nothing where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look(Option<[i128; 4]>);
+
+impl Look {
+    fn at(path: &Path) -> Self {
+        let file = std::fs::metadata(path).ok();
+        let changed =
+            |file: &std::fs::Metadata| i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec());
+        Self(file.map(|file| [file.dev().into(), file.ino().into(), file.len().into(), changed(&file)]))
+    }
 }
 
 struct Chunk {

@@ -317,7 +317,7 @@ async fn servers_that_have_the_same_calls_store_each_once_whoever_comes_first() 
             tokio::spawn(async move {
                 let mut again = 0;
                 for round in 0..20_u64 {
-                    let call = |n: usize| Ended::parse(&line(&format!("call-{round}-{n}"), json!({}))).unwrap();
+                    let call = |n: usize| Ended::parse(line(&format!("call-{round}-{n}"), json!({}))).unwrap();
                     let chunk: Vec<Ended> = (0..calls).map(call).collect();
                     let place = Place { position: round + 1, head: "h".into() };
                     start.wait().await;

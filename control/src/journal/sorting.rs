@@ -1,5 +1,6 @@
 //! What of a journal's lines the database takes, and what becomes of the others.
 
+use std::io::BufRead;
 use std::ops::Range;
 
 use serde_json::Value;
@@ -31,25 +32,34 @@ pub(super) struct Lines {
 pub(super) fn lines(read: &Chunk) -> Lines {
     let head = read.place.head.clone();
     let mut found = Lines { calls: Vec::new(), positions: Vec::new(), unreadable: Vec::new(), head };
-    let mut position = read.place.position - read.text.len() as u64;
-    for line in read.text.split_inclusive(|byte| *byte == b'\n') {
-        let (at, line) = (position, line.strip_suffix(b"\n").unwrap_or(line));
-        position += line.len() as u64 + 1;
+    let begin = read.place.position - read.text.len() as u64;
+    let (mut rest, mut line) = (read.text.as_slice(), Vec::new());
+    loop {
+        let at = begin + (read.text.len() - rest.len()) as u64;
+        // There is nothing that could fail: it is in memory.
+        let size = rest.read_until(b'\n', &mut line).unwrap_or_default();
+        if size == 0 {
+            return found;
+        }
+        line.pop_if(|last| *last == b'\n');
         if line.is_empty() || line.starts_with(ERASED.as_bytes()) {
+            line.clear();
             continue;
         }
-        let parsed = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned());
         // Without the value, which may be somebody's number.
         let none = |fault: serde_json::Error| format!("{:?}, at byte {}", fault.classify(), fault.column());
+        let parsed = String::from_utf8(std::mem::take(&mut line)).map_err(|_| "it is not UTF-8".to_owned());
         match parsed.and_then(|line| Ended::parse(line).map_err(none)) {
             Ok(call) => {
                 found.calls.push(call);
                 found.positions.push(at);
             }
-            Err(fault) => found.unreadable.push(unreadable(&found.head, at, line, &fault)),
+            Err(fault) => {
+                let from = (at - begin) as usize;
+                found.unreadable.push(unreadable(&found.head, at, &read.text[from..from + size], &fault));
+            }
         }
     }
-    found
 }
 
 /// What can be read of a line that is no record.

@@ -100,8 +100,9 @@ impl Ended {
     ///
     /// # Errors
     /// It is no record of a call.
-    pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
-        let read: Line = serde_json::from_str(line)?;
+    pub fn parse(line: impl Into<String>) -> Result<Self, serde_json::Error> {
+        let line = line.into();
+        let read: Line = serde_json::from_str(&line)?;
         let recorded = read.recording.is_some();
         let mut devices: Vec<String> = read.legs.iter().filter_map(|leg| device_of(&leg.label)).collect();
         devices.extend(read.device.map(name));
@@ -121,7 +122,7 @@ impl Ended {
             devices,
             turns: turns.collect(),
             recording: read.recording.map(clean),
-            line: line.to_owned(),
+            line,
             call: CallRecord {
                 call: clean(read.call),
                 started_at: read.started_at,
@@ -159,7 +160,9 @@ fn word(text: String) -> String {
 }
 
 fn cut(mut text: String, chars: usize) -> String {
-    if let Some((end, _)) = text.char_indices().nth(chars) {
+    if text.len() > chars
+        && let Some((end, _)) = text.char_indices().nth(chars)
+    {
         text.truncate(end);
     }
     text
