@@ -1,11 +1,14 @@
 //! Ended calls come into the database from the journal that the server writes (`calls.jsonl`, a line each): what the journal has is
 //! safe, and how far it was read stands in the database beside what was read. A database that is down for an hour loses and
-//! doubles nothing; neither does a process that is killed anywhere.
+//! doubles nothing; neither does a process that is killed anywhere. A record that the database refuses for what it contains is set aside
+//! ([`crate::store::refused`]) and holds nobody up.
+
+mod sorting;
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -18,8 +21,7 @@ use crate::ports::Calls;
 use crate::ports::spans::{Done, NoSpans, Spans};
 use crate::store::journal::Place;
 use crate::store::outbox::Told;
-use crate::store::records::Ended;
-use crate::store::{Store, StoreError};
+use crate::store::{Blame, Store, StoreError};
 
 /// The journal is looked at this often.
 const EVERY: Duration = Duration::from_millis(200);
@@ -48,6 +50,8 @@ pub struct Journal {
     live: Live,
     calls: Option<Arc<dyn Calls>>,
     spans: Arc<dyn Spans>,
+    /// As it was when it was read to its end.
+    read: Mutex<Option<Look>>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -61,8 +65,10 @@ impl std::fmt::Debug for Journal {
 pub struct Taken {
     /// Calls.
     pub calls: usize,
-    /// Lines that were none.
+    /// Lines that were none, and are set aside.
     pub unreadable: usize,
+    /// Calls that the database refuses, and that are set aside.
+    pub refused: usize,
     /// There is more to be read.
     pub has_more: bool,
 }
@@ -89,7 +95,7 @@ impl Journal {
     /// that it stands there before the end of its call.
     #[must_use]
     pub fn new(path: PathBuf, node: String, store: Store, live: Live) -> Self {
-        Self { path, node, store, live, calls: None, spans: Arc::new(NoSpans) }
+        Self { path, node, store, live, calls: None, spans: Arc::new(NoSpans), read: Mutex::default() }
     }
 
     /// The journal of this server.
@@ -156,6 +162,7 @@ impl Journal {
             let taken = self.take().await?;
             all.calls += taken.calls;
             all.unreadable += taken.unreadable;
+            all.refused += taken.refused;
             if !taken.has_more {
                 return Ok(all);
             }
@@ -164,33 +171,49 @@ impl Journal {
 
     async fn take(&self) -> Result<Taken, JournalError> {
         let _turn = self.store.journaling.lock().await;
+        // Before it is read: whatever comes meanwhile makes it look otherwise.
+        let look = Look::at(&self.path);
+        let is_read = *self.last_look() == Some(look);
+        let read = if is_read { None } else { self.read_on().await? };
+        // After the journal was read: whatever was told of a call that it has the end of is among this.
+        let (events, mut told) = self.take_told().await?;
+        let more_told = events.len() == TOLD_AT_ONCE;
+        // What ended waits until all that was told before is there.
+        let done = match &read {
+            Some((from, read)) if !more_told => self.store_read(read, from, &mut told).await,
+            _ => self.tell_all(&mut told).await.map(|()| Taken { has_more: more_told, ..Taken::default() }),
+        };
+        if done.is_err() && !told.is_empty() {
+            self.live.give_back(events);
+        }
+        let taken = done?;
+        if !taken.has_more {
+            *self.last_look() = Some(look);
+        }
+        Ok(taken)
+    }
+
+    /// What stands in the journal after what was read of it, and where that ended; none where there is nothing.
+    async fn read_on(&self) -> Result<Option<(Place, Chunk)>, JournalError> {
         let place = self.store.journal(&self.node).await?;
         let (path, from) = (self.path.clone(), place.clone());
         let read = tokio::task::spawn_blocking(move || read(&path, &from)).await;
         let read = read.unwrap_or_else(|fault| Err(std::io::Error::other(fault)));
         let read = read.map_err(|fault| JournalError::File { path: self.path.clone(), fault })?;
-        // After the journal was read: whatever was told of a call that it has the end of is among this.
-        let (events, told) = self.take_told().await?;
-        let more_told = events.len() == TOLD_AT_ONCE;
-        // What ended waits until all that was told before is there.
-        let done = if read.place == place || more_told {
-            self.store.tell(&told).await.map(|()| Taken { has_more: more_told, ..Taken::default() })
-        } else {
-            self.store_read(&read, &told).await
-        };
-        if done.is_err() {
-            self.live.give_back(events);
-        }
-        Ok(done?)
+        Ok((read.place != place).then_some((place, read)))
+    }
+
+    fn last_look(&self) -> MutexGuard<'_, Option<Look>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what was told live to the outbox, and leaves the journal for later.
     async fn tell(&self) -> Result<(), JournalError> {
         let _turn = self.store.journaling.lock().await;
         loop {
-            let (events, told) = self.take_told().await?;
+            let (events, mut told) = self.take_told().await?;
             let has_more = events.len() == TOLD_AT_ONCE;
-            if let Err(fault) = self.store.tell(&told).await {
+            if let Err(fault) = self.tell_all(&mut told).await {
                 self.live.give_back(events);
                 return Err(fault.into());
             }
@@ -219,53 +242,57 @@ impl Journal {
         }
     }
 
-    async fn store_read(&self, read: &Chunk, told: &[Told]) -> Result<Taken, StoreError> {
-        let mut taken = Taken { has_more: read.has_more, ..Taken::default() };
-        let mut ended = Vec::new();
-        for line in read.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            if line.starts_with(ERASED.as_bytes()) {
-                continue;
-            }
-            match std::str::from_utf8(line).ok().map(Ended::parse) {
-                Some(Ok(call)) => ended.push(call),
-                Some(Err(fault)) => {
-                    tracing::warn!("a line of {} is no call record and is passed over: {fault}", self.path.display());
-                    taken.unreadable += 1;
-                }
-                None => taken.unreadable += 1,
-            }
-        }
-        taken.calls = ended.len();
-        let begun: Vec<_> = ended.iter().filter_map(|ended| self.spans.begin(&ended.call.call)).collect();
-        let stored = self.store.take_journal(&self.node, told, &ended, &read.place).await;
-        for begun in begun {
+    async fn store_read(&self, read: &Chunk, from: &Place, told: &mut Vec<Told>) -> Result<Taken, StoreError> {
+        let found = sorting::lines(read);
+        let (calls, unreadable) = (found.calls.len(), found.unreadable.len());
+        self.set_aside("unreadable", &found.unreadable).await?;
+        let begin = |at: usize| Some((at, self.spans.begin(&found.calls[at].call.call)?));
+        let begun: Vec<_> = (0..calls).filter_map(begin).collect();
+        let stored = match self.store.take_journal(&self.node, told, &found.calls, &read.place).await {
+            Ok(()) => Ok(Vec::new()),
+            Err(fault) if fault.blame(self.store.backend) == Blame::Database => Err(fault),
+            Err(_) => self.store_one_by_one(&found, from, &read.place, told).await,
+        };
+        for (at, begun) in begun {
             let attributes = vec![
                 ("db.system.name", self.store.backend.system_name().to_owned()),
                 ("db.operation.name", "INSERT".to_owned()),
                 ("db.collection.name", "call_records".to_owned()),
-                ("db.operation.batch.size", taken.calls.to_string()),
+                ("db.operation.batch.size", calls.to_string()),
             ];
-            let fault = stored.as_ref().err().map(|_| "the database does not take it".to_owned());
+            let is_stored = stored.as_ref().is_ok_and(|refused| !refused.contains(&found.positions[at]));
+            let fault = (!is_stored).then(|| "the database does not take it".to_owned());
             self.spans.end(begun, Done { name: "INSERT call_records".to_owned(), attributes, fault });
         }
-        stored?;
-        metrics::counter!("omnivox_control_records_total").increment(taken.calls as u64);
-        Ok(taken)
+        let refused = stored?.len();
+        metrics::counter!("omnivox_control_records_total").increment((calls - refused) as u64);
+        Ok(Taken { calls: calls - refused, unreadable, refused, has_more: read.has_more })
     }
 }
 
 /// What is left of a line that was erased.
 pub const ERASED: &str = r#"{"erased":true}"#;
 
+/// A line of a journal.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// What it says.
+    pub text: &'a str,
+    /// The id of its call; empty where it has none.
+    pub call: &'a str,
+    /// Bytes from the journal's beginning.
+    pub position: u64,
+}
+
 /// Rewrites lines of a server's journal where they stand, while others append to it: what is left of a line is never longer than it was, and
-/// spaces fill it up, so that every position stays right. `edit` has a line and the id of its call, and says what is left of it. Returns how
-/// many lines were rewritten; they are on the disk then.
+/// spaces fill it up, so that every position stays right. `edit` says what is left of a line. Returns how many lines were rewritten; they are
+/// on the disk then.
 ///
 /// # Errors
 /// The file cannot be read or written, or the database not be told what it begins with: asked again, it goes on.
 pub async fn rewrite(
     control: &Control,
-    edit: impl Fn(&str, &str) -> Option<String> + Send + 'static,
+    edit: impl Fn(Line<'_>) -> Option<String> + Send + 'static,
 ) -> Result<u64, JournalError> {
     let path = control.options.journal.clone();
     let _turn = control.store.journaling.lock().await;
@@ -285,7 +312,7 @@ struct Named<'a> {
     call: std::borrow::Cow<'a, str>,
 }
 
-fn rewrite_file(path: &Path, edit: impl Fn(&str, &str) -> Option<String>) -> std::io::Result<(u64, String, String)> {
+fn rewrite_file(path: &Path, edit: impl Fn(Line<'_>) -> Option<String>) -> std::io::Result<(u64, String, String)> {
     let file = match std::fs::OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,
         Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return Ok((0, String::new(), String::new())),
@@ -307,7 +334,7 @@ fn rewrite_file(path: &Path, edit: impl Fn(&str, &str) -> Option<String>) -> std
         if !text.starts_with(ERASED) {
             let call =
                 serde_json::from_str::<Named<'_>>(&text).map(|named| named.call.into_owned()).unwrap_or_default();
-            if let Some(left) = edit(&text, &call) {
+            if let Some(left) = edit(Line { text: &text, call: &call, position: at }) {
                 // What would be longer than the line cannot stand there, and is left out.
                 let mut left = if left.len() <= line.len() { left.into_bytes() } else { ERASED.into() };
                 left.resize(line.len(), b' ');
@@ -320,6 +347,19 @@ fn rewrite_file(path: &Path, edit: impl Fn(&str, &str) -> Option<String>) -> std
     file.sync_data()?;
     let after = head(&mut &file, len)?;
     Ok((rewritten, before, after))
+}
+
+/// By what a file is known to be as it was: nothing where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look(Option<[i128; 4]>);
+
+impl Look {
+    fn at(path: &Path) -> Self {
+        let file = std::fs::metadata(path).ok();
+        let changed =
+            |file: &std::fs::Metadata| i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec());
+        Self(file.map(|file| [file.dev().into(), file.ino().into(), file.len().into(), changed(&file)]))
+    }
 }
 
 struct Chunk {

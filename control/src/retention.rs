@@ -7,7 +7,6 @@ use serde_json::Value;
 use crate::control::Control;
 use crate::journal::{self, JournalError};
 use crate::store::StoreError;
-use crate::store::removal::Aged;
 use crate::time::Moment;
 
 /// Taken away at once, between which others have their turn.
@@ -70,6 +69,10 @@ pub async fn sweep(control: &Control, now: Moment) -> Result<Swept, SweepError> 
     if let Some(before) = before(kept.records_days) {
         swept.records = records(control, before).await?;
     }
+    let days = [kept.records_days, kept.transcripts_days, kept.recordings_days];
+    if let Some(before) = days.into_iter().filter_map(before).max() {
+        refused(control, before).await?;
+    }
     if let Some(before) = before(kept.interactions_days) {
         for _ in 0..BATCHES {
             let gone = control.store.remove_interactions_before(before, BATCH).await?;
@@ -88,8 +91,11 @@ async fn recordings(control: &Control, before: Moment, now: Moment) -> Result<u6
         let batch = control.store.recorded_before(before, after.as_ref(), BATCH).await?;
         let Some(last) = batch.last() else { break };
         after = Some((last.started_at, last.call.clone()));
-        let removed: Vec<String> =
-            batch.iter().filter(|aged| remove_recording(control, aged)).map(|aged| aged.call.clone()).collect();
+        let removed: Vec<String> = batch
+            .iter()
+            .filter(|aged| remove_recording(control, &aged.call, aged.recording.as_deref()))
+            .map(|aged| aged.call.clone())
+            .collect();
         control.store.recordings_removed(&removed, now).await?;
         gone += removed.len() as u64;
     }
@@ -97,13 +103,13 @@ async fn recordings(control: &Control, before: Moment, now: Moment) -> Result<u6
 }
 
 /// Whether the recording is there no more.
-pub(crate) fn remove_recording(control: &Control, aged: &Aged) -> bool {
-    let Some(path) = &aged.recording else { return true };
+pub(crate) fn remove_recording(control: &Control, call: &str, recording: Option<&str>) -> bool {
+    let Some(path) = recording else { return true };
     match control.calls.remove_recording(path) {
         Ok(()) => true,
         Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => true,
         Err(fault) => {
-            tracing::error!("the recording of {} cannot be removed: {fault}", aged.call);
+            tracing::error!("the recording of {call} cannot be removed: {fault}");
             false
         }
     }
@@ -117,7 +123,7 @@ async fn transcripts(control: &Control, before: Moment, now: Moment) -> Result<u
             break;
         }
         let calls: HashSet<String> = batch.iter().map(|aged| aged.call.clone()).collect();
-        journal::rewrite(control, move |line, call| calls.contains(call).then(|| without_words(line))).await?;
+        journal::rewrite(control, move |line| calls.contains(line.call).then(|| without_words(line.text))).await?;
         for aged in &batch {
             control.store.transcript_removed(&aged.call, &without_words(&aged.record), now).await?;
         }
@@ -131,17 +137,39 @@ async fn records(control: &Control, before: Moment) -> Result<u64, SweepError> {
     for _ in 0..BATCHES {
         let batch = control.store.records_before(before, BATCH).await?;
         // A recording that cannot be removed keeps its record: nobody would know of it otherwise.
-        let calls: Vec<String> =
-            batch.iter().filter(|aged| remove_recording(control, aged)).map(|aged| aged.call.clone()).collect();
+        let calls: Vec<String> = batch
+            .iter()
+            .filter(|aged| remove_recording(control, &aged.call, aged.recording.as_deref()))
+            .map(|aged| aged.call.clone())
+            .collect();
         if calls.is_empty() {
             break;
         }
         let known: HashSet<String> = calls.iter().cloned().collect();
-        journal::rewrite(control, move |_, call| known.contains(call).then(|| journal::ERASED.to_owned())).await?;
+        journal::rewrite(control, move |line| known.contains(line.call).then(|| journal::ERASED.to_owned())).await?;
         control.store.remove_records(&calls).await?;
         gone += calls.len() as u64;
     }
     Ok(gone)
+}
+
+/// Lines that were set aside: what is in them is not looked at, and they are kept no longer than any part of a record is.
+async fn refused(control: &Control, before: Moment) -> Result<(), SweepError> {
+    let node = &control.options.node;
+    for _ in 0..BATCHES {
+        let mut batch = control.store.refused_before(node, before, BATCH).await?;
+        batch.retain(|line| remove_recording(control, &line.call, line.recording.as_deref()));
+        if batch.is_empty() {
+            break;
+        }
+        // Those of a journal that was put away are not to be reached.
+        let head = control.store.journal(node).await?.head;
+        let here: HashSet<u64> = batch.iter().filter(|line| line.head == head).map(|line| line.position).collect();
+        journal::rewrite(control, move |line| here.contains(&line.position).then(|| journal::ERASED.to_owned()))
+            .await?;
+        control.store.remove_refused(node, &batch).await?;
+    }
+    Ok(())
 }
 
 /// A record without what was said.

@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod audit;
+mod blame;
 mod conditions;
 pub mod contacts;
 pub mod costs;
@@ -23,6 +24,7 @@ pub mod oidc;
 pub mod outbox;
 pub mod presence;
 pub mod records;
+pub mod refused;
 pub mod removal;
 mod rows;
 pub mod sessions;
@@ -41,6 +43,8 @@ use log::LevelFilter;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyPool, ConnectOptions, Row};
 use tokio::sync::Mutex;
+
+pub(crate) use self::blame::Blame;
 
 /// Connections at once, of each kind.
 const CONNECTIONS: u32 = 8;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 const BEGIN: &str = "2026-11-01T10:00:00.000Z";
 
 fn ended(call: &str, more: Value) -> Ended {
-    Ended::parse(&Server::line(call, BEGIN, more)).unwrap()
+    Ended::parse(Server::line(call, BEGIN, more)).unwrap()
 }
 
 /// What somebody of each kind said, in turns of these numbers.
@@ -240,6 +240,35 @@ async fn servers_whose_calls_begin_in_the_same_millisecond_store_them_at_the_sam
         }
         assert_eq!(store.count_records().await.unwrap(), 1_200);
         assert_eq!(counted(store, "SELECT COUNT(*) FROM turns").await, 3_600);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_a_journal_to_which_nothing_came_the_database_is_not_asked() {
+    on_both(|server| async move {
+        let (store, path) = (&server.control.store, server.folder.join("calls.jsonl"));
+        let journal = Journal::new(path.clone(), "omnivox".into(), store.clone(), server.control.live.clone());
+        assert_eq!(journal.catch_up().await.unwrap().calls, 0, "it is not there yet");
+        let line = |call: &str| Server::line(call, BEGIN, json!({})) + "\n";
+        std::fs::write(&path, line("one")).unwrap();
+        assert_eq!(journal.catch_up().await.unwrap().calls, 1);
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(line("two").as_bytes()).unwrap();
+        assert_eq!(journal.catch_up().await.unwrap().calls, 1);
+        // Another file of the same length in its place is seen.
+        std::fs::write(path.with_extension("new"), line("six") + &line("ten")).unwrap();
+        std::fs::rename(path.with_extension("new"), &path).unwrap();
+        assert_eq!(journal.catch_up().await.unwrap().calls, 2);
+        assert_eq!(store.count_records().await.unwrap(), 4);
+        store.close().await;
+        for _ in 0..3 {
+            assert_eq!(journal.catch_up().await.unwrap().calls, 0);
+        }
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(line("last").as_bytes()).unwrap();
+        journal.catch_up().await.unwrap_err();
+        journal.catch_up().await.unwrap_err();
     })
     .await;
 }

@@ -183,6 +183,7 @@ async fn what_is_old_enough_goes_and_records_say_so() {
         let more = |file: &str| json!({ "recording": file, "agent": said("secret words"), "srtp": "dtls" });
         let lines = [
             Server::line("older", "2026-10-01T10:00:00Z", json!({ "agent": said("secret words") })),
+            Server::line("silent", "2026-10-02T10:00:00Z", json!({})),
             Server::line("old", "2026-11-01T10:00:00Z", more("old.wav")),
             Server::line("new", "2026-11-10T10:00:00Z", more("new.wav")),
         ];
@@ -213,17 +214,18 @@ async fn what_is_old_enough_goes_and_records_say_so() {
         let record = ada.read("/call-records/old").await;
         assert_eq!((&record["record"]["srtp"], &record["record"]["agent"]["turns"]), (&json!("dtls"), &json!([])));
         assert!(record["transcript_removed_at"].is_string());
+        assert!(ada.read("/call-records/silent").await["transcript_removed_at"].is_null(), "there was none");
         assert_eq!(ada.read("/call-records?words=secret").await["items"].as_array().unwrap().len(), 1);
         let text = std::fs::read_to_string(&journal).unwrap();
         assert_eq!(text.matches("secret words").count(), 1, "nor does the journal have them");
         let control = kept(&server, Retention { records_days: 20, interactions_days: 20, ..Default::default() });
         let swept = sweep(&control, now).await.unwrap();
-        assert_eq!((swept.records, swept.interactions), (1, 1));
+        assert_eq!((swept.records, swept.interactions), (2, 1));
         let left = server.control.store.records(&Visible::All, &RecordFilter::default(), None, 10).await.unwrap();
         assert_eq!(left.iter().map(|call| call.call.as_str()).collect::<Vec<_>>(), ["new", "old"]);
         assert_eq!(ada.read("/interactions").await["items"].as_array().unwrap().len(), 1);
         let text = std::fs::read_to_string(&journal).unwrap();
-        assert!(!text.contains("older") && text.lines().count() == 3);
+        assert!(!text.contains("older") && text.lines().count() == 4);
         assert_eq!(server.read_journal(&journal).await.calls, 0, "and it is not read anew");
     })
     .await;

@@ -109,7 +109,7 @@ fn priced(call: &str, device: &str, words: &str, micros: i64) -> Ended {
         { "index": 1, "who": "agent", "text": "yes", "started_ms": 1200.0, "ended_ms": 1900.0, "gap_ms": 300.0 }] });
     let cost = json!({ "currency": "EUR", "micros": micros, "is_partial": micros == 7, "lines": [] });
     let more = json!({ "agent": turns, "cost": cost, "legs": [{ "label": format!("device {device}") }] });
-    Ended::parse(&Server::line(call, "2026-11-01T10:00:00Z", more)).unwrap()
+    Ended::parse(Server::line(call, "2026-11-01T10:00:00Z", more)).unwrap()
 }
 
 #[tokio::test]

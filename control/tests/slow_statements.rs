@@ -58,7 +58,7 @@ async fn a_slow_statement_is_logged_without_what_it_was_asked_about() {
         store.migrate().await.unwrap();
         let turns = json!({ "turns": [{ "index": 0, "who": "caller", "text": format!("my {WORD}"), "started_ms": 0.0, "ended_ms": 9.0, "gap_ms": null }] });
         let more = json!({ "from": format!("sip:{NUMBER}@host"), "legs": [{ "label": format!("device {DEVICE}") }], "agent": turns });
-        let ended = Ended::parse(&Server::line("c1", "2026-11-01T10:00:00Z", more)).unwrap();
+        let ended = Ended::parse(Server::line("c1", "2026-11-01T10:00:00Z", more)).unwrap();
         let place = Place { position: 1, head: "h".into() };
         store.take_journal("node", &[], &[ended], &place).await.unwrap();
         let contact = Contact {

@@ -1,7 +1,7 @@
 //! What is known of one person, and forgetting them (GDPR, articles 15, 17 and 20).
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -158,18 +158,27 @@ async fn forget(
     let (calls, _) = calls_of(control, person, usize::MAX).await?;
     let (mut recordings, mut not_reached) = (0, Vec::new());
     for aged in &calls {
-        match remove_recording(control, aged) {
+        match remove_recording(control, &aged.call, aged.recording.as_deref()) {
             true => recordings += u64::from(aged.recording.is_some()),
             false => not_reached.push(format!("the recording of {}: the log says why", aged.call)),
         }
     }
     let ids: Vec<String> = calls.iter().map(|aged| aged.call.clone()).collect();
     let known: Arc<HashSet<String>> = Arc::new(ids.iter().cloned().collect());
-    let (theirs, of) = (Arc::clone(&known), person.clone());
-    let lines = journal::rewrite(control, move |line, call| {
-        (theirs.contains(call) || of.is_in(line)).then(|| journal::ERASED.to_owned())
+    let (theirs, of, erased) = (Arc::clone(&known), person.clone(), Arc::<Mutex<HashSet<u64>>>::default());
+    let positions = Arc::clone(&erased);
+    let lines = journal::rewrite(control, move |line| {
+        let is_theirs = theirs.contains(line.call) || of.is_in(line.text);
+        is_theirs.then(|| {
+            positions.lock().unwrap_or_else(PoisonError::into_inner).insert(line.position);
+            journal::ERASED.to_owned()
+        })
     });
     let journal_lines = lines.await.map_err(fault)?;
+    let erased = std::mem::take(&mut *erased.lock().unwrap_or_else(PoisonError::into_inner));
+    let (gone, left) = forget_refused(control, &erased).await?;
+    recordings += gone;
+    not_reached.extend(left);
     for call in &ids {
         store.erase_call(call, &person.names, journal::ERASED, Moment::now()).await?;
     }
@@ -199,6 +208,27 @@ async fn forget(
         json!({ "calls": done.calls, "recordings": recordings, "contacts": contacts, "interactions": interactions });
     control.audit(caller, "person.erase", &secret::sign(&control.key, number), detail).await;
     Ok(done)
+}
+
+/// Forgets lines of the journal that were set aside, with their recordings, where those were erased that stand there. Returns how many
+/// recordings were removed, and which were not.
+async fn forget_refused(control: &Control, erased: &HashSet<u64>) -> Result<(u64, Vec<String>), Problem> {
+    let (store, node) = (&control.store, &control.options.node);
+    let mut lines = store.refused_before(node, Moment(i64::MAX), i64::MAX).await?;
+    let head = store.journal(node).await?.head;
+    lines.retain(|line| line.head == head && erased.contains(&line.position));
+    let (mut recordings, mut not_reached) = (0, Vec::new());
+    lines.retain(|line| {
+        let is_gone = remove_recording(control, &line.call, line.recording.as_deref());
+        if is_gone {
+            recordings += u64::from(line.recording.is_some());
+        } else {
+            not_reached.push(format!("the recording of {}: the log says why", line.call));
+        }
+        is_gone
+    });
+    store.remove_refused(node, &lines).await?;
+    Ok((recordings, not_reached))
 }
 
 /// The calls that somebody was in, or was named in, and whether there are more.

@@ -38,9 +38,14 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn journal_begins(&self, node: &str, before: &str, head: &str) -> Result<(), StoreError> {
-        let sql = "UPDATE journals SET head = $1 WHERE node = $2 AND head = $3";
-        sqlx::query(sql).bind(head).bind(node).bind(before).execute(self.writer()).await?;
-        Ok(())
+        let mut change = self.writer().begin().await?;
+        for sql in [
+            "UPDATE journals SET head = $1 WHERE node = $2 AND head = $3",
+            "UPDATE refused_calls SET head = $1 WHERE node = $2 AND head = $3",
+        ] {
+            sqlx::query(sql).bind(head).bind(node).bind(before).execute(&mut *change).await?;
+        }
+        Ok(change.commit().await?)
     }
 
     /// Stores what was read of a journal, and how far it has been read now. Calls that are there already stay as they are. What was

@@ -136,6 +136,18 @@ const CHANGES: &[Change] = &[
             postgres: sql!("0038_kinds_said.postgres.down"),
         },
     },
+    Change {
+        version: 39,
+        name: "refused",
+        up: Sql::Both(sql!("0039_refused.up")),
+        down: Sql::Both(sql!("0039_refused.down")),
+    },
+    Change {
+        version: 40,
+        name: "written",
+        up: Sql::Both(sql!("0040_written.up")),
+        down: Sql::Both(sql!("0040_written.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.

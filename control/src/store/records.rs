@@ -2,7 +2,7 @@
 
 mod facets;
 pub(in crate::store) mod insert;
-mod line;
+pub(in crate::store) mod line;
 pub mod list;
 mod search;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, Row, any::AnyRow};
 use utoipa::ToSchema;
 
-pub use self::line::Ended;
+pub use self::line::{Ended, NAME_CHARS};
 use self::list::COLUMNS;
 use super::{Store, StoreError};
 use crate::time::Moment;
@@ -33,9 +33,9 @@ pub struct CallRecord {
     pub duration_ms: i64,
     /// `inbound` or `outbound`.
     pub direction: String,
-    /// The user part of the caller's address.
+    /// The user part of the caller's address; of a longer one its first 200 characters.
     pub caller: String,
-    /// The user part of the address that was called.
+    /// The user part of the address that was called; of a longer one its first 200 characters.
     pub callee: String,
     /// What answered: an agent's name, `echo`, `dial`.
     pub target: String,

@@ -5,7 +5,8 @@ use sqlx::{AnyConnection, FromRow, Row, any::AnyRow};
 use super::conditions::Conditions;
 use super::figures::Entry;
 use super::figures::kept::{FigureChanges, entry_of};
-use super::records::insert::Kinds;
+use super::records::insert::{Kinds, first_turn};
+use super::records::line::name as name_of;
 use super::{Backend, Store, StoreError};
 use crate::time::Moment;
 
@@ -34,6 +35,8 @@ impl<'r> FromRow<'r, AnyRow> for Aged {
 }
 
 const COLUMNS: &str = "call, started_at, recording, record";
+/// So many turns are looked at for one call.
+const TURNS_OF_A_CALL: i64 = 4;
 
 impl Store {
     /// Calls with a recording that began before a moment, the oldest first, after this one where one is given.
@@ -55,9 +58,11 @@ impl Store {
 
     /// Calls whose words are still there that began before a moment.
     pub(crate) async fn transcribed_before(&self, before: Moment, limit: i64) -> Result<Vec<Aged>, StoreError> {
+        // A turn's number says when its call began.
+        let turns = limit.saturating_mul(TURNS_OF_A_CALL);
         let mut wanted = Conditions::default();
-        wanted.say("transcript_removed_at IS NULL".to_owned());
-        wanted.add("started_at < ?", before.0);
+        let (first, turns) = (wanted.value(first_turn(before)), wanted.value(turns));
+        wanted.say(format!("call IN (SELECT call FROM turns WHERE id < {first} ORDER BY id LIMIT {turns})"));
         self.aged(wanted, "started_at, call", limit).await
     }
 
@@ -142,12 +147,13 @@ impl Store {
         let mut change = self.writer().begin().await?;
         sqlx::query("DELETE FROM turns WHERE call = $1").bind(call).execute(&mut *change).await?;
         for name in names {
+            let name = name_of(name.clone());
             for sql in [
                 "UPDATE call_records SET caller = 'erased' WHERE call = $1 AND caller = $2",
                 "UPDATE call_records SET callee = 'erased' WHERE call = $1 AND callee = $2",
                 "UPDATE call_records SET target = 'erased' WHERE call = $1 AND target = $2",
             ] {
-                sqlx::query(sql).bind(call).bind(name).execute(&mut *change).await?;
+                sqlx::query(sql).bind(call).bind(&name).execute(&mut *change).await?;
             }
         }
         let mut figures = FigureChanges::default();

@@ -13,6 +13,7 @@ use crate::store::figures::Entry;
 use crate::store::figures::kept::FigureChanges;
 use crate::store::rows::Rows;
 use crate::store::{Backend, StoreError};
+use crate::time::Moment;
 
 /// A kind that is new is looked for again so often while others add theirs.
 const TRIES: usize = 5;
@@ -23,17 +24,16 @@ pub(super) const WITHIN_BITS: u32 = 20;
 
 /// The numbers of kinds of call, as far as they were looked up in a transaction.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Kinds(HashMap<[String; 4], i64>);
+pub(in crate::store) struct Kinds<'a>(HashMap<[&'a str; 4], i64>);
 
-impl Kinds {
+impl<'a> Kinds<'a> {
     /// The number of this kind of call; a new one where there is none yet.
     pub(in crate::store) async fn number(
         &mut self,
         connection: &mut AnyConnection,
-        kind: [&str; 4],
+        kind: [&'a str; 4],
     ) -> Result<i64, StoreError> {
-        let key = kind.map(str::to_owned);
-        if let Some(number) = self.0.get(&key) {
+        if let Some(number) = self.0.get(&kind) {
             return Ok(*number);
         }
         let [direction, target, class, reason] = kind;
@@ -41,7 +41,7 @@ impl Kinds {
             let sql = "SELECT id FROM call_kinds WHERE direction = $1 AND target = $2 AND class = $3 AND reason = $4";
             let found = sqlx::query_scalar(sql).bind(direction).bind(target).bind(class).bind(reason);
             if let Some(number) = found.fetch_optional(&mut *connection).await? {
-                self.0.insert(key, number);
+                self.0.insert(kind, number);
                 return Ok(number);
             }
             // Another server may take the same number at the same time: then this adds nothing, and it is looked again.
@@ -207,7 +207,7 @@ async fn insert_turns(connection: &mut AnyConnection, backend: Backend, calls: &
         turns.dedup_by_key(|turn| turn.number);
         let facets: Arc<str> = facets::of_call(&ended.call, owners).into();
         let kinds: Arc<str> = facets::kinds_of_call(*kind, owners).into();
-        let first = first_turn(&ended.call);
+        let first = first_turn(ended.call.started_at);
         let id = last.entry(first).or_insert(first);
         for turn in turns {
             *id += 1;
@@ -231,9 +231,9 @@ async fn insert_turns(connection: &mut AnyConnection, backend: Backend, calls: &
     Ok(())
 }
 
-/// Turns of calls that began when this one did have numbers from here on.
-fn first_turn(call: &CallRecord) -> i64 {
-    call.started_at.0.clamp(0, i64::MAX >> WITHIN_BITS) << WITHIN_BITS
+/// Turns of calls that began then have numbers from here on.
+pub(in crate::store) fn first_turn(started_at: Moment) -> i64 {
+    started_at.0.clamp(0, i64::MAX >> WITHIN_BITS) << WITHIN_BITS
 }
 
 /// The last turn there is of calls that began when these did, by [`first_turn`].
@@ -248,7 +248,7 @@ async fn last_turns(
         after: ") AS begun",
     };
     let with_turns = calls.iter().filter(|new| !new.ended.turns.is_empty());
-    let begun: BTreeSet<i64> = with_turns.map(|new| first_turn(&new.ended.call)).collect();
+    let begun: BTreeSet<i64> = with_turns.map(|new| first_turn(new.ended.call.started_at)).collect();
     let begun: Vec<i64> = begun.into_iter().collect();
     if backend == Backend::Postgres && !begun.is_empty() {
         // Calls of two servers that began in the same millisecond would get the same numbers: whoever comes second sees the other's.

@@ -65,19 +65,19 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<CallRecord>, StoreError> {
         let Some(search) = Search::new(visible, filter, words, after, limit) else { return Ok(Vec::new()) };
-        match self.backend() {
-            Backend::Sqlite => self.search_sqlite(&search).await,
-            Backend::Postgres => self.search_postgres(&search).await,
-        }
-    }
-
-    async fn search_sqlite(&self, search: &Search<'_>) -> Result<Vec<CallRecord>, StoreError> {
-        let kinds = if search.is_by_kinds() { self.kinds(search.filter).await? } else { Kinds::All };
-        let kinds = match kinds {
+        let kinds = match if search.is_by_kinds() { self.kinds(filter).await? } else { Kinds::All } {
+            // What there are many of each for itself, and together never was.
             Kinds::Some(kinds) if kinds.is_empty() => return Ok(Vec::new()),
             Kinds::Some(kinds) if kinds.len() <= KINDS_AT_ONCE => kinds,
             _ => Vec::new(),
         };
+        match self.backend() {
+            Backend::Sqlite => self.search_sqlite(&search, kinds).await,
+            Backend::Postgres => self.search_postgres(&search).await,
+        }
+    }
+
+    async fn search_sqlite(&self, search: &Search<'_>, kinds: Vec<i64>) -> Result<Vec<CallRecord>, StoreError> {
         let words = search.sqlite_words(&kinds);
         // Of a direction that is not looked for there is one in four, or more.
         let passes_over = kinds.is_empty() && search.passes_over_directions();
