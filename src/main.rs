@@ -9,7 +9,7 @@ use omnivox::telemetry::reports::Reports;
 
 /// Calls are set up on one thread and let go on another; the system's allocator grows and shrinks its arenas all the while.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Answers and places phone calls and talks with people.
 #[derive(Debug, Parser)]

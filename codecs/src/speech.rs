@@ -40,7 +40,7 @@ impl SpeechGate {
         let average = (hz / NARROW_HZ).max(1);
         let step = hz * ONE / (average * DETECTOR_HZ);
         Self {
-            detector: Box::new(Detector::default()),
+            detector: Detector::default_boxed(),
             frame: [0; FRAME_SAMPLES],
             filled: 0,
             average: average as u32,

@@ -1,7 +1,7 @@
 //! A bounded record of the messages of each call, to be read as a ladder of text ([`ladder`]), opened in Wireshark
 //! ([`pcap`]) or sent on as it grows ([`hep`], HEP3).
 //!
-//! Messages are kept by Call-ID, copied, until one of [`TraceLimits`] is reached: then the call that was traced first goes.
+//! Messages are kept by Call-ID until one of [`TraceLimits`] is reached: then the call that was traced first goes.
 //! Nothing here reads a clock or a socket: each [`Traced`] says when it was.
 
 pub mod hep;
@@ -81,6 +81,21 @@ struct CallTrace {
     left_out: usize,
 }
 
+impl CallTrace {
+    /// Takes a message; how many bytes had to go for it.
+    fn add(&mut self, traced: Traced, messages_at_most: usize) -> usize {
+        self.bytes += traced.bytes.len();
+        self.messages.push_back(traced);
+        if self.messages.len() <= messages_at_most.max(1) {
+            return 0;
+        }
+        let dropped = self.messages.remove(messages_at_most / 2).map_or(0, |dropped| dropped.bytes.len());
+        self.left_out += 1;
+        self.bytes -= dropped;
+        dropped
+    }
+}
+
 /// What a call's trace holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CallMessages {
@@ -113,22 +128,19 @@ impl Trace {
         if size > self.limits.bytes || self.limits.calls == 0 {
             return;
         }
-        if !self.calls.contains_key(call_id) {
-            let key: Arc<str> = Arc::from(call_id);
-            self.order.push_back(Arc::clone(&key));
-            self.calls.insert(key, CallTrace::default());
-        }
-        if let Some(call) = self.calls.get_mut(call_id) {
-            self.bytes += size;
-            call.bytes += size;
-            // A copy: what was received may be a small part of a large buffer.
-            call.messages.push_back(Traced { bytes: Bytes::copy_from_slice(&traced.bytes), ..traced });
-            if call.messages.len() > self.limits.messages_per_call.max(1) {
-                let dropped = call.messages.remove(self.limits.messages_per_call / 2);
-                let dropped = dropped.map_or(0, |dropped| dropped.bytes.len());
-                call.left_out += 1;
-                call.bytes -= dropped;
-                self.bytes -= dropped;
+        // What comes by a connection may be a small part of a large buffer; what comes by itself is kept as it is.
+        let is_whole = traced.transport == Transport::Udp || traced.direction == Direction::Out;
+        let bytes = if is_whole { traced.bytes.clone() } else { Bytes::copy_from_slice(&traced.bytes) };
+        self.bytes += size;
+        let kept = Traced { bytes, ..traced };
+        match self.calls.get_mut(call_id) {
+            Some(call) => self.bytes -= call.add(kept, self.limits.messages_per_call),
+            None => {
+                let key: Arc<str> = Arc::from(call_id);
+                self.order.push_back(Arc::clone(&key));
+                let mut call = CallTrace::default();
+                self.bytes -= call.add(kept, self.limits.messages_per_call);
+                self.calls.insert(key, call);
             }
         }
         while self.calls.len() > self.limits.calls || self.bytes > self.limits.bytes {

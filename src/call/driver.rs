@@ -213,7 +213,7 @@ impl Driver {
                 (Phase::Over(refusal.end), vec![])
             }
         };
-        driver.run(begin).await;
+        Box::pin(driver.run(begin)).await;
     }
 
     /// Places a call and runs it; writes its record.
@@ -223,7 +223,7 @@ impl Driver {
         let (inbox, _guard) = seat.take();
         let driver = Box::new(Self::new(hub, inbox, outgoing.target, log, outgoing.max_duration, recording));
         let begin = dialing::place(outgoing.plan);
-        driver.run(begin).await;
+        Box::pin(driver.run(begin)).await;
     }
 
     fn new(
@@ -262,7 +262,8 @@ impl Driver {
         }
     }
 
-    /// Boxed, as is whatever it becomes: a call's task is moved several times before it first runs, and kept for as long as the call.
+    /// Boxed, and what it becomes is to be boxed too: a call's task is moved several times before it first runs, and kept for as long as the
+    /// call.
     async fn run(mut self: Box<Self>, begin: Step) {
         let span = tracing::info_span!("call", call = %self.log.id());
         let trace = self.hub.traces.as_ref().and_then(|traces| traces.traceparent(self.log.id()));
