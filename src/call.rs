@@ -151,7 +151,7 @@ pub enum Found {
 pub struct NotFound {
     /// As SIP has it: 403 where they are not to be called, 404 where nobody has that name.
     pub code: u16,
-    /// In words.
+    /// In words; empty where the status says all there is.
     pub why: String,
 }
 

@@ -210,7 +210,7 @@ impl Driver {
             Ok(()) => inbound::begin(&driver.target),
             Err(refusal) => {
                 driver.refuse(LegNo::FIRST, refusal.code);
-                (Phase::Over(refusal.end), vec![])
+                (Phase::Over(refusal.answered()), vec![])
             }
         };
         driver.run(begin).await;

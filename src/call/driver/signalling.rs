@@ -109,7 +109,8 @@ impl Driver {
         match self.hub.dialer().plan(&contact, &party) {
             Ok(plan) => Some(SignallingEnd::Redirected(Arc::new(plan))),
             Err(refusal) => {
-                tracing::info!(call = %self.log.id(), "call {}: it is not sent on: {}", self.log.id(), refusal.end.detail);
+                let why = refusal.answered().detail;
+                tracing::info!(call = %self.log.id(), "call {}: it is not sent on: {why}", self.log.id());
                 None
             }
         }
