@@ -355,7 +355,7 @@ pub enum Action {
     Part(LegNo),
     /// Play music to this leg's peer, or no more.
     Music(LegNo, bool),
-    /// Give the caller on this leg back to the agent that had the call, and tell it why nobody is connected with them.
+    /// Give the caller on this leg back to the agent or the program that had the call, and tell it why nobody is connected with them.
     ReturnToAgent(LegNo, String),
     /// Say this on the leg, in the voice of the call's agent, or the server's where it has none; [`ConversationEnd::Announced`] follows.
     Announce {

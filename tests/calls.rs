@@ -9,8 +9,10 @@ mod phone;
 
 use common::Server;
 use office::{ALICE, BOB, CAROL, DAVE, DEVICES, phones};
+use omnivox::SampleRate;
+use omnivox::call::app::ActiveCall;
 use omnivox::call::place::{Place, Watching};
-use omnivox::call::{Command, Handover};
+use omnivox::call::{Command, Handover, TransferKind};
 use phone::Phone;
 use sip::headers::{ReferTo, Replaces};
 
@@ -363,4 +365,98 @@ fn a_carrier_takes_its_call_back() {
     runtime.block_on(server.shut_down()).unwrap();
     let record = std::fs::read_to_string(folder.path().join("calls.jsonl")).unwrap();
     assert!(record.contains("\"reason\":\"transferred\""), "{record}");
+}
+
+/// What the program of the test below is told, and tells.
+enum Told {
+    /// A transfer that it asked for is over.
+    Passed(Result<(), String>),
+    /// Something else that it does went on meanwhile.
+    Ticked,
+    /// A key.
+    Key(Option<char>),
+    /// Somebody else took its caller away, and they are back.
+    Returned(Option<String>),
+}
+
+/// A program passes its caller on to people who do not take them, and goes on; so it does where somebody else wanted them connected.
+#[test]
+fn a_program_gets_its_caller_back_and_is_told_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let (tick, ticks) = tokio::sync::mpsc::unbounded_channel::<()>();
+    let ticks = std::sync::Arc::new(tokio::sync::Mutex::new(ticks));
+    let warmly = Handover {
+        uri: "carol".to_owned(),
+        kind: TransferKind::Warm,
+        summary: "A caller from Hamburg.".to_owned(),
+        must_accept: true,
+    };
+    let desk = move |mut call: ActiveCall| {
+        let (tell, ticks, warmly) = (tell.clone(), std::sync::Arc::clone(&ticks), warmly.clone());
+        let tell = move |told| tell.send(told).unwrap();
+        async move {
+            let mut ticks = ticks.lock().await;
+            // What else the program does goes on while the caller is away.
+            let ticking = async {
+                ticks.recv().await.unwrap();
+                tell(Told::Ticked);
+            };
+            let (passed, ()) = tokio::join!(call.transfer(Handover::blind("bob")), ticking);
+            tell(Told::Passed(passed));
+            tell(Told::Key(call.key(common::PATIENCE).await));
+            tell(Told::Passed(call.transfer(warmly).await));
+            tell(Told::Passed(call.transfer(Handover::blind("nobody")).await));
+            // Somebody else has the caller connected meanwhile.
+            tell(Told::Key(call.key(common::PATIENCE).await));
+            tell(Told::Returned(call.returned()));
+            let step = DAVE * std::f64::consts::TAU / 8_000.0;
+            let tone: Vec<i16> = (0..40_000).map(|n| (8_000.0 * (f64::from(n) * step).sin()) as i16).collect();
+            call.play(&tone, SampleRate::HZ_8000, true).await;
+            tell(Told::Passed(call.transfer(Handover::blind("bob")).await));
+            assert!(call.is_closed() && call.hear().await.is_none() && call.returned().is_none());
+            call
+        }
+    };
+    let server = omnivox::Server::builder(config(DEVICES, folder.path())).number("desk", desk);
+    let server = runtime.block_on(server.start()).unwrap();
+    let [mut alice, mut bob, mut carol, _] = phones(server.sip_addrs().first().unwrap().1);
+    let next = || told.recv_timeout(common::PATIENCE).unwrap();
+    let back = |why: &str| match next() {
+        Told::Passed(passed) => assert_eq!(passed, Err(why.to_owned())),
+        _ => panic!("the transfer should have come to nothing: {why}"),
+    };
+    let at_alice = alice.call("desk");
+    let at_bob = bob.rings();
+    tick.send(()).unwrap();
+    assert!(matches!(next(), Told::Ticked));
+    alice.wait_for_sound(at_alice);
+    bob.reject(at_bob, 486);
+    back("the person is busy");
+    alice.press(at_alice, '5');
+    assert!(matches!(next(), Told::Key(Some('5'))));
+    let at_carol = carol.pick_up();
+    carol.wait_for_sound(at_carol);
+    carol.press(at_carol, '2');
+    carol.ended(at_carol);
+    back("the person does not take the call");
+    back("nobody is to be reached there");
+    let id = server.calls().first().unwrap().to_string();
+    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"))));
+    let at_bob = bob.rings();
+    bob.reject(at_bob, 603);
+    assert!(matches!(next(), Told::Key(None)));
+    assert!(matches!(next(), Told::Returned(Some(why)) if why == "the person declined"));
+    alice.wait_to_hear(at_alice, &[DAVE], &[]);
+    alice.press(at_alice, '1');
+    let at_bob = bob.pick_up();
+    alice.wait_to_hear(at_alice, &[BOB], &[DAVE]);
+    bob.wait_to_hear(at_bob, &[ALICE], &[]);
+    assert!(matches!(next(), Told::Passed(Ok(()))));
+    alice.hang_up(at_alice);
+    bob.ended(at_bob);
+    runtime.block_on(server.shut_down()).unwrap();
+    let record = std::fs::read_to_string(folder.path().join("calls.jsonl")).unwrap();
+    assert!(record.contains("\"reason\":\"caller_hung_up\""), "{record}");
 }

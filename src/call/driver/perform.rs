@@ -82,11 +82,7 @@ impl Driver {
             Action::Music(no, on) => self.music(no, on),
             Action::ReturnToAgent(no, why) => self.return_to_agent(no, why),
             Action::Announce { leg, summary, must_accept } => self.announce(leg, summary, must_accept),
-            Action::Connect(a, b) => {
-                self.connect(a, b);
-                // No conversation that was left goes on any more: what it holds is free.
-                self.legs.iter_mut().filter(|leg| [a, b].contains(&leg.no)).for_each(|leg| leg.resume = None);
-            }
+            Action::Connect(a, b) => self.connect(a, b),
             Action::Press(no, digit) => self.press(no, digit),
             Action::Write(no, kind, text) => {
                 if let Some(sip) = self.leg(no).and_then(|leg| leg.sip) {
