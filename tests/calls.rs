@@ -460,3 +460,75 @@ fn a_program_gets_its_caller_back_and_is_told_why() {
     let record = std::fs::read_to_string(folder.path().join("calls.jsonl")).unwrap();
     assert!(record.contains("\"reason\":\"caller_hung_up\""), "{record}");
 }
+
+/// The call of somebody who lets us wait for the ACK: a raw caller, once our answer has come.
+struct Answered {
+    socket: std::net::UdpSocket,
+    from: String,
+    answer: String,
+}
+
+impl Answered {
+    fn call(at: std::net::SocketAddr, to: &str) -> Self {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        socket.connect(at).unwrap();
+        let from = socket.local_addr().unwrap().to_string();
+        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
+        let mut caller = Self { socket, from, answer: String::new() };
+        let head = caller.head("INVITE", &format!("sip:{to}@{at}"), &format!("<sip:{to}@{at}>"));
+        let kind = "Content-Type: application/sdp\r\n";
+        caller.socket.send(format!("{head}{kind}Content-Length: {}\r\n\r\n{sdp}", sdp.len()).as_bytes()).unwrap();
+        caller.answer = caller.next("SIP/2.0 200 ");
+        caller
+    }
+
+    fn head(&self, method: &str, uri: &str, to: &str) -> String {
+        let from = &self.from;
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{method}\r\nMax-Forwards: 70\r\nFrom: <sip:raw@{from}>;tag=1\r\n\
+             To: {to}\r\nCall-ID: raw\r\nCSeq: 1 {method}\r\nContact: <sip:raw@{from}>\r\n"
+        )
+    }
+
+    /// The next message that begins so.
+    fn next(&self, beginning: &str) -> String {
+        let mut datagram = [0; 4_096];
+        loop {
+            let size = self.socket.recv(&mut datagram).unwrap();
+            let text = String::from_utf8_lossy(&datagram[..size]).into_owned();
+            if text.starts_with(beginning) {
+                return text;
+            }
+        }
+    }
+
+    fn acknowledge(&self) {
+        let of = |name: &str| self.answer.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        let uri = of("Contact: ").split(['<', '>']).nth(1).unwrap();
+        self.socket.send(format!("{}Content-Length: 0\r\n\r\n", self.head("ACK", uri, of("To: "))).as_bytes()).unwrap();
+    }
+}
+
+/// What is asked of a call between our answer and the caller's ACK is done once that is here.
+#[test]
+fn a_command_that_comes_before_the_ack_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listening = omnivox::Server::builder(config(DEVICES, folder.path())).number("desk", |mut call| async move {
+        while call.hear().await.is_some() {}
+        call
+    });
+    let server = runtime.block_on(listening.start()).unwrap();
+    let at = server.sip_addrs().first().unwrap().1;
+    let mut bob = Phone::register(at, "bob", "b", BOB);
+    let caller = Answered::call(at, "desk");
+    let id = server.calls().first().unwrap().clone();
+    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"))));
+    // The answer is sent again meanwhile: nobody has heard of an ACK.
+    caller.next("SIP/2.0 200 ");
+    caller.acknowledge();
+    let at_bob = bob.rings();
+    bob.reject(at_bob, 486);
+    runtime.block_on(server.shut_down()).unwrap();
+}
