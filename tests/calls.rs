@@ -221,6 +221,8 @@ fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
         update.lines().any(is_focus).then_some(())
     };
     common::wait_for("UPDATE", patience, is_told, messages);
+    // That holds for as long as her leg does: nobody in a conference passes their leg on.
+    assert_eq!(carol.refer(at_carol, &server.uri("dave")), (491, None));
     alice.hang_up(at_alice);
     bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
     let again = alice.call("room-weekly");
