@@ -381,6 +381,38 @@ enum Told {
     Returned(Option<String>),
 }
 
+/// Five seconds of a tone, at 8 kHz.
+fn tone(hz: f64) -> Vec<i16> {
+    let step = hz * std::f64::consts::TAU / 8_000.0;
+    (0..40_000).map(|n| (8_000.0 * (f64::from(n) * step).sin()) as i16).collect()
+}
+
+/// A caller who is passed on while they are told that they are recorded, and comes back, is whoever's they called after all.
+#[test]
+fn whoever_was_to_have_a_caller_begins_with_them_once_they_are_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut config = config(DEVICES, folder.path());
+    config.calls.record = true;
+    config.calls.record_announcement =
+        "This call is recorded, whatever you say in it, from the first word to the last.".into();
+    let desk = omnivox::Server::builder(config).number("desk", |mut call| async move {
+        call.play(&tone(DAVE), SampleRate::HZ_8000, true).await;
+        call
+    });
+    let server = runtime.block_on(desk.start()).unwrap();
+    let [mut alice, mut bob, ..] = phones(server.sip_addrs().first().unwrap().1);
+    let at_alice = alice.call("desk");
+    alice.wait_for_sound(at_alice);
+    let id = server.calls().first().unwrap().to_string();
+    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"))));
+    let at_bob = bob.rings();
+    bob.reject(at_bob, 486);
+    alice.wait_to_hear(at_alice, &[DAVE], &[]);
+    alice.hang_up(at_alice);
+    runtime.block_on(server.shut_down()).unwrap();
+}
+
 /// A program passes its caller on to people who do not take them, and goes on; so it does where somebody else wanted them connected.
 #[test]
 fn a_program_gets_its_caller_back_and_is_told_why() {
@@ -413,9 +445,7 @@ fn a_program_gets_its_caller_back_and_is_told_why() {
             // Somebody else has the caller connected meanwhile.
             tell(Told::Key(call.key(common::PATIENCE).await));
             tell(Told::Returned(call.returned()));
-            let step = DAVE * std::f64::consts::TAU / 8_000.0;
-            let tone: Vec<i16> = (0..40_000).map(|n| (8_000.0 * (f64::from(n) * step).sin()) as i16).collect();
-            call.play(&tone, SampleRate::HZ_8000, true).await;
+            call.play(&tone(DAVE), SampleRate::HZ_8000, true).await;
             tell(Told::Passed(call.transfer(Handover::blind("bob")).await));
             assert!(call.is_closed() && call.hear().await.is_none() && call.returned().is_none());
             call
