@@ -151,7 +151,7 @@ pub enum Found {
 pub struct NotFound {
     /// As SIP has it: 403 where they are not to be called, 404 where nobody has that name.
     pub code: u16,
-    /// In words.
+    /// In words; empty where the status says all there is.
     pub why: String,
 }
 
@@ -355,7 +355,7 @@ pub enum Action {
     Part(LegNo),
     /// Play music to this leg's peer, or no more.
     Music(LegNo, bool),
-    /// Give the caller on this leg back to the agent that had the call, and tell it why nobody is connected with them.
+    /// Give the caller on this leg back to the agent or the program that had the call, and tell it why nobody is connected with them.
     ReturnToAgent(LegNo, String),
     /// Say this on the leg, in the voice of the call's agent, or the server's where it has none; [`ConversationEnd::Announced`] follows.
     Announce {

@@ -217,9 +217,9 @@ fn verify(
                 return route(&on, &threads, endpoint, now, origin, incoming);
             };
             reject(endpoint, now, incoming.call, (code, phrase), &[]);
-            let mut refusal = Refusal::new(code, EndReason::NotAllowed);
             let why = incoming.verdict.as_ref().map(|verdict| verdict.reason.as_str()).unwrap_or_default();
-            refusal.end.detail = format!("answered {code} {phrase}: {why}").trim_end_matches([':', ' ']).to_owned();
+            let detail = format!("answered {code} {phrase}: {why}");
+            let refusal = Refusal::new(code, EndReason::NotAllowed).with_detail(detail.trim_end_matches([':', ' ']));
             record_refusal(&on, &incoming, &refusal);
         });
         if told.is_err() {

@@ -216,12 +216,10 @@ fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, 
 
 /// Why nobody is called.
 pub(crate) fn not_to_be_reached(whom: &str, refusal: Refusal) -> String {
-    let Refusal { code, end } = refusal;
+    let end = refusal.end;
     match end.reason {
         EndReason::UnknownNumber => format!("nobody is called {whom} here"),
-        reason if end.detail.is_empty() || end.detail == format!("answered {code}") => {
-            format!("{whom} is not to be reached: {}", reason.as_str())
-        }
+        reason if end.detail.is_empty() => format!("{whom} is not to be reached: {}", reason.as_str()),
         _ => end.detail,
     }
 }
@@ -359,4 +357,18 @@ async fn invite_first(control: &Control) {
 /// Where ended calls are written first.
 fn journal(config: &Config) -> PathBuf {
     config.data.dir.join(crate::call::record::JOURNAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nobody_is_called_is_said_in_words() {
+        let told = |refusal| not_to_be_reached("alice", refusal);
+        assert_eq!(told(Refusal::new(404, EndReason::UnknownNumber)), "nobody is called alice here");
+        assert_eq!(told(Refusal::new(503, EndReason::Unreachable)), "alice is not to be reached: unreachable");
+        let asleep = Refusal::new(480, EndReason::Unreachable).with_detail("no phone is registered there");
+        assert_eq!(told(asleep), "no phone is registered there");
+    }
 }

@@ -249,9 +249,7 @@ impl Router {
             }
         };
         if groups.is_empty() {
-            let mut refusal = Refusal::new(480, EndReason::Unreachable);
-            refusal.end.detail = "no phone is registered there".to_owned();
-            return Err(refusal);
+            return Err(Refusal::new(480, EndReason::Unreachable).with_detail("no phone is registered there"));
         }
         let also_after = if devices.len() > 1 { QUEUE_GOES_ON_AFTER.to_vec() } else { Vec::new() };
         Ok(DialPlan { groups, also_after, queue: None })

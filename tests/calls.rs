@@ -9,8 +9,10 @@ mod phone;
 
 use common::Server;
 use office::{ALICE, BOB, CAROL, DAVE, DEVICES, phones};
+use omnivox::SampleRate;
+use omnivox::call::app::ActiveCall;
 use omnivox::call::place::{Place, Watching};
-use omnivox::call::{Command, Handover};
+use omnivox::call::{Command, Handover, TransferKind};
 use phone::Phone;
 use sip::headers::{ReferTo, Replaces};
 
@@ -219,6 +221,8 @@ fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
         update.lines().any(is_focus).then_some(())
     };
     common::wait_for("UPDATE", patience, is_told, messages);
+    // That holds for as long as her leg does: nobody in a conference passes their leg on.
+    assert_eq!(carol.refer(at_carol, &server.uri("dave")), (491, None));
     alice.hang_up(at_alice);
     bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
     let again = alice.call("room-weekly");
@@ -363,4 +367,200 @@ fn a_carrier_takes_its_call_back() {
     runtime.block_on(server.shut_down()).unwrap();
     let record = std::fs::read_to_string(folder.path().join("calls.jsonl")).unwrap();
     assert!(record.contains("\"reason\":\"transferred\""), "{record}");
+}
+
+/// What the program of the test below is told, and tells.
+enum Told {
+    /// A transfer that it asked for is over.
+    Passed(Result<(), String>),
+    /// Something else that it does went on meanwhile.
+    Ticked,
+    /// A key.
+    Key(Option<char>),
+    /// Somebody else took its caller away, and they are back.
+    Returned(Option<String>),
+}
+
+/// Five seconds of a tone, at 8 kHz.
+fn tone(hz: f64) -> Vec<i16> {
+    let step = hz * std::f64::consts::TAU / 8_000.0;
+    (0..40_000).map(|n| (8_000.0 * (f64::from(n) * step).sin()) as i16).collect()
+}
+
+/// A caller who is passed on while they are told that they are recorded, and comes back, is whoever's they called after all.
+#[test]
+fn whoever_was_to_have_a_caller_begins_with_them_once_they_are_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut config = config(DEVICES, folder.path());
+    config.calls.record = true;
+    config.calls.record_announcement =
+        "This call is recorded, whatever you say in it, from the first word to the last.".into();
+    let desk = omnivox::Server::builder(config).number("desk", |mut call| async move {
+        call.play(&tone(DAVE), SampleRate::HZ_8000, true).await;
+        call
+    });
+    let server = runtime.block_on(desk.start()).unwrap();
+    let [mut alice, mut bob, ..] = phones(server.sip_addrs().first().unwrap().1);
+    let at_alice = alice.call("desk");
+    alice.wait_for_sound(at_alice);
+    let id = server.calls().first().unwrap().to_string();
+    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"))));
+    let at_bob = bob.rings();
+    bob.reject(at_bob, 486);
+    alice.wait_to_hear(at_alice, &[DAVE], &[]);
+    alice.hang_up(at_alice);
+    runtime.block_on(server.shut_down()).unwrap();
+}
+
+/// A program passes its caller on to people who do not take them, and goes on; so it does where somebody else wanted them connected.
+#[test]
+fn a_program_gets_its_caller_back_and_is_told_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let (tick, ticks) = tokio::sync::mpsc::unbounded_channel::<()>();
+    let ticks = std::sync::Arc::new(tokio::sync::Mutex::new(ticks));
+    let warmly = Handover {
+        uri: "carol".to_owned(),
+        kind: TransferKind::Warm,
+        summary: "A caller from Hamburg.".to_owned(),
+        must_accept: true,
+    };
+    let desk = move |mut call: ActiveCall| {
+        let (tell, ticks, warmly) = (tell.clone(), std::sync::Arc::clone(&ticks), warmly.clone());
+        let tell = move |told| tell.send(told).unwrap();
+        async move {
+            let mut ticks = ticks.lock().await;
+            // What else the program does goes on while the caller is away.
+            let ticking = async {
+                ticks.recv().await.unwrap();
+                tell(Told::Ticked);
+            };
+            let (passed, ()) = tokio::join!(call.transfer(Handover::blind("bob")), ticking);
+            tell(Told::Passed(passed));
+            tell(Told::Key(call.key(common::PATIENCE).await));
+            tell(Told::Passed(call.transfer(warmly).await));
+            tell(Told::Passed(call.transfer(Handover::blind("nobody")).await));
+            // Somebody else has the caller connected meanwhile.
+            tell(Told::Key(call.key(common::PATIENCE).await));
+            tell(Told::Returned(call.returned()));
+            call.play(&tone(DAVE), SampleRate::HZ_8000, true).await;
+            tell(Told::Passed(call.transfer(Handover::blind("bob")).await));
+            assert!(call.is_closed() && call.hear().await.is_none() && call.returned().is_none());
+            call
+        }
+    };
+    let server = omnivox::Server::builder(config(DEVICES, folder.path())).number("desk", desk);
+    let server = runtime.block_on(server.start()).unwrap();
+    let [mut alice, mut bob, mut carol, _] = phones(server.sip_addrs().first().unwrap().1);
+    let next = || told.recv_timeout(common::PATIENCE).unwrap();
+    let back = |why: &str| match next() {
+        Told::Passed(passed) => assert_eq!(passed, Err(why.to_owned())),
+        _ => panic!("the transfer should have come to nothing: {why}"),
+    };
+    let at_alice = alice.call("desk");
+    let at_bob = bob.rings();
+    tick.send(()).unwrap();
+    assert!(matches!(next(), Told::Ticked));
+    alice.wait_for_sound(at_alice);
+    bob.reject(at_bob, 486);
+    back("the person is busy");
+    alice.press(at_alice, '5');
+    assert!(matches!(next(), Told::Key(Some('5'))));
+    let at_carol = carol.pick_up();
+    carol.wait_for_sound(at_carol);
+    carol.press(at_carol, '2');
+    carol.ended(at_carol);
+    back("the person does not take the call");
+    back("nobody is to be reached there");
+    let id = server.calls().first().unwrap().to_string();
+    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"))));
+    let at_bob = bob.rings();
+    bob.reject(at_bob, 603);
+    assert!(matches!(next(), Told::Key(None)));
+    assert!(matches!(next(), Told::Returned(Some(why)) if why == "the person declined"));
+    alice.wait_to_hear(at_alice, &[DAVE], &[]);
+    alice.press(at_alice, '1');
+    let at_bob = bob.pick_up();
+    alice.wait_to_hear(at_alice, &[BOB], &[DAVE]);
+    bob.wait_to_hear(at_bob, &[ALICE], &[]);
+    assert!(matches!(next(), Told::Passed(Ok(()))));
+    alice.hang_up(at_alice);
+    bob.ended(at_bob);
+    runtime.block_on(server.shut_down()).unwrap();
+    let record = std::fs::read_to_string(folder.path().join("calls.jsonl")).unwrap();
+    assert!(record.contains("\"reason\":\"caller_hung_up\""), "{record}");
+}
+
+/// The call of somebody who lets us wait for the ACK: a raw caller, once our answer has come.
+struct Answered {
+    socket: std::net::UdpSocket,
+    from: String,
+    answer: String,
+}
+
+impl Answered {
+    fn call(at: std::net::SocketAddr, to: &str) -> Self {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        socket.connect(at).unwrap();
+        let from = socket.local_addr().unwrap().to_string();
+        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
+        let mut caller = Self { socket, from, answer: String::new() };
+        let head = caller.head("INVITE", &format!("sip:{to}@{at}"), &format!("<sip:{to}@{at}>"));
+        let kind = "Content-Type: application/sdp\r\n";
+        caller.socket.send(format!("{head}{kind}Content-Length: {}\r\n\r\n{sdp}", sdp.len()).as_bytes()).unwrap();
+        caller.answer = caller.next("SIP/2.0 200 ");
+        caller
+    }
+
+    fn head(&self, method: &str, uri: &str, to: &str) -> String {
+        let from = &self.from;
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{method}\r\nMax-Forwards: 70\r\nFrom: <sip:raw@{from}>;tag=1\r\n\
+             To: {to}\r\nCall-ID: raw\r\nCSeq: 1 {method}\r\nContact: <sip:raw@{from}>\r\n"
+        )
+    }
+
+    /// The next message that begins so.
+    fn next(&self, beginning: &str) -> String {
+        let mut datagram = [0; 4_096];
+        loop {
+            let size = self.socket.recv(&mut datagram).unwrap();
+            let text = String::from_utf8_lossy(&datagram[..size]).into_owned();
+            if text.starts_with(beginning) {
+                return text;
+            }
+        }
+    }
+
+    fn acknowledge(&self) {
+        let of = |name: &str| self.answer.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        let uri = of("Contact: ").split(['<', '>']).nth(1).unwrap();
+        self.socket.send(format!("{}Content-Length: 0\r\n\r\n", self.head("ACK", uri, of("To: "))).as_bytes()).unwrap();
+    }
+}
+
+/// What is asked of a call between our answer and the caller's ACK is done once that is here.
+#[test]
+fn a_command_that_comes_before_the_ack_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listening = omnivox::Server::builder(config(DEVICES, folder.path())).number("desk", |mut call| async move {
+        while call.hear().await.is_some() {}
+        call
+    });
+    let server = runtime.block_on(listening.start()).unwrap();
+    let at = server.sip_addrs().first().unwrap().1;
+    let mut bob = Phone::register(at, "bob", "b", BOB);
+    let caller = Answered::call(at, "desk");
+    let id = server.calls().first().unwrap().clone();
+    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"))));
+    // The answer is sent again meanwhile: nobody has heard of an ACK.
+    caller.next("SIP/2.0 200 ");
+    caller.acknowledge();
+    let at_bob = bob.rings();
+    bob.reject(at_bob, 486);
+    runtime.block_on(server.shut_down()).unwrap();
 }

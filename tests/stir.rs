@@ -23,6 +23,9 @@ use sip::headers::Name;
 
 const CALLER: &str = "+12155551212";
 const CALLED: &str = "+12155551213";
+/// Alice's number, and whom she passes calls on to.
+const NUMBER: &str = "+12155551300";
+const GOES_TO: &str = "+442079460002";
 const TONE: f64 = 1_000.0;
 
 /// An authority, and a signer that it vouches for, published on a web server of the test's.
@@ -111,7 +114,7 @@ impl Published {
             key_file = "{key}"
             certificate_url = "{url}"
             origin_id = "7b0a"
-            own_numbers = ["+1215555*"]
+            own_numbers = ["+12155551213", "+1215555124*", "+12155551300"]
 
             [[devices]]
             user = "alice"
@@ -355,33 +358,64 @@ fn a_call_that_is_transferred_is_signed_for_the_number_that_was_called() {
     let server = published.server(&carrier, "note", "127.0.0.1");
     carrier.server = server.sip;
     let mut alice = Phone::register(server.sip, "alice", "a", 437.5);
-    let (number, goes_to) = ("+12155551300", "+442079460002");
-    let passed_on = |carrier: &mut Phone, alice: &mut Phone, headers: &[(&str, String)]| {
-        let call = carrier.dial(number, headers);
-        let at_alice = alice.pick_up();
-        carrier.wait_answered(call);
-        alice.ask_refer(at_alice, &server.uri(goes_to));
-        let (at_carrier, invite) = carrier.rings_with();
-        carrier.answer(at_carrier);
-        alice.ended(at_alice);
-        carrier.hang_up(call);
-        carrier.ended(at_carrier);
-        invite
-    };
-    let own = published.identity("signer.key", &published.url("signer.pem"), 0, number);
-    let invite = passed_on(&mut carrier, &mut alice, std::slice::from_ref(&own));
+    let own = published.identity("signer.key", &published.url("signer.pem"), 0, NUMBER);
+    let call = carrier.dial(NUMBER, std::slice::from_ref(&own));
+    let invite = passed_on(&mut carrier, &mut alice, &server, call);
     assert!(invite.header(Name::From).unwrap().contains("12155551212"), "the caller is shown");
     let identities: Vec<&str> = invite.headers(Name::Identity).collect();
     assert_eq!(identities.first(), Some(&own.1.as_str()));
     let passports: Vec<Passport> = identities.iter().map(|value| Passport::parse(value).unwrap()).collect();
-    let chain = Chain::from(&passports[0], &passports, SystemTime::now(), 60, (CALLER, goes_to)).unwrap();
-    assert_eq!(chain.diverted().collect::<Vec<_>>(), ["12155551300"]);
+    let chain = Chain::from(&passports[0], &passports, SystemTime::now(), 60, (CALLER, GOES_TO)).unwrap();
+    assert_eq!(chain.diverted().collect::<Vec<_>>(), [&NUMBER[1..]]);
     // Nobody speaks for a caller whose own carrier did not.
-    let invite = passed_on(&mut carrier, &mut alice, &[]);
+    let call = carrier.dial(NUMBER, &[]);
+    let invite = passed_on(&mut carrier, &mut alice, &server, call);
+    assert_eq!(only_ours(&invite), "B");
+    server.stop();
+}
+
+/// A caller's signature that was good when the call came proves nothing minutes later, when the call is passed on: it would have the call
+/// refused as stale. The call goes as one of ours for somebody else's number.
+#[test]
+fn a_call_that_is_transferred_late_does_not_take_an_old_signature_along() {
+    let published = Published::new();
+    let mut carrier = Phone::start(CALLER, "", TONE);
+    // Nobody looks when it comes: as if it had been looked at ten minutes ago.
+    let server = published.server(&carrier, "off", "127.0.0.1");
+    carrier.server = server.sip;
+    let mut alice = Phone::register(server.sip, "alice", "a", 437.5);
+    for (age_s, signatures) in [(0, 2), (600, 1)] {
+        let call =
+            carrier.dial(NUMBER, &[published.identity("signer.key", &published.url("signer.pem"), age_s, NUMBER)]);
+        let invite = passed_on(&mut carrier, &mut alice, &server, call);
+        assert_eq!(invite.headers(Name::Identity).count(), signatures, "made {age_s} s ago");
+        if signatures == 1 {
+            assert_eq!(only_ours(&invite), "B");
+        }
+        assert!(invite.header(Name::HistoryInfo).unwrap().contains(NUMBER));
+    }
+    server.stop();
+}
+
+/// Alice, who is called, passes the call on to a number by the trunk; the INVITE that comes back there.
+fn passed_on(carrier: &mut Phone, alice: &mut Phone, server: &Server, call: sip::CallId) -> Arc<sip::Message> {
+    let at_alice = alice.pick_up();
+    carrier.wait_answered(call);
+    alice.ask_refer(at_alice, &server.uri(GOES_TO));
+    let (at_carrier, invite) = carrier.rings_with();
+    carrier.answer(at_carrier);
+    alice.ended(at_alice);
+    carrier.hang_up(call);
+    carrier.ended(at_carrier);
+    invite
+}
+
+/// What a call is attested as that has a signature of ours and no other.
+fn only_ours(invite: &sip::Message) -> String {
     let identities: Vec<&str> = invite.headers(Name::Identity).collect();
     let passport = Passport::parse(identities[0]).unwrap();
     assert_eq!((identities.len(), &passport.claims().div), (1, &None));
-    server.stop();
+    passport.claims().attest.clone()
 }
 
 /// Whether OpenSSL takes the signature for the signer's.

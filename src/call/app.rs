@@ -1,6 +1,8 @@
 //! What a call can be connected with besides a voice agent: nothing (echo runs in the media worker), or code of the
 //! program that embeds us, which gets an [`ActiveCall`].
 
+mod away;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::path::Path;
@@ -12,15 +14,20 @@ use agent::line::{HeardFrame, Line, LineEvent};
 use codecs::CodecError;
 use codecs::pcm::SampleRate;
 use codecs::resample::Resampler;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::ConversationEnd;
+use self::away::Parting;
 use super::line::CallLine;
 use super::log::Providers;
+use super::{ConversationEnd, Handover};
 
 /// Keys pressed ahead of being asked for; at the limit the oldest is forgotten.
 pub const KEYS_LIMIT: usize = 32;
 /// Playing waits this long for the line to take more sound.
 const PLAY_TICK: Duration = Duration::from_millis(20);
+/// What is still to be heard before a call is passed on or hung up may take so long.
+const DRAINS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What came of a conversation.
 #[derive(Debug)]
@@ -69,7 +76,8 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    /// Answers calls with `handler`; when it returns the call is hung up.
+    /// Answers calls with `handler`; when it returns the call is hung up. While somebody else has the caller, who may come back, it goes on
+    /// in a task of its own.
     pub fn new<F, R>(handler: F) -> Self
     where
         F: Fn(ActiveCall) -> R + Send + Sync + 'static,
@@ -81,13 +89,9 @@ impl App {
     /// Runs the handler on a line.
     #[must_use]
     pub fn converse(&self, line: CallLine) -> Conversation {
-        let handler = Arc::clone(&self.0);
-        Box::pin(async move {
-            let mut call = handler(ActiveCall::new(line)).await;
-            call.drain().await;
-            let end = if call.is_closed { ConversationEnd::LineClosed } else { ConversationEnd::Done(call.farewell) };
-            Outcome { end, line: call.line, providers: None, resume: None }
-        })
+        let (partings, parted) = mpsc::channel(1);
+        let handler = (self.0)(ActiveCall { partings: Some(partings), ..ActiveCall::new(line) });
+        away::converse(Box::pin(async move { Some(handler.await) }), parted)
     }
 }
 
@@ -100,18 +104,30 @@ pub fn idle(mut line: CallLine) -> Conversation {
     })
 }
 
-/// A call that is up, for code that handles calls itself.
+/// A call that is up, for code that handles calls itself. While its caller is with somebody else, who may not keep them, whatever is asked of
+/// the call waits: until they are back, or it is known that they will not be.
 #[derive(Debug)]
 pub struct ActiveCall {
     line: CallLine,
     keys: VecDeque<char>,
     is_closed: bool,
     farewell: String,
+    /// The way that the line goes when the caller is passed on; `None` where nobody does that.
+    partings: Option<mpsc::Sender<Parting>>,
+    /// Where the line comes back, while somebody else has it.
+    away: Option<oneshot::Receiver<Comeback>>,
+    /// Why it is back.
+    returned: Option<String>,
 }
 
+/// Why a line is back, and the line.
+type Comeback = (String, CallLine);
+
 impl ActiveCall {
-    pub(crate) fn new(line: CallLine) -> Self {
-        Self { line, keys: VecDeque::new(), is_closed: false, farewell: "the program hung up".to_owned() }
+    pub(crate) fn new(mut line: CallLine) -> Self {
+        line.take_up();
+        let farewell = "the program hung up".to_owned();
+        Self { line, keys: VecDeque::new(), is_closed: false, farewell, partings: None, away: None, returned: None }
     }
 
     /// The rate of the sound, both ways.
@@ -120,7 +136,7 @@ impl ActiveCall {
         self.line.rate()
     }
 
-    /// Whether the caller has gone.
+    /// Whether the caller has gone, or is somebody else's for good.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.is_closed
@@ -144,6 +160,32 @@ impl ActiveCall {
         &mut self.line
     }
 
+    /// Has the caller connected with somebody (a device, a number, an address) or put into a place (`room-NAME`, `park-SLOT`), as an agent
+    /// does. What is being said is said to its end before; then the caller hears music until somebody is there for them. `Ok`: they are
+    /// with somebody else, or have hung up, and the call is closed.
+    ///
+    /// # Errors
+    /// Nobody took the caller, who is here again: why, as a clause ("the person is busy").
+    pub async fn transfer(&mut self, handover: Handover) -> Result<(), String> {
+        self.come_back().await;
+        self.drain().await;
+        self.is_closed |= !self.line.is_open();
+        self.returned = None;
+        if !self.is_closed {
+            self.leave(ConversationEnd::Transfer(handover));
+            self.come_back().await;
+        }
+        self.returned.take().map_or(Ok(()), Err)
+    }
+
+    /// Why the caller is here again, where somebody else than the program (the HTTP interface, [`Command::Transfer`]) wanted them connected
+    /// and nobody took them: a clause, told once. What was said or waited for when they were taken away was cut short.
+    ///
+    /// [`Command::Transfer`]: super::Command::Transfer
+    pub fn returned(&mut self) -> Option<String> {
+        self.returned.take()
+    }
+
     /// What the caller says next, in frames of at most 20 ms; `None` when the call is over. Keys pressed meanwhile are kept for [`ActiveCall::key`].
     pub async fn hear(&mut self) -> Option<HeardFrame> {
         loop {
@@ -161,23 +203,29 @@ impl ActiveCall {
         self.keys.pop_front()
     }
 
-    /// The next key, pressed already or within `wait`; `None` where none came.
+    /// The next key, pressed already or within `wait`; `None` where none came, or the caller was taken away meanwhile and is back.
     pub async fn key(&mut self, wait: Duration) -> Option<char> {
-        let deadline = tokio::time::Instant::now() + wait;
+        self.come_back().await;
+        let deadline = Instant::now() + wait;
         loop {
             if let Some(key) = self.keys.pop_front() {
                 return Some(key);
             }
-            match tokio::time::timeout_at(deadline, self.next()).await.ok()?? {
-                LineEvent::Digit(digit) => self.keep(digit),
-                LineEvent::Audio(_) | LineEvent::Asked(_) => {}
-                LineEvent::Closed => return None,
+            let event = tokio::time::timeout_at(deadline, self.next_here()).await.ok()?;
+            match event {
+                Some(LineEvent::Digit(digit)) => self.keep(digit),
+                Some(LineEvent::Audio(_) | LineEvent::Asked(_)) => {}
+                Some(LineEvent::Closed) | None => {
+                    self.come_back().await;
+                    return None;
+                }
             }
         }
     }
 
     /// Plays samples of the given rate to their end, or until a key is pressed where `until_key` says so. Returns false when it was cut short.
     pub async fn play(&mut self, pcm: &[i16], rate: SampleRate, until_key: bool) -> bool {
+        self.come_back().await;
         let pcm = match resampled(pcm, rate, self.rate()) {
             Ok(pcm) => pcm,
             Err(fault) => {
@@ -186,10 +234,10 @@ impl ActiveCall {
             }
         };
         let mut rest = pcm.as_slice();
-        while !(self.is_closed || rest.is_empty() && self.line.queued_samples() == 0) {
+        while !(self.is_gone() || rest.is_empty() && self.line.queued_samples() == 0) {
             let taken = self.line.say(rest);
             rest = rest.get(taken..).unwrap_or_default();
-            if let Ok(Some(LineEvent::Digit(digit))) = tokio::time::timeout(PLAY_TICK, self.next()).await {
+            if let Ok(Some(LineEvent::Digit(digit))) = tokio::time::timeout(PLAY_TICK, self.next_here()).await {
                 self.keep(digit);
                 if until_key {
                     self.line.interrupt();
@@ -197,7 +245,7 @@ impl ActiveCall {
                 }
             }
         }
-        !self.is_closed
+        !self.is_gone()
     }
 
     /// Plays a WAV file, 16 bit, any rate; of several channels the first.
@@ -210,16 +258,68 @@ impl ActiveCall {
     }
 
     async fn drain(&mut self) {
-        self.line.drain(Duration::from_secs(2)).await;
+        self.line.drain(DRAINS_WITHIN).await;
     }
 
+    /// What the line brings next, wherever it is meanwhile; `None` when the call is over.
     async fn next(&mut self) -> Option<LineEvent> {
-        if self.is_closed {
+        loop {
+            self.come_back().await;
+            let event = self.next_here().await;
+            if event.is_some() || self.is_closed {
+                return event;
+            }
+        }
+    }
+
+    /// What the line brings next while it is here; `None` where it is not, or is taken away now.
+    async fn next_here(&mut self) -> Option<LineEvent> {
+        if self.is_gone() {
             return None;
         }
-        let event = Line::next(&mut self.line).await;
-        self.is_closed = event == LineEvent::Closed;
-        Some(event)
+        if !self.line.is_released() {
+            let event = Line::next(&mut self.line).await;
+            if !self.line.is_released() {
+                self.is_closed = event == LineEvent::Closed;
+                return Some(event);
+            }
+        }
+        self.line.interrupt();
+        self.leave(ConversationEnd::LineClosed);
+        None
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_closed || self.away.is_some()
+    }
+
+    /// The line goes to whoever is to have it next.
+    fn leave(&mut self, end: ConversationEnd) {
+        let Some(partings) = &self.partings else {
+            self.is_closed = true;
+            return;
+        };
+        let (back, comes_back) = oneshot::channel();
+        let line = std::mem::replace(&mut self.line, CallLine::closed());
+        match partings.try_send(Parting { end, line, back }) {
+            Ok(()) => self.away = Some(comes_back),
+            // The call is not there any more.
+            Err(_) => self.is_closed = true,
+        }
+    }
+
+    /// Waits for a line that is away to come back, with why; where it does not, the call is over.
+    async fn come_back(&mut self) {
+        let Some(away) = &mut self.away else { return };
+        match away.await {
+            Ok((why, mut line)) => {
+                line.take_up();
+                self.line = line;
+                self.returned = Some(why);
+            }
+            Err(_) => self.is_closed = true,
+        }
+        self.away = None;
     }
 
     fn keep(&mut self, digit: char) {

@@ -29,14 +29,14 @@ impl Bridge {
         Self { connected: true, ..Self::new(caller, callee) }
     }
 
-    /// One side puts the call on hold, or takes it back: the other hears music meanwhile.
+    /// One side puts the call on hold, or takes it back: the other hears music meanwhile. Whoever holds before sound flows holds from then on.
     fn hold(&mut self, leg: LegNo, other: LegNo, held: bool) -> Vec<Action> {
         let was_held = self.held_by_caller || self.held_by_callee;
         let mine = if leg == self.caller { &mut self.held_by_caller } else { &mut self.held_by_callee };
-        if !self.connected || *mine == held {
+        let changes = std::mem::replace(mine, held) != held;
+        if !self.connected || !changes {
             return vec![];
         }
-        *mine = held;
         let is_held = self.held_by_caller || self.held_by_callee;
         match (held, was_held, is_held) {
             (true, false, _) => vec![Action::Part(leg), Action::Part(other), Action::Music(other, true)],
@@ -44,6 +44,18 @@ impl Bridge {
             (false, _, true) => vec![Action::Music(other, false)],
             (false, ..) => vec![Action::Music(other, false), Action::Connect(self.caller, self.callee)],
         }
+    }
+
+    /// The caller has acknowledged our answer: both are connected, or hear music where the other holds already.
+    fn connect(&mut self) -> Vec<Action> {
+        self.connected = true;
+        let held = [(self.held_by_callee, self.caller), (self.held_by_caller, self.callee)];
+        let music = held.into_iter().filter(|(held, _)| *held).map(|(_, hears)| Action::Music(hears, true));
+        if !(self.held_by_caller || self.held_by_callee) {
+            return vec![Action::Connect(self.caller, self.callee)];
+        }
+        // They may have heard each other before the answer.
+        [Action::Part(self.caller), Action::Part(self.callee)].into_iter().chain(music).collect()
     }
 
     /// The leg at the other end.
@@ -132,9 +144,8 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
     let failed = |reason, why: &str| ending::begin(End::new(reason).with_detail(why), view);
     match input {
         LegInput::Acked if leg == bridge.caller && !bridge.connected => {
-            bridge.connected = true;
-            let actions =
-                vec![Action::Arm(Timer::MaxDuration, view.max_duration), Action::Connect(bridge.caller, bridge.callee)];
+            let mut actions = vec![Action::Arm(Timer::MaxDuration, view.max_duration)];
+            actions.extend(bridge.connect());
             (Phase::Bridged(*bridge), actions)
         }
         LegInput::Held(held) => {
@@ -253,6 +264,18 @@ mod tests {
         let (one, actions) = held(both, CALLER, false);
         assert_eq!(actions, vec![Action::Music(CALLEE, false)]);
         let (_, actions) = held(one, CALLEE, false);
+        assert_eq!(actions, vec![Action::Music(CALLER, false), Action::Connect(CALLER, CALLEE)]);
+    }
+
+    #[test]
+    fn whoever_holds_before_the_caller_has_acknowledged_holds_from_then_on() {
+        let (phase, actions) = stepped(Bridge::new(CALLER, CALLEE), CALLEE, LegInput::Held(true));
+        assert_eq!(actions, vec![]);
+        let Phase::Bridged(bridge) = phase else { panic!("{phase:?}") };
+        let (phase, actions) = stepped(bridge, CALLER, LegInput::Acked);
+        assert_eq!(actions.last(), Some(&Action::Music(CALLER, true)), "{actions:?}");
+        let Phase::Bridged(bridge) = phase else { panic!("{phase:?}") };
+        let (_, actions) = stepped(bridge, CALLEE, LegInput::Held(false));
         assert_eq!(actions, vec![Action::Music(CALLER, false), Action::Connect(CALLER, CALLEE)]);
     }
 

@@ -1,4 +1,8 @@
 //! A conference: everybody hears everybody else. It lasts for as long as somebody is in it.
+//!
+//! A leg that has come into it stays until it ends: nobody in it is passed on, replaced, parked or fetched, and with one left it is still a
+//! conference, which others may join. So what our Contact says from then on (`isfocus`, RFC 4579 section 4.2, told by `driver/attendance.rs`)
+//! holds for as long as the leg does, and is never taken back.
 
 use media::MAX_MEMBERS;
 
@@ -64,8 +68,9 @@ fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::place::Watching;
     use crate::call::route::Target;
-    use crate::call::{LegView, SignallingEnd, Stage};
+    use crate::call::{Command, Handover, LegView, Referred, SignallingEnd, Stage};
 
     fn with<T>(legs: &[(u16, bool, Stage)], then: impl FnOnce(&View<'_>) -> T) -> T {
         let legs: Vec<LegView> = legs
@@ -94,6 +99,29 @@ mod tests {
         assert_eq!(phase, Phase::Conference);
         let (phase, _) = with(&[(0, true, Stage::Over), (9, true, Stage::Over)], |view| step(ended(9), view));
         assert_eq!(phase, Phase::Ending(End::new(EndReason::CallerHungUp)));
+    }
+
+    /// What is told of a conference's end of a call (`isfocus`) is not taken back: nothing takes a leg out of it that goes on.
+    #[test]
+    fn whoever_is_in_it_leaves_by_their_end_alone() {
+        let refer = Referred::To { uri: "sip:bob@b".into(), replaces: None };
+        let inputs = [
+            Input::Commanded(Command::Transfer(Handover::blind("bob"))),
+            Input::Commanded(Command::Hold(true)),
+            Input::Leg(LegNo(9), LegInput::Referred(refer)),
+            Input::Leg(LegNo(9), LegInput::Ended(SignallingEnd::Remote)),
+            Input::Adopted(LegNo(9), Errand::Replace(LegNo(0))),
+            Input::Adopted(LegNo(9), Errand::Pickup),
+            Input::Adopted(LegNo(9), Errand::Fetch),
+            Input::Adopted(LegNo(9), Errand::Watch(Watching::Join)),
+        ];
+        for input in inputs {
+            let legs = [(0, true, Stage::Here), (9, true, Stage::Here)];
+            let (phase, actions) = with(&legs, |view| step(input.clone(), view));
+            assert_eq!(phase, Phase::Conference, "{input:?}");
+            let keeps = [Action::HangUp(LegNo(9), None), Action::RejectRefer(LegNo(9), 403)];
+            assert!(actions.iter().all(|action| keeps.contains(action)), "{input:?}: {actions:?}");
+        }
     }
 
     #[test]

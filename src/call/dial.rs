@@ -157,9 +157,8 @@ impl Dialer for Direct {
             return Err(Refusal::new(403, EndReason::NotAllowed));
         }
         if !(target.starts_with("sip:") || target.starts_with("sips:")) {
-            let mut refusal = Refusal::new(404, EndReason::UnknownNumber);
-            refusal.end.detail = format!("`{target}` is no SIP address, and there is no trunk that takes numbers");
-            return Err(refusal);
+            let why = format!("`{target}` is no SIP address, and there is no trunk that takes numbers");
+            return Err(Refusal::new(404, EndReason::UnknownNumber).with_detail(why));
         }
         let from = if on_behalf.uri.is_empty() { "sip:omnivox@localhost" } else { &on_behalf.uri };
         let branches = vec![DialBranch::new(target, target, from)];

@@ -45,9 +45,9 @@ use super::log::{Attending, CallLog, CallStage};
 use super::quality;
 use super::route::Target;
 use super::sound::{self, Sound};
-use super::switchboard::{DeviceLeg, Inbox, Mail};
+use super::switchboard::{COMMAND_QUEUE, DeviceLeg, Inbox, Mail};
 use super::{
-    Action, Command, Input, LegNo, LegView, Phase, SignallingEnd, Stage, Step, Timer, View, bridge, conference,
+    Action, Command, Input, LegNo, LegView, Phase, Role, SignallingEnd, Stage, Step, Timer, View, bridge, conference,
     dialing, ending, entering, inbound, note_refused, parking, referral, talking, transfer,
 };
 use crate::config::SrtpPolicy;
@@ -127,6 +127,8 @@ pub struct Driver {
     postponed: VecDeque<Mail>,
     /// Signalling of legs that are about to come.
     strays: Vec<Event>,
+    /// Commands that came between our answer and the caller's ACK, [`COMMAND_QUEUE`] at most.
+    early: Vec<Command>,
     mix: Mix,
     /// This call is a conference, or a slot.
     is_place: bool,
@@ -210,7 +212,7 @@ impl Driver {
             Ok(()) => inbound::begin(&driver.target),
             Err(refusal) => {
                 driver.refuse(LegNo::FIRST, refusal.code);
-                (Phase::Over(refusal.end), vec![])
+                (Phase::Over(refusal.answered()), vec![])
             }
         };
         Box::pin(driver.run(begin)).await;
@@ -248,6 +250,7 @@ impl Driver {
             queue: Vec::new(),
             postponed: VecDeque::new(),
             strays: Vec::new(),
+            early: Vec::new(),
             mix: Mix::default(),
             is_place: false,
             shown: Vec::new(),
@@ -322,8 +325,21 @@ impl Driver {
                 // It is the first leg's caller that an agent talks with, as long as nobody has taken its line.
                 self.order(LegNo::FIRST, LineOrder::Ask(request));
             }
+            // Who asks knows that the call was answered, and not whether its ACK is here: only then it can be done.
+            command if self.is_being_answered() && !ending::ends(&command) => {
+                if self.early.len() < COMMAND_QUEUE {
+                    self.early.push(command);
+                }
+            }
             command => self.queue.push(Input::Commanded(command)),
         }
+    }
+
+    /// Our answer is sent, and not acknowledged.
+    fn is_being_answered(&self) -> bool {
+        let waits =
+            |leg: &Leg| leg.role == Role::Caller && leg.stage == Stage::Here && !leg.is_up && leg.errand.is_none();
+        matches!(self.phase, Phase::Answering | Phase::Bridged(_)) && self.legs.iter().any(waits)
     }
 
     async fn wake(&mut self) -> Wake {

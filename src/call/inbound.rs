@@ -31,7 +31,7 @@ pub struct Facts<'a> {
 pub struct Refusal {
     /// SIP status.
     pub code: u16,
-    /// The end of the call.
+    /// The end of the call; its detail is empty where the status and the reason say all there is.
     pub end: End,
 }
 
@@ -39,7 +39,21 @@ impl Refusal {
     /// A refusal with this status for this reason.
     #[must_use]
     pub fn new(code: u16, reason: EndReason) -> Self {
-        Self { code, end: End::new(reason).with_detail(format!("answered {code}")) }
+        Self { code, end: End::new(reason) }
+    }
+
+    /// The same with more about it.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.end.detail = detail.into();
+        self
+    }
+
+    /// The end of a call that was refused so, for its record: where nothing else is known it says what was answered.
+    #[must_use]
+    pub fn answered(&self) -> End {
+        let end = self.end.clone();
+        if end.detail.is_empty() { end.with_detail(format!("answered {}", self.code)) } else { end }
     }
 }
 
@@ -193,6 +207,9 @@ mod tests {
         let full = Facts { running: config.calls.max, ..facts("echo") };
         let refusal = admit(&config, full, &EchoOnly).unwrap_err();
         assert_eq!((refusal.code, refusal.end.class), (486, EndClass::OurFault));
+        // Nothing is known but the status: the record says that, and where more is known, that instead.
+        assert_eq!((refusal.end.detail.as_str(), refusal.answered().detail.as_str()), ("", "answered 486"));
+        assert_eq!(refusal.with_detail("all lines are taken").answered().detail, "all lines are taken");
         assert!(admit(&config, Facts { running: config.calls.max - 1, ..facts("echo") }, &EchoOnly).is_ok());
     }
 

@@ -98,6 +98,8 @@ pub struct CallLine {
     is_private: bool,
     /// Whoever holds the line does not hear the peer.
     is_muted: bool,
+    /// Whoever holds the line is to let go of it.
+    is_released: bool,
     /// Listens to sound of this rate for what is said by tones.
     tones: Option<(SampleRate, Box<ToneListener>)>,
 }
@@ -113,10 +115,14 @@ impl CallLine {
     /// Takes a leg into a line.
     #[must_use]
     pub fn new(port: LegPort) -> (Self, LineControl) {
+        Self::on(Some(port))
+    }
+
+    fn on(port: Option<LegPort>) -> (Self, LineControl) {
         let (orders, orders_in) = mpsc::channel(LINE_QUEUE);
         let (notes_out, notes) = mpsc::channel(LINE_QUEUE);
         let line = Self {
-            port: Some(port),
+            port,
             orders: orders_in,
             own_orders: orders.downgrade(),
             notes: notes_out,
@@ -126,9 +132,33 @@ impl CallLine {
             is_paused: false,
             is_private: false,
             is_muted: false,
+            is_released: false,
             tones: None,
         };
         (line, LineControl { orders, notes })
+    }
+
+    /// A line that is closed from the start, in the place of one that somebody else has.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self::on(None).0
+    }
+
+    /// Whether the leg is there: the line was not closed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.port.is_some()
+    }
+
+    /// Whether whoever holds the line is to let go of it.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.is_released
+    }
+
+    /// Somebody else holds the line from here on.
+    pub fn take_up(&mut self) {
+        self.is_released = false;
     }
 
     /// The leg's figures, also after it was closed.
@@ -335,7 +365,10 @@ impl CallLine {
                 self.is_muted = muted;
                 None
             }
-            Some(LineOrder::Release) => Some(LineEvent::Closed),
+            Some(LineOrder::Release) => {
+                self.is_released = true;
+                Some(LineEvent::Closed)
+            }
             Some(LineOrder::Close) | None => {
                 self.close();
                 Some(LineEvent::Closed)

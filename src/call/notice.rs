@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use codecs::pcm::SampleRate;
 
 use super::ConversationEnd;
-use super::app::{Outcome, resampled};
+use super::app::{Outcome, Resume, resampled};
 use super::leg::Occupation;
 use crate::config::CallsConfig;
 
@@ -56,7 +56,7 @@ impl RecordNotice {
     }
 }
 
-/// Says this first, and gives the line to whoever is to have it then.
+/// Says this first, and gives the line to whoever is to have it then: where the caller is passed on meanwhile and comes back, they begin as well.
 #[must_use]
 pub fn before(pcm: Arc<[i16]>, then: Occupation) -> Occupation {
     Box::new(move |mut line| {
@@ -64,7 +64,8 @@ pub fn before(pcm: Arc<[i16]>, then: Occupation) -> Occupation {
             if line.say_all(&pcm).await {
                 return then(line).await;
             }
-            Outcome { end: ConversationEnd::LineClosed, line, providers: None, resume: None }
+            let resume = line.is_open().then(|| Resume(Box::new(move |_, line| then(line))));
+            Outcome { end: ConversationEnd::LineClosed, line, providers: None, resume }
         })
     })
 }

@@ -159,11 +159,9 @@ impl Sound {
         mode: LegMode,
         record: Option<Recorded>,
     ) -> Result<(Bytes, Option<LegPort>), Refusal> {
-        let reserved = self.reserve(media).map_err(|fault| {
-            let mut refusal = Refusal::new(503, EndReason::NoMediaPort);
-            refusal.end.detail = fault.to_string();
-            refusal
-        })?;
+        let reserved = self
+            .reserve(media)
+            .map_err(|fault| Refusal::new(503, EndReason::NoMediaPort).with_detail(fault.to_string()))?;
         let open_as = OpenAs { mode, record, seed: random() };
         let Some(offered) = self.offered.take() else {
             self.reserved = Some(reserved);
@@ -535,9 +533,7 @@ fn direction(direction: sip::sdp::Direction) -> Direction {
 }
 
 fn not_acceptable(code: u16, detail: String) -> Refusal {
-    let mut refusal = Refusal::new(code, EndReason::NotAcceptable);
-    refusal.end.detail = detail;
-    refusal
+    Refusal::new(code, EndReason::NotAcceptable).with_detail(detail)
 }
 
 fn fallback(remote: IpAddr) -> IpAddr {

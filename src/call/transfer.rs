@@ -1,5 +1,5 @@
-//! An agent's call is passed on, as the agent or somebody else wants it: the person is called while the caller hears music, and both are
-//! connected; or the agent gets the caller back, and is told why.
+//! A call that an agent or a program has is passed on, as they or somebody else want it: the person is called while the caller hears music,
+//! and both are connected; or whoever had the caller gets them back, and is told why.
 
 use std::sync::Arc;
 

@@ -29,9 +29,8 @@ impl Barred {
         let numbers = Arc::clone(&self.numbers.read().unwrap_or_else(PoisonError::into_inner));
         let holds = |number: String| numbers.get(&number).is_some_and(|until| until.is_none_or(|until| until > now));
         if !numbers.is_empty() && meant(target, country).into_iter().any(holds) {
-            let mut refusal = Refusal::new(403, EndReason::NotAllowed);
-            refusal.end.detail = "the number is on the do-not-call list".to_owned();
-            return Err(refusal);
+            let why = "the number is on the do-not-call list";
+            return Err(Refusal::new(403, EndReason::NotAllowed).with_detail(why));
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ const VALUE_LIMIT: usize = 8_192;
 pub const PASSPORTS_LIMIT: usize = 8;
 /// A call may ring so long with somebody who does not answer before it is sent on.
 const RINGS_FOR_S: u64 = 180;
-/// What most believe a signature for (RFC 8224 section 5.2).
+/// What most believe a signature for (RFC 8224 section 6.2, step 4).
 const USUAL_AGE_S: u64 = 60;
 /// The kind of token by which a caller's carrier speaks for the caller.
 const SHAKEN: &str = "shaken";
@@ -369,6 +369,13 @@ impl Signer {
 
     /// The Identity value of a call that `by` sends on to `called`: it goes beside those that the call came with (RFC 8946 section 4).
     /// `None` where these do not lead from `caller` to `by`, or were made too long ago to be believed by anybody.
+    ///
+    /// That the caller's own token was fresh when the call came in does not help one that is passed on minutes later. `div` speaks for a step
+    /// of the way and not for the caller, who is proven by the first token alone; whoever verifies looks at the age of that too (RFC 8224
+    /// section 6.2, step 4: a minute, against replays), cannot know when we saw it, and is to refuse a stale one with 403 (section 6.2.2): the old
+    /// token would make a good call fail. Nor may it be made anew: with our key it would say of somebody else's number what only their carrier
+    /// knows. Such a call is signed as any that we place for a number that is not ours ([`Signer::identity`]: `B`, `C`), with the diversion in
+    /// History-Info and Diversion.
     #[must_use]
     pub fn diversion(
         &self,

@@ -282,7 +282,7 @@ pub(crate) fn begin(
         Ok(target) => target,
         Err(refusal) => {
             record_refusal(hub, &incoming, &refusal);
-            return Err(refuse(Problem::of_sip(refusal.code, &refusal.end.detail)));
+            return Err(refuse(Problem::of_sip(refusal.code, &refusal.answered().detail)));
         }
     };
     seat.connect(leg);

@@ -190,6 +190,12 @@ impl Phone {
         self.wait("the ACK", |event| matches!(event, Event::Acked { call: id, .. } if *id == call).then_some(()));
     }
 
+    /// Refuses a call that rings.
+    pub fn reject(&mut self, call: CallId, code: u16) {
+        self.sip.reject(call, code, "", Vec::new()).unwrap();
+        self.sounds.remove(&call);
+    }
+
     /// Waits for a call and answers it.
     pub fn pick_up(&mut self) -> CallId {
         let call = self.rings();

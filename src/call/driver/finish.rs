@@ -85,5 +85,5 @@ pub fn record_refusal(hub: &Hub, incoming: &Incoming, refusal: &Refusal) {
     let now = SystemTime::now();
     let log = CallLog::inbound(&new_id(now), incoming, &Target::App("none".into()), now);
     hub.tracer.link(log.id(), incoming.request.call_id());
-    write_record(hub, log.close(refusal.end.clone(), &hub.config.prices, now));
+    write_record(hub, log.close(refusal.answered(), &hub.config.prices, now));
 }

@@ -23,7 +23,15 @@ impl Driver {
             Happening::LetGo(providers) => {
                 self.catch_up();
                 self.log.set_providers(providers);
+                self.forget_left();
             }
+        }
+    }
+
+    /// Where nobody goes back to a conversation that was left, what it holds is free, and a program learns that its caller is somebody else's.
+    fn forget_left(&mut self) {
+        if !matches!(self.phase, Phase::Transferring(_) | Phase::Talking) {
+            self.legs.iter_mut().for_each(|leg| leg.resume = None);
         }
     }
 
@@ -110,6 +118,7 @@ impl Driver {
             }
             _ => None,
         };
+        self.forget_left();
         if let Some(event) = self.log.settle_tool(failed.as_deref(), SystemTime::now()) {
             self.observed(Some(event));
         }

@@ -125,6 +125,7 @@ impl Driver {
         let errand = errand.map(|sip| self.legs.iter().find(|leg| leg.sip == Some(sip)).map_or(no, |leg| leg.no));
         leg.no = no;
         leg.errand = Some(errand);
+        leg.resume = None;
         let sip = leg.sip;
         self.legs.push(leg);
         self.log.adopted(no, record, by_trunk);

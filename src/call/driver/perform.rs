@@ -82,11 +82,7 @@ impl Driver {
             Action::Music(no, on) => self.music(no, on),
             Action::ReturnToAgent(no, why) => self.return_to_agent(no, why),
             Action::Announce { leg, summary, must_accept } => self.announce(leg, summary, must_accept),
-            Action::Connect(a, b) => {
-                self.connect(a, b);
-                // No conversation that was left goes on any more: what it holds is free.
-                self.legs.iter_mut().filter(|leg| [a, b].contains(&leg.no)).for_each(|leg| leg.resume = None);
-            }
+            Action::Connect(a, b) => self.connect(a, b),
             Action::Press(no, digit) => self.press(no, digit),
             Action::Write(no, kind, text) => {
                 if let Some(sip) = self.leg(no).and_then(|leg| leg.sip) {
@@ -148,7 +144,7 @@ impl Driver {
                     // Whoever answered is to be told.
                     self.queue.push(Input::Leg(no, LegInput::MediaFailed(refusal.end.detail)));
                 } else {
-                    self.phase = Phase::Over(refusal.end);
+                    self.phase = Phase::Over(refusal.answered());
                 }
             }
         }
@@ -193,9 +189,13 @@ impl Driver {
     fn find(&mut self, uri: &str) {
         let diverted = self.history.sent_on(None, DiversionReason::Deflection);
         let found = self.found(uri, &Party { diverted, ..self.server() }, None).map_err(|NotFound { code, why }| {
-            tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {why}", self.log.id());
+            tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {code} {why}", self.log.id());
             // Whoever is not to be called is said so; how the server is set up is nothing to agents.
-            let why = if code == 403 { why } else { "nobody is to be reached there".to_owned() };
+            let why = match (code, why.is_empty()) {
+                (403, true) => "they are not to be called".to_owned(),
+                (403, false) => why,
+                _ => "nobody is to be reached there".to_owned(),
+            };
             NotFound { code, why }
         });
         self.queue.push(Input::Found(found));

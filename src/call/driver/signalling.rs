@@ -90,6 +90,9 @@ impl Driver {
         if let Some(input) = input.filter(|_| self.is_here(no)) {
             self.queue.push(Input::Leg(no, input));
         }
+        if !self.early.is_empty() && !self.is_being_answered() {
+            self.queue.extend(self.early.drain(..).map(Input::Commanded));
+        }
     }
 
     /// Where a phone of ours sends its callers on (3xx, RFC 3261 section 8.1.3.4): whom its account may call. Others, carriers above
@@ -109,7 +112,8 @@ impl Driver {
         match self.hub.dialer().plan(&contact, &party) {
             Ok(plan) => Some(SignallingEnd::Redirected(Arc::new(plan))),
             Err(refusal) => {
-                tracing::info!(call = %self.log.id(), "call {}: it is not sent on: {}", self.log.id(), refusal.end.detail);
+                let why = refusal.answered().detail;
+                tracing::info!(call = %self.log.id(), "call {}: it is not sent on: {why}", self.log.id());
                 None
             }
         }
