@@ -118,6 +118,24 @@ pub enum Phase {
     Over(End),
 }
 
+impl Phase {
+    /// Whether a call to this target passes its caller on where it is asked to, at once or when their ACK is here.
+    #[must_use]
+    pub fn passes_on(&self, target: &route::Target) -> bool {
+        match self {
+            Self::Talking | Self::Answering => target.converses(),
+            Self::Bridged(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it puts its caller on hold where it is asked to: two are connected, or about to be.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        matches!(self, Self::Bridged(_))
+    }
+}
+
 /// What happens to a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {

@@ -101,6 +101,9 @@ impl Calls for Desk {
             CallCommand::Say(text) => Command::Ask(Request::Say(text)),
             CallCommand::Note(text) => Command::Ask(Request::Know(text)),
         };
+        if let Some(why) = unfit(&hub, id, &command) {
+            return Err(CallFault::Unfit(why.to_owned()));
+        }
         let is_agents = self.live.find(id).is_some_and(|call| hub.agents.has(&call.target));
         if matches!(command, Command::Ask(_)) && !is_agents {
             let fault = CallFault::Unfit("no agent has the call".to_owned());
@@ -188,6 +191,20 @@ impl Calls for Desk {
 
     fn remove_recording(&self, path: &str) -> std::io::Result<()> {
         std::fs::remove_file(recording_path(&self.config, Path::new(path))?)
+    }
+}
+
+/// Why a call that goes on does not do this, in whatever state it is.
+fn unfit(hub: &Hub, id: &str, command: &Command) -> Option<&'static str> {
+    let presence = hub.switchboard.address(id)?.presence;
+    match command {
+        Command::Transfer(_) if !presence.passes_on.load(Ordering::Relaxed) => Some(
+            "nobody is passed on from this call now: its caller speaks with no agent, program or person, or is in a conference",
+        ),
+        Command::Hold(_) if !presence.holds.load(Ordering::Relaxed) => {
+            Some("nobody is held in this call: no two are connected in it")
+        }
+        _ => None,
     }
 }
 

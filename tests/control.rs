@@ -35,7 +35,9 @@ async fn a_call_is_seen_acted_on_and_kept(settings: &[&str]) {
     assert_eq!((&live["target"], &live["direction"]), (&json!("echo"), &json!("inbound")));
     let id = live["call"].as_str().unwrap().to_owned();
     let (status, _) = ada.ask(Method::PUT, &format!("/calls/{id}/hold"), json!({ "on": true })).await;
-    assert_eq!(status, StatusCode::ACCEPTED);
+    assert_eq!(status, StatusCode::CONFLICT, "nobody is held who speaks with an echo");
+    let (status, _) = ada.ask(Method::POST, &format!("/calls/{id}/transfer"), json!({ "to": "park-7" })).await;
+    assert_eq!(status, StatusCode::CONFLICT, "nor passed on");
     let (status, _) = ada.ask(Method::DELETE, &format!("/calls/{id}"), json!({})).await;
     assert_eq!(status, StatusCode::ACCEPTED);
     phone.wait(PATIENCE);

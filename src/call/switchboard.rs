@@ -75,6 +75,10 @@ pub struct DeviceLeg {
 pub struct Presence {
     /// It takes in legs in the stead of its own.
     pub takes_over: AtomicBool,
+    /// It passes its caller on where it is asked to.
+    pub passes_on: AtomicBool,
+    /// It puts its caller on hold where it is asked to.
+    pub holds: AtomicBool,
     devices: Mutex<Vec<DeviceLeg>>,
     members: Mutex<Vec<Member>>,
 }

@@ -167,6 +167,7 @@ pub(crate) async fn hang_up(
 #[utoipa::path(post, path = "/api/v1/calls/{id}/transfer", operation_id = "transferCall", tag = "calls", request_body = TransferTo,
     params(("id" = String, Path, description = "The call's id"), ("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key it is done once")),
     responses((status = 202, description = "They are being called", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not a call for that now", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Nobody is called that, or they are not to be reached now", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn transfer(
     State(control): State<Arc<Control>>,
@@ -181,9 +182,10 @@ pub(crate) async fn transfer(
 
 /// Hold
 ///
-/// The caller hears music, or is taken back.
+/// The caller hears music, or is taken back by the person whom they speak with. An agent's caller is not held.
 #[utoipa::path(put, path = "/api/v1/calls/{id}/hold", operation_id = "holdCall", tag = "calls", request_body = Switch, params(("id" = String, Path, description = "The call's id")),
-    responses((status = 202, description = "Asked for", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 202, description = "Asked for", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json"),
+              (status = 409, description = "It is not a call for that now", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn hold(
     State(control): State<Arc<Control>>,
     caller: Caller,

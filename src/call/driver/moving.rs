@@ -170,7 +170,10 @@ impl Driver {
     /// Tells others what the devices in this call do, and whether it takes legs in.
     pub(super) fn show(&mut self) {
         let takes_over = matches!(self.phase, Phase::Bridged(_) | Phase::Dialing(_));
-        self.inbox.address.presence.takes_over.store(takes_over, Ordering::Relaxed);
+        let presence = &self.inbox.address.presence;
+        presence.takes_over.store(takes_over, Ordering::Relaxed);
+        presence.passes_on.store(self.phase.passes_on(&self.target), Ordering::Relaxed);
+        presence.holds.store(self.phase.holds(), Ordering::Relaxed);
         let is_place = matches!(self.phase, Phase::Conference | Phase::Parked(_));
         if std::mem::replace(&mut self.is_place, is_place) && !is_place {
             self.hub.places.leave(&self.inbox.address.call);
