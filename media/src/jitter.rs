@@ -6,7 +6,8 @@
 //!
 //! *Playout* ([`JitterBuffer::playout`]) is for people: asked for sound at a steady pace, it holds packets back by an
 //! adaptive delay, the 97th percentile of what the network has shown in ten seconds, or the 94th of what it has in
-//! one. Where the delay is to change it says so with the packet ([`Pace`]): whoever plays makes the sound a little longer or shorter ([`codecs::stretch`]).
+//! one. Where the delay is to change it says so with the packet ([`Pace`]): whoever plays makes the sound a little
+//! longer or shorter ([`codecs::stretch`]).
 //!
 //! Both see one timeline ([`Frame::position`], in ticks since the first packet). It goes forward with the packets;
 //! the ear's makes a step of 20 ms, in either direction, when the clocks of both sides have drifted apart by so much. A timestamp
