@@ -138,7 +138,7 @@ impl ServerBuilder {
             let readiness = Arc::clone(&readiness);
             Arc::new(move |fault: Option<&str>| readiness.note_fault("records", fault))
         };
-        let (records, records_task, killed) = RecordSink::start(&config.data.dir, on_fault, &config.prices)?;
+        let (records, records_ended, killed) = RecordSink::start(&config.data.dir, on_fault, &config.prices)?;
         if config.records_calls() {
             let dir = config.recordings_dir();
             std::fs::create_dir_all(&dir).map_err(|fault| {
@@ -252,7 +252,7 @@ impl ServerBuilder {
             readiness,
             stop,
             farewells,
-            records_task,
+            records_ended,
             plane,
             exporting,
             serving,
@@ -271,7 +271,7 @@ pub struct Server {
     stop: CancellationToken,
     /// What has something to do when the server stops.
     farewells: Vec<tokio::task::JoinHandle<()>>,
-    records_task: tokio::task::JoinHandle<()>,
+    records_ended: tokio::sync::oneshot::Receiver<()>,
     /// The control plane, and what ends it: it reads the last records first.
     plane: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
     /// What sends traces, and what ends it.
@@ -391,7 +391,7 @@ impl Server {
         self.hub.media.shutdown();
         drop(self.hub);
         // The writer ends when the last call has let go of the hub; calls that hang on to it are not waited for.
-        let _ = tokio::time::timeout(BYE_WITHIN, self.records_task).await;
+        let _ = tokio::time::timeout(BYE_WITHIN, self.records_ended).await;
         if let Some((running, stop)) = self.plane {
             stop.cancel();
             let _ = tokio::time::timeout(BYE_WITHIN, running).await;

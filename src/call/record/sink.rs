@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use agent::session::TurnRecord;
 use agent::usage::Usage;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::appended::Appended;
@@ -61,16 +61,16 @@ pub(super) enum Entry {
 pub(crate) type OnFault = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
 impl RecordSink {
-    /// Starts the writer of `dir/calls.jsonl`. The task ends, with everything written, when the last sink is dropped. Calls that were going
+    /// Starts the writer of `dir/calls.jsonl`, a thread. It ends, and says so, with everything written, when the last sink is dropped. Calls that were going
     /// on when a server before was killed get their records first, which are returned too, by these prices. `on_fault` is told when records cannot be written, and when they can again.
     ///
     /// # Errors
-    /// The folder cannot be made or the file not be opened.
+    /// The folder cannot be made, the file not be opened, or no thread be started.
     pub(crate) fn start(
         dir: &Path,
         on_fault: OnFault,
         prices: &PricesConfig,
-    ) -> anyhow::Result<(Self, tokio::task::JoinHandle<()>, Vec<CallRecord>)> {
+    ) -> anyhow::Result<(Self, oneshot::Receiver<()>, Vec<CallRecord>)> {
         std::fs::create_dir_all(dir).map_err(|fault| {
             anyhow::anyhow!(
                 "cannot make the data folder {}: {fault}. Set data.dir to one that can be written",
@@ -83,11 +83,13 @@ impl RecordSink {
             anyhow::anyhow!("cannot write {}: {fault}. Set data.dir to a folder that can be written", path.display())
         })?;
         let disk = Disk { journal, length, pending: Pending::default(), progress: None };
-        let mut writer =
-            Writer { disk: Arc::new(Mutex::new(disk)), lock: None, is_failing: false, is_dirty: false, on_fault };
+        let mut writer = Writer { disk, lock: None, is_failing: false, is_dirty: false, on_fault };
         let killed = writer.recover(dir, &path, prices);
         let (sender, receiver) = mpsc::channel(PENDING_RECORDS_LIMIT);
-        Ok((Self { to: Keeper::File(sender) }, tokio::spawn(writer.run(receiver)), killed))
+        let ended = writer
+            .start(receiver)
+            .map_err(|fault| anyhow::anyhow!("cannot start the writer of call records: {fault}"))?;
+        Ok((Self { to: Keeper::File(sender) }, ended, killed))
     }
 
     /// A sink whose records are read by the program itself.
@@ -183,7 +185,7 @@ impl Pending {
     }
 }
 
-/// What is written, and where. Whoever has it waits for the disk: never at the same time as whoever adds to it.
+/// What is written, and where.
 struct Disk {
     journal: Appended,
     /// Of the journal, in bytes.
@@ -242,8 +244,9 @@ impl Disk {
     }
 }
 
+/// Whoever writes: it waits for the disk, so it has a thread of its own.
 struct Writer {
-    disk: Arc<Mutex<Disk>>,
+    disk: Disk,
     /// Held for as long as calls are written here.
     lock: Option<File>,
     is_failing: bool,
@@ -271,8 +274,7 @@ impl Writer {
         };
         self.lock = Some(lock);
         let (progress, killed) = Progress::open(dir, journal, prices, SystemTime::now());
-        let mut disk = self.disk();
-        disk.progress = Some(progress);
+        self.disk.progress = Some(progress);
         if !killed.is_empty() {
             tracing::warn!("{} calls were going on when this server was killed: their records say so", killed.len());
         }
@@ -283,17 +285,24 @@ impl Writer {
             if let Some(cost) = &record.cost {
                 cost.count();
             }
-            disk.enqueue(record);
+            self.disk.enqueue(record);
         }
         killed
     }
 
-    fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Starts its thread, which has a clock of its own and nothing else to wait for: no thread that others need is woken for a record.
+    fn start(self, receiver: mpsc::Receiver<Entry>) -> std::io::Result<oneshot::Receiver<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let (ended, is_ended) = oneshot::channel();
+        std::thread::Builder::new().name("records".into()).spawn(move || {
+            runtime.block_on(self.run(receiver));
+            let _ = ended.send(());
+        })?;
+        Ok(is_ended)
     }
 
     fn pending(&self) -> usize {
-        self.disk().pending.calls.len()
+        self.disk.pending.calls.len()
     }
 
     async fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
@@ -301,9 +310,9 @@ impl Writer {
         while is_open || self.pending() > 0 {
             if self.pending() == 0 {
                 match self.next(&mut receiver).await {
-                    Next::Entry(entry) => self.disk().take(entry),
+                    Next::Entry(entry) => self.disk.take(entry),
                     Next::Pause => {
-                        self.pause().await;
+                        self.pause();
                         continue;
                     }
                     Next::Closed => break,
@@ -313,7 +322,7 @@ impl Writer {
             }
             self.take_all(&mut receiver);
             is_open = !(receiver.is_closed() && receiver.is_empty());
-            if !self.write().await {
+            if !self.write() {
                 if !is_open {
                     metrics::counter!("omnivox_records_failed_total").increment(self.pending() as u64);
                     break;
@@ -322,12 +331,12 @@ impl Writer {
             }
         }
         self.is_dirty = true;
-        self.pause().await;
+        self.pause();
     }
 
     /// What comes next; where something is not on the disk for certain yet, or calls go on, a pause for that.
     async fn next(&self, receiver: &mut mpsc::Receiver<Entry>) -> Next {
-        let goes_on = self.disk().progress.as_ref().is_some_and(Progress::is_needed);
+        let goes_on = self.disk.progress.as_ref().is_some_and(Progress::is_needed);
         let within = match (self.is_dirty, goes_on) {
             (true, _) => SYNCED_WITHIN,
             (false, true) => TOUCHED_WITHIN,
@@ -339,21 +348,20 @@ impl Writer {
         }
     }
 
-    fn take_all(&self, receiver: &mut mpsc::Receiver<Entry>) {
-        let mut disk = self.disk();
+    fn take_all(&mut self, receiver: &mut mpsc::Receiver<Entry>) {
         while let Ok(entry) = receiver.try_recv() {
-            disk.take(entry);
+            self.disk.take(entry);
         }
     }
 
     /// Writes what waits; whether it is all written.
-    async fn write(&mut self) -> bool {
-        match self.on_disk(Disk::write).await {
+    fn write(&mut self) -> bool {
+        match self.disk.write() {
             Ok(false) => {}
             Ok(true) => {
                 self.is_dirty = true;
                 if std::mem::take(&mut self.is_failing) {
-                    tracing::info!("call records are written to {} again", self.disk().journal.path().display());
+                    tracing::info!("call records are written to {} again", self.disk.journal.path().display());
                     (self.on_fault)(None);
                 }
             }
@@ -369,7 +377,7 @@ impl Writer {
         if !std::mem::replace(&mut self.is_failing, true) {
             let says = format!(
                 "cannot write call records to {}: {fault}. They are kept and tried again each second",
-                self.disk().journal.path().display()
+                self.disk.journal.path().display()
             );
             tracing::error!("{says}");
             (self.on_fault)(Some(&says));
@@ -377,28 +385,19 @@ impl Writer {
     }
 
     /// Nothing happens: what was written goes to the disk for certain, what nobody needs any more is thrown away.
-    async fn pause(&mut self) {
-        let is_dirty = self.is_dirty;
-        self.is_dirty = self.on_disk(move |disk| disk.pause(is_dirty)).await.is_err();
-    }
-
-    /// Does what waits for the disk where it holds nobody up.
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Disk) -> std::io::Result<T> + Send + 'static,
-    ) -> std::io::Result<T> {
-        let disk = Arc::clone(&self.disk);
-        let done = tokio::task::spawn_blocking(move || work(&mut disk.lock().unwrap_or_else(PoisonError::into_inner)));
-        done.await.unwrap_or_else(|fault| Err(std::io::Error::other(fault)))
+    fn pause(&mut self) {
+        self.is_dirty = self.disk.pause(self.is_dirty).is_err();
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
-    fn start(folder: &Path) -> (RecordSink, tokio::task::JoinHandle<()>, Vec<CallRecord>) {
+    fn start(folder: &Path) -> (RecordSink, oneshot::Receiver<()>, Vec<CallRecord>) {
         RecordSink::start(folder, Arc::new(|_| {}), &PricesConfig::default()).unwrap()
     }
 
