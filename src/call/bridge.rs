@@ -30,14 +30,14 @@ impl Bridge {
     }
 
     /// One side puts the call on hold, or takes it back: the other hears music meanwhile. Whoever holds before sound flows holds from then on.
-    fn hold(&mut self, leg: LegNo, other: LegNo, held: bool) -> Vec<Action> {
-        let was_held = self.held_by_caller || self.held_by_callee;
-        let mine = if leg == self.caller { &mut self.held_by_caller } else { &mut self.held_by_callee };
-        let changes = std::mem::replace(mine, held) != held;
+    pub(super) fn hold(&mut self, leg: LegNo, held: bool) -> Vec<Action> {
+        let Some(other) = self.other(leg) else { return vec![] };
+        let was_held = self.is_held();
+        let changes = self.note_hold(leg, held);
         if !self.connected || !changes {
             return vec![];
         }
-        let is_held = self.held_by_caller || self.held_by_callee;
+        let is_held = self.is_held();
         match (held, was_held, is_held) {
             (true, false, _) => vec![Action::Part(leg), Action::Part(other), Action::Music(other, true)],
             (true, ..) => vec![Action::Music(other, true)],
@@ -46,12 +46,51 @@ impl Bridge {
         }
     }
 
+    /// One side holds, or does not any more, while the call goes on in another way; whether that is new.
+    pub(super) fn note_hold(&mut self, leg: LegNo, held: bool) -> bool {
+        let mine = if leg == self.caller { &mut self.held_by_caller } else { &mut self.held_by_callee };
+        std::mem::replace(mine, held) != held
+    }
+
+    fn is_held(&self) -> bool {
+        self.held_by_caller || self.held_by_callee
+    }
+
+    /// Whether whoever is at the other end holds this leg.
+    fn is_held_by_other(&self, leg: LegNo) -> bool {
+        if leg == self.caller { self.held_by_callee } else { self.held_by_caller }
+    }
+
+    /// Both have each other again, who were parted while `waits` heard music: as they held one another, or connected.
+    pub(super) fn resume(&self, waits: LegNo) -> Vec<Action> {
+        let mut actions = vec![];
+        if !self.is_held_by_other(waits) {
+            actions.push(Action::Music(waits, false));
+        }
+        if let Some(other) = self.other(waits) {
+            actions.push(Action::Music(other, self.is_held_by_other(other)));
+        }
+        if !self.is_held() {
+            actions.push(Action::Connect(self.caller, self.callee));
+        }
+        actions
+    }
+
+    /// `leg` is there instead of `replaced`, whose hold is over; the other side's is not.
+    fn with(self, replaced: LegNo, leg: LegNo) -> Self {
+        if replaced == self.caller {
+            Self { caller: leg, held_by_caller: false, connected: true, ..self }
+        } else {
+            Self { callee: leg, held_by_callee: false, ..self }
+        }
+    }
+
     /// The caller has acknowledged our answer: both are connected, or hear music where the other holds already.
     fn connect(&mut self) -> Vec<Action> {
         self.connected = true;
         let held = [(self.held_by_callee, self.caller), (self.held_by_caller, self.callee)];
         let music = held.into_iter().filter(|(held, _)| *held).map(|(_, hears)| Action::Music(hears, true));
-        if !(self.held_by_caller || self.held_by_callee) {
+        if !self.is_held() {
             return vec![Action::Connect(self.caller, self.callee)];
         }
         // They may have heard each other before the answer.
@@ -83,7 +122,7 @@ pub fn step(mut bridge: Bridge, input: Input, view: &View<'_>) -> Step {
             referral::commanded(bridge.callee, bridge.caller, bridge, handover)
         }
         Input::Commanded(Command::Hold(held)) => {
-            let actions = bridge.hold(bridge.callee, bridge.caller, held);
+            let actions = bridge.hold(bridge.callee, held);
             (Phase::Bridged(bridge), actions)
         }
         Input::Fired(_) | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
@@ -126,18 +165,18 @@ fn on_guest(bridge: Bridge, leg: LegNo, input: &LegInput, view: &View<'_>) -> St
     (Phase::Bridged(bridge), actions)
 }
 
-/// `leg` takes the place of `replaced`, which is hung up.
+/// `leg` takes the place of `replaced`, which is hung up. Whoever is at the other end goes on holding, where they do.
 fn replace(bridge: Bridge, replaced: LegNo, leg: LegNo) -> Step {
     let Some(other) = bridge.other(replaced) else { return (Phase::Bridged(bridge), vec![]) };
-    let is_caller = replaced == bridge.caller;
-    let (caller, callee) = if is_caller { (leg, other) } else { (other, leg) };
-    let mut actions = vec![Action::HangUp(replaced, None), Action::Music(leg, false), Action::Music(other, false)];
-    // Where the caller has not acknowledged our answer yet, both are connected once they have.
-    if !bridge.connected && !is_caller {
-        return (Phase::Bridged(Bridge::new(caller, callee)), actions);
+    let bridge = bridge.with(replaced, leg);
+    let is_held = bridge.is_held_by_other(leg);
+    let mut actions = vec![Action::HangUp(replaced, None), Action::Music(other, false)];
+    // Where the caller has not acknowledged our answer yet, what they hear of one another is settled once they have.
+    actions.push(Action::Music(leg, is_held && bridge.connected));
+    if bridge.connected && !is_held {
+        actions.push(Action::Connect(bridge.caller, bridge.callee));
     }
-    actions.push(Action::Connect(caller, callee));
-    (Phase::Bridged(Bridge::connected(caller, callee)), actions)
+    (Phase::Bridged(bridge), actions)
 }
 
 fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: &View<'_>) -> Step {
@@ -149,7 +188,7 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
             (Phase::Bridged(*bridge), actions)
         }
         LegInput::Held(held) => {
-            let actions = bridge.hold(leg, other, held);
+            let actions = bridge.hold(leg, held);
             (Phase::Bridged(*bridge), actions)
         }
         LegInput::Referred(to) if bridge.connected => referral::begin(leg, other, *bridge, to),
@@ -237,6 +276,27 @@ mod tests {
             assert!(actions.contains(&Action::HangUp(CALLEE, None)), "{actions:?}");
             assert_eq!(actions.last(), Some(&Action::Connect(CALLER, GUEST)));
         }
+    }
+
+    #[test]
+    fn whoever_replaces_one_that_was_held_hears_music_until_the_other_takes_that_back() {
+        let (phase, _) = stepped(Bridge::connected(CALLER, CALLEE), CALLER, LegInput::Held(true));
+        let Phase::Bridged(bridge) = phase else { panic!("{phase:?}") };
+        let replaced = |replaced| {
+            let errand = Errand::Replace(replaced);
+            let step = stepped_with(&with_guest(true, errand), bridge, Input::Adopted(GUEST, errand));
+            let (Phase::Bridged(bridge), actions) = step else { panic!("{step:?}") };
+            (bridge, actions)
+        };
+        let (held, actions) = replaced(CALLEE);
+        assert_eq!(actions.last(), Some(&Action::Music(GUEST, true)));
+        let (_, actions) = stepped(held, CALLER, LegInput::Held(false));
+        assert_eq!(actions, vec![Action::Music(GUEST, false), Action::Connect(CALLER, GUEST)]);
+        // Whoever held is gone, and so is their hold.
+        let (bridge, actions) = replaced(CALLER);
+        assert_eq!(bridge, Bridge::connected(GUEST, CALLEE));
+        assert_eq!(actions.last(), Some(&Action::Connect(GUEST, CALLEE)));
+        assert!(actions.contains(&Action::Music(CALLEE, false)), "{actions:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub struct Referral {
     referrer: LegNo,
     /// Whom it spoke with.
     stays: LegNo,
-    /// How both were connected, and who held whom: so it goes on where nothing was begun.
+    /// How both are connected, and who holds whom: so it goes on where it comes to nothing.
     before: Bridge,
     /// `None` while the way to the third is looked for.
     fork: Option<Fork>,
@@ -86,6 +86,7 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
             }
             LegInput::MediaTimedOut => over(referral, End::new(EndReason::MediaTimeout), view),
             LegInput::MediaGone | LegInput::MediaFailed(_) => over(referral, End::new(EndReason::Internal), view),
+            LegInput::Held(held) => hold(referral, leg, held),
             _ => stay(referral),
         },
         Input::Leg(leg, input) if referral.announcing == Some(leg) => on_third(referral, leg, &input, view),
@@ -172,7 +173,24 @@ fn on_referrer(mut referral: Referral, input: &LegInput) -> Step {
             return (Phase::Ending(End::new(EndReason::FarSideHungUp)), hang_up);
         }
     }
-    stay(referral)
+    match *input {
+        LegInput::Held(held) => {
+            let leg = referral.referrer;
+            hold(referral, leg, held)
+        }
+        _ => stay(referral),
+    }
+}
+
+/// One of both holds, or does not any more. Once a third is called they are parted already, and it counts if they get each other back.
+fn hold(mut referral: Referral, leg: LegNo, held: bool) -> Step {
+    let actions = if referral.fork.is_none() {
+        referral.before.hold(leg, held)
+    } else {
+        referral.before.note_hold(leg, held);
+        vec![]
+    };
+    (Phase::Referring(Box::new(referral)), actions)
 }
 
 /// Steps while the third hears who is put through to them.
@@ -217,19 +235,18 @@ fn settle(mut referral: Referral, mut actions: Vec<Action>, fate: Fate, view: &V
     }
 }
 
-/// Both speak with one another again; without the phone, there is nobody to speak with.
+/// Both have each other again, on hold where they are; without the phone, there is nobody to speak with.
 fn give_back(referral: &Referral, mut actions: Vec<Action>, view: &View<'_>) -> Step {
     if referral.has_left {
         let (phase, more) = ending::begin(End::new(EndReason::TransferFailed), view);
         actions.extend(more);
         return (phase, actions);
     }
-    if referral.fork.is_none() {
-        return (Phase::Bridged(referral.before), actions);
+    // Until a third was called, nothing was changed.
+    if referral.fork.is_some() {
+        actions.extend(referral.before.resume(referral.stays));
     }
-    actions.push(Action::Music(referral.stays, false));
-    actions.push(Action::Connect(referral.stays, referral.referrer));
-    (Phase::Bridged(Bridge::connected(referral.stays, referral.referrer)), actions)
+    (Phase::Bridged(referral.before), actions)
 }
 
 /// The call ends: whoever is being called is let go.
@@ -348,8 +365,8 @@ mod tests {
         assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, THIRD)));
         assert!(actions.contains(&Action::HangUp(PHONE, None)) && actions.contains(&Action::Connect(STAYS, THIRD)));
         let (phase, actions) = stepped(announced(), decided(false), &[]);
-        assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, PHONE)));
-        assert!(actions.contains(&Action::HangUp(THIRD, None)) && actions.contains(&Action::Connect(STAYS, PHONE)));
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(PHONE, STAYS)));
+        assert!(actions.contains(&Action::HangUp(THIRD, None)) && actions.contains(&Action::Connect(PHONE, STAYS)));
     }
 
     #[test]
@@ -370,8 +387,8 @@ mod tests {
     fn a_third_who_is_not_to_be_had_gives_both_back_to_one_another() {
         let busy = LegInput::Ended(SignallingEnd::Rejected { code: 486, reason: String::new() });
         let (phase, actions) = stepped(ringing(), Input::Leg(THIRD, busy), &[]);
-        assert_eq!(phase, Phase::Bridged(Bridge::connected(STAYS, PHONE)));
-        assert!(actions.contains(&Action::NotifyRefer(PHONE, 486)) && actions.contains(&Action::Connect(STAYS, PHONE)));
+        assert_eq!(phase, Phase::Bridged(Bridge::connected(PHONE, STAYS)));
+        assert!(actions.contains(&Action::NotifyRefer(PHONE, 486)) && actions.contains(&Action::Connect(PHONE, STAYS)));
         // Where nobody was called yet the call goes on just as it was: caller and callee, and who held whom.
         let before = Bridge::connected(PHONE, STAYS);
         let (phase, _) = begin(PHONE, STAYS, before, to("nobody"));
@@ -379,6 +396,31 @@ mod tests {
         let (phase, actions) = stepped(phase, Input::Found(Err(why)), &[]);
         assert_eq!(phase, Phase::Bridged(before));
         assert_eq!(actions, vec![Action::RejectRefer(PHONE, 403)]);
+    }
+
+    #[test]
+    fn whoever_is_held_as_the_third_is_not_to_be_had_hears_music_until_that_is_taken_back() {
+        let busy = LegInput::Ended(SignallingEnd::Rejected { code: 486, reason: String::new() });
+        let held = |held| Input::Leg(PHONE, LegInput::Held(held));
+        // Phones hold before they pass a call on, while the way is looked for, or while it rings.
+        let (looking, actions) = {
+            let (phase, _) = begin(PHONE, STAYS, Bridge::connected(PHONE, STAYS), to("sip:third@b"));
+            stepped(phase, held(true), &[])
+        };
+        assert_eq!(actions.last(), Some(&Action::Music(STAYS, true)));
+        let (rings, _) = stepped(looking, Input::Found(Ok(Found::Plan(plan()))), &[]);
+        for (phase, is_held) in [
+            (rings.clone(), true),
+            (stepped(rings, held(false), &[]).0, false),
+            (stepped(ringing(), held(true), &[]).0, true),
+        ] {
+            let (phase, actions) = stepped(phase, Input::Leg(THIRD, busy.clone()), &[]);
+            assert_eq!(!actions.contains(&Action::Connect(PHONE, STAYS)), is_held, "{actions:?}");
+            assert_eq!(!actions.contains(&Action::Music(STAYS, false)), is_held, "{actions:?}");
+            let Phase::Bridged(mut bridge) = phase else { panic!("{phase:?}") };
+            let back = bridge.hold(PHONE, false);
+            assert_eq!(back.contains(&Action::Connect(PHONE, STAYS)), is_held, "{back:?}");
+        }
     }
 
     #[test]
