@@ -183,7 +183,7 @@ fn check_ports(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
             }
         }
     }
-    let reserved = media::Media::start(crate::call::sound::media_config(config)).and_then(|media| {
+    let reserved = media::Media::start(crate::config::engines::media(config)).and_then(|media| {
         let port = media.reserve().map(|port| port.rtp_port());
         media.shutdown();
         port
@@ -231,7 +231,7 @@ async fn check_ice(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)
     for (url, why) in missing {
         tell("ice_servers", Verdict::Fault, format!("{url}: {why}. Mend its URL, or the name server"));
     }
-    let media = match media::Media::start(crate::call::sound::media_config(config)) {
+    let media = match media::Media::start(crate::config::engines::media(config)) {
         Ok(media) => media,
         // Said already, of rtp.ports.
         Err(_) => return,

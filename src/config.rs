@@ -11,6 +11,7 @@ mod oidc;
 mod checks;
 mod control;
 mod devices;
+pub mod engines;
 mod guard;
 mod http;
 mod ice;

@@ -103,7 +103,7 @@ fn outside_of_calls(
                 tracing::debug!("a registration was answered too late: {fault}");
             }
             if reply.code == 200 {
-                let device = message.to().map(|to| crate::call::sound::user_of(to.uri_text)).unwrap_or_default();
+                let device = message.to().map(|to| sip::uri::user_of(to.uri_text)).unwrap_or_default();
                 hub.watchers.tell(hub, endpoint, now, &device, Package::Registrations);
             }
         }
@@ -141,7 +141,7 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
         _ => None,
     };
     // A phone behind the address of a carrier, or of another exchange of the house, is known by the socket that it registered from.
-    let claimed = || crate::call::sound::user_of(&incoming.from_uri);
+    let claimed = || sip::uri::user_of(&incoming.from_uri);
     let is_phone =
         || hub.accounts.as_ref().is_some_and(|accounts| accounts.is_registered_at(&claimed(), source.remote));
     let trunks = hub.routing().trunks;
@@ -277,11 +277,11 @@ fn route(
 
 /// The number that is called, as the call says it.
 fn called_user(origin: &Origin, incoming: &Incoming) -> String {
-    let user = crate::call::sound::user_of(&incoming.request_uri);
+    let user = sip::uri::user_of(&incoming.request_uri);
     let is_account = |trunk: &Arc<Trunk>| trunk.config.username.eq_ignore_ascii_case(&user);
     if origin.trunk.as_ref().is_some_and(is_account) {
         // A carrier that we are registered with calls our account; whom it is for, the To says.
-        return incoming.request.to().map(|to| crate::call::sound::user_of(to.uri_text)).unwrap_or(user);
+        return incoming.request.to().map(|to| sip::uri::user_of(to.uri_text)).unwrap_or(user);
     }
     user
 }

@@ -11,10 +11,10 @@ use sip::{Message, Method};
 
 use crate::accounts::Reply;
 use crate::call::dial::NextHop;
-use crate::call::sound::user_of;
 use crate::dispatch::note_credentials;
 use crate::hub::Hub;
 use crate::routing::next_hop;
+use sip::uri::user_of;
 
 /// A phone that does not answer after this long has not got it.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(10);

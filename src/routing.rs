@@ -30,12 +30,12 @@ use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
 use crate::call::place::Place;
 use crate::call::route::{RouteQuery, Target};
-use crate::call::sound::user_of;
 use crate::config::{
     Config, DeviceConfig, IdentityPolicy, NumberForm, QueueOrder, Rewrite, RouteConfig, RouteTo, TrunkConfig,
 };
 use crate::stir::passport::Signer;
 use crate::trunks::{Trunk, Trunks};
+use sip::uri::user_of;
 
 /// Refusals of one of a queue's users after which the next one is called: busy, not there, declined.
 const QUEUE_GOES_ON_AFTER: [u16; 4] = [480, 486, 600, 603];

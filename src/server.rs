@@ -152,7 +152,7 @@ impl ServerBuilder {
         let notice =
             if config.records_calls() { RecordNotice::open(&config.calls).await? } else { RecordNotice::default() };
         let agents = Agents::load(&config, self.registry, self.agents)?;
-        let media = media::Media::start(crate::call::sound::media_config(&config))?;
+        let media = media::Media::start(crate::config::engines::media(&config))?;
         let beside = Beside::start()?;
         let listener = if self.http {
             // Where they are bound they are waited for.
@@ -168,7 +168,7 @@ impl ServerBuilder {
         // Bound last: once it is, signalling waits for the hub, so nothing after it may fail.
         let dispatcher = Dispatcher::default();
         let tracer = Arc::new(Tracer::start(&config.trace)?);
-        let mut stack = crate::call::sound::stack_config(&config);
+        let mut stack = crate::config::engines::signalling(&config);
         stack.public = public::find(&config).await?;
         let door = Arc::new(Door::new(&config, std::time::Instant::now()));
         stack.gate = Some(Arc::clone(&door) as Arc<dyn sip::io::Gate>);

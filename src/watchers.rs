@@ -17,10 +17,10 @@ use sip::event::reginfo;
 
 use crate::accounts::Reply;
 use crate::call::place::Place;
-use crate::call::sound::user_of;
 use crate::call::switchboard::Doing;
 use crate::dispatch::note_credentials;
 use crate::hub::Hub;
+use sip::uri::user_of;
 
 /// A subscription lasts no longer without a refresh.
 const LONGEST: Duration = Duration::from_secs(3_600);

@@ -293,6 +293,20 @@ pub(crate) fn push_host(out: &mut String, host: &str) {
     }
 }
 
+/// The user part of a URI as its text has it, unescaped, in lower case; of `tel:` the number (RFC 3966). Nothing else of it has to be right: it is
+/// empty where there is none.
+#[must_use]
+pub fn user_of(uri: &str) -> String {
+    let Some((_, rest)) = uri.split_once(':') else { return String::new() };
+    let user = match rest.split_once('@') {
+        Some((user, _)) => user,
+        None if uri.starts_with("tel:") => rest,
+        None => return String::new(),
+    };
+    let user = user.split([':', ';']).next().unwrap_or_default();
+    unescape(user).to_lowercase()
+}
+
 /// Resolves `%HH` escapes; what they make that is not UTF-8 is shown as U+FFFD.
 #[must_use]
 pub fn unescape(text: &str) -> String {
@@ -456,5 +470,22 @@ mod tests {
         let uri = Uri::parse("sip:alice@example.com:5070;transport=tcp").unwrap();
         let theirs = rsip::Uri::try_from(&uri).unwrap();
         assert!(Uri::try_from(&theirs).unwrap().is_equivalent(&uri));
+    }
+
+    #[test]
+    fn the_number_called_is_read_out_of_any_uri() {
+        for (uri, user) in [
+            ("sip:Agent@host", "agent"),
+            ("sip:echo:secret@host;transport=tcp", "echo"),
+            ("sips:%65cho@[::1]:5061", "echo"),
+            ("sip:desk;isub=1@host", "desk"),
+            ("tel:+1555;phone-context=x", "+1555"),
+            ("sip:host", ""),
+            ("nonsense", ""),
+            ("sip:%zz@host", "%zz"),
+            ("sip:%4@host", "%4"),
+        ] {
+            assert_eq!(user_of(uri), user, "{uri}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use codecs::pcm::SampleRate;
 
 use super::ConversationEnd;
 use super::app::{ActiveCall, Outcome};
-use super::leg::Occupation;
+use super::held_line::Occupation;
 use crate::agents::Agents;
 
 /// The key that takes the call.

@@ -14,6 +14,7 @@
 //! | [`tape`] | the recording |
 
 mod attendance;
+mod finding;
 mod finish;
 mod hearing;
 mod mix;
@@ -39,7 +40,8 @@ use tracing::Instrument;
 
 use super::dial::DialPlan;
 use super::end::End;
-use super::leg::{Happening, Leg};
+use super::held_line::Happening;
+use super::leg::Leg;
 use super::line::LineOrder;
 use super::log::{Attending, CallLog, CallStage};
 use super::quality;
@@ -412,7 +414,7 @@ impl Driver {
     /// Closes what legs that are over leave open.
     fn retire(&mut self) {
         for leg in self.legs.iter_mut().filter(|leg| leg.stage == Stage::Over) {
-            leg.close_media();
+            leg.line.close();
             leg.lease = None;
             self.mix.part(leg.no);
             self.tape.forget(leg.no);
@@ -441,7 +443,7 @@ impl Driver {
 
 fn poll_legs(legs: &mut [Leg], cx: &mut Context<'_>) -> Poll<(LegNo, Happening)> {
     for leg in legs {
-        if let Poll::Ready(happening) = leg.poll_next(cx) {
+        if let Poll::Ready(happening) = leg.line.poll_next(cx) {
             return Poll::Ready((leg.no, happening));
         }
     }

@@ -118,7 +118,7 @@ impl CallLine {
         Self::on(Some(port))
     }
 
-    fn on(port: Option<LegPort>) -> (Self, LineControl) {
+    pub(super) fn on(port: Option<LegPort>) -> (Self, LineControl) {
         let (orders, orders_in) = mpsc::channel(LINE_QUEUE);
         let (notes_out, notes) = mpsc::channel(LINE_QUEUE);
         let line = Self {

@@ -9,7 +9,7 @@ use codecs::pcm::SampleRate;
 
 use super::ConversationEnd;
 use super::app::{Outcome, Resume, resampled};
-use super::leg::Occupation;
+use super::held_line::Occupation;
 use crate::config::CallsConfig;
 
 /// No announcement is longer, in seconds.

@@ -8,20 +8,18 @@ use bytes::Bytes;
 use codecs::registry;
 use media::io::gather::GATHER_WITHIN;
 use media::{
-    Direction, DtmfFormat, LegConfig, LegMode, LegPort, LevelFormat, Media, MediaConfig, MediaError, Recorded,
-    ReservedPort, WorkerId,
+    Direction, DtmfFormat, LegConfig, LegMode, LegPort, LevelFormat, Media, MediaError, Recorded, ReservedPort,
+    WorkerId,
 };
 use sip::endpoint::Transport;
-use sip::negotiate::{
-    self, Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, Protecting,
-};
+use sip::negotiate::{self, Capability, LocalMedia, MediaChoice, NegotiateError, Negotiated, Protecting};
 use sip::sdp::Session;
 
 use super::end::EndReason;
 use super::inbound::Refusal;
 use super::protection::{self, Shield};
 use super::route::Target;
-use crate::config::{Config, SrtpPolicy};
+use crate::config::{Config, SrtpPolicy, engines};
 
 /// People hear no more delay than this from the playout buffer.
 const MAX_PLAYOUT_DELAY_MS: u16 = 200;
@@ -72,7 +70,7 @@ impl Sound {
         let addr = advertised.or(bound).unwrap_or(if local.is_unspecified() { fallback(remote) } else { local });
         let session_id = random();
         Self {
-            capability: capability(config),
+            capability: engines::capability(config),
             local: LocalMedia {
                 addr,
                 port: 0,
@@ -426,103 +424,6 @@ pub fn mode_of(target: &Target) -> LegMode {
     }
 }
 
-/// The media engine's configuration.
-#[must_use]
-pub fn media_config(config: &Config) -> MediaConfig {
-    MediaConfig {
-        workers: config.worker_count(),
-        bind: config.rtp.bind,
-        ports: config.rtp.ports.first..=config.rtp.ports.last,
-        cpus: config.rtp.worker_cpus.clone(),
-        ..MediaConfig::default()
-    }
-}
-
-/// The signalling stack's configuration.
-#[must_use]
-pub fn stack_config(config: &Config) -> sip::io::StackConfig {
-    let listen =
-        config.sip.listen.iter().map(|listen| sip::io::Listen { transport: listen.transport, address: listen.addr });
-    let mut stack = sip::io::StackConfig { listen: listen.collect(), ..sip::io::StackConfig::default() };
-    stack.dns.servers.clone_from(&config.sip.dns);
-    stack.tls = config.tls.for_sip();
-    stack.origins.clone_from(&config.sip.origins);
-    // Devices may be added later, where people can add them.
-    if !config.devices.is_empty() || config.control.on {
-        stack.endpoint.user_methods = vec![sip::Method::Register, sip::Method::Message];
-        stack.endpoint.event_packages = crate::watchers::PACKAGES.map(str::to_owned).to_vec();
-    }
-    stack.endpoint.referrals = true;
-    // Most calls are answered, or ring, before: one message less for each.
-    stack.endpoint.trying_after = Duration::from_millis(100);
-    stack.public = config.sip.advertise.parse().ok();
-    stack.endpoint.session_interval = Duration::from_secs(config.sip.session_timer_s.into());
-    stack.endpoint.limits.transactions = config.sip.max_transactions;
-    stack.limits.connections = config.sip.max_connections;
-    stack
-}
-
-/// What we can do, in the order of the configuration.
-#[must_use]
-pub fn capability(config: &Config) -> Capability {
-    let codecs = config.rtp.codecs.iter().flat_map(|name| {
-        registry::SPECS.iter().filter(move |spec| spec.name.eq_ignore_ascii_case(name)).map(|spec| CodecOffer {
-            name: spec.name.to_owned(),
-            clock_hz: spec.clock_hz,
-            channels: spec.channels,
-            static_payload_type: spec.static_payload_type,
-            fmtp: Some(spec.fmtp.to_owned()).filter(|fmtp| !fmtp.is_empty()),
-        })
-    });
-    Capability {
-        codecs: codecs.collect(),
-        telephone_event: true,
-        comfort_noise: true,
-        ptime_ms: config.rtp.ptime_ms,
-        rtcp_mux: true,
-        audio_levels: true,
-        preference: Preference::Ours,
-    }
-}
-
-/// The key in a SIP INFO body: `Signal=5` (application/dtmf-relay) or the bare key (application/dtmf).
-#[must_use]
-pub fn info_digit(content_type: &str, body: &[u8]) -> Option<char> {
-    let text = std::str::from_utf8(body).ok()?;
-    let value = match content_type {
-        "application/dtmf-relay" => text.lines().find_map(|line| {
-            let (name, value) = line.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("signal").then_some(value)
-        })?,
-        "application/dtmf" => text,
-        _ => return None,
-    };
-    let key = match value.trim() {
-        "10" => '*',
-        "11" => '#',
-        "12" => 'A',
-        "13" => 'B',
-        "14" => 'C',
-        "15" => 'D',
-        single if single.chars().count() == 1 => single.chars().next()?.to_ascii_uppercase(),
-        _ => return None,
-    };
-    matches!(key, '0'..='9' | '*' | '#' | 'A'..='D').then_some(key)
-}
-
-/// The user part of a URI, unescaped, in lower case; of `tel:` the number.
-#[must_use]
-pub fn user_of(uri: &str) -> String {
-    let Some((_, rest)) = uri.split_once(':') else { return String::new() };
-    let user = match rest.split_once('@') {
-        Some((user, _)) => user,
-        None if uri.starts_with("tel:") => rest,
-        None => return String::new(),
-    };
-    let user = user.split([':', ';']).next().unwrap_or_default();
-    sip::uri::unescape(user).to_lowercase()
-}
-
 fn direction(direction: sip::sdp::Direction) -> Direction {
     match (direction.sends(), direction.receives()) {
         (true, true) => Direction::SendRecv,
@@ -544,43 +445,4 @@ fn fallback(remote: IpAddr) -> IpAddr {
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_come_by_info_in_both_usual_forms() {
-        assert_eq!(info_digit("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n"), Some('5'));
-        assert_eq!(info_digit("application/dtmf-relay", b"Duration=160\r\nsignal = #\r\n"), Some('#'));
-        assert_eq!(info_digit("application/dtmf", b"11"), Some('#'));
-        assert_eq!(info_digit("application/dtmf", b" a\r\n"), Some('A'));
-        for (content_type, body) in [
-            ("application/dtmf-relay", &b"Duration=160"[..]),
-            ("application/dtmf", b"55"),
-            ("application/dtmf", b""),
-            ("application/dtmf", b"\xff"),
-            ("text/plain", b"5"),
-        ] {
-            assert_eq!(info_digit(content_type, body), None);
-        }
-    }
-
-    #[test]
-    fn the_number_called_is_read_out_of_any_uri() {
-        for (uri, user) in [
-            ("sip:Agent@host", "agent"),
-            ("sip:echo:secret@host;transport=tcp", "echo"),
-            ("sips:%65cho@[::1]:5061", "echo"),
-            ("sip:desk;isub=1@host", "desk"),
-            ("tel:+1555;phone-context=x", "+1555"),
-            ("sip:host", ""),
-            ("nonsense", ""),
-            ("sip:%zz@host", "%zz"),
-            ("sip:%4@host", "%4"),
-        ] {
-            assert_eq!(user_of(uri), user, "{uri}");
-        }
-    }
 }

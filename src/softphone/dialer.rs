@@ -22,8 +22,7 @@ use crate::call::end::{End, EndReason};
 use crate::call::inbound::Refusal;
 use crate::call::record::{CallRecord, RecordSink};
 use crate::call::route::{Directory, RouteQuery, Target};
-use crate::call::sound;
-use crate::config::{Config, PortRange, SipListen};
+use crate::config::{Config, PortRange, SipListen, engines};
 use crate::dispatch::Dispatcher;
 use crate::hub::Hub;
 
@@ -143,9 +142,9 @@ impl Phone {
             config.rtp.workers = workers;
         }
         config.sip.allow = vec![crate::config::Network::Any];
-        let media = media::Media::start(sound::media_config(&config))?;
+        let media = media::Media::start(engines::media(&config))?;
         let dispatcher = Dispatcher::default();
-        let sip = dispatcher.bind(sound::stack_config(&config))?;
+        let sip = dispatcher.bind(engines::signalling(&config))?;
         let (sink, records) = RecordSink::collecting();
         let mut hub = Hub::new(Arc::new(config), sip, media, Agents::none(), HashMap::new(), sink, None);
         hub.directory = Some(Arc::new(Engaged));

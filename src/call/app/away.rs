@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use super::{ActiveCall, Comeback, Conversation, Outcome, Resume};
 use crate::call::ConversationEnd;
-use crate::call::leg::nobody_to_return_to;
+use crate::call::held_line::nobody_to_return_to;
 use crate::call::line::CallLine;
 
 /// A line that its program gives away.

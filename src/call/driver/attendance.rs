@@ -6,10 +6,10 @@ use sip::event::conference_info::{EndpointStatus, Member};
 
 use super::Driver;
 use crate::call::place::{Errand, Place};
-use crate::call::sound::user_of;
 use crate::call::{LegNo, Phase, Role, Stage};
 use crate::watchers::Package;
 use crate::web::WebLegs;
+use sip::uri::user_of;
 
 impl Driver {
     /// Tells those who watch this conference who is in it, where that has changed.

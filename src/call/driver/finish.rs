@@ -24,11 +24,11 @@ impl Driver {
         for at in 0..self.legs.len() {
             let Some(leg) = self.legs.get_mut(at) else { break };
             let no = leg.no;
-            leg.close_media();
+            leg.line.close();
             if let Some(sip) = leg.sip {
                 self.hub.switchboard.disconnect(sip);
             }
-            let Some(conversation) = leg.take_conversation() else { continue };
+            let Some(conversation) = leg.line.take_conversation() else { continue };
             match tokio::time::timeout(CONVERSATION_ENDS_WITHIN, conversation).await {
                 Ok(outcome) => {
                     self.conversed(no, outcome);
@@ -39,7 +39,7 @@ impl Driver {
             }
         }
         for leg in &self.legs {
-            if let Some(stats) = leg.stats() {
+            if let Some(stats) = leg.line.stats() {
                 self.log.set_media(leg.no, &stats);
             }
             if let Some(gauge) = &leg.gauge {

@@ -8,7 +8,7 @@ use media::tones::HeardTone;
 use super::Driver;
 use crate::call::app::Outcome;
 use crate::call::end::EndReason;
-use crate::call::leg::Happening;
+use crate::call::held_line::Happening;
 use crate::call::line::LineNote;
 use crate::call::{ConversationEnd, Input, LegInput, LegNo, Phase, Stage};
 
@@ -31,7 +31,7 @@ impl Driver {
     /// Where nobody goes back to a conversation that was left, what it holds is free, and a program learns that its caller is somebody else's.
     fn forget_left(&mut self) {
         if !matches!(self.phase, Phase::Transferring(_) | Phase::Talking) {
-            self.legs.iter_mut().for_each(|leg| leg.resume = None);
+            self.legs.iter_mut().for_each(|leg| leg.line.forget_left());
         }
     }
 
@@ -128,10 +128,9 @@ impl Driver {
         self.catch_up();
         self.log.set_providers(outcome.providers);
         if let Some(leg) = self.leg(no) {
-            leg.take_back(outcome.line);
-            leg.resume = outcome.resume;
+            leg.line.take_back(outcome.line, outcome.resume);
             if let ConversationEnd::Transfer(_) = outcome.end {
-                leg.attend();
+                leg.line.attend();
             }
         }
         outcome.end

@@ -111,9 +111,9 @@ impl Driver {
         // An agent keeps its line, and what it says is heard by all.
         let is_agents = is_conversing && leg.errand.is_none();
         if !is_agents {
-            leg.attend();
+            leg.line.attend();
         }
-        leg.order(LineOrder::Join { room, member, shares_voice: is_agents, tapped: is_agents });
+        leg.line.order(LineOrder::Join { room, member, shares_voice: is_agents, tapped: is_agents });
         self.mix.seats.push((no, member));
         Ok(())
     }
@@ -135,7 +135,7 @@ impl Driver {
             return;
         };
         leg.is_muted = muted;
-        leg.order(LineOrder::Mute(muted));
+        leg.line.order(LineOrder::Mute(muted));
         self.settle_hearing();
     }
 

@@ -125,7 +125,7 @@ impl Driver {
         let errand = errand.map(|sip| self.legs.iter().find(|leg| leg.sip == Some(sip)).map_or(no, |leg| leg.no));
         leg.no = no;
         leg.errand = Some(errand);
-        leg.resume = None;
+        leg.line.forget_left();
         let sip = leg.sip;
         self.legs.push(leg);
         self.log.adopted(no, record, by_trunk);
@@ -151,7 +151,7 @@ impl Driver {
         unread.extend(std::iter::from_fn(|| self.inbox.mail.try_recv().ok()));
         for mail in unread {
             let Mail::Adopt(mut arrival) = mail else { continue };
-            arrival.leg.close_media();
+            arrival.leg.line.close();
             if arrival.by_trunk.is_some() {
                 // Its carrier charges for it up to here.
                 let (no, now) = (self.next_adopted(), SystemTime::now());

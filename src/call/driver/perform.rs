@@ -3,19 +3,16 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sip::diversion::DiversionReason;
 use tokio::time::Instant;
 
 use super::Driver;
 use crate::call::app;
-use crate::call::dial::Party;
-use crate::call::inbound::Refusal;
-use crate::call::leg::nobody_to_return_to;
+use crate::call::held_line::nobody_to_return_to;
 use crate::call::line::{DIGIT_MS, LineOrder};
 use crate::call::route::Target;
 use crate::call::sound::{self, Sound};
-use crate::call::{Action, Found, Input, LegInput, LegNo, NotFound, Phase, Stage, Timer, note_refused};
-use crate::call::{announce, notice};
+use crate::call::{Action, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
+use crate::call::{announce, keys, notice};
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
@@ -52,7 +49,7 @@ impl Driver {
             Action::Watch(no, how) => self.watch(no, how),
             Action::Release(no) => {
                 if let Some(leg) = self.leg(no) {
-                    leg.occupy(Box::new(app::idle));
+                    leg.line.occupy(Box::new(app::idle));
                 }
             }
             Action::Refer(no, to) => {
@@ -92,14 +89,14 @@ impl Driver {
             Action::HangUp(no, reason) => self.hang_up(no, reason),
             Action::CloseMedia(no) => {
                 if let Some(leg) = self.leg(no) {
-                    leg.close_media();
+                    leg.line.close();
                 }
             }
         }
     }
 
     pub(super) fn order(&mut self, no: LegNo, order: LineOrder) -> bool {
-        self.leg(no).is_some_and(|leg| leg.order(order))
+        self.leg(no).is_some_and(|leg| leg.line.order(order))
     }
 
     fn disarm(&mut self, timer: Timer) {
@@ -176,78 +173,13 @@ impl Driver {
         let Some(leg) = self.leg(no) else { return };
         leg.adopt(port);
         if is_held_by_nobody {
-            leg.occupy(Box::new(app::idle));
+            leg.line.occupy(Box::new(app::idle));
         }
     }
 
     /// The worker that has the call's legs, once one is open: a room's members are all on one.
     pub(super) fn worker(&self) -> Option<media::WorkerId> {
         self.legs.iter().find_map(|leg| leg.place).map(|(worker, _)| worker)
-    }
-
-    /// Asks how somebody is reached, on behalf of the server: what an agent may ask for, its definition says.
-    fn find(&mut self, uri: &str) {
-        let diverted = self.history.sent_on(None, DiversionReason::Deflection);
-        let found = self.found(uri, &Party { diverted, ..self.server() }, None).map_err(|NotFound { code, why }| {
-            tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {code} {why}", self.log.id());
-            // Whoever is not to be called is said so; how the server is set up is nothing to agents.
-            let why = match (code, why.is_empty()) {
-                (403, true) => "they are not to be called".to_owned(),
-                (403, false) => why,
-                _ => "nobody is to be reached there".to_owned(),
-            };
-            NotFound { code, why }
-        });
-        self.queue.push(Input::Found(found));
-    }
-
-    fn find_or_pass_back(&mut self, uri: &str) {
-        let trunk = self.legs.first().and_then(|leg| leg.trunk.as_deref());
-        let back = trunk.and_then(|trunk| self.hub.routing().router?.passed_back(trunk, uri));
-        match back.filter(|_| self.hub.dialer().place(uri, &self.server()).is_none()) {
-            Some(to) => self.queue.push(Input::Found(Ok(Found::Refer(to)))),
-            None => self.find(uri),
-        }
-    }
-
-    /// The same on behalf of a leg's peer: whom its device may call, it may have others connected with.
-    fn find_for(&mut self, no: LegNo, uri: &str, replaces: Option<String>) {
-        let from = if no == LegNo::FIRST { self.log.to() } else { self.log.from() }.to_owned();
-        let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local)).unwrap_or_default();
-        let diverted = self.history.sent_on(device.as_deref(), DiversionReason::Deflection);
-        // What speaks for the caller goes on with the caller alone.
-        let signed = if no == LegNo::FIRST { Vec::new() } else { self.history.signed.clone() };
-        let party = Party { uri: from, device, local, diverted, signed, ..Party::default() };
-        let found = self.found(uri, &party, replaces);
-        self.queue.push(Input::Found(found));
-    }
-
-    fn call_back(&mut self, no: LegNo) {
-        let device = self.leg(no).and_then(|leg| leg.device.clone());
-        let found = match device {
-            Some(device) => self.found(&device, &self.server(), None),
-            None => Err(NotFound { code: 404, why: "no device of ours put the caller there".to_owned() }),
-        };
-        self.queue.push(Input::Found(found));
-    }
-
-    fn server(&self) -> Party {
-        Party { uri: self.log.to().to_owned(), ..Party::default() }
-    }
-
-    fn found(&self, target: &str, party: &Party, replaces: Option<String>) -> Result<Found, NotFound> {
-        if let Some(place) = self.hub.dialer().place(target, party) {
-            return Ok(Found::Place(place));
-        }
-        let mut plan = self
-            .hub
-            .dialer()
-            .plan(target, party)
-            .map_err(|Refusal { code, end }| NotFound { code, why: end.detail })?;
-        for branch in plan.groups.iter_mut().flat_map(|group| &mut group.branches) {
-            branch.headers.extend(replaces.clone().map(|value| ("Replaces".to_owned(), value)));
-        }
-        Ok(Found::Plan(Arc::new(plan)))
     }
 
     /// Whatever is to be said on a REFER: it may outlive its leg.
@@ -265,7 +197,7 @@ impl Driver {
         let hub = Arc::clone(&self.hub);
         let Some(leg) = self.leg(no) else { return };
         let music = leg.place.filter(|_| on).map(|(_, rate)| hub.music.at(rate));
-        leg.order(LineOrder::Music(music));
+        leg.line.order(LineOrder::Music(music));
     }
 
     fn announce(&mut self, no: LegNo, summary: String, must_accept: bool) {
@@ -275,16 +207,16 @@ impl Driver {
             server: self.hub.config.calls.record_announcement_voice.clone(),
         };
         if let Some(leg) = self.leg(no) {
-            leg.occupy(announce::occupation(voices, summary, must_accept));
+            leg.line.occupy(announce::occupation(voices, summary, must_accept));
         }
     }
 
     fn return_to_agent(&mut self, no: LegNo, why: String) {
         self.mix.part(no);
         let Some(leg) = self.leg(no) else { return };
-        leg.order(LineOrder::Leave);
+        leg.line.order(LineOrder::Leave);
         let end = nobody_to_return_to(&why);
-        if !leg.return_to_conversation(why) {
+        if !leg.line.return_to_conversation(why) {
             self.queue.push(Input::Leg(no, LegInput::Conversed(end)));
         }
     }
@@ -293,10 +225,10 @@ impl Driver {
     fn press(&mut self, no: LegNo, digit: char) {
         let Some(leg) = self.leg(no) else { return };
         if leg.sound.as_ref().is_some_and(Sound::has_telephone_event) {
-            leg.order(LineOrder::SendDigit(digit));
+            leg.line.order(LineOrder::SendDigit(digit));
         } else if let Some(sip) = leg.sip {
-            let body = format!("Signal={digit}\r\nDuration={DIGIT_MS}\r\n");
-            note_refused(self.hub.signal().send_info(sip, "application/dtmf-relay", body.into()));
+            let body = keys::relayed(digit, DIGIT_MS);
+            note_refused(self.hub.signal().send_info(sip, keys::DTMF_RELAY, body.into()));
         }
     }
 
@@ -307,7 +239,7 @@ impl Driver {
             None => occupation,
         };
         if let Some(leg) = self.leg(no) {
-            leg.occupy(occupation);
+            leg.line.occupy(occupation);
             self.observations = observations;
         }
     }
@@ -317,7 +249,7 @@ impl Driver {
         if leg.stage != Stage::Here {
             return;
         }
-        leg.close_media();
+        leg.line.close();
         leg.reason = reason;
         leg.stage = match (leg.sip, leg.is_placing) {
             (None, false) => Stage::Over,

@@ -8,8 +8,9 @@ use sip::endpoint::{CallId, EndCause, Event};
 
 use super::Driver;
 use crate::call::dial::Party;
+use crate::call::keys;
 use crate::call::line::LineOrder;
-use crate::call::sound::{self, Accepted};
+use crate::call::sound::Accepted;
 use crate::call::switchboard::Mail;
 use crate::call::{Input, LegInput, LegNo, Phase, Referred, SignallingEnd, Stage, note_refused};
 use crate::web::{WebLegs, whip};
@@ -49,7 +50,7 @@ impl Driver {
                 self.trickled(no, &body);
                 None
             }
-            Event::Info { content_type, body, .. } => sound::info_digit(&content_type, &body).map(LegInput::Digit),
+            Event::Info { content_type, body, .. } => keys::info_digit(&content_type, &body).map(LegInput::Digit),
             Event::Reoffer { offer, .. } => {
                 self.reoffered(no, call, offer);
                 None

@@ -103,7 +103,7 @@ impl Driver {
         tracing::info!(call = %id, "call {id}: the recording {}", if paused { "pauses" } else { "goes on" });
         self.tape.is_paused = paused;
         for leg in &self.legs {
-            leg.order(LineOrder::PauseRecording(paused));
+            leg.line.order(LineOrder::PauseRecording(paused));
         }
     }
 
@@ -132,7 +132,7 @@ impl Driver {
         let peer = self.tape_side(no);
         let path: PathBuf = recording.path().to_owned();
         if let Some(leg) = self.leg(no) {
-            leg.attend();
+            leg.line.attend();
         }
         self.order(no, LineOrder::PauseRecording(self.tape.is_paused));
         if self.order(no, LineOrder::Record(Some(Recorded { recording, peer }))) {
@@ -143,7 +143,7 @@ impl Driver {
             self.log.set_recording(path);
             self.log.set_side(no, peer);
             if let (Some(pcm), Some(leg)) = (self.notice_for(no), self.leg(no)) {
-                leg.occupy(notice::and_idle(pcm));
+                leg.line.occupy(notice::and_idle(pcm));
             }
         } else {
             self.log.failure(format!("recording: leg {} could not be put into it", no.0));

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use super::CallLog;
 use crate::call::LegNo;
 use crate::call::cost::{self, CostRecord, TrunkLeg};
-use crate::call::sound::user_of;
 use crate::config::{PricesConfig, TrunkDirection};
+use sip::uri::user_of;
 
 /// Legs by trunks that are charged in one call; later ones are not, and what it costs is said to be a part.
 const TRUNK_LEGS_LIMIT: usize = 256;

@@ -1,0 +1,77 @@
+//! How somebody is reached whom a call is to be connected with, and on whose behalf that is asked.
+
+use std::sync::Arc;
+
+use sip::diversion::DiversionReason;
+
+use super::Driver;
+use crate::call::dial::Party;
+use crate::call::inbound::Refusal;
+use crate::call::{Found, Input, LegNo, NotFound};
+
+impl Driver {
+    /// Asks how somebody is reached, on behalf of the server: what an agent may ask for, its definition says.
+    pub(super) fn find(&mut self, uri: &str) {
+        let diverted = self.history.sent_on(None, DiversionReason::Deflection);
+        let found = self.found(uri, &Party { diverted, ..self.server() }, None).map_err(|NotFound { code, why }| {
+            tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {code} {why}", self.log.id());
+            // Whoever is not to be called is said so; how the server is set up is nothing to agents.
+            let why = match (code, why.is_empty()) {
+                (403, true) => "they are not to be called".to_owned(),
+                (403, false) => why,
+                _ => "nobody is to be reached there".to_owned(),
+            };
+            NotFound { code, why }
+        });
+        self.queue.push(Input::Found(found));
+    }
+
+    pub(super) fn find_or_pass_back(&mut self, uri: &str) {
+        let trunk = self.legs.first().and_then(|leg| leg.trunk.as_deref());
+        let back = trunk.and_then(|trunk| self.hub.routing().router?.passed_back(trunk, uri));
+        match back.filter(|_| self.hub.dialer().place(uri, &self.server()).is_none()) {
+            Some(to) => self.queue.push(Input::Found(Ok(Found::Refer(to)))),
+            None => self.find(uri),
+        }
+    }
+
+    /// The same on behalf of a leg's peer: whom its device may call, it may have others connected with.
+    pub(super) fn find_for(&mut self, no: LegNo, uri: &str, replaces: Option<String>) {
+        let from = if no == LegNo::FIRST { self.log.to() } else { self.log.from() }.to_owned();
+        let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local)).unwrap_or_default();
+        let diverted = self.history.sent_on(device.as_deref(), DiversionReason::Deflection);
+        // What speaks for the caller goes on with the caller alone.
+        let signed = if no == LegNo::FIRST { Vec::new() } else { self.history.signed.clone() };
+        let party = Party { uri: from, device, local, diverted, signed, ..Party::default() };
+        let found = self.found(uri, &party, replaces);
+        self.queue.push(Input::Found(found));
+    }
+
+    pub(super) fn call_back(&mut self, no: LegNo) {
+        let device = self.leg(no).and_then(|leg| leg.device.clone());
+        let found = match device {
+            Some(device) => self.found(&device, &self.server(), None),
+            None => Err(NotFound { code: 404, why: "no device of ours put the caller there".to_owned() }),
+        };
+        self.queue.push(Input::Found(found));
+    }
+
+    fn server(&self) -> Party {
+        Party { uri: self.log.to().to_owned(), ..Party::default() }
+    }
+
+    fn found(&self, target: &str, party: &Party, replaces: Option<String>) -> Result<Found, NotFound> {
+        if let Some(place) = self.hub.dialer().place(target, party) {
+            return Ok(Found::Place(place));
+        }
+        let mut plan = self
+            .hub
+            .dialer()
+            .plan(target, party)
+            .map_err(|Refusal { code, end }| NotFound { code, why: end.detail })?;
+        for branch in plan.groups.iter_mut().flat_map(|group| &mut group.branches) {
+            branch.headers.extend(replaces.clone().map(|value| ("Replaces".to_owned(), value)));
+        }
+        Ok(Found::Plan(Arc::new(plan)))
+    }
+}
