@@ -107,6 +107,42 @@ fn whoever_is_called_alone_is_heard_before_they_answer() {
     assert_nothing_left(server, 2);
 }
 
+/// Phones hold before they pass a call on, and whoever is passed on may hold, too.
+#[test]
+fn holds_outlive_a_transfer_in_vain_and_one_that_comes_about() {
+    let server = server(&[]);
+    let [mut alice, mut bob, mut carol, _] = phones(server.sip);
+    let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
+    alice.hold(at_alice, true);
+    alice.ask_refer(at_alice, &server.uri("carol"));
+    let at_carol = carol.rings();
+    carol.reject(at_carol, 486);
+    assert_eq!(alice.told_of_refer(at_alice), (202, Some(486)));
+    bob.listen_anew(at_bob);
+    bob.wait_for_sound(at_bob);
+    bob.wait_to_hear(at_bob, &[], &[ALICE, CAROL]);
+    alice.wait_to_hear(at_alice, &[], &[BOB]);
+    alice.hold(at_alice, false);
+    bob.wait_to_hear(at_bob, &[ALICE], &[]);
+    alice.wait_to_hear(at_alice, &[BOB], &[]);
+    // It is bob who holds, as his caller is passed on to carol.
+    bob.hold(at_bob, true);
+    alice.ask_refer(at_alice, &server.uri("carol"));
+    let at_carol = carol.pick_up();
+    assert_eq!(alice.told_of_refer(at_alice), (202, Some(200)));
+    alice.ended(at_alice);
+    carol.listen_anew(at_carol);
+    carol.wait_for_sound(at_carol);
+    carol.wait_to_hear(at_carol, &[], &[ALICE, BOB]);
+    bob.wait_to_hear(at_bob, &[], &[CAROL]);
+    bob.hold(at_bob, false);
+    bob.wait_to_hear(at_bob, &[CAROL], &[]);
+    carol.wait_to_hear(at_carol, &[BOB], &[]);
+    bob.hang_up(at_bob);
+    carol.ended(at_carol);
+    assert_nothing_left(server, 1);
+}
+
 /// A transfer before the one consulted has answered: whoever is passed on hears music until then.
 #[test]
 fn a_transfer_may_come_before_the_answer() {
@@ -222,7 +258,7 @@ fn a_conference_holds_whoever_comes_and_outlives_whoever_opened_it() {
     };
     common::wait_for("UPDATE", patience, is_told, messages);
     // That holds for as long as her leg does: nobody in a conference passes their leg on.
-    assert_eq!(carol.refer(at_carol, &server.uri("dave")), (491, None));
+    assert_eq!(carol.refer(at_carol, &server.uri("dave")), (403, None));
     alice.hang_up(at_alice);
     bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
     let again = alice.call("room-weekly");

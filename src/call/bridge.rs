@@ -29,6 +29,13 @@ impl Bridge {
         Self { connected: true, ..Self::new(caller, callee) }
     }
 
+    /// Both are up already, and may hold whoever they had before.
+    #[must_use]
+    pub(super) fn taken_up(caller: LegNo, callee: LegNo, view: &View<'_>) -> Self {
+        let bridge = Self::connected(caller, callee);
+        Self { held_by_caller: view.holds(caller), held_by_callee: view.holds(callee), ..bridge }
+    }
+
     /// One side puts the call on hold, or takes it back: the other hears music meanwhile. Whoever holds before sound flows holds from then on.
     pub(super) fn hold(&mut self, leg: LegNo, held: bool) -> Vec<Action> {
         let Some(other) = self.other(leg) else { return vec![] };
@@ -61,7 +68,7 @@ impl Bridge {
         if leg == self.caller { self.held_by_callee } else { self.held_by_caller }
     }
 
-    /// Both have each other again, who were parted while `waits` heard music: as they held one another, or connected.
+    /// Both have each other, or have again, who were parted while `waits` heard music: as they hold one another, or connected.
     pub(super) fn resume(&self, waits: LegNo) -> Vec<Action> {
         let mut actions = vec![];
         if !self.is_held_by_other(waits) {
@@ -76,18 +83,22 @@ impl Bridge {
         actions
     }
 
-    /// `leg` is there instead of `replaced`, whose hold is over; the other side's is not.
-    fn with(self, replaced: LegNo, leg: LegNo) -> Self {
+    /// `leg` is there instead of `replaced`, whose hold is over, and may hold itself; the other side's hold stays.
+    fn with(self, replaced: LegNo, leg: LegNo, view: &View<'_>) -> Self {
+        let holds = view.holds(leg);
         if replaced == self.caller {
-            Self { caller: leg, held_by_caller: false, connected: true, ..self }
+            Self { caller: leg, held_by_caller: holds, connected: true, ..self }
         } else {
-            Self { callee: leg, held_by_callee: false, ..self }
+            Self { callee: leg, held_by_callee: holds, ..self }
         }
     }
 
-    /// The caller has acknowledged our answer: both are connected, or hear music where the other holds already.
-    fn connect(&mut self) -> Vec<Action> {
+    /// The caller has acknowledged our answer: both are connected, or hear music where the other holds already, also
+    /// since before it was known with whom.
+    fn connect(&mut self, view: &View<'_>) -> Vec<Action> {
         self.connected = true;
+        self.held_by_caller |= view.holds(self.caller);
+        self.held_by_callee |= view.holds(self.callee);
         let held = [(self.held_by_callee, self.caller), (self.held_by_caller, self.callee)];
         let music = held.into_iter().filter(|(held, _)| *held).map(|(_, hears)| Action::Music(hears, true));
         if !self.is_held() {
@@ -137,7 +148,7 @@ fn adopted(bridge: Bridge, leg: LegNo, errand: Errand, view: &View<'_>) -> Step 
         Errand::Watch(_) if bridge.connected && view.is_up(leg) => vec![Action::Admit(leg)],
         Errand::Watch(_) if bridge.connected => vec![Action::Answer(leg)],
         Errand::Replace(replaced) if bridge.other(replaced).is_some() && view.is_up(leg) => {
-            return replace(bridge, replaced, leg);
+            return replace(bridge, replaced, leg, view);
         }
         Errand::Replace(replaced) if bridge.other(replaced).is_some() => vec![Action::Answer(leg)],
         _ => vec![view.turn_away(leg, 480)],
@@ -154,7 +165,7 @@ fn on_guest(bridge: Bridge, leg: LegNo, input: &LegInput, view: &View<'_>) -> St
             Watching::by_key(*key).map(|how| Action::Watch(leg, how)).into_iter().collect()
         }
         (Some(Errand::Replace(replaced)), LegInput::Acked) if bridge.other(replaced).is_some() => {
-            return replace(bridge, replaced, leg);
+            return replace(bridge, replaced, leg, view);
         }
         (Some(_), LegInput::MediaTimedOut | LegInput::MediaFailed(_) | LegInput::MediaGone) => {
             vec![Action::HangUp(leg, None)]
@@ -166,14 +177,13 @@ fn on_guest(bridge: Bridge, leg: LegNo, input: &LegInput, view: &View<'_>) -> St
 }
 
 /// `leg` takes the place of `replaced`, which is hung up. Whoever is at the other end goes on holding, where they do.
-fn replace(bridge: Bridge, replaced: LegNo, leg: LegNo) -> Step {
+fn replace(bridge: Bridge, replaced: LegNo, leg: LegNo, view: &View<'_>) -> Step {
     let Some(other) = bridge.other(replaced) else { return (Phase::Bridged(bridge), vec![]) };
-    let bridge = bridge.with(replaced, leg);
-    let is_held = bridge.is_held_by_other(leg);
-    let mut actions = vec![Action::HangUp(replaced, None), Action::Music(other, false)];
+    let bridge = bridge.with(replaced, leg, view);
     // Where the caller has not acknowledged our answer yet, what they hear of one another is settled once they have.
-    actions.push(Action::Music(leg, is_held && bridge.connected));
-    if bridge.connected && !is_held {
+    let hears_music = |leg| Action::Music(leg, bridge.connected && bridge.is_held_by_other(leg));
+    let mut actions = vec![Action::HangUp(replaced, None), hears_music(other), hears_music(leg)];
+    if bridge.connected && !bridge.is_held() {
         actions.push(Action::Connect(bridge.caller, bridge.callee));
     }
     (Phase::Bridged(bridge), actions)
@@ -184,7 +194,7 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
     match input {
         LegInput::Acked if leg == bridge.caller && !bridge.connected => {
             let mut actions = vec![Action::Arm(Timer::MaxDuration, view.max_duration)];
-            actions.extend(bridge.connect());
+            actions.extend(bridge.connect(view));
             (Phase::Bridged(*bridge), actions)
         }
         LegInput::Held(held) => {
@@ -337,6 +347,30 @@ mod tests {
         let Phase::Bridged(bridge) = phase else { panic!("{phase:?}") };
         let (_, actions) = stepped(bridge, CALLEE, LegInput::Held(false));
         assert_eq!(actions, vec![Action::Music(CALLER, false), Action::Connect(CALLER, CALLEE)]);
+    }
+
+    /// By an UPDATE while it was looked for somebody, say.
+    #[test]
+    fn whoever_held_before_there_was_anybody_holds_whoever_comes() {
+        let legs = [LegView { is_up: true, holds: true, ..LegView::caller(CALLER) }, LegView::caller(CALLEE)];
+        let acked = Input::Leg(CALLER, LegInput::Acked);
+        let (phase, actions) = stepped_with(&legs, Bridge::new(CALLER, CALLEE), acked);
+        assert_eq!(actions.last(), Some(&Action::Music(CALLEE, true)), "{actions:?}");
+        let Phase::Bridged(bridge) = phase else { panic!("{phase:?}") };
+        let (_, actions) = stepped(bridge, CALLER, LegInput::Held(false));
+        assert_eq!(actions, vec![Action::Music(CALLEE, false), Action::Connect(CALLER, CALLEE)]);
+    }
+
+    #[test]
+    fn whoever_takes_a_place_and_holds_is_not_connected_yet() {
+        let mut legs = with_guest(true, Errand::Replace(CALLEE));
+        legs[2].holds = true;
+        let adopted = Input::Adopted(GUEST, Errand::Replace(CALLEE));
+        let (phase, actions) = stepped_with(&legs, Bridge::connected(CALLER, CALLEE), adopted);
+        assert!(actions.contains(&Action::Music(CALLER, true)), "{actions:?}");
+        assert!(!actions.contains(&Action::Connect(CALLER, GUEST)), "{actions:?}");
+        let Phase::Bridged(mut bridge) = phase else { panic!("{phase:?}") };
+        assert_eq!(bridge.hold(GUEST, false).last(), Some(&Action::Connect(CALLER, GUEST)));
     }
 
     #[test]

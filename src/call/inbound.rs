@@ -148,8 +148,8 @@ mod tests {
     use sip::endpoint::{FlowId, Source, Transport};
 
     use super::*;
+    use crate::call::LegView;
     use crate::call::end::EndClass;
-    use crate::call::{LegView, Role, Stage};
 
     /// Knows one number.
     struct EchoOnly;
@@ -213,8 +213,7 @@ mod tests {
         assert!(admit(&config, Facts { running: config.calls.max - 1, ..facts("echo") }, &EchoOnly).is_ok());
     }
 
-    const UP: LegView =
-        LegView { no: LegNo::FIRST, role: Role::Caller, stage: Stage::Here, is_up: false, errand: None };
+    const UP: LegView = LegView::caller(LegNo::FIRST);
 
     fn view<'a>(target: &'a Target, legs: &'a [LegView]) -> View<'a> {
         View { max_duration: Duration::from_secs(3_600), ..View::of(target, legs) }

@@ -38,6 +38,8 @@ pub struct Leg {
     pub lease: Option<Lease>,
     /// It was answered, and, where the answer is ours, that was acknowledged.
     pub is_up: bool,
+    /// Its peer has put the call on hold (RFC 3264 section 8.4). One that wanted to hear nothing from the start holds nobody: it only speaks.
+    pub holds: bool,
     /// What its peer says is heard by nobody.
     pub is_muted: bool,
     /// What it came from another call for.
@@ -101,6 +103,7 @@ impl Leg {
             place: None,
             lease: None,
             is_up: false,
+            holds: false,
             is_muted: false,
             errand: None,
             watches: None,
@@ -122,7 +125,8 @@ impl Leg {
     /// What reducers know of it.
     #[must_use]
     pub fn view(&self) -> LegView {
-        LegView { no: self.no, role: self.role, stage: self.stage, is_up: self.is_up, errand: self.errand }
+        let Self { no, role, stage, is_up, holds, errand, .. } = *self;
+        LegView { no, role, stage, is_up, holds, errand }
     }
 
     /// Whether its peer is this device of ours.

@@ -25,15 +25,14 @@ pub fn begin(leg: LegNo, by: Option<LegNo>, view: &View<'_>) -> Step {
 pub fn step(parked: Parked, input: Input, view: &View<'_>) -> Step {
     match input {
         Input::Adopted(leg, Errand::Fetch) => {
-            let mut actions = vec![Action::Disarm(Timer::Parked), Action::Music(parked.leg, false)];
-            let bridge = if view.is_up(leg) {
-                actions.extend([Action::Music(leg, false), Action::Connect(leg, parked.leg)]);
-                Bridge::connected(leg, parked.leg)
-            } else {
-                actions.push(Action::Answer(leg));
-                Bridge::new(leg, parked.leg)
-            };
-            (Phase::Bridged(bridge), actions)
+            let mut actions = vec![Action::Disarm(Timer::Parked)];
+            if view.is_up(leg) {
+                let bridge = Bridge::taken_up(leg, parked.leg, view);
+                actions.extend(bridge.resume(parked.leg));
+                return (Phase::Bridged(bridge), actions);
+            }
+            actions.extend([Action::Music(parked.leg, false), Action::Answer(leg)]);
+            (Phase::Bridged(Bridge::new(leg, parked.leg)), actions)
         }
         Input::Adopted(leg, _) => {
             let away = view.turn_away(leg, 480);
@@ -70,8 +69,12 @@ mod tests {
     const FETCHES: LegNo = LegNo(9);
 
     fn stepped(phase: Phase, input: Input) -> Step {
+        stepped_with(phase, input, LegView::caller(FETCHES))
+    }
+
+    fn stepped_with(phase: Phase, input: Input, fetches: LegView) -> Step {
         let Phase::Parked(parked) = phase else { panic!("{phase:?}") };
-        let legs = [LegView { is_up: true, ..LegView::caller(WAITS) }, LegView::caller(FETCHES)];
+        let legs = [LegView { is_up: true, ..LegView::caller(WAITS) }, fetches];
         step(parked, input, &View::of(&Target::Echo, &legs))
     }
 
@@ -87,6 +90,18 @@ mod tests {
         let (phase, actions) = stepped(parked(None), Input::Adopted(FETCHES, Errand::Fetch));
         assert_eq!(phase, Phase::Bridged(Bridge::new(FETCHES, WAITS)));
         assert!(actions.ends_with(&[Action::Music(WAITS, false), Action::Answer(FETCHES)]), "{actions:?}");
+    }
+
+    #[test]
+    fn whoever_comes_from_another_call_is_connected_at_once_unless_they_hold() {
+        let up = LegView { is_up: true, ..LegView::caller(FETCHES) };
+        for (holds, last) in [(false, Action::Connect(FETCHES, WAITS)), (true, Action::Music(FETCHES, false))] {
+            let adopted = Input::Adopted(FETCHES, Errand::Fetch);
+            let (phase, actions) = stepped_with(parked(None), adopted, LegView { holds, ..up });
+            assert!(matches!(phase, Phase::Bridged(_)), "{phase:?}");
+            assert_eq!(actions.last(), Some(&last), "{actions:?}");
+            assert_eq!(actions.contains(&Action::Music(WAITS, false)), !holds, "{actions:?}");
+        }
     }
 
     #[test]

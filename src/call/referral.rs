@@ -196,7 +196,7 @@ fn hold(mut referral: Referral, leg: LegNo, held: bool) -> Step {
 /// Steps while the third hears who is put through to them.
 fn on_third(referral: Referral, leg: LegNo, input: &LegInput, view: &View<'_>) -> Step {
     match transfer::decision(leg, input) {
-        Decision::Takes => connect(&referral, leg, vec![]),
+        Decision::Takes => connect(&referral, leg, vec![], view),
         Decision::Leaves(mut actions, _) => {
             actions.push(Action::NotifyRefer(referral.referrer, 603));
             give_back(&referral, actions, view)
@@ -205,14 +205,15 @@ fn on_third(referral: Referral, leg: LegNo, input: &LegInput, view: &View<'_>) -
     }
 }
 
-fn connect(referral: &Referral, leg: LegNo, mut actions: Vec<Action>) -> Step {
+/// Whoever stays may hold: then the third hears music until they take it back.
+fn connect(referral: &Referral, leg: LegNo, mut actions: Vec<Action>, view: &View<'_>) -> Step {
     actions.push(Action::NotifyRefer(referral.referrer, 200));
     if !referral.has_left {
         actions.push(Action::HangUp(referral.referrer, None));
     }
-    actions.push(Action::Music(referral.stays, false));
-    actions.push(Action::Connect(referral.stays, leg));
-    (Phase::Bridged(Bridge::connected(referral.stays, leg)), actions)
+    let bridge = Bridge::taken_up(referral.stays, leg, view);
+    actions.extend(bridge.resume(referral.stays));
+    (Phase::Bridged(bridge), actions)
 }
 
 fn settle(mut referral: Referral, mut actions: Vec<Action>, fate: Fate, view: &View<'_>) -> Step {
@@ -227,7 +228,7 @@ fn settle(mut referral: Referral, mut actions: Vec<Action>, fate: Fate, view: &V
             referral.announcing = Some(leg);
             (Phase::Referring(Box::new(referral)), actions)
         }
-        Fate::Won(leg) => connect(&referral, leg, actions),
+        Fate::Won(leg) => connect(&referral, leg, actions, view),
         Fate::Lost(result) => {
             actions.push(Action::NotifyRefer(referral.referrer, code_of(result)));
             give_back(&referral, actions, view)
@@ -282,11 +283,16 @@ mod tests {
     const THIRD: LegNo = LegNo(2);
 
     fn stepped(phase: Phase, input: Input, gone: &[LegNo]) -> Step {
+        stepped_holding(phase, input, gone, None)
+    }
+
+    fn stepped_holding(phase: Phase, input: Input, gone: &[LegNo], holds: Option<LegNo>) -> Step {
         let Phase::Referring(referral) = phase else { panic!("{phase:?}") };
         let legs = [(PHONE, Role::Caller), (STAYS, Role::Callee)].map(|(no, role)| LegView {
             role,
             stage: if gone.contains(&no) { Stage::Over } else { Stage::Here },
             is_up: true,
+            holds: holds == Some(no),
             ..LegView::caller(no)
         });
         let target = Target::Echo;
@@ -421,6 +427,19 @@ mod tests {
             let back = bridge.hold(PHONE, false);
             assert_eq!(back.contains(&Action::Connect(PHONE, STAYS)), is_held, "{back:?}");
         }
+    }
+
+    #[test]
+    fn a_third_whom_whoever_stays_holds_hears_music_until_that_is_taken_back() {
+        let answered = Input::Leg(THIRD, LegInput::Answered);
+        let (phase, actions) = stepped_holding(ringing(), answered.clone(), &[], Some(STAYS));
+        assert!(actions.contains(&Action::Music(THIRD, true)), "{actions:?}");
+        assert!(!actions.contains(&Action::Connect(STAYS, THIRD)), "{actions:?}");
+        let Phase::Bridged(mut bridge) = phase else { panic!("{phase:?}") };
+        assert_eq!(bridge.hold(STAYS, false), vec![Action::Music(THIRD, false), Action::Connect(STAYS, THIRD)]);
+        // The phone's own hold goes with it.
+        let (_, actions) = stepped_holding(ringing(), answered, &[], Some(PHONE));
+        assert!(actions.contains(&Action::Connect(STAYS, THIRD)), "{actions:?}");
     }
 
     #[test]

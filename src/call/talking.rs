@@ -95,9 +95,9 @@ mod tests {
     use super::*;
     use crate::call::end::EndClass;
     use crate::call::route::Target;
-    use crate::call::{LegView, Role, SignallingEnd, Stage};
+    use crate::call::{LegView, SignallingEnd};
 
-    const UP: LegView = LegView { no: LegNo::FIRST, role: Role::Caller, stage: Stage::Here, is_up: true, errand: None };
+    const UP: LegView = LegView { is_up: true, ..LegView::caller(LegNo::FIRST) };
 
     fn view(legs: &[LegView]) -> View<'_> {
         View::of(&Target::Echo, legs)

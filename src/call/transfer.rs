@@ -55,11 +55,11 @@ fn look_for(caller: LegNo, handover: Handover, is_commanded: bool) -> Step {
 pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
     match input {
         Input::Leg(leg, input) if leg == transfer.caller => on_caller(transfer, input, view),
-        Input::Leg(leg, input) if transfer.announcing == Some(leg) => on_person(transfer, leg, &input),
+        Input::Leg(leg, input) if transfer.announcing == Some(leg) => on_person(transfer, leg, &input, view),
         Input::Leg(leg, input) => match &mut transfer.fork {
             Some(fork) => {
                 let (actions, fate) = fork.step(leg, &input);
-                settle(transfer, actions, fate)
+                settle(transfer, actions, fate, view)
             }
             None => stay(transfer),
         },
@@ -86,7 +86,7 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
         Input::Fired(Timer::NoAnswer) => match &mut transfer.fork {
             Some(fork) => {
                 let (actions, fate) = fork.rang_out();
-                settle(transfer, actions, fate)
+                settle(transfer, actions, fate, view)
             }
             None => stay(transfer),
         },
@@ -116,7 +116,7 @@ fn called(mut transfer: Transfer, plan: Arc<DialPlan>, view: &View<'_>) -> Step 
     let mut actions = transfer.released();
     actions.push(Action::Music(transfer.caller, true));
     actions.extend(more);
-    settle(transfer, actions, fate)
+    settle(transfer, actions, fate, view)
 }
 
 fn on_caller(transfer: Transfer, input: LegInput, view: &View<'_>) -> Step {
@@ -159,7 +159,7 @@ fn ended(mut transfer: Transfer, how: impl FnOnce(&View<'_>) -> Step, view: &Vie
     (phase, actions)
 }
 
-fn settle(mut transfer: Transfer, mut actions: Vec<Action>, fate: Fate) -> Step {
+fn settle(mut transfer: Transfer, mut actions: Vec<Action>, fate: Fate, view: &View<'_>) -> Step {
     match fate {
         Fate::Open | Fate::Progress(..) => (Phase::Transferring(Box::new(transfer)), actions),
         Fate::Won(leg) if is_announced(&transfer.handover) => {
@@ -167,7 +167,7 @@ fn settle(mut transfer: Transfer, mut actions: Vec<Action>, fate: Fate) -> Step 
             transfer.announcing = Some(leg);
             (Phase::Transferring(Box::new(transfer)), actions)
         }
-        Fate::Won(leg) => connect(&transfer, leg, actions),
+        Fate::Won(leg) => connect(&transfer, leg, actions, view),
         Fate::Lost(result) => back(&transfer, actions, why_not(result).to_owned()),
     }
 }
@@ -218,18 +218,19 @@ pub(super) fn decision(leg: LegNo, input: &LegInput) -> Decision {
 }
 
 /// Steps while the person hears who is put through to them.
-fn on_person(transfer: Transfer, leg: LegNo, input: &LegInput) -> Step {
+fn on_person(transfer: Transfer, leg: LegNo, input: &LegInput, view: &View<'_>) -> Step {
     match decision(leg, input) {
-        Decision::Takes => connect(&transfer, leg, vec![]),
+        Decision::Takes => connect(&transfer, leg, vec![], view),
         Decision::Leaves(actions, why) => back(&transfer, actions, why.to_owned()),
         Decision::Open(actions) => (Phase::Transferring(Box::new(transfer)), actions),
     }
 }
 
-fn connect(transfer: &Transfer, leg: LegNo, mut actions: Vec<Action>) -> Step {
-    actions.push(Action::Music(transfer.caller, false));
-    actions.push(Action::Connect(transfer.caller, leg));
-    (Phase::Bridged(Bridge::connected(transfer.caller, leg)), actions)
+/// A caller who holds is not heard by the person, who hears music until they take it back.
+fn connect(transfer: &Transfer, leg: LegNo, mut actions: Vec<Action>, view: &View<'_>) -> Step {
+    let bridge = Bridge::taken_up(transfer.caller, leg, view);
+    actions.extend(bridge.resume(transfer.caller));
+    (Phase::Bridged(bridge), actions)
 }
 
 /// The agent gets the caller back.
@@ -260,11 +261,11 @@ mod tests {
     use crate::call::dial::{DialBranch, DialGroup};
     use crate::call::end::{End, EndReason};
     use crate::call::route::Target;
-    use crate::call::{LegView, Role, SignallingEnd, Stage};
+    use crate::call::{LegView, SignallingEnd, Stage};
 
     const CALLER: LegNo = LegNo(0);
     const PERSON: LegNo = LegNo(1);
-    const UP: LegView = LegView { no: CALLER, role: Role::Caller, stage: Stage::Here, is_up: true, errand: None };
+    const UP: LegView = LegView { is_up: true, ..LegView::caller(CALLER) };
 
     fn plan() -> Arc<DialPlan> {
         let branches = vec![DialBranch::new("person", "sip:person@b", "sip:desk@a")];
@@ -291,7 +292,18 @@ mod tests {
     fn whoever_answers_is_connected_and_the_music_ends() {
         let (phase, actions) = stepped(ringing(), Input::Leg(PERSON, LegInput::Answered), &[UP]);
         assert_eq!(phase, Phase::Bridged(Bridge::connected(CALLER, PERSON)));
-        assert!(actions.ends_with(&[Action::Music(CALLER, false), Action::Connect(CALLER, PERSON)]), "{actions:?}");
+        assert!(actions.contains(&Action::Music(CALLER, false)), "{actions:?}");
+        assert_eq!(actions.last(), Some(&Action::Connect(CALLER, PERSON)));
+    }
+
+    #[test]
+    fn a_person_whom_the_caller_holds_hears_music_until_they_take_that_back() {
+        let holds = LegView { holds: true, ..UP };
+        let (phase, actions) = stepped(ringing(), Input::Leg(PERSON, LegInput::Answered), &[holds]);
+        assert_eq!(actions.last(), Some(&Action::Music(PERSON, true)), "{actions:?}");
+        let Phase::Bridged(mut bridge) = phase else { panic!("{phase:?}") };
+        let back = bridge.hold(CALLER, false);
+        assert_eq!(back, vec![Action::Music(PERSON, false), Action::Connect(CALLER, PERSON)]);
     }
 
     #[test]
@@ -315,7 +327,10 @@ mod tests {
         let decided = |accepted| Input::Leg(PERSON, LegInput::Conversed(ConversationEnd::Announced { accepted }));
         let (phase, actions) = stepped(answered(), decided(true), &[UP]);
         assert_eq!(phase, Phase::Bridged(Bridge::connected(CALLER, PERSON)));
-        assert_eq!(actions, vec![Action::Music(CALLER, false), Action::Connect(CALLER, PERSON)]);
+        assert_eq!(
+            (actions.first(), actions.last()),
+            (Some(&Action::Music(CALLER, false)), Some(&Action::Connect(CALLER, PERSON)))
+        );
         let (phase, actions) = stepped(answered(), decided(false), &[UP]);
         assert_eq!((phase, actions.first()), (Phase::Talking, Some(&Action::HangUp(PERSON, None))));
         let (phase, actions) = stepped(answered(), Input::Leg(PERSON, LegInput::Ended(SignallingEnd::Remote)), &[UP]);

@@ -29,6 +29,8 @@ pub struct LegView {
     pub stage: Stage,
     /// Its answer was given and, where it is ours, acknowledged.
     pub is_up: bool,
+    /// Its peer has put the call on hold.
+    pub holds: bool,
     /// What it came from another call for.
     pub errand: Option<Errand>,
 }
@@ -36,8 +38,8 @@ pub struct LegView {
 impl LegView {
     /// A caller's leg that is not answered yet.
     #[must_use]
-    pub fn caller(no: LegNo) -> Self {
-        Self { no, role: Role::Caller, stage: Stage::Here, is_up: false, errand: None }
+    pub const fn caller(no: LegNo) -> Self {
+        Self { no, role: Role::Caller, stage: Stage::Here, is_up: false, holds: false, errand: None }
     }
 }
 
@@ -79,6 +81,12 @@ impl View<'_> {
     #[must_use]
     pub fn is_up(&self, no: LegNo) -> bool {
         self.legs.iter().any(|leg| leg.no == no && leg.is_up)
+    }
+
+    /// Whether the leg's peer has put the call on hold.
+    #[must_use]
+    pub fn holds(&self, no: LegNo) -> bool {
+        self.legs.iter().any(|leg| leg.no == no && leg.holds)
     }
 
     /// What the leg came from another call for.

@@ -237,6 +237,11 @@ impl Phone {
     /// Passes a call on; the codes that are told of it: of the REFER itself, then of its reports.
     pub fn refer(&mut self, call: CallId, to: &str) -> (u16, Option<u16>) {
         self.ask_refer(call, to);
+        self.told_of_refer(call)
+    }
+
+    /// What is told of a REFER that was asked for.
+    pub fn told_of_refer(&mut self, call: CallId) -> (u16, Option<u16>) {
         let code = self.wait("the answer to REFER", |event| match event {
             Event::ReferResult { call: id, code } if *id == call => Some(*code),
             _ => None,
@@ -280,6 +285,17 @@ impl Phone {
     /// Whose sound the latest packets had in them, and how loud each is, in dB below overload (RFC 6465): by the tones that phones hum.
     pub fn levels(&self, call: CallId) -> Vec<(u32, u8)> {
         self.sounds[&call].levels.lock().unwrap().clone()
+    }
+
+    /// Forgets what was heard, and listens until there is as much again.
+    pub fn listen_anew(&mut self, call: CallId) {
+        let sound = &self.sounds[&call];
+        sound.heard.lock().unwrap().clear();
+        let deadline = Instant::now() + PATIENCE;
+        while sound.heard.lock().unwrap().len() < HEARD_SAMPLES {
+            assert!(Instant::now() < deadline, "{}'s sound stands still", self.user);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until something is heard, whatever it is.
@@ -437,6 +453,8 @@ struct Sound {
     stop: Arc<AtomicBool>,
 }
 
+/// So much of what comes is looked at.
+const HEARD_SAMPLES: usize = 3_200;
 /// The id of that, in whose descriptions it stands.
 const LEVELS_ID: u8 = 5;
 
@@ -484,7 +502,7 @@ impl Sound {
 
     fn hears(&self, hz: f64) -> f64 {
         let heard = self.heard.lock().unwrap();
-        if heard.len() < 3_200 {
+        if heard.len() < HEARD_SAMPLES {
             return 0.0;
         }
         let step = hz * std::f64::consts::TAU / 8_000.0;
@@ -553,7 +571,7 @@ fn hum(
         }
         let mut heard = heard.lock().unwrap();
         heard.extend(fresh);
-        let surplus = heard.len().saturating_sub(3_200);
+        let surplus = heard.len().saturating_sub(HEARD_SAMPLES);
         heard.drain(..surplus);
         drop(heard);
         let next = begun + Duration::from_millis(20) * u32::from(n);

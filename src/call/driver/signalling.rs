@@ -123,8 +123,10 @@ impl Driver {
     /// Devices may pass their calls on; others, carriers above all, may not have us call whom they like.
     fn referred(&mut self, no: LegNo, call: CallId, to: Referred) -> Option<LegInput> {
         let is_device = self.leg(no).is_some_and(|leg| leg.device.is_some());
-        let is_bridged = matches!(self.phase, Phase::Bridged(_));
-        let code = match (is_device, is_bridged) {
+        // Otherwise the call is about to become something else: later there is somebody to pass on, or it is said that there is not.
+        let is_settled =
+            matches!(self.phase, Phase::Bridged(_) | Phase::Talking | Phase::Conference | Phase::Parked(_));
+        let code = match (is_device, is_settled) {
             (false, _) => 403,
             (_, false) => 491,
             _ => return Some(LegInput::Referred(to)),
@@ -212,6 +214,9 @@ impl Driver {
                 }
                 note_refused(self.hub.signal().answer_reoffer(call, sdp));
                 if let Some(held) = held {
+                    if let Some(leg) = self.leg(no) {
+                        leg.holds = held;
+                    }
                     self.queue.push(Input::Leg(no, LegInput::Held(held)));
                 }
             }
