@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -172,6 +173,12 @@ impl Pending {
         }
     }
 
+    /// Whoever pushed did not come to the end of it: what there is of that line is gone.
+    fn mend(&mut self) {
+        let whole: usize = self.calls.iter().map(|(_, length)| length).sum();
+        self.lines.truncate(self.dropped + whole);
+    }
+
     fn lines(&self) -> &[u8] {
         self.lines.get(self.dropped..).unwrap_or_default()
     }
@@ -291,11 +298,23 @@ impl Writer {
     }
 
     /// Starts its thread, which has a clock of its own and nothing else to wait for: no thread that others need is woken for a record.
-    fn start(self, receiver: mpsc::Receiver<Entry>) -> std::io::Result<oneshot::Receiver<()>> {
+    /// A fault of ours (a panic) costs what it was about to take, and is told like one of the disk's; everything else is written.
+    fn start(mut self, mut receiver: mpsc::Receiver<Entry>) -> std::io::Result<oneshot::Receiver<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (ended, is_ended) = oneshot::channel();
         std::thread::Builder::new().name("records".into()).spawn(move || {
-            runtime.block_on(self.run(receiver));
+            let mut has_panicked = false;
+            let mut run = || {
+                if has_panicked {
+                    self.disk.pending.mend();
+                    self.fails("a fault of this program interrupted it (the log has where)");
+                }
+                has_panicked = true;
+                runtime.block_on(self.run(&mut receiver));
+            };
+            while catch_unwind(AssertUnwindSafe(&mut run)).is_err() {
+                std::thread::sleep(RETRY_AFTER);
+            }
             let _ = ended.send(());
         })?;
         Ok(is_ended)
@@ -305,11 +324,11 @@ impl Writer {
         self.disk.pending.calls.len()
     }
 
-    async fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
+    async fn run(&mut self, receiver: &mut mpsc::Receiver<Entry>) {
         let mut is_open = true;
         while is_open || self.pending() > 0 {
             if self.pending() == 0 {
-                match self.next(&mut receiver).await {
+                match self.next(receiver).await {
                     Next::Entry(entry) => self.disk.take(entry),
                     Next::Pause => {
                         self.pause();
@@ -320,7 +339,7 @@ impl Writer {
                 // Calls end in bursts: what ends within one span goes to the disk in one piece.
                 tokio::time::sleep(GATHERED_WITHIN).await;
             }
-            self.take_all(&mut receiver);
+            self.take_all(receiver);
             is_open = !(receiver.is_closed() && receiver.is_empty());
             if !self.write() {
                 if !is_open {
@@ -366,14 +385,14 @@ impl Writer {
                 }
             }
             Err(fault) => {
-                self.fails(&fault);
+                self.fails(&fault.to_string());
                 return false;
             }
         }
         true
     }
 
-    fn fails(&mut self, fault: &std::io::Error) {
+    fn fails(&mut self, fault: &str) {
         if !std::mem::replace(&mut self.is_failing, true) {
             let says = format!(
                 "cannot write call records to {}: {fault}. They are kept and tried again each second",
@@ -472,6 +491,47 @@ mod tests {
         task.await.unwrap();
         assert_eq!(*faults.lock().unwrap(), [true, false]);
         assert_eq!(calls(&data.join(JOURNAL)), ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn a_fault_of_ours_interrupts_the_writing_and_does_not_end_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, away) = (folder.path().join("data"), folder.path().join("away"));
+        let faults = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&faults);
+        let on_fault: OnFault = Arc::new(move |fault| {
+            let mut told = told.lock().unwrap();
+            told.push(fault.map(|fault| fault.contains("a fault of this program")));
+            // In the midst of its work, without the lock.
+            let is_first = told.len() == 1;
+            drop(told);
+            assert!(!is_first, "on purpose");
+        });
+        let (sink, ended, _) = RecordSink::start(&data, on_fault, &PricesConfig::default()).unwrap();
+        std::fs::rename(&data, &away).unwrap();
+        sink.push(CallRecord::example("one"));
+        until(|| !faults.lock().unwrap().is_empty()).await;
+        sink.push(CallRecord::example("two"));
+        std::fs::rename(&away, &data).unwrap();
+        until(|| calls(&data.join(JOURNAL)) == ["one", "two"]).await;
+        sink.push(CallRecord::example("three"));
+        drop(sink);
+        ended.await.unwrap();
+        assert_eq!(calls(&data.join(JOURNAL)), ["one", "two", "three"]);
+        let faults = faults.lock().unwrap();
+        assert_eq!((faults.first(), faults.last()), (Some(&Some(false)), Some(&None)), "{faults:?}");
+    }
+
+    #[test]
+    fn half_a_line_is_not_written() {
+        let mut pending = Pending::default();
+        pending.push(&CallRecord::example("whole"));
+        pending.push(&CallRecord::example("another"));
+        pending.drop_oldest();
+        let whole = pending.lines().to_vec();
+        pending.lines.extend_from_slice(b"{\"call\": \"ha");
+        pending.mend();
+        assert_eq!(pending.lines(), whole);
     }
 
     #[test]
