@@ -307,6 +307,15 @@ impl Phone {
         }
     }
 
+    /// Waits until nothing is heard.
+    pub fn wait_for_silence(&mut self, call: CallId) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.sounds[&call].loudness() >= SILENT {
+            assert!(Instant::now() < deadline, "{} hears something", self.user);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until these phones' tones are heard, and of these nothing.
     pub fn wait_to_hear(&mut self, call: CallId, heard: &[f64], silent: &[f64]) {
         let deadline = Instant::now() + PATIENCE;

@@ -10,7 +10,7 @@ use super::Driver;
 use crate::call::dial::Party;
 use crate::call::keys;
 use crate::call::line::LineOrder;
-use crate::call::sound::Accepted;
+use crate::call::sound::{Accepted, Sound};
 use crate::call::switchboard::Mail;
 use crate::call::{Input, LegInput, LegNo, Phase, Referred, SignallingEnd, Stage, note_refused};
 use crate::web::{WebLegs, whip};
@@ -152,12 +152,15 @@ impl Driver {
 
     /// The ACK; with a late offer it carries the peer's answer, and only now can the leg be opened or changed.
     fn acked(&mut self, no: LegNo, answer: Option<Bytes>) -> Option<LegInput> {
-        let waits = self.leg(no)?.sound.as_ref()?.is_waiting_for_answer();
+        let sound = self.leg(no)?.sound.as_ref()?;
+        let (waits, was_held) = (sound.is_waiting_for_answer(), sound.is_on_hold());
         if waits && let Err(why) = self.accept(no, answer) {
             return Some(LegInput::MediaFailed(why));
         }
-        if let Some(leg) = self.leg(no) {
-            leg.is_up = true;
+        let was_up = self.leg(no).is_some_and(|leg| std::mem::replace(&mut leg.is_up, true));
+        // Within the call, the answer to a late offer may hold, or take that back.
+        if was_up {
+            self.note_hold(no, was_held);
         }
         Some(LegInput::Acked)
     }
@@ -188,6 +191,16 @@ impl Driver {
         Ok(())
     }
 
+    /// The session was settled anew: the leg's peer may hold from here on, or not any more.
+    fn note_hold(&mut self, no: LegNo, was_held: bool) {
+        let Some(leg) = self.leg(no) else { return };
+        let is_held = leg.sound.as_ref().is_some_and(Sound::is_on_hold);
+        if is_held != was_held {
+            leg.holds = is_held;
+            self.queue.push(Input::Leg(no, LegInput::Held(is_held)));
+        }
+    }
+
     /// Further candidates of the peer's (RFC 8838).
     fn trickled(&mut self, no: LegNo, body: &[u8]) {
         let Some(sound) = self.leg(no).and_then(|leg| leg.sound.as_mut()) else { return };
@@ -199,6 +212,7 @@ impl Driver {
     fn reoffered(&mut self, no: LegNo, call: CallId, offer: Option<Bytes>) {
         let media = self.hub.media.clone();
         let Some(sound) = self.leg(no).and_then(|leg| leg.sound.as_mut()) else { return };
+        let was_held = sound.is_on_hold();
         let settled = match offer {
             // A page may change its path, and nothing else (RFC 9725 section 4.3.3).
             Some(fragment) if WebLegs::is_web(call) => sound.restart(&fragment),
@@ -207,18 +221,12 @@ impl Driver {
         match settled {
             Ok((sdp, change)) => {
                 let (codec, protection) = (sound.codec_name().to_owned(), sound.protection_name());
-                let held = change.as_ref().map(|_| sound.is_on_hold());
                 if let Some(config) = change {
                     self.order(no, LineOrder::Update(Box::new(config)));
                     self.log.set_sound(no, &codec, protection);
                 }
                 note_refused(self.hub.signal().answer_reoffer(call, sdp));
-                if let Some(held) = held {
-                    if let Some(leg) = self.leg(no) {
-                        leg.holds = held;
-                    }
-                    self.queue.push(Input::Leg(no, LegInput::Held(held)));
-                }
+                self.note_hold(no, was_held);
             }
             Err(why) => {
                 tracing::info!(call = %self.log.id(), "call {}: a change of the session was refused: {why}", self.log.id());
