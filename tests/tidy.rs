@@ -152,6 +152,23 @@ fn the_changelog_and_the_manifest_agree_on_the_version() {
     assert!(changelog.contains(env!("CARGO_PKG_VERSION")) || changelog.contains("## Unreleased"));
 }
 
+/// Scripts that no test runs to their end are at least scripts, and what they say of their use is the first that one reads.
+#[test]
+fn scripts_are_understood_and_say_how_they_are_used() {
+    let shebang =
+        |path: &PathBuf| std::fs::read_to_string(path).is_ok_and(|text| text.starts_with("#!/usr/bin/env bash"));
+    let commands: Vec<PathBuf> = files_below(&root().join("scripts"), "").into_iter().filter(shebang).collect();
+    assert!(commands.len() > 5, "the scripts were not found: {commands:?}");
+    for path in commands.iter().chain(&files_below(&root().join("scripts"), ".sh")) {
+        let read = std::process::Command::new("bash").arg("-n").arg(path).output().unwrap();
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    }
+    for path in &commands {
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.lines().any(|line| line.starts_with("# usage: scripts/")), "{}: no usage", path.display());
+    }
+}
+
 /// Figures that alerts and Grafana's dashboard ask for are told, and each alert has its runbook.
 #[test]
 fn monitoring_asks_for_what_there_is() {
