@@ -199,9 +199,14 @@ fn session_timers_and_update() {
 fn what_happens_within_a_call() {
     let server = Server::start(&["rtp.codecs=[\"PCMU\"]"]);
     let held = SDP.replace("t=0 0\n", "t=0 0\na=sendonly\n").replace("o=- 1 1", "o=- 1 2");
-    let mut scenario = Scenario::new("echo").invite("").expect(200, &[]).ack();
-    scenario = scenario.send("INVITE", "", "application/sdp", &held).optional(100).expect(200, &[]).ack();
-    scenario
+    Scenario::new("echo")
+        .invite("")
+        .expect(200, &[])
+        .ack()
+        .send("INVITE", "", "application/sdp", &held)
+        .optional(100)
+        .expect(200, &[])
+        .ack()
         .send("INFO", "", "application/dtmf-relay", "Signal=5\nDuration=160\n")
         .expect(200, &[])
         .send("OPTIONS", "", "", "")
