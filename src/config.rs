@@ -153,6 +153,8 @@ pub struct RtpConfig {
     pub ptime_ms: u8,
     /// A call whose media stops for this long is ended, in seconds.
     pub timeout_s: u64,
+    /// The same for a call that the peer has put on hold, in seconds: many phones send nothing then.
+    pub hold_timeout_s: u64,
     /// Whether sound is protected (SRTP): `off`, `preferred`, `required`, or, required with our offers in one form, `sdes` or `dtls`.
     pub srtp: SrtpPolicy,
     /// How ICE takes part in calls of browsers: `full`, `lite` on a public address, or `relay`, by TURN servers alone.
@@ -315,6 +317,7 @@ impl Default for RtpConfig {
             codecs: ["opus", "G722", "PCMU", "PCMA", "L16"].map(String::from).to_vec(),
             ptime_ms: 20,
             timeout_s: 30,
+            hold_timeout_s: 1_800,
             srtp: SrtpPolicy::Preferred,
             ice: IceMode::Full,
         }
@@ -481,6 +484,12 @@ impl Config {
         Duration::from_secs(self.rtp.timeout_s)
     }
 
+    /// The same for one that the peer has put on hold.
+    #[must_use]
+    pub fn hold_timeout(&self) -> Duration {
+        Duration::from_secs(self.rtp.hold_timeout_s)
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         let bad = |key: &'static str, value: String, fix: &'static str| Err(ConfigError::Value { key, value, fix });
         if self.sip.listen.is_empty() {
@@ -520,8 +529,10 @@ impl Config {
                 "write numbers of processors, from 0 to 1023, as in [2, 3]",
             );
         }
-        if self.rtp.timeout_s == 0 {
-            return bad("rtp.timeout_s", "0".into(), "write a number of seconds from 1");
+        for (key, seconds) in [("rtp.timeout_s", self.rtp.timeout_s), ("rtp.hold_timeout_s", self.rtp.hold_timeout_s)] {
+            if seconds == 0 {
+                return bad(key, "0".into(), "write a number of seconds from 1");
+            }
         }
         if self.rtp.srtp == SrtpPolicy::Default {
             return bad("rtp.srtp", "default".into(), "write off, preferred, required, sdes or dtls");

@@ -116,6 +116,7 @@ fn kind(event: &SessionEvent) -> Option<&'static str> {
         SessionEvent::Keys { .. } => "keys",
         SessionEvent::AgentSays { .. } => "agent.says",
         SessionEvent::Interrupted { .. } => "interrupted",
+        SessionEvent::Held { .. } => "held",
         SessionEvent::Turn(_) => "turn",
         SessionEvent::Tool { .. } => "tool",
         SessionEvent::ProviderFailed { .. } => "provider.failed",

@@ -105,6 +105,11 @@ impl Scenario {
         self
     }
 
+    fn pause(mut self, ms: u32) -> Self {
+        let _ = writeln!(self.xml, "<pause milliseconds=\"{ms}\"/>");
+        self
+    }
+
     fn run(self, server: &Server, name: &str) {
         self.run_over(server, name, "u1");
     }
@@ -277,6 +282,38 @@ to = "user bob"
         bob.hang_up(call);
         sipp.join().unwrap();
     });
+    server.stop();
+}
+
+/// Conforms: RFC 3264 §8.4 — an agent that is put on hold waits, however long and whatever comes, and says its sentence anew afterwards.
+#[test]
+fn an_agent_on_hold_waits() {
+    // sipp sends no sound: on hold that is nobody's end, before and after it is.
+    let server = Server::start(&["rtp.codecs=[\"PCMU\"]", "rtp.timeout_s=5"]);
+    let held = SDP.replace("t=0 0\n", "t=0 0\na=sendonly\n").replace("o=- 1 1", "o=- 1 2");
+    Scenario::new("agent")
+        .invite("")
+        .expect(200, &[])
+        .ack()
+        .pause(1_000)
+        .send("INVITE", "", "application/sdp", &held)
+        .optional(100)
+        .expect(200, &[])
+        .ack()
+        .pause(9_000)
+        .send("INVITE", "", "application/sdp", &SDP.replace("o=- 1 1", "o=- 1 3"))
+        .optional(100)
+        .expect(200, &[])
+        .ack()
+        .answer("BYE")
+        .run(&server, "agent-hold");
+    let record = &server.wait_for_records(1)[0];
+    assert_eq!(record["end"]["reason"], "media_timeout");
+    let turns = record["agent"]["turns"].as_array().unwrap();
+    let [greeting] = turns.as_slice() else { unreachable!("one turn: {turns:?}") };
+    let (begun, over) = (greeting["started_ms"].as_f64().unwrap(), greeting["ended_ms"].as_f64().unwrap());
+    assert!(begun < 2_000.0 && over > 10_000.0, "{greeting}");
+    assert_eq!(greeting["interrupted"], false, "{greeting}");
     server.stop();
 }
 

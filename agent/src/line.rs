@@ -50,6 +50,9 @@ pub enum LineEvent {
     Audio(HeardFrame),
     /// A key that the caller pressed: `0` to `9`, `*`, `#`, `A` to `D`.
     Digit(char),
+    /// The caller puts the call on hold, or is here again: [`Line::is_held`] says which. While it is held nobody hears what is said, and what
+    /// comes in (music, mostly) is not meant for the agent.
+    Held,
     /// Somebody of the house asks something of the agent.
     Asked(Request),
     /// The line is gone. Nothing follows.
@@ -90,6 +93,11 @@ pub trait Line: Send {
 
     /// Scales what is sent from here on: 1 is as it is, 0 silence. The line ramps.
     fn duck(&mut self, gain: f32);
+
+    /// Whether the caller has put the call on hold.
+    fn is_held(&self) -> bool {
+        false
+    }
 
     /// What is said from here on is nobody else's, or no longer: whoever records the line leaves it out.
     fn set_private(&mut self, is_private: bool) {

@@ -183,6 +183,10 @@ pub enum TurnInput {
     Listen(Listen),
     /// A key.
     Key(char),
+    /// The caller holds the call: neither hears nor means to be heard. Nothing is decided until [`TurnInput::Back`].
+    Away,
+    /// The caller is here again.
+    Back,
 }
 
 /// What the machine decides.
@@ -261,6 +265,8 @@ pub struct TurnMachine {
     last_key: Duration,
     /// Since when nobody speaks, while an answer is awaited.
     quiet_since: Option<Duration>,
+    /// The caller holds the call.
+    away: bool,
     over: bool,
     outputs: VecDeque<TurnOutput>,
 }
@@ -284,6 +290,7 @@ impl TurnMachine {
             keys: String::new(),
             last_key: Duration::ZERO,
             quiet_since: None,
+            away: false,
             over: false,
             outputs: VecDeque::new(),
         }
@@ -292,6 +299,7 @@ impl TurnMachine {
     /// Takes what happened at `now`.
     pub fn receive(&mut self, now: Duration, input: TurnInput) {
         match input {
+            TurnInput::Frame(_) if self.away => {}
             TurnInput::Frame(frame) => self.frame(now, frame),
             TurnInput::Hypothesis { progress, words, all_words } => {
                 (self.progress, self.words, self.all_words) = (progress, words, all_words);
@@ -308,6 +316,8 @@ impl TurnMachine {
                 self.keys.clear();
             }
             TurnInput::Key(key) => self.key(now, key),
+            TurnInput::Away => self.leave(now),
+            TurnInput::Back => self.come_back(now),
         }
         self.tick(now);
     }
@@ -317,6 +327,9 @@ impl TurnMachine {
         if !self.over && now >= ms(self.config.max_call_ms) {
             self.over = true;
             self.outputs.push_back(TurnOutput::CallOver);
+        }
+        if self.away {
+            return;
         }
         self.judge_barge_in(now);
         self.judge_end(now);
@@ -372,6 +385,30 @@ impl TurnMachine {
             self.agent = Agent::Ducked { asked: None };
             self.outputs.push_back(TurnOutput::Duck { onset: stretch.onset });
         }
+    }
+
+    /// What was begun is dropped: nobody ends it.
+    fn leave(&mut self, now: Duration) {
+        if std::mem::replace(&mut self.away, true) {
+            return;
+        }
+        let was_open = self.caller_open;
+        match self.agent {
+            Agent::Ducked { .. } => self.resume(now, -60.0),
+            _ => self.close_caller(),
+        }
+        if was_open {
+            self.outputs.push_back(TurnOutput::CallerDropped);
+        }
+    }
+
+    /// Silence and keys count from now on.
+    fn come_back(&mut self, now: Duration) {
+        if !std::mem::replace(&mut self.away, false) {
+            return;
+        }
+        self.last_key = now;
+        self.quiet_since = (self.agent == Agent::Silent).then_some(now);
     }
 
     fn agent_speaks(&mut self, interruptible: bool) {

@@ -180,6 +180,92 @@ fn a_cough_over_the_agent_is_forgiven_and_it_goes_on_in_mid_sentence() {
     assert!((0.0..400.0).contains(&more), "{more}");
 }
 
+/// Sound of the caller's, as music on hold.
+fn music(ms: u32) -> Deed {
+    Deed::Say(tone(MUMBLE, ms))
+}
+
+#[test]
+fn a_caller_who_holds_is_waited_for_and_hears_the_sentence_again_in_which_they_left() {
+    // A minute of music, far beyond the agent's patience with silence.
+    let acts = vec![
+        Act::Over(2_500.0, Deed::Hold(true)),
+        Act::Then(1_000.0, music(20_000)),
+        Act::Then(60_000.0, Deed::Hold(false)),
+        Act::After(700.0, Deed::Say(tone(0, 500))),
+    ];
+    let outcome = hold(agent(scripted(QUESTION), &["yes"]), acts);
+    assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() });
+    assert_eq!(outcome.understood(), ["yes"], "nothing that came meanwhile is the caller's");
+    let said = outcome.said();
+    assert_eq!(said.len(), 2, "nobody was asked again: {said:?}");
+    assert!(said[0].ends_with("Is that right?"), "{said:?}");
+    assert!(!outcome.turns()[0].interrupted);
+    assert_eq!(outcome.count(|event| matches!(event, SessionEvent::Held { .. })), 2);
+    let (left, back) = (outcome.line.act_times[0], outcome.line.act_times[2]);
+    let spans = loud_spans(&outcome.line.agent_track, RATE, -40.0, 400.0);
+    assert!(spans.iter().all(|span| span.1 <= left + 20.0 || span.0 >= back), "silent in between: {spans:?}");
+    // The question as long as it is without a hold, from its beginning.
+    let without = hold(agent(scripted(QUESTION), &["yes"]), vec![speak(0)]);
+    let whole = loud_spans(&without.line.agent_track, RATE, -40.0, 400.0)[0];
+    let again = spans.iter().find(|span| span.0 >= back).unwrap();
+    assert!((again.1 - again.0 - (whole.1 - whole.0)).abs() < 100.0, "{again:?}, {whole:?}");
+}
+
+#[test]
+fn a_caller_who_holds_while_they_are_waited_for_has_their_time_when_they_are_back() {
+    let acts = vec![
+        Act::After(2_000.0, Deed::Hold(true)),
+        Act::Then(60_000.0, Deed::Hold(false)),
+        Act::Then(4_000.0, Deed::Say(tone(0, 500))),
+    ];
+    let outcome = hold(agent(scripted(QUESTION), &["yes"]), acts);
+    assert_eq!(outcome.understood(), ["yes"]);
+    assert_eq!(outcome.said().len(), 2, "{:?}", outcome.said());
+}
+
+#[test]
+fn what_was_said_before_a_hold_is_answered_after_it() {
+    // The brain takes four seconds to fail at its answer; the caller leaves after one, and comes back after thirty.
+    let mut agent = agent(ToldFactory::new(vec![vec![say("Hello.")], vec![Told::Hang]]), &["hi"]);
+    (agent.session.brain_first_ms, agent.session.filler) = (4_000, String::new());
+    let acts = vec![
+        Act::After(700.0, Deed::Say(tone(0, 500))),
+        Act::Then(2_000.0, Deed::Hold(true)),
+        Act::Then(30_000.0, Deed::Hold(false)),
+        Act::After(700.0, Deed::HangUp),
+    ];
+    let outcome = hold(agent, acts);
+    assert_eq!(outcome.understood(), ["hi"]);
+    assert!(outcome.said()[1].starts_with("Something went wrong."), "{:?}", outcome.said());
+    let (left, back) = (outcome.line.act_times[1], outcome.line.act_times[2]);
+    let spans = loud_spans(&outcome.line.agent_track, RATE, -40.0, 400.0);
+    assert!(spans.iter().all(|span| span.1 <= left || span.0 >= back), "{spans:?}");
+    assert!(spans.last().unwrap().0 >= back, "{spans:?}, {back}");
+}
+
+#[test]
+fn half_a_sentence_that_a_hold_cut_off_is_nobodys_turn() {
+    let acts = vec![
+        Act::After(700.0, Deed::Say(tone(0, 2_000))),
+        Act::Then(400.0, Deed::Hold(true)),
+        Act::Then(30_000.0, Deed::Hold(false)),
+        Act::Then(1_000.0, Deed::Say(tone(0, 500))),
+    ];
+    let outcome = hold(agent(scripted(QUESTION), &["yes"]), acts);
+    assert_eq!(outcome.understood(), ["yes"]);
+    assert!(outcome.turns().iter().all(|turn| turn.matched.is_some() || turn.who == Speaker::Agent));
+}
+
+#[test]
+fn a_caller_who_never_comes_back_is_waited_for_until_the_line_closes() {
+    let line = TestLine::new(RATE, Pace::AtOnce, Gate::Level, vec![Act::Over(1_000.0, Deed::Hold(true))]);
+    let outcome = hold_on(agent(scripted(QUESTION), &["yes"]), line.with_limit_ms(120_000.0));
+    assert_eq!(outcome.end, SessionEnd::LineClosed);
+    let turns = outcome.turns();
+    assert!(turns.len() == 1 && turns[0].interrupted, "{turns:?}");
+}
+
 #[test]
 fn a_short_yes_over_the_question_is_an_answer() {
     let acts = vec![Act::Over(3_000.0, Deed::Say(tone(0, 260)))];

@@ -186,13 +186,21 @@ impl ActiveCall {
         self.returned.take()
     }
 
+    /// Whether the caller has put the call on hold: what is played and what is waited for waits until they are back.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.line.is_held()
+    }
+
     /// What the caller says next, in frames of at most 20 ms; `None` when the call is over. Keys pressed meanwhile are kept for [`ActiveCall::key`].
+    /// What comes in while they hold (music, mostly) is left out.
     pub async fn hear(&mut self) -> Option<HeardFrame> {
         loop {
             match self.next().await? {
+                LineEvent::Audio(_) if self.is_held() => {}
                 LineEvent::Audio(frame) => return Some(frame),
                 LineEvent::Digit(digit) => self.keep(digit),
-                LineEvent::Asked(_) => {}
+                LineEvent::Held | LineEvent::Asked(_) => {}
                 LineEvent::Closed => return None,
             }
         }
@@ -203,18 +211,26 @@ impl ActiveCall {
         self.keys.pop_front()
     }
 
-    /// The next key, pressed already or within `wait`; `None` where none came, or the caller was taken away meanwhile and is back.
+    /// The next key, pressed already or within `wait`, in which the time on hold does not count; `None` where none came, or the caller was
+    /// taken away meanwhile and is back.
     pub async fn key(&mut self, wait: Duration) -> Option<char> {
         self.come_back().await;
-        let deadline = Instant::now() + wait;
+        let mut left = wait;
         loop {
             if let Some(key) = self.keys.pop_front() {
                 return Some(key);
             }
-            let event = tokio::time::timeout_at(deadline, self.next_here()).await.ok()?;
+            let (begun, is_held) = (Instant::now(), self.is_held());
+            let event = match is_held {
+                true => self.next_here().await,
+                false => tokio::time::timeout(left, self.next_here()).await.ok()?,
+            };
+            if !is_held {
+                left = left.saturating_sub(begun.elapsed());
+            }
             match event {
                 Some(LineEvent::Digit(digit)) => self.keep(digit),
-                Some(LineEvent::Audio(_) | LineEvent::Asked(_)) => {}
+                Some(LineEvent::Audio(_) | LineEvent::Held | LineEvent::Asked(_)) => {}
                 Some(LineEvent::Closed) | None => {
                     self.come_back().await;
                     return None;

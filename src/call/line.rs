@@ -53,6 +53,8 @@ pub enum LineOrder {
     Ask(Request),
     /// Whoever holds the line hears silence in the place of what the peer says, or hears it again.
     Mute(bool),
+    /// The peer has put the call on hold, or takes that back.
+    Hold(bool),
     /// Let go of the line: whoever holds it is told that it closed, and it goes back to the call, open.
     Release,
     /// The call is over.
@@ -98,6 +100,8 @@ pub struct CallLine {
     is_private: bool,
     /// Whoever holds the line does not hear the peer.
     is_muted: bool,
+    /// The peer has put the call on hold.
+    is_on_hold: bool,
     /// Whoever holds the line is to let go of it.
     is_released: bool,
     /// Listens to sound of this rate for what is said by tones.
@@ -132,6 +136,7 @@ impl CallLine {
             is_paused: false,
             is_private: false,
             is_muted: false,
+            is_on_hold: false,
             is_released: false,
             tones: None,
         };
@@ -365,6 +370,10 @@ impl CallLine {
                 self.is_muted = muted;
                 None
             }
+            Some(LineOrder::Hold(on)) => {
+                self.is_on_hold = on;
+                Some(LineEvent::Held)
+            }
             Some(LineOrder::Release) => {
                 self.is_released = true;
                 Some(LineEvent::Closed)
@@ -418,6 +427,10 @@ impl Line for CallLine {
         if let Some(port) = self.port.as_mut() {
             port.duck(gain);
         }
+    }
+
+    fn is_held(&self) -> bool {
+        self.is_on_hold
     }
 
     fn set_private(&mut self, is_private: bool) {

@@ -30,6 +30,10 @@ pub struct Sound {
     capability: Capability,
     local: LocalMedia,
     timeout: Duration,
+    /// The same while the peer holds the call: it may send nothing then.
+    hold_timeout: Duration,
+    /// The peer has wanted to hear nothing from the first on: that is no hold.
+    never_listened: bool,
     offered: Option<Session>,
     ours: Option<Session>,
     waits_for_answer: bool,
@@ -80,6 +84,7 @@ impl Sound {
                 protection: Protecting::default(),
             },
             timeout: config.media_timeout(),
+            hold_timeout: config.hold_timeout(),
             offered: None,
             ours: None,
             waits_for_answer: false,
@@ -89,6 +94,7 @@ impl Sound {
             reserved: None,
             open_as: None,
             choice: None,
+            never_listened: false,
             shield: Shield::new(config, public),
         }
     }
@@ -170,7 +176,7 @@ impl Sound {
         let port = self.open(media, reserved, &settled.media, open_as).map_err(|why| not_acceptable(500, why))?;
         let sdp = settled.answer.to_bytes();
         self.ours = Some(settled.answer);
-        self.choice = Some(settled.media);
+        self.keep(settled.media);
         Ok((sdp, Some(port)))
     }
 
@@ -236,7 +242,7 @@ impl Sound {
             (Some(reserved), Some(open_as)) => Accepted::Opened(self.open(media, reserved, &choice, open_as)?),
             _ => Accepted::Changed(self.leg_config(&choice, LegMode::Talk)?),
         };
-        self.choice = Some(choice);
+        self.keep(choice);
         Ok(accepted)
     }
 
@@ -274,15 +280,14 @@ impl Sound {
         }
         let sdp = settled.answer.to_bytes();
         self.ours = Some(settled.answer);
-        self.choice = Some(settled.media);
+        self.keep(settled.media);
         Ok((sdp, Some(config)))
     }
 
     /// Whether the peer wants to hear nothing: it has put the call on hold (RFC 3264 section 8.4).
     #[must_use]
     pub fn is_on_hold(&self) -> bool {
-        use sip::sdp::Direction::{Inactive, RecvOnly};
-        self.choice.as_ref().is_some_and(|choice| matches!(choice.direction, RecvOnly | Inactive))
+        self.choice.as_ref().is_some_and(wants_nothing)
     }
 
     /// Whether key presses were agreed to be events of RTP (RFC 4733).
@@ -304,7 +309,7 @@ impl Sound {
             return None;
         }
         let config = self.leg_config(&choice, LegMode::Talk).ok()?;
-        self.choice = Some(choice);
+        self.keep(choice);
         Some(config)
     }
 
@@ -324,8 +329,18 @@ impl Sound {
         let mid = section.and_then(|media| media.attributes.all("mid").next()).unwrap_or("0");
         let answer = protection::fragment(ice, mid).into();
         let config = self.leg_config(&choice, LegMode::Talk)?;
-        self.choice = Some(choice);
+        self.keep(choice);
         Ok((answer, Some(config)))
+    }
+
+    fn keep(&mut self, choice: MediaChoice) {
+        self.never_listened = wants_nothing(&choice) && (self.never_listened || self.choice.is_none());
+        self.choice = Some(choice);
+    }
+
+    /// Whether the peer holds the call by this choice, after others.
+    fn is_hold(&self, choice: &MediaChoice) -> bool {
+        wants_nothing(choice) && self.choice.is_some() && !self.never_listened
     }
 
     /// What protects the sound, as it stands in records.
@@ -397,7 +412,7 @@ impl Sound {
             },
             security: self.shield.security(&self.local, &choice.protection)?,
             direction: direction(choice.direction),
-            media_timeout: Some(self.timeout),
+            media_timeout: Some(if self.is_hold(choice) { self.hold_timeout } else { self.timeout }),
             max_playout_delay_ms: MAX_PLAYOUT_DELAY_MS,
             ..LegConfig::new(params, choice.payload_type_recv, mode)
         })
@@ -422,6 +437,11 @@ pub fn mode_of(target: &Target) -> LegMode {
         Target::Agent(_) | Target::App(_) | Target::Program(..) | Target::Dial(_) | Target::Place(_) => LegMode::Talk,
         Target::Ring | Target::Bye => LegMode::Sink,
     }
+}
+
+/// Whether the peer wants to hear nothing.
+fn wants_nothing(choice: &MediaChoice) -> bool {
+    matches!(choice.direction, sip::sdp::Direction::RecvOnly | sip::sdp::Direction::Inactive)
 }
 
 fn direction(direction: sip::sdp::Direction) -> Direction {

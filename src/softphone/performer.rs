@@ -80,7 +80,7 @@ impl Performer {
             tokio::select! {
                 event = line.next() => match event {
                     LineEvent::Audio(frame) => self.far.hear(&frame.pcm, Instant::now()),
-                    LineEvent::Digit(_) | LineEvent::Asked(_) => {}
+                    LineEvent::Digit(_) | LineEvent::Held | LineEvent::Asked(_) => {}
                     LineEvent::Closed => return Performed::Closed,
                 },
                 _ = ticks.tick() => {}

@@ -123,6 +123,13 @@ pub enum SessionEvent {
         /// When the voice was lowered.
         at_ms: f64,
     },
+    /// The caller put the call on hold, or is here again: the agent waits meanwhile, and says the sentence in which it was cut anew.
+    Held {
+        /// Whether it is on hold from here on.
+        on: bool,
+        /// When.
+        at_ms: f64,
+    },
     /// It was nothing (a cough, a "yes" in passing, our own echo): the agent went on where it had stopped.
     Resumed {
         /// When.

@@ -2,6 +2,7 @@
 
 mod agent;
 mod caller;
+mod hold;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub(super) struct Run {
     ahead: Option<Reply>,
     ahead_count: u32,
     caller_paused: bool,
+    /// The caller holds the call: nothing is said, and nothing is heard.
+    on_hold: bool,
     /// What the present utterance was expected to be.
     grammar: Option<Arc<Grammar>>,
     awaited: Option<Awaited>,
@@ -160,6 +163,7 @@ impl Run {
             ahead: None,
             ahead_count: 0,
             caller_paused: false,
+            on_hold: false,
             grammar: None,
             awaited: None,
             verdict_word: None,
@@ -188,6 +192,8 @@ impl Run {
         self.now = self.clock.now();
         self.settle_transfer(&input);
         self.answer(input, Means::Unprompted);
+        self.on_hold = false;
+        self.settle_hold(line);
         loop {
             self.step(line);
             if let Some(end) = self.end.take() {
@@ -204,6 +210,7 @@ impl Run {
                 Wake::Current(made) => self.made(made, false),
                 Wake::Ahead(made) => self.made(made, true),
                 Wake::Line(LineEvent::Audio(frame)) => self.frame(&frame),
+                Wake::Line(LineEvent::Held) => self.settle_hold(line),
                 Wake::Line(LineEvent::Digit(key)) => self.machine.receive(self.now, TurnInput::Key(key)),
                 Wake::Line(LineEvent::Asked(Request::Say(text))) => {
                     self.say_and(&text, After::Listen(Listen::default()), line);
@@ -232,6 +239,9 @@ impl Run {
     fn frame(&mut self, frame: &HeardFrame) {
         let end = self.clock.frame(frame.end_ms());
         self.now = self.clock.now();
+        if self.on_hold {
+            return;
+        }
         let length = Duration::from_secs_f64(frame.length_ms().clamp(0.0, 1000.0) / 1000.0);
         let (pcm, level_db) = match self.echo.as_mut() {
             Some(echo) => {
@@ -256,9 +266,7 @@ impl Run {
     fn step<L: Line>(&mut self, line: &mut L) {
         self.hearing.tick(self.now);
         self.machine.tick(self.now);
-        while let Some(output) = self.machine.poll() {
-            self.decided(output, line);
-        }
+        self.follow(line);
         self.check_brain();
         for reply in [self.current.as_mut(), self.ahead.as_mut()].into_iter().flatten() {
             reply.speaking.tick(self.now);
@@ -269,6 +277,11 @@ impl Run {
         }
         self.report_playing(line);
         self.check_finished(line);
+        self.follow(line);
+    }
+
+    /// Does what the turn machine has decided.
+    fn follow<L: Line>(&mut self, line: &mut L) {
         while let Some(output) = self.machine.poll() {
             self.decided(output, line);
         }

@@ -244,13 +244,31 @@ impl Speaking {
 
     /// Goes on where the turn was ducked or cut.
     pub(super) fn resume(&mut self, line: &mut impl Line) {
-        if let Some(at) = self.stopped_at.take() {
-            line.interrupt();
-            line.duck(1.0);
-            let from = at.saturating_sub(self.rate.samples_in(REWIND) as u64);
-            self.epoch_base = from;
-            self.fed = from;
+        if let Some(at) = self.stopped_at {
+            self.resume_at(at.saturating_sub(self.rate.samples_in(REWIND) as u64), line);
         }
+    }
+
+    /// Goes on with the sentence in which the turn was ducked or cut, from its beginning.
+    pub(super) fn resume_sentence(&mut self, line: &mut impl Line) {
+        let Some(at) = self.stopped_at else { return };
+        let mut from = 0;
+        for clip in &self.clips {
+            let to = from + clip.len();
+            if at < to {
+                return self.resume_at(from, line);
+            }
+            from = to;
+        }
+        self.resume_at(at, line);
+    }
+
+    fn resume_at(&mut self, from: u64, line: &mut impl Line) {
+        self.stopped_at = None;
+        line.interrupt();
+        line.duck(1.0);
+        self.epoch_base = from;
+        self.fed = from;
     }
 
     /// Gives the line as much as it should have.

@@ -35,6 +35,8 @@ pub enum Deed {
     Key(char),
     /// Somebody of the house asks something of the agent.
     Ask(Request),
+    /// The caller puts the call on hold, or takes that back. Meanwhile nothing is taken from the ring.
+    Hold(bool),
     HangUp,
 }
 
@@ -95,6 +97,8 @@ pub struct TestLine {
     pub tells_sent: bool,
     /// Where the line stands still for the agent: nothing is taken from the ring.
     pub stuck: bool,
+    /// The caller has put the call on hold.
+    pub held: bool,
 }
 
 impl TestLine {
@@ -130,6 +134,7 @@ impl TestLine {
             g711: false,
             tells_sent: true,
             stuck: false,
+            held: false,
         }
     }
 
@@ -170,13 +175,17 @@ impl TestLine {
             }
             Deed::Key(key) => Some(LineEvent::Digit(key)),
             Deed::Ask(request) => Some(LineEvent::Asked(request)),
+            Deed::Hold(on) => {
+                self.held = on;
+                Some(LineEvent::Held)
+            }
             Deed::HangUp => Some(LineEvent::Closed),
         }
     }
 
     fn play(&mut self) -> Vec<i16> {
         let samples = self.rate.samples_in_ms(20);
-        let take = if self.stuck { 0 } else { samples.min(self.ring.len()) };
+        let take = if self.stuck || self.held { 0 } else { samples.min(self.ring.len()) };
         let mut out: Vec<i16> = self.ring.drain(..take).map(|s| (f32::from(s) * self.gain) as i16).collect();
         self.played += take as u64;
         out.resize(samples, 0);
@@ -282,6 +291,10 @@ impl Line for TestLine {
 
     fn duck(&mut self, gain: f32) {
         self.gain = gain;
+    }
+
+    fn is_held(&self) -> bool {
+        self.held
     }
 
     fn set_private(&mut self, is_private: bool) {

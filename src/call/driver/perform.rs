@@ -172,6 +172,9 @@ impl Driver {
         let is_held_by_nobody = !self.target.converses();
         let Some(leg) = self.leg(no) else { return };
         leg.adopt(port);
+        if leg.holds {
+            leg.line.order(LineOrder::Hold(true));
+        }
         if is_held_by_nobody {
             leg.line.occupy(Box::new(app::idle));
         }

@@ -197,6 +197,7 @@ impl Driver {
         let is_held = leg.sound.as_ref().is_some_and(Sound::is_on_hold);
         if is_held != was_held {
             leg.holds = is_held;
+            leg.line.order(LineOrder::Hold(is_held));
             self.queue.push(Input::Leg(no, LegInput::Held(is_held)));
         }
     }

@@ -127,6 +127,7 @@ impl Run {
         };
         if reply.texts == 0
             && !reply.filler_said
+            && !self.on_hold
             && !self.config.filler.is_empty()
             && waited >= ms(self.config.filler_after_ms)
         {
@@ -242,9 +243,9 @@ impl Run {
 
     /// Lets the answer be heard, once there is something to hear and the caller is not speaking.
     pub(super) fn release<L: Line>(&mut self, line: &mut L) {
-        let speaks = self.machine.caller_speaks();
+        let waits = self.on_hold || self.machine.caller_speaks();
         let now = self.now;
-        let Some(reply) = self.current.as_mut().filter(|reply| !reply.released && !speaks) else { return };
+        let Some(reply) = self.current.as_mut().filter(|reply| !reply.released && !waits) else { return };
         let nothing_to_come = reply.stream.is_none() && reply.speaking.made();
         if !(reply.speaking.has_audio() || nothing_to_come) {
             return;
@@ -285,6 +286,9 @@ impl Run {
 
     /// Tells which sentences began, and how far the turn was heard.
     pub(super) fn report_playing<L: Line>(&mut self, line: &mut L) {
+        if self.on_hold {
+            return;
+        }
         let now = self.now;
         let Some(reply) = self.current.as_mut().filter(|reply| reply.released) else { return };
         let begun = reply.speaking.begun(line);
@@ -308,6 +312,9 @@ impl Run {
 
     /// The answer was heard to its end: what follows it.
     pub(super) fn check_finished<L: Line>(&mut self, line: &mut L) {
+        if self.on_hold {
+            return;
+        }
         let now = self.now;
         let Some(reply) = self.current.as_mut().filter(|reply| reply.released && !reply.cut) else { return };
         let position = reply.speaking.position(line);
