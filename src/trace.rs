@@ -125,7 +125,7 @@ impl Tap for Tracer {
             let _ = capture.socket.send(&packet);
         }
         if let Some(mut kept) = self.kept() {
-            kept.trace.record(message);
+            kept.trace.record(&message);
         }
     }
 }

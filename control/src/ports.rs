@@ -191,7 +191,7 @@ pub struct LiveCall {
     pub people: Vec<String>,
     /// The queue that the caller waits in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queue: Option<Queued>,
+    pub queue: Option<Box<Queued>>,
 }
 
 /// A caller's wait in a queue.

@@ -352,7 +352,7 @@ mod tests {
             answered_at: None,
             devices: devices.iter().map(ToString::to_string).collect(),
             people: Vec::new(),
-            queue,
+            queue: queue.map(Box::new),
         }
     }
 

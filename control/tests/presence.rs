@@ -127,7 +127,7 @@ async fn queues_say_who_waits_in_them_to_those_whom_they_call() {
         {
             let mut calls = server.board.calls.lock().unwrap();
             calls[0].state = CallState::Ringing;
-            calls[0].queue = Some(Queued { name: "desk".into(), since, ringing: vec!["b".into()] });
+            calls[0].queue = Some(Box::new(Queued { name: "desk".into(), since, ringing: vec!["b".into()] }));
         }
         let seen = bob.read("/queues").await;
         assert_eq!(seen["items"].as_array().unwrap().len(), 1);

@@ -17,6 +17,9 @@ use bytes::Bytes;
 
 use crate::endpoint::Transport;
 
+/// A call's text grows by so many bytes, or by what a message takes.
+const TEXT_STEP: usize = 512;
+
 /// Which way a message went, seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -74,25 +77,57 @@ impl Default for TraceLimits {
     }
 }
 
+/// What is kept of one call. Its messages stand one behind the other in memory of its own: kept as they came, they would hold on to memory
+/// that is otherwise of what lives for seconds, a piece here and a piece there.
 #[derive(Debug, Default)]
 struct CallTrace {
-    messages: VecDeque<Traced>,
-    bytes: usize,
+    messages: VecDeque<Kept>,
+    text: Vec<u8>,
     left_out: usize,
+}
+
+/// A message of a call.
+#[derive(Debug)]
+struct Kept {
+    at: SystemTime,
+    direction: Direction,
+    transport: Transport,
+    local: SocketAddr,
+    remote: SocketAddr,
+    /// Its bytes in the call's text.
+    length: usize,
 }
 
 impl CallTrace {
     /// Takes a message; how many bytes had to go for it.
-    fn add(&mut self, traced: Traced, messages_at_most: usize) -> usize {
-        self.bytes += traced.bytes.len();
-        self.messages.push_back(traced);
+    fn add(&mut self, traced: &Traced, messages_at_most: usize) -> usize {
+        let length = traced.bytes.len();
+        if self.text.capacity() - self.text.len() < length {
+            self.text.reserve_exact(length.next_multiple_of(TEXT_STEP));
+        }
+        self.text.extend_from_slice(&traced.bytes);
+        let Traced { at, direction, transport, local, remote, .. } = *traced;
+        self.messages.push_back(Kept { at, direction, transport, local, remote, length });
         if self.messages.len() <= messages_at_most.max(1) {
             return 0;
         }
-        let dropped = self.messages.remove(messages_at_most / 2).map_or(0, |dropped| dropped.bytes.len());
+        let middle = messages_at_most / 2;
+        let from: usize = self.messages.iter().take(middle).map(|kept| kept.length).sum();
+        let dropped = self.messages.remove(middle).map_or(0, |dropped| dropped.length);
+        self.text.drain(from..from + dropped);
         self.left_out += 1;
-        self.bytes -= dropped;
         dropped
+    }
+
+    fn messages(&self) -> CallMessages {
+        let mut from = 0;
+        let read = |kept: &Kept| {
+            let bytes = self.text.get(from..from + kept.length).unwrap_or_default();
+            from += kept.length;
+            let Kept { at, direction, transport, local, remote, .. } = *kept;
+            Traced { at, direction, transport, local, remote, bytes: Bytes::copy_from_slice(bytes) }
+        };
+        CallMessages { messages: self.messages.iter().map(read).collect(), left_out: self.left_out }
     }
 }
 
@@ -122,24 +157,20 @@ impl Trace {
     }
 
     /// Keeps a message, where it has a Call-ID.
-    pub fn record(&mut self, traced: Traced) {
+    pub fn record(&mut self, traced: &Traced) {
         let Some(call_id) = call_id(&traced.bytes) else { return };
         let size = traced.bytes.len();
         if size > self.limits.bytes || self.limits.calls == 0 {
             return;
         }
-        // What comes by a connection may be a small part of a large buffer; what comes by itself is kept as it is.
-        let is_whole = traced.transport == Transport::Udp || traced.direction == Direction::Out;
-        let bytes = if is_whole { traced.bytes.clone() } else { Bytes::copy_from_slice(&traced.bytes) };
         self.bytes += size;
-        let kept = Traced { bytes, ..traced };
         match self.calls.get_mut(call_id) {
-            Some(call) => self.bytes -= call.add(kept, self.limits.messages_per_call),
+            Some(call) => self.bytes -= call.add(traced, self.limits.messages_per_call),
             None => {
                 let key: Arc<str> = Arc::from(call_id);
                 self.order.push_back(Arc::clone(&key));
                 let mut call = CallTrace::default();
-                self.bytes -= call.add(kept, self.limits.messages_per_call);
+                self.bytes -= call.add(traced, self.limits.messages_per_call);
                 self.calls.insert(key, call);
             }
         }
@@ -152,8 +183,7 @@ impl Trace {
     /// What is kept of a call.
     #[must_use]
     pub fn call(&self, call_id: &str) -> Option<CallMessages> {
-        let call = self.calls.get(call_id)?;
-        Some(CallMessages { messages: call.messages.iter().cloned().collect(), left_out: call.left_out })
+        self.calls.get(call_id).map(CallTrace::messages)
     }
 
     /// What is kept of several dialogs, the legs of one call, in the order in which it went.
@@ -183,7 +213,7 @@ impl Trace {
 
     fn drop_call(&mut self, call_id: &str) -> bool {
         let Some(call) = self.calls.remove(call_id) else { return false };
-        self.bytes -= call.bytes;
+        self.bytes -= call.text.len();
         true
     }
 }

@@ -40,7 +40,7 @@ fn two_legs() -> Trace {
         (40, Direction::In, CALLEE, "SIP/2.0 200 OK", "leg-b", sdp),
         (41, Direction::Out, CALLER, "SIP/2.0 200 OK", "leg-a", sdp),
     ] {
-        trace.record(traced(at_ms, direction, remote, message(first, call, body)));
+        trace.record(&traced(at_ms, direction, remote, message(first, call, body)));
     }
     trace
 }
@@ -71,7 +71,7 @@ fn both_legs_stand_in_one_ladder_with_us_between_them() {
 #[test]
 fn a_message_cannot_draw_on_the_readers_terminal() {
     let mut trace = Trace::new(TraceLimits::default());
-    trace.record(traced(0, Direction::In, CALLER, message("SIP/2.0 200 \x1b[2JOK", "c", "")));
+    trace.record(&traced(0, Direction::In, CALLER, message("SIP/2.0 200 \x1b[2JOK", "c", "")));
     assert!(!ladder::draw(&trace.call("c").unwrap()).contains('\x1b'));
 }
 
@@ -79,7 +79,7 @@ fn a_message_cannot_draw_on_the_readers_terminal() {
 fn the_call_traced_first_goes_when_there_is_one_too_many() {
     let mut trace = Trace::new(TraceLimits { calls: 3, ..TraceLimits::default() });
     for number in 0..4 {
-        trace.record(traced(number, Direction::In, CALLER, message("BYE sip:a SIP/2.0", &format!("c{number}"), "")));
+        trace.record(&traced(number, Direction::In, CALLER, message("BYE sip:a SIP/2.0", &format!("c{number}"), "")));
     }
     assert_eq!(trace.call("c0"), None);
     assert!((1..4).all(|number| trace.call(&format!("c{number}")).is_some()));
@@ -91,13 +91,13 @@ fn the_bytes_of_all_calls_are_bounded() {
     let one = message("BYE sip:a SIP/2.0", "c0", "").len();
     let mut trace = Trace::new(TraceLimits { bytes: one * 10, ..TraceLimits::default() });
     for number in 0..10 {
-        trace.record(traced(0, Direction::In, CALLER, message("BYE sip:a SIP/2.0", &format!("c{number}"), "")));
+        trace.record(&traced(0, Direction::In, CALLER, message("BYE sip:a SIP/2.0", &format!("c{number}"), "")));
     }
     assert_eq!(trace.held(), (10, one * 10));
-    trace.record(traced(0, Direction::In, CALLER, message("BYE sip:a SIP/2.0", "ca", "")));
+    trace.record(&traced(0, Direction::In, CALLER, message("BYE sip:a SIP/2.0", "ca", "")));
     assert_eq!(trace.held(), (10, one * 10));
     assert_eq!(trace.call("c0"), None);
-    trace.record(traced(0, Direction::In, CALLER, message("BYE sip:a SIP/2.0", "huge", &"x".repeat(one * 10))));
+    trace.record(&traced(0, Direction::In, CALLER, message("BYE sip:a SIP/2.0", "huge", &"x".repeat(one * 10))));
     assert_eq!(trace.call("huge"), None, "a message larger than everything is not kept");
     for number in 1..10 {
         trace.forget(&format!("c{number}"));
@@ -111,7 +111,7 @@ fn a_long_call_keeps_its_begin_and_its_end() {
     let mut trace = Trace::new(TraceLimits { messages_per_call: 4, ..TraceLimits::default() });
     for number in 0..7 {
         let first = format!("INFO sip:{number} SIP/2.0");
-        trace.record(traced(number, Direction::In, CALLER, message(&first, "c", "")));
+        trace.record(&traced(number, Direction::In, CALLER, message(&first, "c", "")));
     }
     let call = trace.call("c").unwrap();
     let kept: Vec<char> = call.messages.iter().map(|traced| char::from(traced.bytes[9])).collect();
@@ -170,7 +170,7 @@ fn messages_over_tcp_stand_in_one_stream_each_way() {
     let mut trace = Trace::new(TraceLimits::default());
     for (at_ms, direction) in [(0, Direction::In), (1, Direction::Out), (2, Direction::In)] {
         let one = traced(at_ms, direction, "[2001:db8::7]:5062", message("BYE sip:a SIP/2.0", "c", ""));
-        trace.record(Traced { transport: Transport::Tcp, local: "[2001:db8::1]:5060".parse().unwrap(), ..one });
+        trace.record(&Traced { transport: Transport::Tcp, local: "[2001:db8::1]:5060".parse().unwrap(), ..one });
     }
     let packets = packets(&pcap::file(&trace.call("c").unwrap()));
     let size = message("BYE sip:a SIP/2.0", "c", "").len() as u32;

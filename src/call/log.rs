@@ -76,7 +76,7 @@ pub struct Attending {
     /// Users at a page of theirs.
     pub people: Vec<String>,
     /// The queue.
-    pub queue: Option<Queued>,
+    pub queue: Option<Box<Queued>>,
 }
 
 /// How far a call has come.

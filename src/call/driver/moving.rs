@@ -237,7 +237,7 @@ impl Driver {
 }
 
 /// The queue that a caller waits in: while one of its phones is called, and until somebody answers.
-fn waits(queued: &mut Option<(Arc<str>, SystemTime)>, legs: &[Leg], is_over: bool) -> Option<Queued> {
+fn waits(queued: &mut Option<(Arc<str>, SystemTime)>, legs: &[Leg], is_over: bool) -> Option<Box<Queued>> {
     let called = legs.iter().filter(|leg| leg.stage == Stage::Here);
     let called: Vec<(&Arc<str>, &Leg)> = called.filter_map(|leg| leg.queue().map(|queue| (queue, leg))).collect();
     let name = called.first().map(|(name, _)| Arc::clone(name));
@@ -252,7 +252,7 @@ fn waits(queued: &mut Option<(Arc<str>, SystemTime)>, legs: &[Leg], is_over: boo
     let ringing = called.iter().filter_map(|(_, leg)| leg.device.clone().filter(|_| leg.has_rung));
     let since = since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let since = Moment(i64::try_from(since).unwrap_or(i64::MAX));
-    Some(Queued { name: name.to_string(), since, ringing: sorted(ringing.collect()) })
+    Some(Box::new(Queued { name: name.to_string(), since, ringing: sorted(ringing.collect()) }))
 }
 
 fn sorted(mut names: Vec<String>) -> Vec<String> {
