@@ -8,6 +8,7 @@
 mod network;
 mod oidc;
 
+mod calls;
 mod checks;
 mod control;
 mod devices;
@@ -19,7 +20,9 @@ mod load;
 mod pattern;
 mod prices;
 mod routes;
+mod rtp;
 mod secret;
+mod sip;
 mod srtp;
 mod stir;
 mod telemetry;
@@ -28,15 +31,14 @@ mod trace;
 mod trunks;
 mod web;
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sip::endpoint::Transport;
 
 use checks::Checks;
 
+pub use self::sip::SipConfig;
+pub use calls::{CallsConfig, RECORD_TONE_S_LIMIT, RecordingFormat};
 pub use checks::ENTRIES_LIMIT;
 pub use control::ControlConfig;
 pub use devices::{DeviceConfig, RegistrarConfig};
@@ -49,6 +51,7 @@ pub use oidc::OidcConfig;
 pub use pattern::{Pattern, Rewrite};
 pub use prices::{Increment, ModelPrice, Price, PricesConfig, RecognizerPrice, TrunkDirection, TrunkPrice, VoicePrice};
 pub use routes::{CallerKind, DaySpan, HourSpan, QueueOrder, RouteConfig, RouteTo};
+pub use rtp::RtpConfig;
 pub use secret::{Ha1, Secret};
 pub use srtp::{IceMode, SrtpPolicy};
 pub use stir::{StirConfig, StirPolicy};
@@ -112,55 +115,6 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
 }
 
-/// `[sip]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SipConfig {
-    /// Listeners, `TRANSPORT:ADDRESS:PORT`, with udp, tcp, tls, ws (WebSocket) and wss (WebSocket over TLS).
-    pub listen: Vec<SipListen>,
-    /// Our address as those see it who are outside of our network: an IP address, or `stun:HOST[:PORT]`, a server that tells us.
-    /// Empty: the address the caller reached us at.
-    pub advertise: String,
-    /// Networks calls are taken from: `loopback`, `private`, `any`, an address or `ADDRESS/BITS`.
-    pub allow: Vec<Network>,
-    /// Transactions held at once; beyond it a new call gets 503 with Retry-After.
-    pub max_transactions: usize,
-    /// A call that neither side refreshes for so many seconds is over (session timers, RFC 4028); 0: not asked for.
-    pub session_timer_s: u32,
-    /// Connections held at once: TCP, TLS and WebSocket.
-    pub max_connections: usize,
-    /// Name servers, `ADDRESS:PORT`. Empty: those of the operating system.
-    pub dns: Vec<SocketAddr>,
-    /// Web pages that may connect by WebSocket, as browsers name them: `https://phone.example.net`. Empty lets all.
-    pub origins: Vec<String>,
-}
-
-/// `[rtp]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RtpConfig {
-    /// UDP ports for RTP (even) and RTCP (odd), `FIRST-LAST`.
-    pub ports: PortRange,
-    /// The address media sockets are bound to. `0.0.0.0`: any of IPv4; `::`: any, of IPv6 and IPv4.
-    pub bind: IpAddr,
-    /// Media worker threads; 0 takes one per two processors.
-    pub workers: usize,
-    /// Processors that media workers stay on, one each, taken in turn: `[2, 3]`; empty leaves it to the system.
-    pub worker_cpus: Vec<usize>,
-    /// Codecs offered and taken, best first.
-    pub codecs: Vec<String>,
-    /// Packet time asked for, in ms: 10, 20, 30, 40 or 60.
-    pub ptime_ms: u8,
-    /// A call whose media stops for this long is ended, in seconds.
-    pub timeout_s: u64,
-    /// The same for a call that the peer has put on hold, in seconds: many phones send nothing then.
-    pub hold_timeout_s: u64,
-    /// Whether sound is protected (SRTP): `off`, `preferred`, `required`, or, required with our offers in one form, `sdes` or `dtls`.
-    pub srtp: SrtpPolicy,
-    /// How ICE takes part in calls of browsers: `full`, `lite` on a public address, or `relay`, by TURN servers alone.
-    pub ice: IceMode,
-}
-
 /// `[data]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -219,66 +173,6 @@ pub struct AgentsConfig {
     pub dir: PathBuf,
 }
 
-/// A tone that comes less often than this, in seconds, tells nobody.
-pub const RECORD_TONE_S_LIMIT: u64 = 60;
-/// Processors have numbers below this.
-const CPUS_LIMIT: usize = 1_024;
-
-/// What recordings are written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecordingFormat {
-    /// WAV, 16-bit PCM: 115 MB an hour at 8 kHz.
-    Wav,
-    /// Ogg Opus, a stream for each side.
-    Opus,
-}
-
-impl From<RecordingFormat> for media::RecordFormat {
-    fn from(format: RecordingFormat) -> Self {
-        match format {
-            RecordingFormat::Wav => Self::Wav,
-            RecordingFormat::Opus => Self::Opus,
-        }
-    }
-}
-
-/// `[calls]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CallsConfig {
-    /// Calls at once; the next one gets 486.
-    pub max: usize,
-    /// A call is ended after this long, in seconds.
-    pub max_duration_s: u64,
-    /// Record calls with an agent under `data.dir/recordings`, in stereo: the caller left.
-    pub record: bool,
-    /// Record calls between people too: whoever called left, whoever was called right.
-    pub record_bridged: bool,
-    /// Record conferences too: everybody in one file.
-    pub record_conferences: bool,
-    /// What recordings are written as.
-    pub record_format: RecordingFormat,
-    /// Said to each party when recording of them begins, in the recording too: a text, or the path of a WAV file (it ends in `.wav`). Empty: nothing is.
-    pub record_announcement: String,
-    /// Who says it, as in `omnivox say --voice`; the same voice reads to people who is put through to them, where no agent has the call.
-    pub record_announcement_voice: String,
-    /// Everybody who is recorded hears a quiet beep so often, in seconds; 0: never.
-    pub record_tone_s: u64,
-    /// Recordings are sealed with this key (32 bytes in base64, from `omnivox recording key`). Empty: they are not.
-    pub record_key: Secret,
-    /// A file that holds it alone.
-    pub record_key_file: PathBuf,
-    /// An environment variable that holds it.
-    pub record_key_env: String,
-    /// A WAV file (16 bit) that those hear who wait; empty takes music of our own.
-    pub music: PathBuf,
-    /// Whoever is parked waits this long, in seconds; then the device that put them there is called back.
-    pub park_s: u64,
-    /// How long a stop waits for running calls, in seconds.
-    pub drain_s: u64,
-}
-
 /// `[models]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -287,41 +181,6 @@ pub struct ModelsConfig {
     pub dir: PathBuf,
     /// Where models are fetched from instead of their usual address. Empty: the usual one.
     pub url: String,
-}
-
-impl Default for SipConfig {
-    fn default() -> Self {
-        Self {
-            listen: vec![
-                SipListen::new(Transport::Udp, SocketAddr::from(([0, 0, 0, 0], 5060))),
-                SipListen::new(Transport::Tcp, SocketAddr::from(([0, 0, 0, 0], 5060))),
-            ],
-            advertise: String::new(),
-            allow: vec![Network::Loopback, Network::Private],
-            max_transactions: 100_000,
-            session_timer_s: 1_800,
-            max_connections: 2_000,
-            dns: Vec::new(),
-            origins: Vec::new(),
-        }
-    }
-}
-
-impl Default for RtpConfig {
-    fn default() -> Self {
-        Self {
-            ports: PortRange { first: 10_000, last: 19_999 },
-            bind: IpAddr::from([0, 0, 0, 0]),
-            workers: 0,
-            worker_cpus: Vec::new(),
-            codecs: ["opus", "G722", "PCMU", "PCMA", "L16"].map(String::from).to_vec(),
-            ptime_ms: 20,
-            timeout_s: 30,
-            hold_timeout_s: 1_800,
-            srtp: SrtpPolicy::Preferred,
-            ice: IceMode::Full,
-        }
-    }
 }
 
 impl Default for DataConfig {
@@ -345,28 +204,6 @@ impl Default for NumbersConfig {
 impl Default for AgentsConfig {
     fn default() -> Self {
         Self { default: "desk".to_owned(), dir: PathBuf::from("agents") }
-    }
-}
-
-impl Default for CallsConfig {
-    fn default() -> Self {
-        Self {
-            max: 1_000,
-            max_duration_s: 3_600,
-            record: true,
-            record_bridged: false,
-            record_conferences: false,
-            record_format: RecordingFormat::Wav,
-            record_announcement: String::new(),
-            record_announcement_voice: "flite:slt".to_owned(),
-            record_tone_s: 0,
-            record_key: Secret::default(),
-            record_key_file: PathBuf::new(),
-            record_key_env: String::new(),
-            music: PathBuf::new(),
-            park_s: 300,
-            drain_s: 10,
-        }
     }
 }
 
@@ -424,144 +261,10 @@ impl Config {
         if self.models.dir.as_os_str().is_empty() { self.data.dir.join("models") } else { self.models.dir.clone() }
     }
 
-    /// The folder recordings go to.
-    #[must_use]
-    pub fn recordings_dir(&self) -> PathBuf {
-        self.data.dir.join("recordings")
-    }
-
-    /// Whether any calls are recorded.
-    #[must_use]
-    pub fn records_calls(&self) -> bool {
-        self.calls.record || self.calls.record_bridged || self.calls.record_conferences
-    }
-
-    /// The recording of the call of this id.
-    #[must_use]
-    pub fn recorder_config(&self, call: &str) -> media::RecorderConfig {
-        // Checked when the configuration was read.
-        let seal = crate::recording::seal_key(self).ok().flatten();
-        let format: media::RecordFormat = self.calls.record_format.into();
-        let kind = match (&seal, format) {
-            (Some(_), _) => "ovrec",
-            (None, media::RecordFormat::Wav) => "wav",
-            (None, media::RecordFormat::Opus) => "opus",
-        };
-        let path = self.recordings_dir().join(format!("{call}.{kind}"));
-        let tone_every = Some(self.calls.record_tone_s).filter(|every| *every > 0).map(Duration::from_secs);
-        media::RecorderConfig { path, format, seal, tone_every, rate: None }
-    }
-
-    /// A recording in this file: Ogg Opus where it is named so, otherwise WAV.
-    #[must_use]
-    pub fn recorder_config_at(&self, path: PathBuf) -> media::RecorderConfig {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
-        let is_opus = matches!(ending.as_str(), "opus" | "ogg" | "oga");
-        let format = if is_opus { media::RecordFormat::Opus } else { media::RecordFormat::Wav };
-        media::RecorderConfig { path, format, ..self.recorder_config("") }
-    }
-
-    /// Media worker threads to start.
-    #[must_use]
-    pub fn worker_count(&self) -> usize {
-        match self.rtp.workers {
-            0 => std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1)),
-            n => n,
-        }
-    }
-
-    /// The STUN server that tells us our public address, `HOST:PORT`.
-    #[must_use]
-    pub fn stun_server(&self) -> Option<String> {
-        let server = self.sip.advertise.strip_prefix("stun:").filter(|server| !server.is_empty())?;
-        let has_port = server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        Some(if has_port { server.to_owned() } else { format!("{server}:3478") })
-    }
-
-    /// After this long without a packet from the peer its call is ended.
-    #[must_use]
-    pub fn media_timeout(&self) -> Duration {
-        Duration::from_secs(self.rtp.timeout_s)
-    }
-
-    /// The same for one that the peer has put on hold.
-    #[must_use]
-    pub fn hold_timeout(&self) -> Duration {
-        Duration::from_secs(self.rtp.hold_timeout_s)
-    }
-
     fn validate(&self) -> Result<(), ConfigError> {
-        let bad = |key: &'static str, value: String, fix: &'static str| Err(ConfigError::Value { key, value, fix });
-        if self.sip.listen.is_empty() {
-            return bad("sip.listen", "[]".into(), "name at least one listener, such as [\"udp:0.0.0.0:5060\"]");
-        }
-        if !self.sip.advertise.is_empty()
-            && self.sip.advertise.parse::<IpAddr>().is_err()
-            && self.stun_server().is_none()
-        {
-            let fix = "write an IP address or stun:HOST[:PORT], or leave it empty";
-            return bad("sip.advertise", self.sip.advertise.clone(), fix);
-        }
-        if self.sip.max_transactions == 0 {
-            return bad("sip.max_transactions", "0".into(), "write a number from 1");
-        }
-        if (1..90).contains(&self.sip.session_timer_s) {
-            let fix = "write 0 or a number from 90 (RFC 4028 allows no less)";
-            return bad("sip.session_timer_s", self.sip.session_timer_s.to_string(), fix);
-        }
-        if self.rtp.ports.first < 1_024 || self.rtp.ports.last <= self.rtp.ports.first {
-            return bad(
-                "rtp.ports",
-                self.rtp.ports.to_string(),
-                "write FIRST-LAST with 1024 <= FIRST < LAST, such as 10000-19999",
-            );
-        }
-        if ![10, 20, 30, 40, 60].contains(&self.rtp.ptime_ms) {
-            return bad("rtp.ptime_ms", self.rtp.ptime_ms.to_string(), "write 10, 20, 30, 40 or 60");
-        }
-        if self.rtp.workers > 64 {
-            return bad("rtp.workers", self.rtp.workers.to_string(), "write a number from 0 to 64");
-        }
-        if let Some(cpu) = self.rtp.worker_cpus.iter().find(|cpu| **cpu >= CPUS_LIMIT) {
-            return bad(
-                "rtp.worker_cpus",
-                cpu.to_string(),
-                "write numbers of processors, from 0 to 1023, as in [2, 3]",
-            );
-        }
-        for (key, seconds) in [("rtp.timeout_s", self.rtp.timeout_s), ("rtp.hold_timeout_s", self.rtp.hold_timeout_s)] {
-            if seconds == 0 {
-                return bad(key, "0".into(), "write a number of seconds from 1");
-            }
-        }
-        if self.rtp.srtp == SrtpPolicy::Default {
-            return bad("rtp.srtp", "default".into(), "write off, preferred, required, sdes or dtls");
-        }
-        if self.rtp.codecs.is_empty() {
-            return bad("rtp.codecs", "[]".into(), "name at least one codec, such as [\"PCMU\"]");
-        }
-        for name in &self.rtp.codecs {
-            if !codecs::registry::SPECS.iter().any(|spec| spec.name.eq_ignore_ascii_case(name)) {
-                return bad("rtp.codecs", name.clone(), "known codecs are opus, G722, PCMU, PCMA and L16");
-            }
-        }
-        if self.calls.max == 0 {
-            return bad("calls.max", "0".into(), "write a number from 1");
-        }
-        if !self.calls.record_key.is_empty() && crate::recording::read_key(self.calls.record_key.reveal()).is_err() {
-            return bad(
-                "calls.record_key",
-                "(hidden)".into(),
-                "write 32 bytes in base64: `omnivox recording key` makes them",
-            );
-        }
-        if self.calls.record_tone_s > RECORD_TONE_S_LIMIT {
-            let mend = "write seconds up to 60, or 0 for no tone; 15 is usual";
-            return bad("calls.record_tone_s", self.calls.record_tone_s.to_string(), mend);
-        }
-        if self.calls.max_duration_s == 0 {
-            return bad("calls.max_duration_s", "0".into(), "write a number of seconds from 1");
-        }
+        self.sip.validate()?;
+        self.rtp.validate()?;
+        self.calls.validate()?;
         self.guard.validate()?;
         self.tls.validate(&self.sip.listen)?;
         self.http.validate(&self.tls, &self.control.url)?;

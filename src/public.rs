@@ -17,7 +17,7 @@ const ASK_EVERY: Duration = Duration::from_secs(60);
 /// # Errors
 /// The STUN server does not tell it.
 pub(crate) async fn find(config: &Config) -> anyhow::Result<Option<IpAddr>> {
-    let Some(server) = config.stun_server() else { return Ok(config.sip.advertise.parse().ok()) };
+    let Some(server) = config.sip.stun_server() else { return Ok(config.sip.advertise.parse().ok()) };
     let ip = ask(&server).await.map_err(|fault| {
         anyhow::anyhow!(
             "cannot learn the public address from {server}: {fault}. Set sip.advertise to another STUN server or to the address"
@@ -29,7 +29,7 @@ pub(crate) async fn find(config: &Config) -> anyhow::Result<Option<IpAddr>> {
 
 /// Follows the address while it changes.
 pub(crate) async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
-    let Some(server) = hub.config.stun_server() else { return };
+    let Some(server) = hub.config.sip.stun_server() else { return };
     loop {
         tokio::select! {
             () = tokio::time::sleep(ASK_EVERY) => {}

@@ -12,7 +12,7 @@ use super::Config;
 #[must_use]
 pub fn media(config: &Config) -> MediaConfig {
     MediaConfig {
-        workers: config.worker_count(),
+        workers: config.rtp.worker_count(),
         bind: config.rtp.bind,
         ports: config.rtp.ports.first..=config.rtp.ports.last,
         cpus: config.rtp.worker_cpus.clone(),
