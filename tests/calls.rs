@@ -529,6 +529,65 @@ fn a_program_gets_its_caller_back_and_is_told_why() {
     assert!(record.contains("\"reason\":\"caller_hung_up\""), "{record}");
 }
 
+/// A fault of the program's is the end of its calls, told of, and of nothing else: also while somebody else has the caller.
+#[test]
+fn a_program_that_panics_ends_its_call_and_leaves_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let at_once = |mut call: ActiveCall| async move {
+        call.play(&tone(DAVE), SampleRate::HZ_8000, true).await;
+        assert!(call.is_closed(), "on purpose");
+        call
+    };
+    let (fail, fails) = tokio::sync::watch::channel(false);
+    let while_away = move |mut call: ActiveCall| {
+        let mut fails = fails.clone();
+        async move {
+            let failing = async {
+                fails.wait_for(|fails| *fails).await.unwrap();
+                panic!("on purpose");
+            };
+            let _: (_, ()) = tokio::join!(call.transfer(Handover::blind("bob")), failing);
+            call
+        }
+    };
+    let server = omnivox::Server::builder(config(DEVICES, folder.path()));
+    let server = server.number("fails", at_once).number("away", while_away);
+    // Here it is a call of our own that fails, at what it tells of its agent.
+    let server = server.observer(|_, _| panic!("on purpose"));
+    let server = runtime.block_on(server.start()).unwrap();
+    let [mut alice, mut bob, ..] = phones(server.sip_addrs().first().unwrap().1);
+    let at_alice = alice.call("fails");
+    alice.wait_to_hear(at_alice, &[DAVE], &[]);
+    alice.press(at_alice, '1');
+    alice.ended(at_alice);
+    // Nobody takes the caller, and nobody is left to have them back.
+    let at_alice = alice.call("away");
+    let at_bob = bob.rings();
+    fail.send(true).unwrap();
+    bob.reject(at_bob, 486);
+    alice.ended(at_alice);
+    // Somebody has them.
+    fail.send(false).unwrap();
+    let at_alice = alice.call("away");
+    let at_bob = bob.pick_up();
+    alice.wait_to_hear(at_alice, &[BOB], &[]);
+    fail.send(true).unwrap();
+    alice.listen_anew(at_alice);
+    alice.wait_to_hear(at_alice, &[BOB], &[]);
+    bob.hang_up(at_bob);
+    alice.ended(at_alice);
+    let at_alice = alice.call("agent");
+    alice.ended(at_alice);
+    assert_eq!(server.calls().len(), 0);
+    runtime.block_on(server.shut_down()).unwrap();
+    let records = std::fs::read_to_string(folder.path().join("calls.jsonl")).unwrap();
+    let records: Vec<serde_json::Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ends: Vec<_> = records.iter().map(|record| record["end"]["reason"].as_str().unwrap()).collect();
+    assert_eq!(ends, ["agent_unavailable", "agent_unavailable", "far_side_hung_up", "internal"], "{records:?}");
+    assert!(records[0]["end"]["detail"].as_str().unwrap().contains("panicked"), "{records:?}");
+}
+
 /// The call of somebody who lets us wait for the ACK: a raw caller, once our answer has come.
 struct Answered {
     socket: std::net::UdpSocket,

@@ -5,6 +5,7 @@ mod away;
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use agent::line::{HeardFrame, Line, LineEvent};
 use codecs::CodecError;
 use codecs::pcm::SampleRate;
 use codecs::resample::Resampler;
+use futures::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -90,8 +92,13 @@ impl App {
     #[must_use]
     pub fn converse(&self, line: CallLine) -> Conversation {
         let (partings, parted) = mpsc::channel(1);
-        let handler = (self.0)(ActiveCall { partings: Some(partings), ..ActiveCall::new(line) });
-        away::converse(Box::pin(async move { Some(handler.await) }), parted)
+        let call = ActiveCall { partings: Some(partings), ..ActiveCall::new(line) };
+        let handler = Arc::clone(&self.0);
+        // What it leaves in pieces is its own; the call that it had is gone with it.
+        let handled = AssertUnwindSafe(async move { handler(call).await }).catch_unwind();
+        let program =
+            async move { handled.await.inspect_err(|_| tracing::error!("a program panicked: its call ends")).ok() };
+        away::converse(Box::pin(program), parted)
     }
 }
 

@@ -8,12 +8,14 @@
 //! | [`attendance`] | who is said to be in a conference, and to speak |
 //! | [`hearing`] | what lines and conversations tell |
 //! | [`finish`] | the end: the record |
+//! | [`fault`] | a panic: the end of this call alone |
 //! | [`moving`] | legs that go to other calls, or come from them |
 //! | [`signalling`] | events into inputs |
 //! | [`placing`] | legs that we place |
 //! | [`tape`] | the recording |
 
 mod attendance;
+mod fault;
 mod finding;
 mod finish;
 mod hearing;
@@ -281,7 +283,7 @@ impl Driver {
                 Masked(self.log.from()),
                 self.target.name()
             );
-            let end = self.drive(begin).await;
+            let end = self.drive_safely(begin).await;
             self.finish(end).await;
         }
         .instrument(span);
