@@ -464,7 +464,9 @@ async fn refresh_gauges(hub: Arc<Hub>, metrics: Option<PrometheusHandle>, stop: 
                     metrics::counter!("omnivox_sip_repeats_total", "direction" => "in").absolute(stack.endpoint.repeats_received);
                     metrics::counter!("omnivox_sip_repeats_total", "direction" => "out").absolute(stack.endpoint.repeats_sent);
                     metrics::counter!("omnivox_sip_unreadable_total").absolute(stack.endpoint.unreadable);
+                    metrics::counter!("omnivox_panics_total", "part" => "signalling").absolute(stack.faults);
                 }
+                metrics::counter!("omnivox_panics_total", "part" => "media").absolute(stats.faults);
                 metrics::counter!("omnivox_media_rounds_total").absolute(stats.rounds);
                 metrics::counter!("omnivox_media_overruns_total").absolute(stats.overruns);
                 metrics::gauge!("omnivox_media_longest_round_seconds").set(stats.longest_round_us as f64 / 1e6);

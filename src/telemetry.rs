@@ -121,6 +121,10 @@ fn describe() {
         "omnivox_guard_refused_total",
         "Requests dropped or refused before they were looked at, by reason"
     );
+    describe_counter!(
+        "omnivox_panics_total",
+        "Faults of this program, each the end of what it was at: a call, a message; by part"
+    );
     describe_counter!("omnivox_media_rounds_total", "Rounds the media workers ran");
     describe_counter!("omnivox_media_overruns_total", "Rounds of a media worker that took longer than a frame may");
     describe_gauge!(

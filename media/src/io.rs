@@ -84,6 +84,8 @@ pub struct WorkerStats {
     pub relayed: u64,
     /// Events that found their ring full.
     pub events_dropped: u64,
+    /// Rounds that ended by a fault of this program: what they were at work for was taken out.
+    pub faults: u64,
 }
 
 impl Media {
@@ -234,6 +236,7 @@ impl Media {
             stats.datagrams += counters.datagrams.load();
             stats.relayed += counters.relayed.load();
             stats.events_dropped += counters.events_dropped.load();
+            stats.faults += counters.faults.load();
         }
         stats
     }

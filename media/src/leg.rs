@@ -155,6 +155,9 @@ pub struct Leg {
     heard: Instant,
     timed_out: bool,
     publish_at: Instant,
+    /// Tests have it fail.
+    #[cfg(test)]
+    pub(crate) fails: bool,
     stats: LegStats,
     /// There is something for the port.
     ready: bool,
@@ -231,6 +234,8 @@ impl Leg {
             heard: now,
             timed_out: false,
             publish_at: now + PUBLISH_EVERY,
+            #[cfg(test)]
+            fails: false,
             stats: LegStats::default(),
             ready: false,
             handshake_ready: false,
@@ -314,6 +319,8 @@ impl Leg {
 
     /// Does what is due: frames, reports, a missing packet given up, a silent peer noticed.
     pub fn tick(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
+        #[cfg(test)]
+        assert!(!self.fails, "on purpose");
         if self.sends_frames() {
             while self.outbound.is_due(now) {
                 self.send_frame(now, scratch, out);

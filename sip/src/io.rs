@@ -14,6 +14,7 @@
 mod asked;
 mod bind;
 mod connection;
+mod fault;
 mod handle;
 mod hub;
 mod pace;

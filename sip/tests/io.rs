@@ -93,6 +93,29 @@ async fn events_can_be_handled_on_the_sip_thread() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_costs_the_call_and_signalling_goes_on() {
+    let callee = SipStack::bind_with(both(), move |endpoint, now, event| match event {
+        Event::Incoming { request_uri, .. } if request_uri.contains("early") => panic!("on purpose"),
+        Event::Incoming { call, .. } => endpoint.answer(now, call, Bytes::from_static(SDP)).unwrap(),
+        Event::Acked { .. } => panic!("on purpose"),
+        _ => {}
+    })
+    .unwrap();
+    let (caller, mut events) = SipStack::bind(both()).unwrap();
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let at = format!("{};transport={}", address(&callee, transport), transport.to_string().to_lowercase());
+        let early = call_to(&caller, &format!("sip:early@{at}")).await;
+        assert_eq!(ended(&mut events, early).await, EndCause::Rejected(500));
+        let late = call_to(&caller, &format!("sip:late@{at}")).await;
+        assert_eq!(ended(&mut events, late).await, EndCause::RemoteBye);
+        settled(&callee, usize::from(transport == Transport::Tcp)).await;
+    }
+    caller.on_thread(|_, _| panic!("on purpose")).unwrap();
+    assert_eq!(caller.stats().await.unwrap().faults, 1, "it goes on");
+    assert_eq!(callee.stats().await.unwrap().faults, 4);
+}
+
+#[tokio::test]
 async fn a_call_to_a_closed_tcp_port_fails_at_once() {
     let (caller, mut events) = SipStack::bind(both()).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -96,10 +96,14 @@ impl App {
         let handler = Arc::clone(&self.0);
         // What it leaves in pieces is its own; the call that it had is gone with it.
         let handled = AssertUnwindSafe(async move { handler(call).await }).catch_unwind();
-        let program =
-            async move { handled.await.inspect_err(|_| tracing::error!("a program panicked: its call ends")).ok() };
+        let program = async move { handled.await.inspect_err(|_| note_panic()).ok() };
         away::converse(Box::pin(program), parted)
     }
+}
+
+fn note_panic() {
+    metrics::counter!("omnivox_panics_total", "part" => "program").increment(1);
+    tracing::error!("a program panicked: its call ends");
 }
 
 /// Keeps a line until it is closed or released; what is heard is answered, if at all, by the media worker.

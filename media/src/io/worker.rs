@@ -8,6 +8,7 @@
 //! While it has more than a few legs, a worker starts its rounds on a fixed spacing, so that one round takes the
 //! packets of many legs; with few legs it answers each packet at once.
 
+mod fault;
 mod rooms;
 
 use std::net::{IpAddr, SocketAddr};
@@ -151,6 +152,7 @@ pub(crate) struct WorkerCounters {
     pub(crate) datagrams: Count,
     pub(crate) relayed: Count,
     pub(crate) events_dropped: Count,
+    pub(crate) faults: Count,
 }
 
 /// A counter with one writer: a plain load, add and store, without a locked instruction.
@@ -197,6 +199,10 @@ pub struct Worker {
     /// There may be commands that the last round left.
     commands_left: bool,
     wake_async: bool,
+    /// The leg or the room that is worked for, by its id in the wheel.
+    at_work: Option<u32>,
+    /// Rounds that ended by a fault, one after the other.
+    faults: u32,
 }
 
 impl Worker {
@@ -223,6 +229,8 @@ impl Worker {
             round: 0,
             commands_left: true,
             wake_async: false,
+            at_work: None,
+            faults: 0,
         })
     }
 
@@ -237,7 +245,7 @@ impl Worker {
         }
         loop {
             let started = Instant::now();
-            if self.round(None) == Outcome::Stopped {
+            if self.round_or_fault() == Outcome::Stopped {
                 return;
             }
             if self.legs > UNSPACED_LEGS {
@@ -269,10 +277,15 @@ impl Worker {
         for index in 0..ready {
             match self.poller.key(index) {
                 Some(COMMAND_KEY) => self.link.looks(),
-                Some(key) => self.take_datagrams(now, (key >> 1) as u32, key & 1 == 1),
+                Some(key) => {
+                    let slot = (key >> 1) as u32;
+                    self.at_work = Some(slot);
+                    self.take_datagrams(now, slot, key & 1 == 1);
+                }
                 None => break,
             }
         }
+        self.at_work = None;
         if self.commands_left || !self.commands.is_empty() {
             outcome = self.take_commands(now);
         }
@@ -336,6 +349,7 @@ impl Worker {
     /// Lets the rooms whose time has come mix, and the legs send.
     fn run_legs(&mut self, now: Instant) {
         while let Some(slot) = self.wheel.pop(now) {
+            self.at_work = Some(slot);
             if let Some(room) = slot.checked_sub(FIRST_ID) {
                 self.run_room(now, room);
                 continue;
@@ -345,6 +359,7 @@ impl Worker {
             self.wheel.schedule(slot, seat.leg.next_wake(now));
             self.wake_async |= announce(seat, slot, &mut self.events, &self.link.counters);
         }
+        self.at_work = None;
     }
 
     fn take_commands(&mut self, now: Instant) -> Outcome {

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use super::asked::Asked;
 use super::bind::Sockets;
 use super::connection::Connection;
+use super::fault::{self, guarded};
 use super::handle::{Command, Shared};
 use super::pace::Pace;
 use super::tls::{self, Tls};
@@ -42,6 +43,8 @@ pub struct StackStats {
     pub datagrams_unsent: u64,
     /// Events that wait because the user is behind.
     pub backlog: usize,
+    /// Steps that ended by a fault of this program, or of the handler of events.
+    pub faults: u64,
 }
 
 /// The number of the first flow: UDP sockets come first, in the order that they are listened on.
@@ -157,7 +160,7 @@ pub(super) async fn run(
         let now = Instant::now();
         for command in batch.drain(..) {
             match command {
-                Command::Run(command) => command(&mut hub.borrow_mut().endpoint, now),
+                Command::Run(command) => _ = guarded("a command", || command(&mut hub.borrow_mut().endpoint, now)),
                 Command::Stats(reply) => _ = reply.send(hub.borrow().stats()),
                 Command::Drain(on) => hub.borrow_mut().drain(on),
                 Command::Shutdown(reply) => stopping = Some(reply),
@@ -206,7 +209,7 @@ async fn run_timers(hub: SharedHub, changed: Rc<Notify>) {
         }
         let now = Instant::now();
         last = now;
-        hub.borrow_mut().endpoint.tick(now);
+        guarded("timers", || hub.borrow_mut().endpoint.tick(now));
         flush(&hub, now);
     }
 }
@@ -251,6 +254,7 @@ impl Hub {
             endpoint: self.endpoint.stats(),
             connections: self.connections.len(),
             backlog: self.backlog.len(),
+            faults: fault::count(),
             ..self.stats
         }
     }
@@ -367,7 +371,7 @@ impl Hub {
                 }
             }
         }
-        self.endpoint.receive(now, source, message);
+        guarded("a message", || self.endpoint.receive(now, source, message));
     }
 
     /// Whether anything from there is to be read.
@@ -477,7 +481,17 @@ impl Hub {
 
     pub(super) fn tell(&mut self, shared: &SharedHub, now: Instant, event: Event) {
         let events = match &mut self.sink {
-            Sink::Handler(handler) => return handler(&mut self.endpoint, now, event),
+            Sink::Handler(handler) => {
+                let (call, endpoint) = (event.call(), &mut self.endpoint);
+                let handled = guarded("the handler of events", || handler(endpoint, now, event));
+                // Whoever was to have the call knows nothing of it.
+                if let (None, Some(call)) = (handled, call)
+                    && endpoint.reject(now, call, 500, "", &[]).is_err()
+                {
+                    let _ = endpoint.bye(now, call, None);
+                }
+                return;
+            }
             Sink::Channel(events) => events,
         };
         if self.backlog.is_empty() {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::connection::Connection;
+use super::fault::guarded_task;
 use super::hub::{Hub, SharedHub, flush};
 use super::tls;
 use super::wire::{ByteStream, Received, Socket, Wire};
@@ -163,7 +164,8 @@ enum End {
 
 async fn serve(hub: SharedHub, connection: Rc<Connection>) {
     let peer = connection.peer;
-    match exchange(&hub, &connection).await {
+    let ended = guarded_task("a connection", exchange(&hub, &connection)).await;
+    match ended.unwrap_or(End::ForLimit("a fault of this program")) {
         End::ByPeer => {}
         End::ForLimit(what) => {
             hub.borrow_mut().stats.connections_refused += 1;

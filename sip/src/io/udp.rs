@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::fault::guarded;
 use super::hub::{SharedHub, flush};
 use super::sys::{BATCH, Inbox};
 use crate::address::as_seen;
@@ -70,8 +71,9 @@ pub(super) async fn run(hub: SharedHub, index: usize) {
                 let source = Source { transport: Transport::Udp, remote: datagram.from, local: seen, flow };
                 let bytes = Bytes::copy_from_slice(datagram.bytes);
                 hub.tap(Direction::In, Transport::Udp, (local, datagram.from), &bytes);
-                let message = Message::parse_datagram(bytes, &limits);
-                hub.receive(now, source, message);
+                if let Some(message) = guarded("a message", || Message::parse_datagram(bytes, &limits)) {
+                    hub.receive(now, source, message);
+                }
             }
         }
         flush(&hub, now);

@@ -17,6 +17,7 @@ impl Driver {
         if let Ok(end) = AssertUnwindSafe(self.drive(begin)).catch_unwind().await {
             return end;
         }
+        metrics::counter!("omnivox_panics_total", "part" => "call").increment(1);
         tracing::error!(call = %self.log.id(), "call {}: a fault of this program ends it", self.log.id());
         let end = End::new(EndReason::Internal).with_detail("a fault of this program");
         let begin = self.break_off(end.clone());
