@@ -317,6 +317,34 @@ fn an_agent_on_hold_waits() {
     server.stop();
 }
 
+/// Conforms: RFC 3725 §4.1 — a controller calls an agent on behalf of somebody who is not there yet, with sound that goes nowhere: the agent waits.
+#[test]
+fn an_agent_waits_for_whom_it_is_called_for() {
+    let server = Server::start(&["rtp.codecs=[\"PCMU\"]", "rtp.timeout_s=3"]);
+    let nobody =
+        [SDP.replace("t=0 0\n", "t=0 0\na=inactive\n"), SDP.replace("IN IP4 127.0.0.1\nt=", "IN IP4 0.0.0.0\nt=")];
+    for (at, nobody) in nobody.iter().enumerate() {
+        Scenario::new("agent")
+            .send("INVITE", "", "application/sdp", nobody)
+            .optional(100)
+            .expect(200, &[])
+            .ack()
+            .pause(6_000)
+            .send("INVITE", "", "application/sdp", &SDP.replace("o=- 1 1", "o=- 1 2"))
+            .optional(100)
+            .expect(200, &[])
+            .ack()
+            .answer("BYE")
+            .run(&server, &format!("controller-{at}"));
+        let record = &server.wait_for_records(at + 1)[at];
+        assert_eq!(record["end"]["reason"], "media_timeout", "{record}");
+        let greeting = &record["agent"]["turns"][0];
+        let begun = greeting["started_ms"].as_f64().unwrap();
+        assert!(begun > 5_500.0, "{greeting}");
+    }
+    server.stop();
+}
+
 /// Conforms: RFC 5621 §3.1 — sipp offers among other parts of a body; opaque headers of 8 KiB pass; what is not known is refused.
 #[test]
 fn unusual_messages() {

@@ -290,6 +290,12 @@ impl Sound {
         self.choice.as_ref().is_some_and(wants_nothing)
     }
 
+    /// Whether nothing goes either way, or to nowhere: somebody else (RFC 3725) settles later whom the call is for.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.choice.as_ref().is_some_and(is_absent)
+    }
+
     /// Whether key presses were agreed to be events of RTP (RFC 4733).
     #[must_use]
     pub fn has_telephone_event(&self) -> bool {
@@ -338,9 +344,9 @@ impl Sound {
         self.choice = Some(choice);
     }
 
-    /// Whether the peer holds the call by this choice, after others.
+    /// Whether the peer holds the call by this choice: after others, or until it is there.
     fn is_hold(&self, choice: &MediaChoice) -> bool {
-        wants_nothing(choice) && self.choice.is_some() && !self.never_listened
+        is_absent(choice) || wants_nothing(choice) && self.choice.is_some() && !self.never_listened
     }
 
     /// What protects the sound, as it stands in records.
@@ -442,6 +448,11 @@ pub fn mode_of(target: &Target) -> LegMode {
 /// Whether the peer wants to hear nothing.
 fn wants_nothing(choice: &MediaChoice) -> bool {
     matches!(choice.direction, sip::sdp::Direction::RecvOnly | sip::sdp::Direction::Inactive)
+}
+
+fn is_absent(choice: &MediaChoice) -> bool {
+    use sip::sdp::Direction::Inactive;
+    choice.direction == Inactive || wants_nothing(choice) && choice.remote.ip().is_unspecified()
 }
 
 fn direction(direction: sip::sdp::Direction) -> Direction {

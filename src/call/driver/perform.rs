@@ -172,7 +172,7 @@ impl Driver {
         let is_held_by_nobody = !self.target.converses();
         let Some(leg) = self.leg(no) else { return };
         leg.adopt(port);
-        if leg.holds {
+        if leg.holds || leg.sound.as_ref().is_some_and(Sound::is_absent) {
             leg.line.order(LineOrder::Hold(true));
         }
         if is_held_by_nobody {
