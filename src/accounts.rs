@@ -3,6 +3,7 @@
 //! Asked on the SIP thread: nothing here waits. What has to be written to the disk is written by a task of its own.
 
 mod kept;
+mod pings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

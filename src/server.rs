@@ -242,6 +242,7 @@ impl ServerBuilder {
         dispatcher.begin(&hub);
         let mut farewells = hub.routing().trunks.run(&hub.asker, &stop);
         if accounts.are_there() || has_plane {
+            tokio::spawn(Arc::clone(&accounts).ping(Arc::clone(&hub.asker), stop.clone()));
             farewells.push(tokio::spawn(accounts.keep(stop.clone())));
         }
         tokio::spawn(ice::watch(Arc::clone(&hub), stop.clone()));

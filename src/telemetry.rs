@@ -111,6 +111,10 @@ fn describe() {
     describe_counter!("omnivox_sip_unreadable_total", "SIP messages that could not be read");
     describe_gauge!("omnivox_registrations", "Registrations held");
     describe_counter!("omnivox_registrations_total", "REGISTER requests of known devices, by result");
+    describe_counter!(
+        "omnivox_registrar_pings_total",
+        "OPTIONS to phones behind NAT that keep the way to them open, by result"
+    );
     describe_gauge!("omnivox_trunk_calls", "Calls by a trunk");
     describe_gauge!("omnivox_trunk_registered", "Whether we are registered with a trunk");
     describe_gauge!("omnivox_trunk_host_up", "Whether a trunk's host answers");

@@ -107,6 +107,35 @@ fn whoever_is_called_alone_is_heard_before_they_answer() {
     assert_nothing_left(server, 2);
 }
 
+/// Phones whose Contact leads nowhere from here are called the way that they came, which is kept open for them: by OPTIONS, as long as they
+/// are registered.
+#[test]
+fn phones_behind_nat_are_reached_and_kept_in_reach() {
+    let server = server(&["registrar.ping_s=1"]);
+    let pings = |result: &str| {
+        let (_, metrics) = server.get("/metrics");
+        let name = format!("omnivox_registrar_pings_total{{result=\"{result}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let mut alice = Phone::register(server.sip, "alice", "a", ALICE);
+    let contact = Some("<sip:bob@10.11.12.13:5062>");
+    let mut bob = Phone::register_as(server.sip, ("bob", "b"), BOB, contact);
+    common::wait_for(
+        "three answers",
+        common::PATIENCE,
+        || (pings("answered") >= 3).then_some(()),
+        || server.process.stderr(),
+    );
+    let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
+    alice.wait_to_hear(at_alice, &[BOB], &[]);
+    bob.hang_up(at_bob);
+    alice.ended(at_alice);
+    assert_eq!(pings("unanswered"), 0, "bob alone is asked, and is there");
+    drop(bob);
+    common::wait_for("none", common::PATIENCE, || (pings("unanswered") >= 1).then_some(()), || server.process.stderr());
+    server.stop();
+}
+
 /// Phones hold before they pass a call on, and whoever is passed on may hold, too.
 #[test]
 fn holds_outlive_a_transfer_in_vain_and_one_that_comes_about() {

@@ -26,6 +26,9 @@ pub struct RegistrarConfig {
     pub default_expires_s: u32,
     /// Bindings of all devices together; beyond it new ones get 503.
     pub max_bindings: usize,
+    /// Phones behind NAT that register over UDP are asked by OPTIONS so often whether they are there, in seconds, which keeps the way to them
+    /// open; 0: never.
+    pub ping_s: u64,
     /// How long a device rings before its caller is told that nobody answers, in seconds.
     pub ring_s: u64,
 }
@@ -73,6 +76,7 @@ impl Default for RegistrarConfig {
             max_expires_s: 3_600,
             default_expires_s: 600,
             max_bindings: 10_000,
+            ping_s: 30,
             ring_s: 30,
         }
     }
@@ -121,6 +125,14 @@ impl RegistrarConfig {
                 "write a name such as your domain, without quotes",
             ));
         }
+        let address = format!("sip:user@{}", self.realm);
+        if !sip::Uri::parse(&address).is_ok_and(|uri| uri.host() == self.realm || uri.host_ip().is_some()) {
+            return Err(ConfigError::entry(
+                "registrar.realm",
+                &self.realm,
+                "write a host name such as your domain: it stands in our phones' addresses too",
+            ));
+        }
         let unknown = |name: &&String| algorithm(name).is_none();
         if self.algorithms.is_empty() || self.algorithms.iter().any(|name| unknown(&name)) {
             let value = self.algorithms.iter().find(unknown).map_or("[]", String::as_str);
@@ -132,6 +144,9 @@ impl RegistrarConfig {
         }
         if self.min_expires_s == 0 || self.min_expires_s > self.max_expires_s {
             return bad("min_expires_s", self.min_expires_s.into(), "write seconds from 1 to registrar.max_expires_s");
+        }
+        if self.ping_s > u64::from(self.max_expires_s) {
+            return bad("ping_s", self.ping_s, "write seconds up to registrar.max_expires_s, 20 to 60 as a rule, or 0");
         }
         if self.default_expires_s < self.min_expires_s || self.default_expires_s > self.max_expires_s {
             return bad(

@@ -67,6 +67,16 @@ impl Phone {
 
     /// Registers as `user`.
     pub fn register(server: SocketAddr, user: &str, password: &str, tone_hz: f64) -> Self {
+        Self::register_as(server, (user, password), tone_hz, None)
+    }
+
+    /// The same with another Contact than its own, as behind NAT.
+    pub fn register_as(
+        server: SocketAddr,
+        (user, password): (&str, &str),
+        tone_hz: f64,
+        contact: Option<&str>,
+    ) -> Self {
         let mut phone = Self { server, ..Self::start(user, password, tone_hz) };
         let route = phone.runtime.block_on(phone.sip.resolve(&format!("sip:{server}"))).unwrap();
         let request = OutgoingRequest {
@@ -78,7 +88,7 @@ impl Phone {
             sequence: None,
             destination: route.destination,
             local: route.local,
-            contact: Some(format!("<sip:{user}@{}>", route.local)),
+            contact: Some(contact.map_or_else(|| format!("<sip:{user}@{}>", route.local), str::to_owned)),
             headers: vec![("Expires".into(), "600".into())],
             body: None,
             credentials: Some(phone.credentials.clone()),
