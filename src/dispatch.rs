@@ -144,8 +144,9 @@ fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
     let claimed = || sip::uri::user_of(&incoming.from_uri);
     let is_phone =
         || hub.accounts.as_ref().is_some_and(|accounts| accounts.is_registered_at(&claimed(), source.remote));
+    let called = || sip::uri::user_of(&incoming.request_uri);
     let trunks = hub.routing().trunks;
-    if let Some(trunk) = trunks.of_source(source.remote.ip(), certified.as_deref()).filter(|_| !is_phone()) {
+    if let Some(trunk) = trunks.of_source(source.remote.ip(), certified.as_deref(), &called()).filter(|_| !is_phone()) {
         return Ok(Origin { trunk: Some(trunk), device: None });
     }
     let Some(accounts) = hub.accounts.as_ref().filter(|accounts| accounts.ask_for_names()) else {
@@ -258,6 +259,13 @@ fn route(
         }
         Err(refusal) => {
             let is_unknown = origin.trunk.is_none() && origin.device.is_none();
+            let remote = incoming.source.remote.ip();
+            if is_unknown && let Some(trunk) = hub.routing().trunks.only_calls(remote) {
+                tracing::warn!(
+                    "a call from {remote}, where trunk {trunk} calls, is a stranger's ({}): name its network in the trunk's addresses",
+                    refusal.code
+                );
+            }
             let accounts = hub.accounts.as_ref().filter(|accounts| accounts.ask_for_names());
             if let Some(accounts) = accounts.filter(|_| is_unknown && matches!(refusal.code, 403 | 404)) {
                 // Whether somebody is called that here, strangers are not told.

@@ -1,7 +1,7 @@
 //! Who is listened to: the guard of signalling with the networks that it does not hold back, and its figures.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use sip::Message;
@@ -10,12 +10,14 @@ use sip::guard::{Admit, Failure, Guard};
 use sip::io::Gate;
 
 use crate::config::{Config, Network};
+use crate::trunks::Trunks;
 
 /// The door to signalling. Shared between it and whoever finds out that somebody failed.
 #[derive(Debug)]
 pub(crate) struct Door {
     guard: Mutex<Guard>,
     trusted: RwLock<Vec<Network>>,
+    trunks: RwLock<Arc<Trunks>>,
 }
 
 impl Door {
@@ -23,11 +25,12 @@ impl Door {
     #[must_use]
     pub(crate) fn new(config: &Config, now: Instant) -> Self {
         let trusted = RwLock::new(trusted(config));
-        Self { guard: Mutex::new(Guard::new(config.guard.limits(), now)), trusted }
+        Self { guard: Mutex::new(Guard::new(config.guard.limits(), now)), trusted, trunks: RwLock::default() }
     }
 
     /// Trunks have changed.
-    pub(crate) fn trust(&self, config: &Config) {
+    pub(crate) fn trust(&self, config: &Config, trunks: &Arc<Trunks>) {
+        *self.trunks.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(trunks);
         *self.trusted.write().unwrap_or_else(PoisonError::into_inner) = trusted(config);
     }
 
@@ -60,7 +63,8 @@ impl Door {
 
     fn trusts(&self, source: IpAddr) -> bool {
         let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
-        trusted.iter().any(|network| network.contains(source))
+        let registers = || self.trunks.read().unwrap_or_else(PoisonError::into_inner).any_registers_at(source);
+        trusted.iter().any(|network| network.contains(source)) || registers()
     }
 
     fn guard(&self) -> MutexGuard<'_, Guard> {

@@ -195,6 +195,9 @@ impl ServerBuilder {
             None => Arc::clone(&router) as Arc<dyn Dialer>,
             Some(_) => hub.dialer(),
         };
+        if let Some(door) = &hub.door {
+            door.trust(&config, &trunks);
+        }
         hub.set_routing(Routing { config: Arc::clone(&config), trunks, router: Some(router), dialer });
         hub.accounts = Some(Arc::clone(&accounts));
         let events = Live::new(Moment::now());

@@ -7,7 +7,7 @@ mod register;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -19,6 +19,11 @@ use crate::config::{Config, TrunkConfig, TrunkKind};
 
 /// A host that did not answer is passed over for so long, where nobody asks it meanwhile whether it is back.
 const DOWN_FOR: Duration = Duration::from_secs(30);
+
+/// An address at which a host was not found for so long is not the carrier's any more.
+const FOUND_FOR: Duration = Duration::from_secs(3_600);
+/// Addresses remembered of one trunk's hosts; beyond it those that were found longest ago are forgotten.
+const FOUND_LIMIT: usize = 64;
 
 /// All trunks.
 #[derive(Debug, Default)]
@@ -34,6 +39,8 @@ pub(crate) struct Trunk {
     calls: Arc<AtomicUsize>,
     rate: Mutex<Allowance>,
     hosts: Vec<Host>,
+    /// Where its hosts were found lately, the latest last. Those that we register with call us from there.
+    found: RwLock<Vec<(IpAddr, Instant)>>,
     epoch: Instant,
     /// What keeps it registered and its hosts asked after, once that runs.
     tasks: OnceLock<CancellationToken>,
@@ -94,8 +101,9 @@ impl Trunks {
         self.trunks.iter().find(|trunk| trunk.config.name == name).cloned()
     }
 
-    /// The trunk that a request from there comes by: its network, or a name in the certificate shown.
-    pub(crate) fn of_source(&self, ip: IpAddr, certified: Option<&[String]>) -> Option<Arc<Trunk>> {
+    /// The trunk that a request from there comes by: its network, or a name in the certificate shown; else one that we are registered with
+    /// there, of several the one whose name is called, as it stands in our Contact.
+    pub(crate) fn of_source(&self, ip: IpAddr, certified: Option<&[String]>, called: &str) -> Option<Arc<Trunk>> {
         let is_named = |trunk: &TrunkConfig| {
             let names = certified.unwrap_or_default();
             trunk.tls_names.iter().any(|name| names.iter().any(|shown| shown.eq_ignore_ascii_case(name)))
@@ -103,7 +111,23 @@ impl Trunks {
         self.trunks
             .iter()
             .find(|trunk| trunk.config.addresses.iter().any(|network| network.contains(ip)) || is_named(&trunk.config))
+            .or_else(|| {
+                let is_called = |trunk: &&Arc<Trunk>| trunk.config.username == called;
+                let mut there = self.trunks.iter().filter(|trunk| trunk.registers_at(ip));
+                there.clone().find(is_called).or_else(|| there.next())
+            })
             .cloned()
+    }
+
+    /// A trunk whose calls go there, though none comes from there: it says nothing of its addresses.
+    pub(crate) fn only_calls(&self, ip: IpAddr) -> Option<&str> {
+        let only_calls = |trunk: &&Arc<Trunk>| trunk.is_found_at(ip) && trunk.config.addresses.is_empty();
+        self.trunks.iter().find(only_calls).map(|trunk| trunk.config.name.as_str())
+    }
+
+    /// Whether one of them registers with somebody there.
+    pub(crate) fn any_registers_at(&self, ip: IpAddr) -> bool {
+        self.trunks.iter().any(|trunk| trunk.registers_at(ip))
     }
 
     /// The trunk whose calls authenticate with this name.
@@ -143,6 +167,7 @@ impl Trunk {
             calls,
             rate: Mutex::new(Allowance { left: f64::from(config.max_calls_per_second), at: now }),
             hosts: config.hosts.iter().map(|_| Host { down_until_ms: AtomicU64::new(0) }).collect(),
+            found: RwLock::default(),
             epoch: now,
             tasks: OnceLock::new(),
             config: config.clone(),
@@ -172,6 +197,27 @@ impl Trunk {
     /// Whether a host is thought to answer.
     pub(crate) fn is_up(&self, host: usize) -> bool {
         self.hosts.get(host).is_none_or(|host| host.down_until_ms.load(Ordering::Relaxed) <= self.now_ms())
+    }
+
+    /// A host was found there.
+    fn found_at(&self, ip: IpAddr) {
+        let (ip, now) = (ip.to_canonical(), Instant::now());
+        let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
+        found.retain(|(other, at)| *other != ip && now.saturating_duration_since(*at) < FOUND_FOR);
+        if found.len() >= FOUND_LIMIT {
+            found.remove(0);
+        }
+        found.push((ip, now));
+    }
+
+    fn is_found_at(&self, ip: IpAddr) -> bool {
+        let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
+        found.iter().any(|(other, at)| *other == ip && at.elapsed() < FOUND_FOR)
+    }
+
+    /// Whether we register with a host that is there.
+    fn registers_at(&self, ip: IpAddr) -> bool {
+        self.config.kind == TrunkKind::Register && self.is_found_at(ip)
     }
 
     /// What became of a call by a host.
@@ -251,10 +297,10 @@ mod tests {
         };
         let config = Config { trunks: vec![trunk], ..Config::default() };
         let trunks = Trunks::new(&config, Instant::now());
-        assert!(trunks.of_source("192.0.2.9".parse().unwrap(), None).is_some());
-        assert!(trunks.of_source("192.0.3.9".parse().unwrap(), None).is_none());
+        assert!(trunks.of_source("192.0.2.9".parse().unwrap(), None, "").is_some());
+        assert!(trunks.of_source("192.0.3.9".parse().unwrap(), None, "").is_none());
         let shown = ["SIP.carrier.test".to_owned()];
-        assert!(trunks.of_source("192.0.3.9".parse().unwrap(), Some(&shown)).is_some());
+        assert!(trunks.of_source("192.0.3.9".parse().unwrap(), Some(&shown), "").is_some());
         trunks.named("carrier").unwrap()
     }
 
@@ -267,6 +313,31 @@ mod tests {
         let three = trunk.admit().unwrap();
         drop((two, three));
         assert_eq!(trunk.calls.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn calls_from_where_we_register_come_by_the_trunk_whose_name_is_called() {
+        let registers = |name: &str| TrunkConfig {
+            name: name.into(),
+            kind: TrunkKind::Register,
+            username: format!("customer-{name}"),
+            ..TrunkConfig::default()
+        };
+        let fixed = TrunkConfig { name: "fixed".into(), ..TrunkConfig::default() };
+        let config = Config { trunks: vec![fixed, registers("a"), registers("b")], ..Config::default() };
+        let trunks = Trunks::new(&config, Instant::now());
+        let there: IpAddr = "192.0.2.9".parse().unwrap();
+        let of = |called: &str| trunks.of_source(there, None, called).map(|trunk| trunk.config.name.clone());
+        assert_eq!(of("customer-b"), None, "it was not found yet");
+        trunks.trunks.iter().for_each(|trunk| trunk.found_at("::ffff:192.0.2.9".parse().unwrap()));
+        assert_eq!(of("customer-b").as_deref(), Some("b"));
+        assert_eq!(of("+4930123456").as_deref(), Some("a"), "a number says nothing: the first");
+        assert!(trunks.any_registers_at(there) && !trunks.any_registers_at("192.0.2.8".parse().unwrap()));
+        assert_eq!(trunks.only_calls(there), Some("fixed"), "which is told to whoever wonders why calls are refused");
+        for n in 0..=FOUND_LIMIT {
+            trunks.trunks.iter().for_each(|trunk| trunk.found_at(IpAddr::from([198, 51, 100, n as u8])));
+        }
+        assert_eq!(of("customer-b"), None, "others were found since");
     }
 
     #[test]

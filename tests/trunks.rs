@@ -27,7 +27,6 @@ hosts = [{hosts}]
 username = "customer-7"
 password = "secret"
 domain = "carrier"
-addresses = ["127.0.0.1"]
 country = "DE"
 ping_s = 5
 {more}

@@ -22,7 +22,7 @@ pub struct TrunkConfig {
     /// Where calls go: `HOST`, `sip:HOST:PORT;transport=tls`, with `priority=N` (lower first) and `weight=N` behind it. Empty: the
     /// trunk is for calls that come in.
     pub hosts: Vec<TrunkHost>,
-    /// Calls from these networks come by this trunk.
+    /// Calls from these networks come by this trunk. With `register` so do those from where its hosts are, without being named here.
     pub addresses: Vec<Network>,
     /// Calls over TLS whose certificate has one of these names come by this trunk.
     pub tls_names: Vec<String>,

@@ -174,7 +174,7 @@ impl Settings for LiveSettings {
         let is_ours = before.router.is_some() && hub.directory.is_none();
         let dialer = if is_ours { Arc::clone(&router) as Arc<dyn Dialer> } else { Arc::clone(&before.dialer) };
         if let Some(door) = &hub.door {
-            door.trust(&config);
+            door.trust(&config, &trunks);
         }
         hub.set_routing(Routing { config, trunks: Arc::clone(&trunks), router: Some(router), dialer });
         before.trunks.stop_those_not_in(&trunks);

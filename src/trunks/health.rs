@@ -35,6 +35,7 @@ async fn answers(trunk: &Trunk, uri: &str, asker: &Asker) -> bool {
             return false;
         }
     };
+    trunk.found_at(route.remote.ip());
     let from = format!("<sip:{}>", trunk.config.our_domain());
     let mut options = OutgoingRequest::new(Method::Options, uri, &from, route.destination.clone(), route.local);
     options.patience = Some(Duration::from_secs(5));

@@ -108,6 +108,7 @@ async fn register_at(
     let address = format!("<sip:{}@{domain}>", config.username);
     let registrar = sip::Uri::sip(None, &domain, None).map_or_else(|_| host.to_owned(), |uri| uri.as_str().to_owned());
     let routes = asker.sip.routes(host).await.map_err(|fault| Failed::Unreachable(fault.to_string()))?;
+    routes.iter().for_each(|route| trunk.found_at(route.remote.ip()));
     let mut why = String::new();
     for route in routes {
         // Once more where the time was too brief for it.
