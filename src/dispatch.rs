@@ -262,7 +262,7 @@ fn route(
             let remote = incoming.source.remote.ip();
             if is_unknown && let Some(trunk) = hub.routing().trunks.only_calls(remote) {
                 tracing::warn!(
-                    "a call from {remote}, where trunk {trunk} calls, is a stranger's ({}): name its network in the trunk's addresses",
+                    "a call from where trunk {trunk} calls is a stranger's ({}): name its network in the trunk's addresses",
                     refusal.code
                 );
             }
