@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::idempotency::KEPT_S;
+use crate::fault::kept_running;
 use crate::identity::limit::{Limits, Rates};
 use crate::identity::oidc::{Oidc, OidcOptions};
 use crate::identity::secret::{self, NoRandomness};
@@ -190,57 +191,64 @@ impl Control {
     /// Reads the journal of ended calls into the database, sends what webhooks are to be told, and takes away what is over, until `stop`.
     /// Returns when the journal has been read to its end.
     pub async fn run(self, stop: CancellationToken) {
-        let reading = Journal::of(&self).run(stop.clone());
-        let sending = Dispatcher::new(self.clone(), World::real()).run(stop.clone());
-        let sweeping = async {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(SWEPT_EVERY) => {}
-                    () = stop.cancelled() => return,
-                }
-                let now = Moment::now();
-                if let Err(fault) = self.store.sweep(now, now.after_s(-KEPT_S)).await {
-                    tracing::warn!("what is over could not be taken away: {fault}");
-                }
-                let (delivered, dead) = (now.after_s(-DELIVERED_KEPT_S), now.after_s(-DEAD_KEPT_S));
-                if let Err(fault) = self.store.sweep_outbox(delivered, dead, PENDING_LIMIT).await {
-                    tracing::warn!("what was sent by webhooks could not be taken away: {fault}");
-                }
-                if let Err(fault) = self.store.sweep_incoming(now.after_s(-2 * TOLERANCE_S)).await {
-                    tracing::warn!("what is known of messages that came could not be taken away: {fault}");
-                }
-                match retention::sweep(&self, now).await {
-                    Ok(swept) if swept == retention::Swept::default() => {}
-                    Ok(swept) => {
-                        let by_age = serde_json::json!({ "records": swept.records, "transcripts": swept.transcripts,
-                            "recordings": swept.recordings, "interactions": swept.interactions });
-                        self.audit_as("retention", "retention.sweep", "", by_age).await;
-                    }
-                    Err(fault) => tracing::warn!("what is older than it is kept could not be taken away: {fault}"),
-                }
-            }
-        };
-        let following = async {
-            loop {
-                let followed = async {
-                    self.settings.follow().await?;
-                    self.apply_do_not_call().await?;
-                    self.apply_agents().await
-                };
-                if let Err(fault) = followed.await {
-                    tracing::warn!("what was changed elsewhere could not be read: {fault}");
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(FOLLOWED_EVERY) => {}
-                    () = stop.cancelled() => return,
-                }
-            }
-        };
-        let attending = presence::run(&self, stop.clone());
-        tokio::join!(reading, sending, sweeping, following, attending);
+        tokio::join!(
+            kept_running("the journal", &stop, |stop| Journal::of(&self).run(stop)),
+            kept_running("webhooks", &stop, |stop| Dispatcher::new(self.clone(), World::real()).run(stop)),
+            kept_running("what is taken away", &stop, |stop| self.sweep(stop)),
+            kept_running("what others change", &stop, |stop| self.follow(stop)),
+            kept_running("presence", &stop, |stop| presence::run(&self, stop)),
+        );
         // Whoever watches was told how the last call ended.
         self.live.end();
         self.store.close().await;
+    }
+
+    /// Takes away what is over, until `stop`.
+    async fn sweep(&self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SWEPT_EVERY) => {}
+                () = stop.cancelled() => return,
+            }
+            let now = Moment::now();
+            if let Err(fault) = self.store.sweep(now, now.after_s(-KEPT_S)).await {
+                tracing::warn!("what is over could not be taken away: {fault}");
+            }
+            let (delivered, dead) = (now.after_s(-DELIVERED_KEPT_S), now.after_s(-DEAD_KEPT_S));
+            if let Err(fault) = self.store.sweep_outbox(delivered, dead, PENDING_LIMIT).await {
+                tracing::warn!("what was sent by webhooks could not be taken away: {fault}");
+            }
+            if let Err(fault) = self.store.sweep_incoming(now.after_s(-2 * TOLERANCE_S)).await {
+                tracing::warn!("what is known of messages that came could not be taken away: {fault}");
+            }
+            match retention::sweep(self, now).await {
+                Ok(swept) if swept == retention::Swept::default() => {}
+                Ok(swept) => {
+                    let by_age = serde_json::json!({ "records": swept.records, "transcripts": swept.transcripts,
+                        "recordings": swept.recordings, "interactions": swept.interactions });
+                    self.audit_as("retention", "retention.sweep", "", by_age).await;
+                }
+                Err(fault) => tracing::warn!("what is older than it is kept could not be taken away: {fault}"),
+            }
+        }
+    }
+
+    /// Takes up what other servers of the same database change, until `stop`.
+    async fn follow(&self, stop: CancellationToken) {
+        loop {
+            let followed = async {
+                self.settings.follow().await?;
+                self.apply_do_not_call().await?;
+                self.apply_agents().await
+            };
+            if let Err(fault) = followed.await {
+                tracing::warn!("what was changed elsewhere could not be read: {fault}");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(FOLLOWED_EVERY) => {}
+                () = stop.cancelled() => return,
+            }
+        }
     }
 
     /// Whoever calls for us is told which numbers are not to be called, where that has changed.
