@@ -22,6 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agent::registry::Registry;
+use control::fault::kept_running;
 use control::live::Live;
 use control::time::Moment;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -245,8 +246,15 @@ impl ServerBuilder {
         dispatcher.begin(&hub);
         let mut farewells = hub.routing().trunks.run(&hub.asker, &stop);
         if accounts.are_there() || has_plane {
-            tokio::spawn(Arc::clone(&accounts).ping(Arc::clone(&hub.asker), stop.clone()));
-            farewells.push(tokio::spawn(accounts.keep(stop.clone())));
+            let (stop, pinged, asker) = (stop.clone(), Arc::clone(&accounts), Arc::clone(&hub.asker));
+            farewells.push(tokio::spawn(async move {
+                let keep = |stop| Arc::clone(&accounts).keep(stop);
+                let ping = |stop| Arc::clone(&pinged).ping(Arc::clone(&asker), stop);
+                tokio::join!(
+                    kept_running("what keeps registrations", &stop, keep),
+                    kept_running("the pings of phones", &stop, ping)
+                );
+            }));
         }
         tokio::spawn(ice::watch(Arc::clone(&hub), stop.clone()));
         tokio::spawn(public::watch(Arc::clone(&hub), stop.clone()));

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use control::fault::kept_running;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -148,12 +149,19 @@ impl Trunks {
                 continue;
             }
             if trunk.config.kind == TrunkKind::Register {
-                let keep = register::keep(Arc::clone(trunk), Arc::clone(asker), stop.clone());
-                farewells.push(tokio::spawn(keep));
+                let (trunk, asker, stop) = (Arc::clone(trunk), Arc::clone(asker), stop.clone());
+                farewells.push(tokio::spawn(async move {
+                    let keep = |stop| register::keep(Arc::clone(&trunk), Arc::clone(&asker), stop);
+                    kept_running("a trunk's registration", &stop, keep).await;
+                }));
             }
             if trunk.config.ping_s > 0 {
                 for host in 0..trunk.hosts.len() {
-                    tokio::spawn(health::watch(Arc::clone(trunk), host, Arc::clone(asker), stop.clone()));
+                    let (trunk, asker, stop) = (Arc::clone(trunk), Arc::clone(asker), stop.clone());
+                    tokio::spawn(async move {
+                        let watch = |stop| health::watch(Arc::clone(&trunk), host, Arc::clone(&asker), stop);
+                        kept_running("the pings of a trunk's host", &stop, watch).await;
+                    });
                 }
             }
         }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs something until `stop`, from the beginning again where it panics before.
-pub(crate) async fn kept_running<T: Future<Output = ()>>(
+pub async fn kept_running<T: Future<Output = ()>>(
     what: &str,
     stop: &CancellationToken,
     begin: impl Fn(CancellationToken) -> T,

@@ -23,7 +23,7 @@ mod address;
 pub mod api;
 pub mod backup;
 pub mod control;
-mod fault;
+pub mod fault;
 pub mod identity;
 pub mod journal;
 pub mod live;
