@@ -21,8 +21,8 @@ use crate::config::{Config, TrunkConfig, TrunkKind};
 /// A host that did not answer is passed over for so long, where nobody asks it meanwhile whether it is back.
 const DOWN_FOR: Duration = Duration::from_secs(30);
 
-/// An address at which a host was not found for so long is not the carrier's any more.
-const FOUND_FOR: Duration = Duration::from_secs(3_600);
+/// An address at which a host was not found for so long is not the carrier's any more: longer than from one registration to the next.
+const FOUND_FOR: Duration = Duration::from_secs(86_400);
 /// Addresses remembered of one trunk's hosts; beyond it those that were found longest ago are forgotten.
 const FOUND_LIMIT: usize = 64;
 
@@ -102,8 +102,8 @@ impl Trunks {
         self.trunks.iter().find(|trunk| trunk.config.name == name).cloned()
     }
 
-    /// The trunk that a request from there comes by: its network, or a name in the certificate shown; else one that we are registered with
-    /// there, of several the one whose name is called, as it stands in our Contact.
+    /// The trunk that a request from there comes by: its network, or a name in the certificate shown; else one that we register with there
+    /// and that says nothing of who calls, of several the one whose name is called, as it stands in our Contact.
     pub(crate) fn of_source(&self, ip: IpAddr, certified: Option<&[String]>, called: &str) -> Option<Arc<Trunk>> {
         let is_named = |trunk: &TrunkConfig| {
             let names = certified.unwrap_or_default();
@@ -120,9 +120,9 @@ impl Trunks {
             .cloned()
     }
 
-    /// A trunk whose calls go there, though none comes from there: it says nothing of its addresses.
+    /// A trunk whose calls go there, though none comes from there: it says nothing of who calls.
     pub(crate) fn only_calls(&self, ip: IpAddr) -> Option<&str> {
-        let only_calls = |trunk: &&Arc<Trunk>| trunk.is_found_at(ip) && trunk.config.addresses.is_empty();
+        let only_calls = |trunk: &&Arc<Trunk>| trunk.is_found_at(ip) && !trunk.config.says_who_calls();
         self.trunks.iter().find(only_calls).map(|trunk| trunk.config.name.as_str())
     }
 
@@ -223,9 +223,9 @@ impl Trunk {
         found.iter().any(|(other, at)| *other == ip && at.elapsed() < FOUND_FOR)
     }
 
-    /// Whether we register with a host that is there.
+    /// Whether we register with a host that is there, and its calls are known by nothing else.
     fn registers_at(&self, ip: IpAddr) -> bool {
-        self.config.kind == TrunkKind::Register && self.is_found_at(ip)
+        self.config.kind == TrunkKind::Register && !self.config.says_who_calls() && self.is_found_at(ip)
     }
 
     /// What became of a call by a host.
@@ -332,7 +332,8 @@ mod tests {
             ..TrunkConfig::default()
         };
         let fixed = TrunkConfig { name: "fixed".into(), ..TrunkConfig::default() };
-        let config = Config { trunks: vec![fixed, registers("a"), registers("b")], ..Config::default() };
+        let asks = TrunkConfig { incoming_username: "carrier".into(), ..registers("asks") };
+        let config = Config { trunks: vec![fixed, asks, registers("a"), registers("b")], ..Config::default() };
         let trunks = Trunks::new(&config, Instant::now());
         let there: IpAddr = "192.0.2.9".parse().unwrap();
         let of = |called: &str| trunks.of_source(there, None, called).map(|trunk| trunk.config.name.clone());
@@ -340,6 +341,7 @@ mod tests {
         trunks.trunks.iter().for_each(|trunk| trunk.found_at("::ffff:192.0.2.9".parse().unwrap()));
         assert_eq!(of("customer-b").as_deref(), Some("b"));
         assert_eq!(of("+4930123456").as_deref(), Some("a"), "a number says nothing: the first");
+        assert_eq!(of("customer-asks").as_deref(), Some("a"), "whoever asks for a name goes on asking");
         assert!(trunks.any_registers_at(there) && !trunks.any_registers_at("192.0.2.8".parse().unwrap()));
         assert_eq!(trunks.only_calls(there), Some("fixed"), "which is told to whoever wonders why calls are refused");
         for n in 0..=FOUND_LIMIT {

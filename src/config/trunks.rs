@@ -22,7 +22,8 @@ pub struct TrunkConfig {
     /// Where calls go: `HOST`, `sip:HOST:PORT;transport=tls`, with `priority=N` (lower first) and `weight=N` behind it. Empty: the
     /// trunk is for calls that come in.
     pub hosts: Vec<TrunkHost>,
-    /// Calls from these networks come by this trunk. With `register` so do those from where its hosts are, without being named here.
+    /// Calls from these networks come by this trunk. With `register`, and nothing here, in `tls_names` and `incoming_username`, those from
+    /// where its hosts are do.
     pub addresses: Vec<Network>,
     /// Calls over TLS whose certificate has one of these names come by this trunk.
     pub tls_names: Vec<String>,
@@ -270,6 +271,12 @@ impl TrunkConfig {
         resolve(&mut self.incoming_password, &source, env)
     }
 
+    /// Whether it is settled here which calls are its own.
+    #[must_use]
+    pub fn says_who_calls(&self) -> bool {
+        !(self.addresses.is_empty() && self.tls_names.is_empty() && self.incoming_username.is_empty())
+    }
+
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let at = format!("trunks.{}", self.name);
         let bad =
@@ -281,7 +288,7 @@ impl TrunkConfig {
                 "write a name: letters, digits and -_.+ only, at most 64",
             ));
         }
-        let no_way_in = self.addresses.is_empty() && self.tls_names.is_empty() && self.incoming_username.is_empty();
+        let no_way_in = !self.says_who_calls();
         if self.hosts.is_empty() && no_way_in {
             return bad(
                 "hosts",
