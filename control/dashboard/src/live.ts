@@ -131,6 +131,7 @@ export function tell(lines: Line[], { type, data }: Pick<Event, 'type' | 'data'>
       break
     }
     case 'interrupted': note('The caller cut the agent off.'); break
+    case 'held': note(data.on ? 'The caller put the call on hold: the agent waits.' : 'The caller is back.'); break
     case 'provider.failed': note(`${data.part} ${data.provider} failed: ${data.reason}`); break
     case 'tone': note(`Tone heard: ${String(data.tone).replaceAll('_', ' ')}`); break
     case 'note': case 'call.note': if (text) note(`Note to the agent: ${text}`); break

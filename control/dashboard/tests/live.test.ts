@@ -21,6 +21,13 @@ test('what is understood so far is replaced by what was said, and what the agent
   ])
 })
 
+test('who holds the call is told', () => {
+  const lines: Line[] = []
+  tell(lines, { type: 'held', data: { on: true, at_ms: 1000 } })
+  tell(lines, { type: 'held', data: { on: false, at_ms: 9000 } })
+  expect(lines.map((line) => line.text)).toEqual(['The caller put the call on hold: the agent waits.', 'The caller is back.'])
+})
+
 test('of a talk without end the latest lines are kept', () => {
   const lines: Line[] = []
   for (let at = 0; at < 450; at++) tell(lines, turn('caller', `word ${at}`))
