@@ -239,12 +239,15 @@ impl Server {
     }
 }
 
-/// A UDP and TCP port that is free now.
+/// A UDP and TCP port that is free now, and the TCP port behind it, which phones take for TLS. It is none of those that the system gives to whoever
+/// asks for any: such a one may be somebody's before it is used.
 pub fn free_port() -> u16 {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     loop {
-        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = udp.local_addr().unwrap().port();
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let next = std::process::id().wrapping_add(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let port = 6_000 + (next % 4_000) as u16 * 2;
+        let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() && is_free(port) && is_free(port + 1) {
             return port;
         }
     }
