@@ -53,7 +53,12 @@ async fn a_process_that_nobody_hears_any_more_is_killed() {
     let name = format!("stalls-{}", std::process::id());
     let mut speech = in_trouble(&name).speak("Good morning.").unwrap();
     speech.next().await.unwrap().unwrap();
-    assert!(is_running(&name));
+    // While the script becomes `sleep` it has no name for a moment.
+    let started = Instant::now();
+    while !is_running(&name) {
+        assert!(started.elapsed() < Duration::from_secs(5), "it does not run");
+        tokio::task::yield_now().await;
+    }
     drop(speech);
     let started = Instant::now();
     while is_running(&name) {
