@@ -61,6 +61,11 @@ impl Scenario {
         self.send("INVITE", headers, "application/sdp", SDP).optional(100)
     }
 
+    /// An INVITE with this offer, the first or within the call, that is taken.
+    fn offer(self, sdp: &str) -> Self {
+        self.send("INVITE", "", "application/sdp", sdp).optional(100).expect(200, &[]).ack()
+    }
+
     /// What may come before what must.
     fn optional(mut self, code: u16) -> Self {
         let _ = writeln!(self.xml, "<recv response=\"{code}\" optional=\"true\"/>");
@@ -208,10 +213,7 @@ fn what_happens_within_a_call() {
         .invite("")
         .expect(200, &[])
         .ack()
-        .send("INVITE", "", "application/sdp", &held)
-        .optional(100)
-        .expect(200, &[])
-        .ack()
+        .offer(&held)
         .send("INFO", "", "application/dtmf-relay", "Signal=5\nDuration=160\n")
         .expect(200, &[])
         .send("OPTIONS", "", "", "")
@@ -262,10 +264,7 @@ to = "user bob"
         .optional(180)
         .expect(200, &[])
         .ack()
-        .send("INVITE", "", "application/sdp", &held)
-        .optional(100)
-        .expect(200, &[])
-        .ack()
+        .offer(&held)
         .answer("MESSAGE")
         .send("INVITE", "", "", "")
         .optional(100)
@@ -296,15 +295,9 @@ fn an_agent_on_hold_waits() {
         .expect(200, &[])
         .ack()
         .pause(1_000)
-        .send("INVITE", "", "application/sdp", &held)
-        .optional(100)
-        .expect(200, &[])
-        .ack()
+        .offer(&held)
         .pause(9_000)
-        .send("INVITE", "", "application/sdp", &SDP.replace("o=- 1 1", "o=- 1 3"))
-        .optional(100)
-        .expect(200, &[])
-        .ack()
+        .offer(&SDP.replace("o=- 1 1", "o=- 1 3"))
         .answer("BYE")
         .run(&server, "agent-hold");
     let record = &server.wait_for_records(1)[0];
@@ -325,15 +318,9 @@ fn an_agent_waits_for_whom_it_is_called_for() {
         [SDP.replace("t=0 0\n", "t=0 0\na=inactive\n"), SDP.replace("IN IP4 127.0.0.1\nt=", "IN IP4 0.0.0.0\nt=")];
     for (at, nobody) in nobody.iter().enumerate() {
         Scenario::new("agent")
-            .send("INVITE", "", "application/sdp", nobody)
-            .optional(100)
-            .expect(200, &[])
-            .ack()
+            .offer(nobody)
             .pause(6_000)
-            .send("INVITE", "", "application/sdp", &SDP.replace("o=- 1 1", "o=- 1 2"))
-            .optional(100)
-            .expect(200, &[])
-            .ack()
+            .offer(&SDP.replace("o=- 1 1", "o=- 1 2"))
             .answer("BYE")
             .run(&server, &format!("controller-{at}"));
         let record = &server.wait_for_records(at + 1)[at];

@@ -19,8 +19,6 @@ use crate::trunks::ask::Asker;
 
 /// One that does not answer within this is not there.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// Where a Contact names no port (RFC 3261 section 19.1.2).
-const USUAL_PORT: u16 = 5_060;
 
 impl Accounts {
     /// Asks each phone behind NAT in its own second of so many, until the server stops.
@@ -64,8 +62,8 @@ fn is_behind_nat(binding: &Binding) -> bool {
         return false;
     }
     let Ok(contact) = Uri::parse(&binding.uri) else { return false };
-    let is_there =
-        contact.host_ip() == Some(source.remote.ip()) && contact.port().unwrap_or(USUAL_PORT) == source.remote.port();
+    let is_there = contact.host_ip() == Some(source.remote.ip())
+        && contact.port().unwrap_or(source.transport.default_port()) == source.remote.port();
     !is_there
 }
 

@@ -99,11 +99,19 @@ impl Run {
     pub(super) fn resume<L: Line>(&mut self, line: &mut L) {
         let Some(reply) = self.current.as_mut().filter(|reply| reply.released) else { return };
         reply.speaking.resume(line);
+        self.speaks_on();
+        self.tell(SessionEvent::Resumed { at_ms: millis(self.now) });
+    }
+
+    /// The answer that was cut is heard again.
+    pub(super) fn speaks_on(&mut self) {
+        let Some(reply) = self.current.as_mut() else { return };
         reply.cut = false;
         reply.progress = (0, self.now);
         let interruptible = reply.interruptible();
-        self.machine.receive(self.now, TurnInput::AgentSpeaks { interruptible });
-        self.tell(SessionEvent::Resumed { at_ms: millis(self.now) });
+        if !reply.speaking.is_empty() {
+            self.machine.receive(self.now, TurnInput::AgentSpeaks { interruptible });
+        }
     }
 
     pub(super) fn turn_ended<L: Line>(&mut self, utterance: Utterance, line: &mut L) {

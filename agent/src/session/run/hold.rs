@@ -35,11 +35,6 @@ impl Run {
         self.machine.receive(self.now, TurnInput::Back);
         let Some(reply) = self.current.as_mut().filter(|reply| reply.released) else { return };
         reply.speaking.resume_sentence(line);
-        reply.cut = false;
-        reply.progress = (0, self.now);
-        let interruptible = reply.interruptible();
-        if !reply.speaking.is_empty() {
-            self.machine.receive(self.now, TurnInput::AgentSpeaks { interruptible });
-        }
+        self.speaks_on();
     }
 }
