@@ -16,8 +16,48 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialing {
     fork: Fork,
-    /// Who waits for somebody to answer, and what they were told last.
-    caller: Option<(LegNo, u16)>,
+    /// Who waits for somebody to answer.
+    caller: Option<Waiting>,
+}
+
+/// Somebody who waits for another to answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Waiting {
+    leg: LegNo,
+    /// What they were told last.
+    told: u16,
+    /// Their sound is open already, for early media.
+    is_open: bool,
+    /// Whose early media they hear.
+    hears: Option<LegNo>,
+}
+
+impl Waiting {
+    fn new(leg: LegNo) -> Self {
+        Self { leg, told: 100, is_open: false, hears: None }
+    }
+
+    /// Whoever is called alone is heard before they answer: a carrier's announcement, or its own ringing.
+    fn hear(&mut self, leg: LegNo) -> Vec<Action> {
+        if self.hears.replace(leg) == Some(leg) {
+            return vec![];
+        }
+        self.told = 183;
+        let opens = !std::mem::replace(&mut self.is_open, true);
+        let open = opens.then_some(Action::AnswerEarly(self.leg));
+        open.into_iter().chain([Action::Connect(self.leg, leg)]).collect()
+    }
+
+    /// They are told that it rings, not more: 181 to 183 of one branch say nothing of the others. Whom they heard before may be another, who
+    /// is called no more.
+    fn rings(&mut self, leg: LegNo, code: u16) -> Vec<Action> {
+        let is_news = self.told < 180 || self.hears.is_some_and(|heard| heard != leg);
+        if code != 180 || !is_news {
+            return vec![];
+        }
+        (self.told, self.hears) = (code, None);
+        vec![Action::Ring(self.leg, code)]
+    }
 }
 
 /// The first step of a call that we place.
@@ -31,7 +71,7 @@ pub fn place(plan: Arc<DialPlan>) -> Step {
 #[must_use]
 pub fn for_caller(plan: Arc<DialPlan>) -> Step {
     let (fork, actions, fate) = Fork::begin(plan, LegNo::FIRST.next());
-    settle(Dialing { fork, caller: Some((LegNo::FIRST, 100)) }, actions, fate, None)
+    settle(Dialing { fork, caller: Some(Waiting::new(LegNo::FIRST)) }, actions, fate, None)
 }
 
 /// Steps a call in which somebody is being called.
@@ -55,7 +95,7 @@ pub fn step(mut dialing: Dialing, input: Input, view: &View<'_>) -> Step {
         Input::Adopted(leg, errand) => adopted(dialing, leg, errand, view),
         Input::Commanded(command) if ending::ends(&command) => {
             let mut actions = dialing.fork.cancel(None);
-            if let Some((caller, _)) = dialing.caller {
+            if let Some(Waiting { leg: caller, .. }) = dialing.caller {
                 let code = if command == Command::ShutDown { 503 } else { 480 };
                 actions.push(Action::Reject(caller, code));
             }
@@ -76,8 +116,8 @@ fn adopted(mut dialing: Dialing, leg: LegNo, errand: Errand, view: &View<'_>) ->
         Errand::Replace(replaced) => dialing.fork.holds(replaced),
         _ => false,
     };
-    match dialing.caller {
-        Some((caller, _)) if picks_up => {
+    match dialing.caller.as_ref().map(|waiting| waiting.leg) {
+        Some(caller) if picks_up => {
             let mut actions = dialing.fork.cancel(Some(COMPLETED_ELSEWHERE));
             if !view.is_up(leg) {
                 actions.push(Action::Answer(leg));
@@ -85,8 +125,8 @@ fn adopted(mut dialing: Dialing, leg: LegNo, errand: Errand, view: &View<'_>) ->
             actions.push(Action::Answer(caller));
             (Phase::Bridged(Bridge::new(caller, leg)), actions)
         }
-        Some((caller, _)) if errand == Errand::Replace(caller) && view.is_up(leg) => {
-            let mut step = referral::inherit(caller, leg, dialing.fork);
+        Some(caller) if errand == Errand::Replace(caller) && view.is_up(leg) => {
+            let mut step = referral::inherit(caller, leg, dialing.fork, view);
             step.1.push(Action::Reject(caller, 487));
             step
         }
@@ -96,37 +136,23 @@ fn adopted(mut dialing: Dialing, leg: LegNo, errand: Errand, view: &View<'_>) ->
 
 impl Dialing {
     fn is_caller(&self, leg: LegNo) -> bool {
-        self.caller.is_some_and(|(caller, _)| caller == leg)
+        self.caller.as_ref().is_some_and(|waiting| waiting.leg == leg)
     }
 }
 
 fn settle(mut dialing: Dialing, mut actions: Vec<Action>, fate: Fate, why: Option<(&LegInput, &View<'_>)>) -> Step {
     match fate {
         Fate::Open => (Phase::Dialing(Box::new(dialing)), actions),
-        Fate::Progress(leg, _, true) if dialing.fork.has_only(leg) && dialing.caller.is_some() => {
-            // Whoever is called alone is heard before they answer: a carrier's announcement, or its own ringing.
-            if let Some((caller, told)) = &mut dialing.caller
-                && *told < 183
-            {
-                *told = 183;
-                actions.extend([Action::AnswerEarly(*caller), Action::Connect(*caller, leg)]);
+        Fate::Progress(leg, code, is_heard) => {
+            let is_alone = dialing.fork.has_only(leg);
+            if let Some(waiting) = &mut dialing.caller {
+                actions.extend(if is_heard && is_alone { waiting.hear(leg) } else { waiting.rings(leg, code) });
             }
             (Phase::Dialing(Box::new(dialing)), actions)
         }
-        Fate::Progress(_, code, _) => {
-            // The caller is told that it rings, not more: 181 to 183 of one branch say nothing of the others.
-            if let Some((caller, told)) = &mut dialing.caller
-                && *told < 180
-                && code == 180
-            {
-                *told = code;
-                actions.push(Action::Ring(*caller, code));
-            }
-            (Phase::Dialing(Box::new(dialing)), actions)
-        }
-        Fate::Won(leg) if let Some((caller, _)) = dialing.caller => {
-            actions.push(Action::Answer(caller));
-            (Phase::Bridged(Bridge::new(caller, leg)), actions)
+        Fate::Won(leg) if let Some(waiting) = &dialing.caller => {
+            actions.push(Action::Answer(waiting.leg));
+            (Phase::Bridged(Bridge::new(waiting.leg, leg)), actions)
         }
         Fate::Won(leg) if let Some((_, View { target: Target::Place(place), .. })) = why => {
             let (phase, more) = entering::begin(leg, place.clone());
@@ -141,8 +167,8 @@ fn settle(mut dialing: Dialing, mut actions: Vec<Action>, fate: Fate, why: Optio
         }
         Fate::Lost(result) => {
             let end = end_of(result, why.map(|(input, _)| input));
-            if let Some((caller, _)) = dialing.caller {
-                actions.push(Action::Reject(caller, fork::code_of(result)));
+            if let Some(waiting) = &dialing.caller {
+                actions.push(Action::Reject(waiting.leg, fork::code_of(result)));
             }
             let (phase, more) = ending::wait(end);
             actions.extend(more);
@@ -169,4 +195,64 @@ fn end_of(result: BranchResult, why: Option<&LegInput>) -> End {
         BranchResult::Answered | BranchResult::Cancelled => EndReason::CallerCancelled,
     };
     End::new(reason).with_detail(detail.trim_end())
+}
+
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::call::LegView;
+    use crate::call::dial::{DialBranch, DialGroup};
+
+    const CALLER: LegNo = LegNo(0);
+    const FIRST: LegNo = LegNo(1);
+    const SECOND: LegNo = LegNo(2);
+
+    fn stepped(phase: Phase, input: Input) -> Step {
+        let Phase::Dialing(dialing) = phase else { panic!("{phase:?}") };
+        let legs = [LegView::caller(CALLER)];
+        step(*dialing, input, &View::of(&Target::Echo, &legs))
+    }
+
+    fn in_turn() -> Arc<DialPlan> {
+        let group = |name: &str| DialGroup {
+            branches: vec![DialBranch::new(name, "sip:a@b", "sip:c@d")],
+            ring_for: Duration::from_secs(20),
+        };
+        Arc::new(DialPlan { groups: ["one", "other"].map(group).to_vec(), ..DialPlan::default() })
+    }
+
+    fn early(leg: LegNo, code: u16, early_media: bool) -> Input {
+        Input::Leg(leg, LegInput::Progress { code, early_media })
+    }
+
+    fn fails(leg: LegNo) -> Input {
+        Input::Leg(leg, LegInput::Ended(SignallingEnd::Rejected { code: 503, reason: String::new() }))
+    }
+
+    /// Conforms: RFC 3960 §3.1 — early media of the carrier that is called now is heard, whichever was heard before it.
+    #[test]
+    fn whoever_is_called_next_is_heard_before_they_answer_like_the_first() {
+        let (phase, actions) = stepped(for_caller(in_turn()).0, early(FIRST, 183, true));
+        assert_eq!(actions, vec![Action::AnswerEarly(CALLER), Action::Connect(CALLER, FIRST)]);
+        let (phase, actions) = stepped(phase, early(FIRST, 180, false));
+        assert_eq!(actions, vec![], "it is heard: no other ringing beside it");
+        let (phase, _) = stepped(phase, fails(FIRST));
+        let (phase, actions) = stepped(phase, early(SECOND, 183, true));
+        assert_eq!(actions, vec![Action::Connect(CALLER, SECOND)]);
+        assert_eq!(stepped(phase, early(SECOND, 183, true)).1, vec![], "a second time changes nothing");
+    }
+
+    #[test]
+    fn a_caller_who_heard_one_that_failed_is_told_that_the_next_rings() {
+        let (phase, _) = stepped(for_caller(in_turn()).0, early(FIRST, 183, true));
+        let (phase, _) = stepped(phase, fails(FIRST));
+        let (phase, actions) = stepped(phase, early(SECOND, 180, false));
+        assert_eq!(actions, vec![Action::Ring(CALLER, 180)]);
+        let (phase, actions) = stepped(phase, early(SECOND, 180, false));
+        assert_eq!(actions, vec![]);
+        assert_eq!(stepped(phase, early(SECOND, 183, true)).1, vec![Action::Connect(CALLER, SECOND)]);
+    }
 }

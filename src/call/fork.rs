@@ -16,8 +16,8 @@ pub const REDIRECTS_LIMIT: usize = 5;
 pub struct Fork {
     plan: Arc<DialPlan>,
     group: usize,
-    /// The legs of the present group that may still answer.
-    open: Vec<LegNo>,
+    /// The legs of the present group that may still answer, each with the device of ours that it calls.
+    open: Vec<(LegNo, Option<String>)>,
     /// Those of them that gave a sign of life.
     rang: Vec<LegNo>,
     next_leg: LegNo,
@@ -52,13 +52,13 @@ impl Fork {
     /// Whether this leg is one of the fork's, and may still answer.
     #[must_use]
     pub fn holds(&self, leg: LegNo) -> bool {
-        self.open.contains(&leg)
+        self.open.iter().any(|(open, _)| *open == leg)
     }
 
     /// Whether this leg alone may still answer, in the present group.
     #[must_use]
     pub fn has_only(&self, leg: LegNo) -> bool {
-        self.open == [leg]
+        matches!(self.open[..], [(open, _)] if open == leg)
     }
 
     /// The number that the next leg of the call may have.
@@ -94,7 +94,7 @@ impl Fork {
     /// The group has rung for as long as it may.
     pub fn rang_out(&mut self) -> (Vec<Action>, Fate) {
         let mut actions = Vec::new();
-        for leg in std::mem::take(&mut self.open) {
+        for (leg, _) in std::mem::take(&mut self.open) {
             actions.push(Action::Report(leg, BranchResult::NoAnswer));
             actions.push(Action::HangUp(leg, None));
         }
@@ -107,28 +107,43 @@ impl Fork {
     /// Whoever wanted somebody called does not any more.
     pub fn cancel(&mut self, reason: Option<&'static str>) -> Vec<Action> {
         let mut actions = vec![Action::Disarm(Timer::NoAnswer)];
-        for leg in std::mem::take(&mut self.open) {
-            actions.push(Action::Report(leg, BranchResult::Cancelled));
-            actions.push(Action::HangUp(leg, reason));
-        }
+        actions.extend(self.drop_where(reason, |_| true));
         actions
     }
 
+    /// Calls some no more.
+    fn drop_where(&mut self, reason: Option<&'static str>, which: impl Fn(&Option<String>) -> bool) -> Vec<Action> {
+        let (dropped, open) = std::mem::take(&mut self.open).into_iter().partition(|(_, device)| which(device));
+        self.open = open;
+        let dropped: Vec<(LegNo, Option<String>)> = dropped;
+        let actions = |(leg, _)| [Action::Report(leg, BranchResult::Cancelled), Action::HangUp(leg, reason)];
+        dropped.into_iter().flat_map(actions).collect()
+    }
+
+    /// The leg answers no more; the device that it called.
+    fn take_out(&mut self, leg: LegNo) -> Option<String> {
+        let at = self.open.iter().position(|(open, _)| *open == leg)?;
+        self.open.remove(at).1
+    }
+
     fn won(&mut self, leg: LegNo) -> (Vec<Action>, Fate) {
-        self.open.retain(|open| *open != leg);
+        self.take_out(leg);
         let mut actions = vec![Action::Report(leg, BranchResult::Answered)];
         actions.extend(self.cancel(Some(COMPLETED_ELSEWHERE)));
         (actions, Fate::Won(leg))
     }
 
     fn lost(&mut self, leg: LegNo, result: BranchResult, mut actions: Vec<Action>) -> (Vec<Action>, Fate) {
-        self.open.retain(|open| *open != leg);
+        let device = self.take_out(leg);
         actions.insert(0, Action::Report(leg, result));
         self.remember(result);
-        // 6xx speaks for every branch (RFC 3261 section 16.7 step 5).
-        let is_final = matches!(result, BranchResult::Refused(600..));
-        if is_final {
-            actions.extend(self.cancel(None));
+        // 6xx speaks for every branch (RFC 3261 section 16.7 step 5): all of one person's, where several people are called.
+        match result {
+            BranchResult::Refused(600..) if self.plan.goes_on_after(result) => {
+                actions.extend(self.drop_where(None, |other| *other == device));
+            }
+            BranchResult::Refused(600..) => actions.extend(self.cancel(None)),
+            _ => {}
         }
         if !self.open.is_empty() {
             return (actions, Fate::Open);
@@ -145,10 +160,10 @@ impl Fork {
             return self.lost(leg, BranchResult::Refused(302), vec![]);
         }
         self.redirects += 1;
-        self.open.retain(|open| *open != leg);
+        let device = self.take_out(leg);
         let mut actions = vec![Action::Report(leg, BranchResult::Refused(302))];
         for branch in 0..branches {
-            actions.push(self.dial(Arc::clone(plan), 0, branch));
+            actions.push(self.dial(Arc::clone(plan), 0, branch, device.clone()));
         }
         (actions, Fate::Open)
     }
@@ -174,18 +189,19 @@ impl Fork {
                 continue;
             }
             self.best = None;
-            let mut actions: Vec<Action> = (0..group.branches.len().min(BRANCHES_LIMIT))
-                .map(|branch| self.dial(Arc::clone(&plan), self.group, branch))
+            let branches = group.branches.iter().take(BRANCHES_LIMIT).enumerate();
+            let mut actions: Vec<Action> = branches
+                .map(|(at, branch)| self.dial(Arc::clone(&plan), self.group, at, branch.device.clone()))
                 .collect();
             actions.push(Action::Arm(Timer::NoAnswer, group.ring_for));
             return (actions, Fate::Open);
         }
     }
 
-    fn dial(&mut self, plan: Arc<DialPlan>, group: usize, branch: usize) -> Action {
+    fn dial(&mut self, plan: Arc<DialPlan>, group: usize, branch: usize, device: Option<String>) -> Action {
         let leg = self.next_leg;
         self.next_leg = leg.next();
-        self.open.push(leg);
+        self.open.push((leg, device));
         Action::Dial { leg, plan, group, branch }
     }
 
@@ -320,6 +336,23 @@ mod tests {
         let (actions, fate) = fork.step(LegNo(2), &refused(600));
         assert!(actions.contains(&Action::HangUp(LegNo(1), None)));
         assert_eq!(fate, Fate::Lost(BranchResult::Refused(600)));
+    }
+
+    #[test]
+    fn one_who_declines_stops_their_own_phones_and_nobody_elses_where_several_people_are_called() {
+        let branch = |device: &str| DialBranch {
+            device: Some(device.to_owned()),
+            ..DialBranch::new(device, "sip:a@b", "sip:c@d")
+        };
+        let branches = ["bob", "bob", "carol"].map(branch).to_vec();
+        let group = DialGroup { branches, ring_for: Duration::from_secs(20) };
+        let queue = DialPlan { groups: vec![group], also_after: vec![603], ..DialPlan::default() };
+        let (mut fork, _, _) = Fork::begin(Arc::new(queue), LegNo(1));
+        let (actions, fate) = fork.step(LegNo(1), &refused(603));
+        assert_eq!(fate, Fate::Open);
+        assert!(actions.contains(&Action::HangUp(LegNo(2), None)), "{actions:?}");
+        assert!(!actions.contains(&Action::HangUp(LegNo(3), None)), "{actions:?}");
+        assert_eq!(fork.step(LegNo(3), &LegInput::Answered).1, Fate::Won(LegNo(3)));
     }
 
     #[test]

@@ -29,6 +29,8 @@ const MAX_PLAYOUT_DELAY_MS: u16 = 200;
 pub struct Sound {
     capability: Capability,
     local: LocalMedia,
+    /// Where the peer's signalling comes from.
+    signalling: IpAddr,
     timeout: Duration,
     /// The same while the peer holds the call: it may send nothing then.
     hold_timeout: Duration,
@@ -83,6 +85,7 @@ impl Sound {
                 direction: sip::sdp::Direction::SendRecv,
                 protection: Protecting::default(),
             },
+            signalling: remote,
             timeout: config.rtp.media_timeout(),
             hold_timeout: config.rtp.hold_timeout(),
             offered: None,
@@ -408,6 +411,7 @@ impl Sound {
             comfort_noise_payload_type: choice.comfort_noise,
             remote: is_sendable.then_some(choice.remote),
             local: Some(self.local.addr),
+            signalling: Some(self.signalling),
             remote_rtcp: is_sendable.then_some(choice.remote_rtcp),
             rtcp_mux: choice.rtcp_mux,
             rtcp_xr: choice.rtcp_xr,
