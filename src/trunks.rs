@@ -67,7 +67,7 @@ struct Place(Arc<Trunk>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.count(-1);
+        self.0.show_calls(self.0.calls.fetch_sub(1, Ordering::Relaxed) - 1);
     }
 }
 
@@ -188,18 +188,18 @@ impl Trunk {
     /// The status that a call beyond a limit gets.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Lease, u16> {
         let config = &self.config;
-        if config.max_calls > 0 && self.calls.load(Ordering::Relaxed) >= config.max_calls {
+        if !self.take_place() {
             metrics::counter!("omnivox_trunk_refused_total", "trunk" => config.name.clone(), "limit" => "calls")
                 .increment(1);
             return Err(config.over_limit);
         }
+        let place = Place(Arc::clone(self));
         if config.max_calls_per_second > 0 && !self.takes_one(Instant::now()) {
             metrics::counter!("omnivox_trunk_refused_total", "trunk" => config.name.clone(), "limit" => "rate")
                 .increment(1);
             return Err(config.over_limit);
         }
-        self.count(1);
-        Ok(Arc::new(Place(Arc::clone(self))))
+        Ok(Arc::new(place))
     }
 
     /// Whether a host is thought to answer.
@@ -272,13 +272,16 @@ impl Trunk {
         true
     }
 
-    fn count(&self, by: isize) {
-        let before = if by > 0 {
-            self.calls.fetch_add(1, Ordering::Relaxed) + 1
-        } else {
-            self.calls.fetch_sub(1, Ordering::Relaxed) - 1
-        };
-        metrics::gauge!("omnivox_trunk_calls", "trunk" => self.config.name.clone()).set(before as f64);
+    /// Takes one of the places, however many ask at once; false where there is none.
+    fn take_place(&self) -> bool {
+        let limit = if self.config.max_calls == 0 { usize::MAX } else { self.config.max_calls };
+        let one_more = |calls: usize| (calls < limit).then(|| calls + 1);
+        let taken = self.calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.map(|before| self.show_calls(before + 1)).is_ok()
+    }
+
+    fn show_calls(&self, calls: usize) {
+        metrics::gauge!("omnivox_trunk_calls", "trunk" => self.config.name.clone()).set(calls as f64);
     }
 
     fn now_ms(&self) -> u64 {
@@ -310,6 +313,27 @@ mod tests {
         let shown = ["SIP.carrier.test".to_owned()];
         assert!(trunks.of_source("192.0.3.9".parse().unwrap(), Some(&shown), "").is_some());
         trunks.named("carrier").unwrap()
+    }
+
+    #[test]
+    fn however_many_ask_at_once_no_more_are_admitted_than_may_be() {
+        for _ in 0..50 {
+            let trunk = trunk(1, 0);
+            let admitted: Vec<_> = std::thread::scope(|scope| {
+                let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| trunk.admit())).collect();
+                asking.into_iter().filter_map(|asked| asked.join().unwrap().ok()).collect()
+            });
+            assert_eq!(admitted.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_call_that_comes_too_soon_keeps_no_place() {
+        let trunk = trunk(2, 1);
+        let one = trunk.admit().unwrap();
+        assert!(trunk.admit().is_err(), "one a second");
+        drop(one);
+        assert_eq!(trunk.calls.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -39,8 +39,20 @@ pub async fn once(State(control): State<Arc<Control>>, path: MatchedPath, reques
         return next.run(request).await;
     };
     // Begun is done to its end, also where the client goes meanwhile: it would ask again, and nobody could tell it what came of it.
-    let done = tokio::spawn(async move { run(&control, &caller, &key, request, next).await }).await;
-    let done = done.unwrap_or_else(|fault| Err(Problem::internal("a request", fault)));
+    let running = (Arc::clone(&control), caller.clone(), key.clone());
+    let done = tokio::spawn(async move { run(&running.0, &running.1, &running.2, request, next).await }).await;
+    let done = match done {
+        Ok(done) => done,
+        Err(fault) => {
+            // It ended in the middle (a panic): the same may be asked again.
+            if let Ok(key) = key.to_str()
+                && let Err(fault) = control.store.release_key(&caller.user.id, key).await
+            {
+                tracing::error!("an Idempotency-Key stays taken for a day: {fault}");
+            }
+            Err(Problem::internal("a request", fault))
+        }
+    };
     done.unwrap_or_else(IntoResponse::into_response)
 }
 

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Driver, Incoming};
-use crate::call::Stage;
 use crate::call::end::End;
 use crate::call::inbound::Refusal;
 use crate::call::log::{CallLog, new_id};
 use crate::call::record::CallRecord;
 use crate::call::route::Target;
+use crate::call::{Role, Stage, note_refused};
 use crate::hub::Hub;
 
 /// A conversation whose line is closed ends within this.
@@ -18,6 +18,7 @@ impl Driver {
     /// Gives the legs back, gathers what conversations still tell, and writes the record.
     pub(super) async fn finish(mut self: Box<Self>, end: End) {
         self.hub.places.leave(&self.inbox.address.call);
+        self.let_go();
         self.legs.iter_mut().for_each(|leg| leg.stage = Stage::Over);
         self.show();
         self.turn_away_arrivals();
@@ -52,6 +53,19 @@ impl Driver {
             live.ended(&record);
         }
         write_record(&self.hub, record);
+    }
+}
+
+impl Driver {
+    /// Whoever was not told to end is: nobody listens to them from here on.
+    fn let_go(&self) {
+        for leg in self.legs.iter().filter(|leg| leg.stage == Stage::Here) {
+            let Some(sip) = leg.sip else { continue };
+            note_refused(match (leg.is_up, leg.role) {
+                (false, Role::Caller) => self.hub.signal().reject(sip, 480),
+                _ => self.hub.signal().bye(sip, None),
+            });
+        }
     }
 }
 
