@@ -48,6 +48,7 @@ pub mod referral;
 pub mod route;
 pub mod signal;
 pub mod sound;
+pub mod supervision;
 pub mod switchboard;
 pub mod talking;
 pub mod transfer;
@@ -284,8 +285,8 @@ pub enum Command {
     /// End it.
     HangUp,
     /// Connect the caller with somebody, or put them into a place (`room-NAME`, `park-SLOT`), instead of whoever they speak with. Where
-    /// that comes to nothing they go on where they were.
-    Transfer(Handover),
+    /// that comes to nothing they go on where they were. On behalf of this device it reaches whom the device may call.
+    Transfer(Handover, Option<String>),
     /// Put the caller on hold with music, or take them back.
     Hold(bool),
     /// Go on with the recording, or pause it: what is said meanwhile (a card's number, say) is silence in it.
@@ -347,8 +348,8 @@ pub enum Action {
     Disarm(Timer),
     /// Hand a key to the leg's line.
     DeliverDigit(LegNo, char),
-    /// Find out how this address is reached; [`Input::Found`] follows.
-    Find(String),
+    /// Find out how this address is reached, on behalf of this device or, without one, of the server; [`Input::Found`] follows.
+    Find(String, Option<String>),
     /// The same; whoever sent the call may be asked to pass it on instead, where it takes its calls back.
     FindOrPassBack(String),
     /// The same on behalf of the peer of this leg, who may call whom its device may; with a Replaces header of this value.

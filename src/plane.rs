@@ -19,8 +19,8 @@ use control::identity::access;
 use control::live::Live;
 use control::ports::spans::{NoSpans, Spans};
 use control::ports::{
-    CallCommand, CallFault, Calls, IceServer, LiveCall, Ports, Queue, Recording, StartCall, Trace, Transfer,
-    TransferKind, WebAnswering, WebCall,
+    CallCommand, CallFault, Calls, IceServer, LiveCall, Ports, Queue, Recording, StartCall, Supervision, Trace,
+    Transfer, TransferKind, WebAnswering, WebCall,
 };
 use control::store::Store;
 use control::time::Moment;
@@ -34,7 +34,7 @@ use tower::ServiceExt;
 use crate::call::dial::Party;
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
-use crate::call::place::Place;
+use crate::call::place::{Place, Watching};
 use crate::call::route::{self, Target};
 use crate::call::{Command, LegNo};
 use crate::config::{Config, Network, RouteConfig};
@@ -92,7 +92,8 @@ impl Calls for Desk {
             CallCommand::HangUp => Command::HangUp,
             CallCommand::Transfer(transfer) => {
                 let call = self.live.find(id).ok_or(CallFault::Gone)?;
-                Command::Transfer(handover(&hub, &call, transfer)?)
+                let on_behalf = transfer.on_behalf.clone();
+                Command::Transfer(handover(&hub, &call, transfer)?, on_behalf)
             }
             CallCommand::Hold(on) => Command::Hold(on),
             CallCommand::Record(on) => Command::Record(on),
@@ -118,7 +119,14 @@ impl Calls for Desk {
     fn start(&self, order: StartCall) -> Result<String, CallFault> {
         let hub = self.hub.upgrade().filter(|hub| !hub.stopping.load(Ordering::Relaxed)).ok_or(CallFault::Busy)?;
         let target = target(&hub, &order.connect_with)?;
+        has_room(&hub)?;
         server::invite(&hub, &order.to, target, order.traceparent.as_deref()).map_err(CallFault::Unreachable)
+    }
+
+    fn supervise(&self, device: &str, call: &str, how: Supervision) -> Result<String, CallFault> {
+        let hub = self.hub.upgrade().filter(|hub| !hub.stopping.load(Ordering::Relaxed)).ok_or(CallFault::Busy)?;
+        let place = Place::Watch(call.to_owned(), watching(how));
+        server::invite(&hub, device, Target::Place(place), None).map_err(CallFault::Unreachable)
     }
 
     fn is_inside(&self, name: &str) -> bool {
@@ -198,7 +206,7 @@ impl Calls for Desk {
 fn unfit(hub: &Hub, id: &str, command: &Command) -> Option<&'static str> {
     let presence = hub.switchboard.address(id)?.presence;
     match command {
-        Command::Transfer(_) if !presence.passes_on.load(Ordering::Relaxed) => Some(
+        Command::Transfer(..) if !presence.passes_on.load(Ordering::Relaxed) => Some(
             "nobody is passed on from this call now: its caller speaks with no agent, program or person, or is in a conference",
         ),
         Command::Hold(_) if !presence.holds.load(Ordering::Relaxed) => {
@@ -210,10 +218,11 @@ fn unfit(hub: &Hub, id: &str, command: &Command) -> Option<&'static str> {
 
 /// A transfer as calls know it: to somebody who is to be reached now.
 fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, CallFault> {
-    let Transfer { to, kind, summary, accept } = transfer;
+    let Transfer { to, kind, summary, accept, on_behalf } = transfer;
     let dialer = hub.dialer();
-    let party = Party { uri: call.to.clone(), ..Party::default() };
-    let is_passed_back = hub.routing().router.is_some_and(|router| router.is_passed_back(&to));
+    let is_devices = on_behalf.is_some();
+    let party = Party { uri: call.to.clone(), device: on_behalf, ..Party::default() };
+    let is_passed_back = !is_devices && hub.routing().router.is_some_and(|router| router.is_passed_back(&to));
     if !is_passed_back
         && dialer.place(&to, &party).is_none()
         && let Err(refusal) = dialer.plan(&to, &party)
@@ -231,6 +240,11 @@ fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, 
     Ok(Handover { uri: to, kind, summary, must_accept: accept })
 }
 
+/// Whether one more call may begin. Those that supervise or take over one that goes on are not asked.
+fn has_room(hub: &Hub) -> Result<(), CallFault> {
+    if hub.running() >= hub.config.calls.max { Err(CallFault::Full) } else { Ok(()) }
+}
+
 /// Why nobody is called.
 pub(crate) fn not_to_be_reached(whom: &str, refusal: Refusal) -> String {
     let end = refusal.end;
@@ -243,16 +257,22 @@ pub(crate) fn not_to_be_reached(whom: &str, refusal: Refusal) -> String {
 
 /// What whoever answers is connected with.
 fn target(hub: &Hub, name: &str) -> Result<Target, CallFault> {
-    let place = Place::passed_to(name).or_else(|| Place::called(name));
-    if let Some(place) = place.filter(|_| hub.config.numbers.places) {
-        return Ok(Target::Place(place));
-    }
-    match route::built_in(&hub.config, name, hub) {
-        Some(target @ (Target::Agent(_) | Target::App(_) | Target::Echo)) => Ok(target),
-        _ => {
-            let why = format!("nothing is called {name}: name an agent, `room-NAME`, `park-SLOT` or `echo`");
-            Err(CallFault::Field { field: "connect_with", why })
-        }
+    let place = Place::passed_to(name).or_else(|| Place::called(name)).filter(|_| hub.config.numbers.places);
+    let why = match (place, route::built_in(&hub.config, name, hub)) {
+        // Who may do that is asked there.
+        (Some(Place::Watch(..)), _) => "calls are supervised by /calls/{id}/supervision".to_owned(),
+        (Some(place), _) => return Ok(Target::Place(place)),
+        (None, Some(target @ (Target::Agent(_) | Target::App(_) | Target::Echo))) => return Ok(target),
+        (None, _) => format!("nothing is called {name}: name an agent, `room-NAME`, `park-SLOT` or `echo`"),
+    };
+    Err(CallFault::Field { field: "connect_with", why })
+}
+
+fn watching(how: Supervision) -> Watching {
+    match how {
+        Supervision::Listen => Watching::Listen,
+        Supervision::Whisper => Watching::Whisper,
+        Supervision::Join => Watching::Join,
     }
 }
 

@@ -392,7 +392,7 @@ fn a_program_invites_to_a_conference_and_to_supervise_holds_and_hangs_up() {
     assert!(server.command(&call, Command::Hold(false)));
     alice.wait_to_hear(at_alice, &[BOB], &[]);
     // Alice into a conference, and carol too.
-    assert!(server.command(&call, Command::Transfer(Handover::blind("room-board"))));
+    assert!(server.command(&call, Command::Transfer(Handover::blind("room-board"), None)));
     bob.ended(at_bob);
     server.invite("carol", Place::Room("board".to_owned())).unwrap();
     let at_carol = carol.pick_up();
@@ -424,7 +424,7 @@ fn a_carrier_takes_its_call_back() {
     let server = runtime.block_on(listening.start()).unwrap();
     carrier.server = server.sip_addrs().first().unwrap().1;
     let call = carrier.call("desk");
-    let transfer = Command::Transfer(Handover::blind("030 222"));
+    let transfer = Command::Transfer(Handover::blind("030 222"), None);
     let id = server.calls().first().unwrap().clone();
     assert!(server.command(&id, transfer));
     assert_eq!(carrier.is_referred(call, 200), "sip:4930222@carrier.test");
@@ -470,7 +470,7 @@ fn whoever_was_to_have_a_caller_begins_with_them_once_they_are_back() {
     let at_alice = alice.call("desk");
     alice.wait_for_sound(at_alice);
     let id = server.calls().first().unwrap().to_string();
-    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"))));
+    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"), None)));
     let at_bob = bob.rings();
     bob.reject(at_bob, 486);
     alice.wait_to_hear(at_alice, &[DAVE], &[]);
@@ -540,7 +540,7 @@ fn a_program_gets_its_caller_back_and_is_told_why() {
     back("the person does not take the call");
     back("nobody is to be reached there");
     let id = server.calls().first().unwrap().to_string();
-    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"))));
+    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"), None)));
     let at_bob = bob.rings();
     bob.reject(at_bob, 603);
     assert!(matches!(next(), Told::Key(None)));
@@ -680,7 +680,7 @@ fn a_command_that_comes_before_the_ack_is_not_lost() {
     let mut bob = Phone::register(at, "bob", "b", BOB);
     let caller = Answered::call(at, "desk");
     let id = server.calls().first().unwrap().clone();
-    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"))));
+    assert!(server.command(&id, Command::Transfer(Handover::blind("bob"), None)));
     // The answer is sent again meanwhile: nobody has heard of an ACK.
     caller.next("SIP/2.0 200 ");
     caller.acknowledge();

@@ -53,6 +53,12 @@ pub trait Calls: Send + Sync {
     /// Nobody is to be reached by that name.
     fn start(&self, order: StartCall) -> Result<String, CallFault>;
 
+    /// Calls a device, which takes part in the call of this id once it answers; returns the id of the new call.
+    ///
+    /// # Errors
+    /// The device is not to be reached.
+    fn supervise(&self, device: &str, call: &str, how: Supervision) -> Result<String, CallFault>;
+
     /// Whether a device, an agent or another name of ours is called so: no number of somebody else's.
     fn is_inside(&self, name: &str) -> bool;
 
@@ -259,6 +265,8 @@ pub struct Transfer {
     pub summary: String,
     /// Whether the person has to take the call by a key.
     pub accept: bool,
+    /// The device on whose behalf, so that it reaches whom the device may call; `None`: whom agents reach.
+    pub on_behalf: Option<String>,
 }
 
 /// How a call is passed on.
@@ -280,7 +288,8 @@ pub struct StartCall {
     /// Who is called: a device's name, a number, an address.
     #[schema(example = "alice")]
     pub to: String,
-    /// Who or what they are connected with once they answer: an agent's name, a conference (`room-NAME`), a device or a number.
+    /// What they are connected with once they answer: an agent's name, a conference (`room-NAME`), whoever waits in a slot (`park-SLOT`),
+    /// a call that rings at a device (`pickup-DEVICE`) or `echo`.
     #[schema(example = "room-standup")]
     pub connect_with: String,
     /// The trace that the call is to go on with (`traceparent`, W3C Trace Context): by a header.
@@ -310,6 +319,9 @@ pub enum CallFault {
     /// It does not take more at the moment.
     #[error("the call is not keeping up: try again")]
     Busy,
+    /// There are as many calls as there may be.
+    #[error("as many calls go on as `calls.max` allows: try again")]
+    Full,
     /// Nobody is to be reached by that name.
     #[error("{0}")]
     Unreachable(String),

@@ -6,6 +6,7 @@ mod server;
 
 use control::identity::access::{Need, RULES};
 use control::identity::{Role, Scope};
+use control::ports::Supervision;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use server::{body, on_both, wrong};
@@ -173,8 +174,11 @@ async fn supervisors_see_the_people_and_calls_of_their_team_alone() {
             sue.post("/calls/with-alice/supervision", json!({ "mode": "whisper" })).await.status(),
             StatusCode::ACCEPTED
         );
-        let started = server.board.started.lock().unwrap().clone();
-        assert_eq!((started[0].to.as_str(), started[0].connect_with.as_str()), ("sue", "whisper-alice"));
+        let supervised = server.board.supervised.lock().unwrap().clone();
+        assert_eq!(supervised, [("sue".to_owned(), "with-alice".to_owned(), Supervision::Whisper)]);
+        server.board.add("with-both", &["alice", "sue"]);
+        let own = sue.post("/calls/with-both/supervision", json!({ "mode": "listen" })).await;
+        assert_eq!(wrong(own).await.0, 409);
     })
     .await;
 }

@@ -172,6 +172,7 @@ async fn what_is_asked_of_calls_reaches_them_once_for_each_key() {
             kind: TransferKind::Warm,
             summary: "Mrs Smith.".into(),
             accept: true,
+            on_behalf: None,
         });
         assert_eq!(server.board.asked.lock().unwrap().pop().unwrap().1, handed);
         for (field, value, named) in [

@@ -1,8 +1,10 @@
 //! Two legs connected with one another: whoever called, and whoever answered for them.
 
 use super::end::{End, EndReason};
-use super::place::{Errand, Watching};
-use super::{Action, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending, referral};
+use super::place::Errand;
+use super::{
+    Action, Command, Input, LegInput, LegNo, Phase, SignallingEnd, Step, Timer, View, ending, referral, supervision,
+};
 
 /// Two legs, connected or about to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,13 +16,15 @@ pub struct Bridge {
     /// Which of them has put the other on hold.
     held_by_caller: bool,
     held_by_callee: bool,
+    /// Somebody who is not in the call has the caller wait.
+    is_kept_waiting: bool,
 }
 
 impl Bridge {
     /// The caller is being answered, since `callee` has.
     #[must_use]
     pub fn new(caller: LegNo, callee: LegNo) -> Self {
-        Self { caller, callee, connected: false, held_by_caller: false, held_by_callee: false }
+        Self { caller, callee, connected: false, held_by_caller: false, held_by_callee: false, is_kept_waiting: false }
     }
 
     /// Both are up already.
@@ -38,34 +42,51 @@ impl Bridge {
 
     /// One side puts the call on hold, or takes it back: the other hears music meanwhile. Whoever holds before sound flows holds from then on.
     pub(super) fn hold(&mut self, leg: LegNo, held: bool) -> Vec<Action> {
-        let Some(other) = self.other(leg) else { return vec![] };
-        let was_held = self.is_held();
-        let changes = self.note_hold(leg, held);
-        if !self.connected || !changes {
-            return vec![];
+        let before = *self;
+        if self.other(leg).is_some() {
+            self.note_hold(leg, held);
         }
-        let is_held = self.is_held();
-        match (held, was_held, is_held) {
-            (true, false, _) => vec![Action::Part(leg), Action::Part(other), Action::Music(other, true)],
-            (true, ..) => vec![Action::Music(other, true)],
-            (false, _, true) => vec![Action::Music(other, false)],
-            (false, ..) => vec![Action::Music(other, false), Action::Connect(self.caller, self.callee)],
-        }
+        self.since(before)
     }
 
-    /// One side holds, or does not any more, while the call goes on in another way; whether that is new.
-    pub(super) fn note_hold(&mut self, leg: LegNo, held: bool) -> bool {
+    /// Somebody else has the caller wait with music, or connected again.
+    fn keep_waiting(&mut self, waits: bool) -> Vec<Action> {
+        let before = *self;
+        self.is_kept_waiting = waits;
+        self.since(before)
+    }
+
+    /// What comes of who holds now and did not before, or the other way round.
+    fn since(&self, before: Self) -> Vec<Action> {
+        if !self.connected {
+            return vec![];
+        }
+        let mut actions = vec![];
+        if self.is_held() && !before.is_held() {
+            actions.extend([Action::Part(self.caller), Action::Part(self.callee)]);
+        }
+        let legs = [self.caller, self.callee].into_iter();
+        let heard = legs.map(|leg| (leg, before.is_held_by_other(leg), self.is_held_by_other(leg)));
+        actions.extend(heard.filter(|(_, before, now)| before != now).map(|(leg, _, now)| Action::Music(leg, now)));
+        if before.is_held() && !self.is_held() {
+            actions.push(Action::Connect(self.caller, self.callee));
+        }
+        actions
+    }
+
+    /// One side holds, or does not any more, while the call goes on in another way.
+    pub(super) fn note_hold(&mut self, leg: LegNo, held: bool) {
         let mine = if leg == self.caller { &mut self.held_by_caller } else { &mut self.held_by_callee };
-        std::mem::replace(mine, held) != held
+        *mine = held;
     }
 
     fn is_held(&self) -> bool {
-        self.held_by_caller || self.held_by_callee
+        self.held_by_caller || self.held_by_callee || self.is_kept_waiting
     }
 
-    /// Whether whoever is at the other end holds this leg.
+    /// Whether this leg's peer is held, by whoever is at the other end or by somebody else.
     fn is_held_by_other(&self, leg: LegNo) -> bool {
-        if leg == self.caller { self.held_by_callee } else { self.held_by_caller }
+        if leg == self.caller { self.held_by_callee || self.is_kept_waiting } else { self.held_by_caller }
     }
 
     /// Both have each other, or have again, who were parted while `waits` heard music: as they hold one another, or connected.
@@ -99,8 +120,9 @@ impl Bridge {
         self.connected = true;
         self.held_by_caller |= view.holds(self.caller);
         self.held_by_callee |= view.holds(self.callee);
-        let held = [(self.held_by_callee, self.caller), (self.held_by_caller, self.callee)];
-        let music = held.into_iter().filter(|(held, _)| *held).map(|(_, hears)| Action::Music(hears, true));
+        let legs = [self.caller, self.callee].into_iter();
+        let music: Vec<_> =
+            legs.filter(|leg| self.is_held_by_other(*leg)).map(|leg| Action::Music(leg, true)).collect();
         if !self.is_held() {
             return vec![Action::Connect(self.caller, self.callee)];
         }
@@ -129,11 +151,11 @@ pub fn step(mut bridge: Bridge, input: Input, view: &View<'_>) -> Step {
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
         Input::Adopted(leg, errand) => adopted(bridge, leg, errand, view),
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
-        Input::Commanded(Command::Transfer(handover)) if bridge.connected => {
-            referral::commanded(bridge.callee, bridge.caller, bridge, handover)
+        Input::Commanded(Command::Transfer(handover, by)) if bridge.connected => {
+            referral::commanded(bridge.callee, bridge.caller, bridge, handover, by)
         }
         Input::Commanded(Command::Hold(held)) => {
-            let actions = bridge.hold(bridge.callee, held);
+            let actions = bridge.keep_waiting(held);
             (Phase::Bridged(bridge), actions)
         }
         Input::Fired(_) | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
@@ -145,8 +167,7 @@ pub fn step(mut bridge: Bridge, input: Input, view: &View<'_>) -> Step {
 /// Somebody has come from another call: to supervise, or to take the place of one of both.
 fn adopted(bridge: Bridge, leg: LegNo, errand: Errand, view: &View<'_>) -> Step {
     let actions = match errand {
-        Errand::Watch(_) if bridge.connected && view.is_up(leg) => vec![Action::Admit(leg)],
-        Errand::Watch(_) if bridge.connected => vec![Action::Answer(leg)],
+        Errand::Watch(_) if bridge.connected => supervision::begin(leg, &[], view),
         Errand::Replace(replaced) if bridge.other(replaced).is_some() && view.is_up(leg) => {
             return replace(bridge, replaced, leg, view);
         }
@@ -160,10 +181,7 @@ fn adopted(bridge: Bridge, leg: LegNo, errand: Errand, view: &View<'_>) -> Step 
 /// only now gone.
 fn on_guest(bridge: Bridge, leg: LegNo, input: &LegInput, view: &View<'_>) -> Step {
     let actions = match (view.errand(leg), input) {
-        (Some(Errand::Watch(_)), LegInput::Acked) => vec![Action::Admit(leg)],
-        (Some(Errand::Watch(_)), LegInput::Digit(key)) => {
-            Watching::by_key(*key).map(|how| Action::Watch(leg, how)).into_iter().collect()
-        }
+        (Some(Errand::Watch(_)), input) => supervision::on_leg(leg, input, &[], view),
         (Some(Errand::Replace(replaced)), LegInput::Acked) if bridge.other(replaced).is_some() => {
             return replace(bridge, replaced, leg, view);
         }
@@ -179,10 +197,14 @@ fn on_guest(bridge: Bridge, leg: LegNo, input: &LegInput, view: &View<'_>) -> St
 /// `leg` takes the place of `replaced`, which is hung up. Whoever is at the other end goes on holding, where they do.
 fn replace(bridge: Bridge, replaced: LegNo, leg: LegNo, view: &View<'_>) -> Step {
     let Some(other) = bridge.other(replaced) else { return (Phase::Bridged(bridge), vec![]) };
+    let was_connected = bridge.connected;
     let bridge = bridge.with(replaced, leg, view);
     // Where the caller has not acknowledged our answer yet, what they hear of one another is settled once they have.
     let hears_music = |leg| Action::Music(leg, bridge.connected && bridge.is_held_by_other(leg));
     let mut actions = vec![Action::HangUp(replaced, None), hears_music(other), hears_music(leg)];
+    if bridge.connected && !was_connected {
+        actions.push(Action::Arm(Timer::MaxDuration, view.max_duration));
+    }
     if bridge.connected && !bridge.is_held() {
         actions.push(Action::Connect(bridge.caller, bridge.callee));
     }
@@ -225,6 +247,7 @@ mod tests {
 
     use super::*;
     use crate::call::dial::DialPlan;
+    use crate::call::place::Watching;
     use crate::call::route::Target;
     use crate::call::{LegView, Role, Stage};
 
@@ -335,6 +358,27 @@ mod tests {
         assert_eq!(actions, vec![Action::Music(CALLEE, false)]);
         let (_, actions) = held(one, CALLEE, false);
         assert_eq!(actions, vec![Action::Music(CALLER, false), Action::Connect(CALLER, CALLEE)]);
+    }
+
+    #[test]
+    fn a_phone_that_holds_and_whoever_has_the_caller_wait_do_not_end_one_anothers_hold() {
+        let asked = |bridge, held| match stepped_with(
+            &[CALLER, CALLEE].map(|no| LegView { is_up: true, ..LegView::caller(no) }),
+            bridge,
+            Input::Commanded(Command::Hold(held)),
+        ) {
+            (Phase::Bridged(bridge), actions) => (bridge, actions),
+            (phase, _) => panic!("{phase:?}"),
+        };
+        let (waits, actions) = asked(Bridge::connected(CALLER, CALLEE), true);
+        assert_eq!(actions.last(), Some(&Action::Music(CALLER, true)));
+        let mut held = waits;
+        assert_eq!(held.hold(CALLEE, true), vec![], "they hear music already");
+        assert_eq!(held.hold(CALLEE, false), vec![], "they are still to wait");
+        held.hold(CALLEE, true);
+        let (mut held, actions) = asked(held, false);
+        assert_eq!(actions, vec![], "the phone holds them still");
+        assert_eq!(held.hold(CALLEE, false), vec![Action::Music(CALLER, false), Action::Connect(CALLER, CALLEE)]);
     }
 
     #[test]

@@ -14,8 +14,17 @@ use super::{Action, Input, LegInput, LegNo, Phase, Step, Timer, View, ending};
 #[must_use]
 pub fn begin(first: LegNo, view: &View<'_>) -> Step {
     let mut actions = vec![Action::Arm(Timer::MaxDuration, view.max_duration), Action::OpenRoom(MAX_MEMBERS as u8)];
-    actions.push(if view.is_up(first) { Action::Admit(first) } else { Action::Answer(first) });
+    actions.extend(enter(first, view));
     (Phase::Conference, actions)
+}
+
+/// Whoever has come is answered, or takes part; where they hold, once they do not any more: all others would hear their music.
+fn enter(leg: LegNo, view: &View<'_>) -> Option<Action> {
+    match (view.is_up(leg), view.holds(leg)) {
+        (false, _) => Some(Action::Answer(leg)),
+        (true, false) => Some(Action::Admit(leg)),
+        (true, true) => None,
+    }
 }
 
 /// Steps a conference.
@@ -24,8 +33,8 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
     match input {
         Input::Leg(leg, input) => on_leg(leg, input, view),
         Input::Adopted(leg, Errand::Join) if view.staying().count() <= MAX_MEMBERS => {
-            let enter = if view.is_up(leg) { Action::Admit(leg) } else { Action::Answer(leg) };
-            (Phase::Conference, vec![Action::Music(leg, false), enter])
+            let actions = [Action::Music(leg, false)].into_iter().chain(enter(leg, view)).collect();
+            (Phase::Conference, actions)
         }
         Input::Adopted(leg, _) => (Phase::Conference, vec![view.turn_away(leg, 486)]),
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
@@ -36,8 +45,7 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
 
 fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
     let actions = match input {
-        LegInput::Acked => vec![Action::Admit(leg)],
-        // Whoever puts us on hold would have all others hear their music.
+        LegInput::Acked => enter(leg, view).into_iter().collect(),
         LegInput::Held(true) => vec![Action::Part(leg)],
         LegInput::Held(false) => vec![Action::Admit(leg)],
         LegInput::Ended(end) if view.staying().next().is_none() => {
@@ -88,6 +96,7 @@ mod tests {
         let legs = [(0, true, Stage::Here), (9, false, Stage::Here)];
         let (_, actions) = with(&legs, |view| step(Input::Adopted(LegNo(9), Errand::Join), view));
         assert!(actions.contains(&Action::Answer(LegNo(9))));
+        let legs = legs.map(|(no, _, stage)| (no, true, stage));
         let (_, actions) = with(&legs, |view| step(Input::Leg(LegNo(9), LegInput::Acked), view));
         assert_eq!(actions, vec![Action::Admit(LegNo(9))]);
     }
@@ -106,7 +115,7 @@ mod tests {
     fn whoever_is_in_it_leaves_by_their_end_alone() {
         let refer = Referred::To { uri: "sip:bob@b".into(), replaces: None };
         let inputs = [
-            Input::Commanded(Command::Transfer(Handover::blind("bob"))),
+            Input::Commanded(Command::Transfer(Handover::blind("bob"), None)),
             Input::Commanded(Command::Hold(true)),
             Input::Leg(LegNo(9), LegInput::Referred(refer)),
             Input::Leg(LegNo(9), LegInput::Ended(SignallingEnd::Remote)),
@@ -131,6 +140,18 @@ mod tests {
         assert_eq!(actions, vec![Action::HangUp(LegNo(32), None)]);
         let (_, actions) = with(&legs[..32], |view| step(Input::Adopted(LegNo(31), Errand::Join), view));
         assert!(actions.contains(&Action::Admit(LegNo(31))), "{actions:?}");
+    }
+
+    #[test]
+    fn who_holds_as_they_come_takes_part_once_they_do_not() {
+        let holding = LegView { is_up: true, holds: true, ..LegView::caller(LegNo(9)) };
+        let legs = [LegView { is_up: true, ..LegView::caller(LegNo(0)) }, holding];
+        let view = View::of(&Target::Echo, &legs);
+        for input in [Input::Adopted(LegNo(9), Errand::Join), Input::Leg(LegNo(9), LegInput::Acked)] {
+            let (_, actions) = step(input.clone(), &view);
+            assert!(!actions.contains(&Action::Admit(LegNo(9))), "{input:?}: {actions:?}");
+        }
+        assert!(!begin(LegNo(9), &view).1.contains(&Action::Admit(LegNo(9))));
     }
 
     #[test]

@@ -360,11 +360,10 @@ impl Driver {
 
     /// Steps the phase's reducer and performs what it wants done.
     fn receive(&mut self, input: Input) {
-        let legs: Vec<LegView> = self.legs.iter().map(Leg::view).collect();
-        let park_for = Duration::from_secs(self.hub.config.calls.park_s);
-        let view = View { target: &self.target, max_duration: self.max_duration, park_for, legs: &legs };
+        let legs = self.leg_views();
         let phase = std::mem::replace(&mut self.phase, Phase::Ringing);
         let was_passed_on = matches!(phase, Phase::Transferring(_));
+        let view = self.view(&legs);
         let step = match phase {
             Phase::Dialing(dialing) => dialing::step(*dialing, input, &view),
             Phase::Talking => talking::step(input, &view),
@@ -386,6 +385,15 @@ impl Driver {
         if was_passed_on {
             self.passed_on();
         }
+    }
+
+    fn leg_views(&self) -> Vec<LegView> {
+        self.legs.iter().map(Leg::view).collect()
+    }
+
+    fn view<'a>(&'a self, legs: &'a [LegView]) -> View<'a> {
+        let park_for = Duration::from_secs(self.hub.config.calls.park_s);
+        View { target: &self.target, max_duration: self.max_duration, park_for, legs }
     }
 
     fn take(&mut self, (phase, actions): Step) {

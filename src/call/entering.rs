@@ -1,10 +1,8 @@
 //! A leg that is on its way to a place: a caller who called one, or somebody whom we called for it.
 
-use std::sync::Arc;
-
 use super::end::{End, EndReason};
 use super::place::{Entry, Place};
-use super::{Action, Input, LegNo, Phase, Step, View, conference, ending, parking};
+use super::{Action, Input, LegNo, Phase, Step, View, conference, ending, parking, supervision};
 
 /// Sends a leg to a place.
 #[must_use]
@@ -16,25 +14,34 @@ pub fn begin(leg: LegNo, place: Place) -> Step {
 #[must_use]
 pub fn step(input: Input, view: &View<'_>) -> Step {
     match input {
-        Input::Entered(_, _, Entry::Given(call)) => given(&call),
-        Input::Entered(leg, Place::Park(_), Entry::Opened) => parking::begin(leg, None, view),
-        Input::Entered(leg, _, Entry::Opened) => conference::begin(leg, view),
-        Input::Entered(leg, place, Entry::Nothing(code)) => {
+        Input::Entered(leg, place, entry) => arrived(leg, &place, entry, None, view).unwrap_or_else(|code| {
             let end = End::new(EndReason::UnknownNumber).with_detail(format!("{}: answered {code}", place.name()));
             let (phase, mut actions) = ending::wait(end);
             actions.insert(0, view.turn_away(leg, code));
             (phase, actions)
-        }
+        }),
         Input::Leg(leg, super::LegInput::Ended(end)) => ending::wait(ending::end_of(&end, view.role(leg))),
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
         _ => (Phase::Entering, vec![]),
     }
 }
 
-/// The leg is another call's: this one is over with it.
-#[must_use]
-pub fn given(call: &Arc<str>) -> Step {
-    ending::wait(End::new(EndReason::Transferred).with_detail(format!("to call {call}")))
+/// A leg has got to a place, where the one on `by` put it, or nobody: it is another call's, and this one is over; or this call is the place.
+/// Whoever supervised what it was before is let go.
+///
+/// # Errors
+/// There is no such place: the status to answer with.
+pub fn arrived(leg: LegNo, place: &Place, entry: Entry, by: Option<LegNo>, view: &View<'_>) -> Result<Step, u16> {
+    let (phase, more) = match entry {
+        Entry::Given(call) => {
+            let end = End::new(EndReason::Transferred).with_detail(format!("to call {call}"));
+            return Ok(ending::begin(end, view));
+        }
+        Entry::Opened if matches!(place, Place::Park(_)) => parking::begin(leg, by, view),
+        Entry::Opened => conference::begin(leg, view),
+        Entry::Nothing(code) => return Err(code),
+    };
+    Ok((phase, supervision::let_go(view).chain(more).collect()))
 }
 
 #[cfg(test)]

@@ -135,6 +135,12 @@ impl Leg {
         self.device.as_deref().is_some_and(|device| device.eq_ignore_ascii_case(name))
     }
 
+    /// Whether it came to supervise.
+    #[must_use]
+    pub fn supervises(&self) -> bool {
+        matches!(self.errand, Some(Errand::Watch(_)))
+    }
+
     /// The branch it was placed by.
     #[must_use]
     pub fn branch(&self) -> Option<&DialBranch> {

@@ -12,7 +12,7 @@ use super::fork::{Fate, Fork};
 use super::place::{Entry, Place};
 use super::transfer::{self, Decision};
 use super::{Action, Found, Input, LegInput, LegNo, NotFound, Phase, Referred, Step, Timer, View};
-use super::{conference, ending, entering, parking};
+use super::{ending, entering};
 
 /// A call that a phone is passing on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub fn begin(referrer: LegNo, stays: LegNo, before: Bridge, to: Referred) -> Ste
 
 /// The same where nobody of the call asked for it: `leaves` is to be hung up once the other is connected.
 #[must_use]
-pub fn commanded(leaves: LegNo, stays: LegNo, before: Bridge, handover: Handover) -> Step {
-    let find = Action::Find(handover.uri.clone());
+pub fn commanded(leaves: LegNo, stays: LegNo, before: Bridge, handover: Handover, by: Option<String>) -> Step {
+    let find = Action::Find(handover.uri.clone(), by);
     let referral = Referral { handover, ..Referral::new(leaves, stays, before) };
     (Phase::Referring(Box::new(referral)), vec![find])
 }
@@ -68,10 +68,12 @@ pub fn call_back(stays: LegNo, by: LegNo) -> Step {
 
 /// Whoever waited for somebody to answer has passed its call on: `stays` waits in its place.
 #[must_use]
-pub fn inherit(referrer: LegNo, stays: LegNo, fork: Fork) -> Step {
+pub fn inherit(referrer: LegNo, stays: LegNo, fork: Fork, view: &View<'_>) -> Step {
     let before = Bridge::connected(referrer, stays);
     let referral = Referral { fork: Some(fork), has_left: true, ..Referral::new(referrer, stays, before) };
-    (Phase::Referring(Box::new(referral)), vec![Action::Part(stays), Action::Music(stays, true)])
+    // Whoever waited was not answered, and no time ran for them.
+    let limit = Action::Arm(Timer::MaxDuration, view.max_duration);
+    (Phase::Referring(Box::new(referral)), vec![limit, Action::Part(stays), Action::Music(stays, true)])
 }
 
 /// Steps a call that a phone is passing on.
@@ -154,14 +156,13 @@ fn entered(referral: &Referral, leg: LegNo, place: &Place, entry: Entry, view: &
     if !referral.has_left {
         actions.push(Action::HangUp(referrer, None));
     }
-    let (phase, more) = match entry {
-        Entry::Given(call) => entering::given(&call),
-        Entry::Opened if matches!(place, Place::Room(_)) => conference::begin(leg, view),
-        Entry::Opened => parking::begin(leg, Some(referrer), view),
-        Entry::Nothing(code) => return give_back(referral, vec![Action::RejectRefer(referrer, code)], view),
-    };
-    actions.extend(more);
-    (phase, actions)
+    match entering::arrived(leg, place, entry, Some(referrer), view) {
+        Ok((phase, more)) => {
+            actions.extend(more);
+            (phase, actions)
+        }
+        Err(code) => give_back(referral, vec![Action::RejectRefer(referrer, code)], view),
+    }
 }
 
 fn on_referrer(mut referral: Referral, input: &LegInput) -> Step {
@@ -359,7 +360,7 @@ mod tests {
             must_accept: true,
         };
         let announced = || {
-            let (phase, _) = commanded(PHONE, STAYS, Bridge::connected(PHONE, STAYS), handover.clone());
+            let (phase, _) = commanded(PHONE, STAYS, Bridge::connected(PHONE, STAYS), handover.clone(), None);
             let (phase, _) = stepped(phase, Input::Found(Ok(Found::Plan(plan()))), &[]);
             let (phase, actions) = stepped(phase, Input::Leg(THIRD, LegInput::Answered), &[]);
             assert_eq!(actions.last(), Some(&transfer::announce(THIRD, &handover)));

@@ -1,8 +1,10 @@
 //! A call that is up: keys, timers, the conversation's end, the caller's BYE.
 
 use super::end::{End, EndReason};
-use super::place::{Errand, Watching};
-use super::{Action, Command, ConversationEnd, Input, LegInput, LegNo, Phase, Step, Timer, View, ending, transfer};
+use super::place::Errand;
+use super::{
+    Action, Command, ConversationEnd, Input, LegInput, LegNo, Phase, Step, Timer, View, ending, supervision, transfer,
+};
 
 /// Steps a call that is up.
 #[must_use]
@@ -14,12 +16,11 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
         Input::Fired(Timer::Bye) => ending::begin(End::new(EndReason::AgentHungUp), view),
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
         Input::Adopted(leg, Errand::Watch(_)) if view.target.converses() => {
-            let actions = if view.is_up(leg) { admit(leg, view) } else { vec![Action::Answer(leg)] };
-            (Phase::Talking, actions)
+            (Phase::Talking, supervision::begin(leg, &parties(view), view))
         }
         Input::Adopted(leg, _) => (Phase::Talking, vec![view.turn_away(leg, 480)]),
-        Input::Commanded(Command::Transfer(handover)) if view.target.converses() => match view.parties().next() {
-            Some(caller) => transfer::commanded(caller, handover),
+        Input::Commanded(Command::Transfer(handover, by)) if view.target.converses() => match view.parties().next() {
+            Some(caller) => transfer::commanded(caller, handover, by),
             None => (Phase::Talking, vec![]),
         },
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
@@ -29,21 +30,9 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
     }
 }
 
-/// A supervisor takes part in the conversation: its line is in a room from then on.
-fn admit(supervisor: LegNo, view: &View<'_>) -> Vec<Action> {
-    view.parties().chain([supervisor]).map(Action::Admit).collect()
-}
-
-/// What a supervisor's leg brings.
-fn on_supervisor(leg: LegNo, input: &LegInput, view: &View<'_>) -> Step {
-    let actions = match input {
-        LegInput::Acked => admit(leg, view),
-        LegInput::Digit(key) => Watching::by_key(*key).map(|how| Action::Watch(leg, how)).into_iter().collect(),
-        LegInput::MediaTimedOut | LegInput::MediaFailed(_) | LegInput::MediaGone => vec![Action::HangUp(leg, None)],
-        LegInput::Referred(_) => vec![Action::RejectRefer(leg, 403)],
-        _ => vec![],
-    };
-    (Phase::Talking, actions)
+/// Once somebody supervises the conversation, its line is in a room with them.
+fn parties(view: &View<'_>) -> Vec<LegNo> {
+    view.parties().collect()
 }
 
 fn is_ended(input: &LegInput) -> bool {
@@ -51,8 +40,8 @@ fn is_ended(input: &LegInput) -> bool {
 }
 
 fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
-    if let Some(Errand::Watch(_)) = view.errand(leg) {
-        return on_supervisor(leg, &input, view);
+    if view.supervises(leg) {
+        return (Phase::Talking, supervision::on_leg(leg, &input, &parties(view), view));
     }
     match input {
         LegInput::Digit(digit) => (Phase::Talking, vec![Action::DeliverDigit(leg, digit)]),

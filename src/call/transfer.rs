@@ -9,11 +9,10 @@ use super::bridge::Bridge;
 use super::dial::{BranchResult, DialPlan};
 use super::end::{End, EndReason};
 use super::fork::{Fate, Fork};
-use super::place::{Entry, Place};
 use super::{
     Action, ConversationEnd, Found, Input, LegInput, LegNo, NotFound, Phase, SignallingEnd, Step, Timer, View,
 };
-use super::{conference, ending, entering, parking};
+use super::{ending, entering, supervision};
 
 /// A call that is being passed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,19 +32,20 @@ pub struct Transfer {
 /// The agent on this leg wants its caller connected.
 #[must_use]
 pub fn begin(caller: LegNo, handover: Handover) -> Step {
-    look_for(caller, handover, false)
+    look_for(caller, handover, false, None)
 }
 
-/// Somebody else than the agent wants the caller on this leg connected.
+/// Somebody else than the agent wants the caller on this leg connected, on behalf of this device where one is named.
 #[must_use]
-pub fn commanded(caller: LegNo, handover: Handover) -> Step {
-    look_for(caller, handover, true)
+pub fn commanded(caller: LegNo, handover: Handover, by: Option<String>) -> Step {
+    look_for(caller, handover, true, by)
 }
 
-fn look_for(caller: LegNo, handover: Handover, is_commanded: bool) -> Step {
+fn look_for(caller: LegNo, handover: Handover, is_commanded: bool, by: Option<String>) -> Step {
     let uri = handover.uri.clone();
-    // Whom we do not call ourselves we cannot tell anything.
-    let find = if is_announced(&handover) { Action::Find(uri) } else { Action::FindOrPassBack(uri) };
+    // Whom we do not call ourselves we cannot tell anything; and whom a device may call says nothing of what a carrier is asked to.
+    let is_ours = is_announced(&handover) || by.is_some();
+    let find = if is_ours { Action::Find(uri, by) } else { Action::FindOrPassBack(uri) };
     let transfer = Transfer { caller, handover, is_commanded, fork: None, is_passed_back: false, announcing: None };
     (Phase::Transferring(Box::new(transfer)), vec![find])
 }
@@ -74,15 +74,11 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
             actions.extend([Action::Music(transfer.caller, true), Action::Refer(transfer.caller, to)]);
             (Phase::Transferring(Box::new(Transfer { is_passed_back: true, ..transfer })), actions)
         }
-        Input::Entered(_, _, Entry::Given(call)) => entering::given(&call),
-        Input::Entered(leg, Place::Room(_), Entry::Opened) => conference::begin(leg, view),
-        Input::Entered(leg, _, Entry::Opened) => parking::begin(leg, None, view),
-        Input::Entered(_, _, Entry::Nothing(_)) => {
-            back(&transfer, vec![], "there is no room for the caller".to_owned())
-        }
+        Input::Entered(leg, place, entry) => entering::arrived(leg, &place, entry, None, view)
+            .unwrap_or_else(|_| back(&transfer, vec![], "there is no room for the caller".to_owned(), view)),
         // The conversation was not even interrupted.
         Input::Found(Err(_)) if transfer.is_commanded => (Phase::Talking, vec![]),
-        Input::Found(Err(NotFound { why, .. })) => back(&transfer, vec![], why),
+        Input::Found(Err(NotFound { why, .. })) => back(&transfer, vec![], why, view),
         Input::Fired(Timer::NoAnswer) => match &mut transfer.fork {
             Some(fork) => {
                 let (actions, fate) = fork.rang_out();
@@ -128,7 +124,7 @@ fn on_caller(transfer: Transfer, input: LegInput, view: &View<'_>) -> Step {
             view,
         ),
         LegInput::Passed(code @ 300.., _) | LegInput::Passed(code @ ..200, true) => {
-            back(&transfer, vec![], why_not(BranchResult::Refused(code)).to_owned())
+            back(&transfer, vec![], why_not(BranchResult::Refused(code)).to_owned(), view)
         }
         LegInput::Passed(200..300, true) => {
             let end = End::new(EndReason::Transferred).with_detail("by whoever sent the call");
@@ -168,7 +164,7 @@ fn settle(mut transfer: Transfer, mut actions: Vec<Action>, fate: Fate, view: &V
             (Phase::Transferring(Box::new(transfer)), actions)
         }
         Fate::Won(leg) => connect(&transfer, leg, actions, view),
-        Fate::Lost(result) => back(&transfer, actions, why_not(result).to_owned()),
+        Fate::Lost(result) => back(&transfer, actions, why_not(result).to_owned(), view),
     }
 }
 
@@ -221,7 +217,7 @@ pub(super) fn decision(leg: LegNo, input: &LegInput) -> Decision {
 fn on_person(transfer: Transfer, leg: LegNo, input: &LegInput, view: &View<'_>) -> Step {
     match decision(leg, input) {
         Decision::Takes => connect(&transfer, leg, vec![], view),
-        Decision::Leaves(actions, why) => back(&transfer, actions, why.to_owned()),
+        Decision::Leaves(actions, why) => back(&transfer, actions, why.to_owned(), view),
         Decision::Open(actions) => (Phase::Transferring(Box::new(transfer)), actions),
     }
 }
@@ -233,10 +229,11 @@ fn connect(transfer: &Transfer, leg: LegNo, mut actions: Vec<Action>, view: &Vie
     (Phase::Bridged(bridge), actions)
 }
 
-/// The agent gets the caller back.
-fn back(transfer: &Transfer, mut actions: Vec<Action>, why: String) -> Step {
+/// The agent gets the caller back, and whoever supervises both of them.
+fn back(transfer: &Transfer, mut actions: Vec<Action>, why: String, view: &View<'_>) -> Step {
     actions.push(Action::Music(transfer.caller, false));
     actions.push(Action::ReturnToAgent(transfer.caller, why));
+    actions.extend(supervision::resume(&[transfer.caller], view));
     (Phase::Talking, actions)
 }
 
@@ -340,7 +337,7 @@ mod tests {
 
     #[test]
     fn whoever_else_wants_it_takes_the_line_from_the_agent_only_once_there_is_a_way() {
-        let (phase, actions) = commanded(CALLER, Handover::blind("nobody"));
+        let (phase, actions) = commanded(CALLER, Handover::blind("nobody"), None);
         assert_eq!(actions, vec![Action::FindOrPassBack("nobody".into())]);
         let nobody = NotFound { code: 404, why: "nobody is called that".into() };
         assert_eq!(stepped(phase.clone(), Input::Found(Err(nobody)), &[UP]), (Phase::Talking, vec![]));

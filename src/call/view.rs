@@ -97,7 +97,18 @@ impl View<'_> {
 
     /// The legs that stay and for whose sake the call goes on: all but supervisors'.
     pub fn parties(&self) -> impl Iterator<Item = LegNo> + '_ {
-        self.staying().filter(|leg| !matches!(self.errand(*leg), Some(Errand::Watch(_))))
+        self.staying().filter(|leg| !self.supervises(*leg))
+    }
+
+    /// Whether the leg came to supervise.
+    #[must_use]
+    pub fn supervises(&self, no: LegNo) -> bool {
+        matches!(self.errand(no), Some(Errand::Watch(_)))
+    }
+
+    /// Supervisors' legs that stay.
+    pub fn supervisors(&self) -> impl Iterator<Item = LegNo> + '_ {
+        self.staying().filter(|leg| self.supervises(*leg))
     }
 
     /// Lets go of a leg that has come in vain.

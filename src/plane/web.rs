@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use agent::brain::Handover;
 use axum::http::HeaderMap;
-use control::ports::{CallFault, Supervision, WebAnswer, WebCall, WebTarget};
+use control::ports::{CallFault, WebAnswer, WebCall, WebTarget};
 
 use crate::call::Command;
-use crate::call::place::{Place, Watching};
+use crate::call::place::Place;
 use crate::call::route::Target;
 use crate::hub::Hub;
 use crate::random::letters;
@@ -23,8 +23,11 @@ const SLOT: usize = 12;
 /// Begins the call and waits for its answer.
 pub(super) async fn call(hub: Arc<Hub>, order: WebCall) -> Result<WebAnswer, CallFault> {
     let target = match order.to {
-        WebTarget::Name(name) => super::target(&hub, &name)?,
-        WebTarget::Supervise(call, how) => Target::Place(Place::Watch(call, watching(how))),
+        WebTarget::Name(name) => {
+            super::has_room(&hub)?;
+            super::target(&hub, &name)?
+        }
+        WebTarget::Supervise(call, how) => Target::Place(Place::Watch(call, super::watching(how))),
         WebTarget::TakeOver(call) => Target::Place(Place::Fetch(park(&hub, &call).await?)),
     };
     let page = Page { remote: order.remote, from: format!("sip:{}@{}", order.user, whip::PAGES_HOST) };
@@ -38,18 +41,10 @@ pub(super) async fn call(hub: Arc<Hub>, order: WebCall) -> Result<WebAnswer, Cal
     }
 }
 
-fn watching(how: Supervision) -> Watching {
-    match how {
-        Supervision::Listen => Watching::Listen,
-        Supervision::Whisper => Watching::Whisper,
-        Supervision::Join => Watching::Join,
-    }
-}
-
 /// Takes the caller from whoever they speak with, and has them wait in a slot of their own; returns its name.
 async fn park(hub: &Arc<Hub>, call: &str) -> Result<String, CallFault> {
     let slot = letters(SLOT).ok_or(CallFault::Busy)?.to_lowercase();
-    if !hub.command(call, Command::Transfer(Handover::blind(format!("park-{slot}")))) {
+    if !hub.command(call, Command::Transfer(Handover::blind(format!("park-{slot}")), None)) {
         return Err(CallFault::Busy);
     }
     let parked = async {

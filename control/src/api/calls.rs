@@ -73,7 +73,7 @@ impl TransferTo {
             let why = "write what the person is to hear first, or have them asked whether they take the call: \"accept\": true";
             return Err(Problem::field("summary", why));
         }
-        Ok(Transfer { to, kind: self.kind, summary, accept: self.accept })
+        Ok(Transfer { to, kind: self.kind, summary, accept: self.accept, on_behalf: None })
     }
 }
 
@@ -175,7 +175,9 @@ pub(crate) async fn transfer(
     Path(id): Path<String>,
     Body(wanted): Body<TransferTo>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
-    let transfer = wanted.read()?;
+    // As with their phone: whom agents and administrators may reach is not theirs to call.
+    let on_behalf = if caller.user.role == Role::Operator { caller.user.device.clone() } else { None };
+    let transfer = Transfer { on_behalf, ..wanted.read()? };
     let detail = json!({ "to": shown(&control, &transfer.to), "kind": transfer.kind });
     act(&control, &caller, &id, "call.transfer", CallCommand::Transfer(transfer), detail).await
 }
@@ -216,7 +218,7 @@ pub(crate) async fn record(
     params(("id" = String, Path, description = "The call's id"), ("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key the device is called once")),
     responses((status = 202, description = "One's device is being called", body = Started),
               (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json"),
-              (status = 409, description = "No device to supervise, or none to do it with", body = Problem, content_type = "application/problem+json")))]
+              (status = 409, description = "One has no device to do it with, or it takes part already", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn supervise(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -226,15 +228,10 @@ pub(crate) async fn supervise(
     let call = find(&control, &caller, &id).await?;
     let conflict = |why: &str| Problem::new(StatusCode::CONFLICT, why);
     let own = caller.user.device.clone().ok_or_else(|| conflict("your account has no device that could be called"))?;
-    let theirs = call.devices.iter().find(|device| **device != own);
-    let theirs = theirs.ok_or_else(|| conflict("nobody's device takes part in the call"))?;
-    let how = match wanted.mode {
-        Supervision::Listen => "listen",
-        Supervision::Whisper => "whisper",
-        Supervision::Join => "join",
-    };
-    let started =
-        control.calls.start(StartCall { to: own, connect_with: format!("{how}-{theirs}"), traceparent: None })?;
+    if call.devices.contains(&own) {
+        return Err(conflict("your device takes part in the call already"));
+    }
+    let started = control.calls.supervise(&own, &call.call, wanted.mode)?;
     control.audit(&caller, "call.supervise", &id, json!({ "mode": wanted.mode, "by_call": started })).await;
     Ok((StatusCode::ACCEPTED, Json(Started { call: started })))
 }

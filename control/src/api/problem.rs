@@ -137,7 +137,7 @@ impl From<CallFault> for Problem {
     fn from(fault: CallFault) -> Self {
         match fault {
             CallFault::Gone => Self::not_found("call in progress"),
-            CallFault::Busy => {
+            CallFault::Busy | CallFault::Full => {
                 Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, fault.to_string()) }
             }
             CallFault::Unfit(why) => Self::new(StatusCode::CONFLICT, why),

@@ -16,8 +16,8 @@ use control::ports::agents::{
 use control::ports::settings::{SettingFault, SettingKind, SettingValue, Settings};
 use control::ports::spans::NoSpans;
 use control::ports::{
-    CallCommand, CallFault, CallState, Calls, IceServer, LiveCall, Ports, Queue, Recording, StartCall, Trace,
-    WebAnswer, WebAnswering, WebCall,
+    CallCommand, CallFault, CallState, Calls, IceServer, LiveCall, Ports, Queue, Recording, StartCall, Supervision,
+    Trace, WebAnswer, WebAnswering, WebCall,
 };
 use control::store::Store;
 use control::store::users::NewUser;
@@ -98,6 +98,7 @@ pub struct Board {
     pub calls: Mutex<Vec<LiveCall>>,
     pub asked: Mutex<Vec<(String, CallCommand)>>,
     pub started: Mutex<Vec<StartCall>>,
+    pub supervised: Mutex<Vec<(String, String, Supervision)>>,
     pub waiting_for: Mutex<Vec<String>>,
     pub faults: Mutex<Vec<(String, String)>>,
     pub queues: Mutex<Vec<Queue>>,
@@ -149,6 +150,12 @@ impl Calls for Board {
         let mut started = self.started.lock().unwrap();
         started.push(order);
         Ok(format!("started-{}", started.len()))
+    }
+
+    fn supervise(&self, device: &str, call: &str, how: Supervision) -> Result<String, CallFault> {
+        let mut supervised = self.supervised.lock().unwrap();
+        supervised.push((device.into(), call.into(), how));
+        Ok(format!("supervision-{}", supervised.len()))
     }
 
     fn is_inside(&self, name: &str) -> bool {

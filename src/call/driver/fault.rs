@@ -2,13 +2,12 @@
 //! its peers are told, and its record is written.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use futures::FutureExt as _;
 
 use super::Driver;
 use crate::call::end::{End, EndReason};
-use crate::call::{LegView, Step, View, ending};
+use crate::call::{Step, ending};
 
 impl Driver {
     /// Drives the call to its end, or to the fault that ends it.
@@ -35,8 +34,6 @@ impl Driver {
             // Whoever holds the line may be what panicked, and may not be asked for anything again.
             drop(leg.line.take_conversation());
         }
-        let legs: Vec<LegView> = self.legs.iter().map(super::Leg::view).collect();
-        let park_for = Duration::from_secs(self.hub.config.calls.park_s);
-        ending::begin(end, &View { target: &self.target, max_duration: self.max_duration, park_for, legs: &legs })
+        ending::begin(end, &self.view(&self.leg_views()))
     }
 }

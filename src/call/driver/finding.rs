@@ -10,19 +10,20 @@ use crate::call::inbound::Refusal;
 use crate::call::{Found, Input, LegNo, NotFound};
 
 impl Driver {
-    /// Asks how somebody is reached, on behalf of the server: what an agent may ask for, its definition says.
-    pub(super) fn find(&mut self, uri: &str) {
-        let diverted = self.history.sent_on(None, DiversionReason::Deflection);
-        let found = self.found(uri, &Party { diverted, ..self.server() }, None).map_err(|NotFound { code, why }| {
-            tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {code} {why}", self.log.id());
-            // Whoever is not to be called is said so; how the server is set up is nothing to agents.
-            let why = match (code, why.is_empty()) {
-                (403, true) => "they are not to be called".to_owned(),
-                (403, false) => why,
-                _ => "nobody is to be reached there".to_owned(),
-            };
-            NotFound { code, why }
-        });
+    /// Asks how somebody is reached, on behalf of a device, or of the server: what an agent may ask for, its definition says.
+    pub(super) fn find(&mut self, uri: &str, device: Option<String>) {
+        let diverted = self.history.sent_on(device.as_deref(), DiversionReason::Deflection);
+        let found =
+            self.found(uri, &Party { diverted, device, ..self.server() }, None).map_err(|NotFound { code, why }| {
+                tracing::warn!(call = %self.log.id(), "call {}: it cannot be passed on: {code} {why}", self.log.id());
+                // Whoever is not to be called is said so; how the server is set up is nothing to agents.
+                let why = match (code, why.is_empty()) {
+                    (403, true) => "they are not to be called".to_owned(),
+                    (403, false) => why,
+                    _ => "nobody is to be reached there".to_owned(),
+                };
+                NotFound { code, why }
+            });
         self.queue.push(Input::Found(found));
     }
 
@@ -31,7 +32,7 @@ impl Driver {
         let back = trunk.and_then(|trunk| self.hub.routing().router?.passed_back(trunk, uri));
         match back.filter(|_| self.hub.dialer().place(uri, &self.server()).is_none()) {
             Some(to) => self.queue.push(Input::Found(Ok(Found::Refer(to)))),
-            None => self.find(uri),
+            None => self.find(uri, None),
         }
     }
 

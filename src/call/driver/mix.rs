@@ -4,6 +4,7 @@ use codecs::pcm::SampleRate;
 use media::{Members, Room};
 
 use super::Driver;
+use crate::call::leg::Leg;
 use crate::call::line::LineOrder;
 use crate::call::place::{Errand, Watching};
 use crate::call::{Input, LegInput, LegNo, Phase, Role, Stage};
@@ -72,9 +73,7 @@ impl Driver {
         self.mix.renew(Some((PLACES_OF_TWO, rate)));
         self.admit(a);
         self.admit(b);
-        let watches = |leg: &&crate::call::leg::Leg| {
-            leg.is_up && leg.stage == Stage::Here && matches!(leg.errand, Some(Errand::Watch(_)))
-        };
+        let watches = |leg: &&Leg| leg.is_up && !leg.holds && leg.stage == Stage::Here && leg.supervises();
         for no in self.legs.iter().filter(watches).map(|leg| leg.no).collect::<Vec<_>>() {
             self.admit(no);
         }
@@ -148,6 +147,21 @@ impl Driver {
         }
     }
 
+    /// Whether a leg is what a supervisor of the whole call means by our side: a device or a page of ours; of two of them, whoever was called.
+    /// Where there is none, it is whoever the one that the call began with was connected with.
+    fn is_our_side(&self, leg: &Leg) -> bool {
+        let is_ours = |leg: &&Leg| leg.device.is_some() || leg.person.is_some();
+        let parties = || self.legs.iter().filter(|leg| leg.stage == Stage::Here && !leg.supervises());
+        if leg.supervises() {
+            return false;
+        }
+        match parties().filter(is_ours).count() {
+            0 => leg.no != LegNo::FIRST,
+            ours if ours == parties().count() => leg.role == Role::Callee,
+            _ => is_ours(&leg),
+        }
+    }
+
     /// Whether one leg hears another: supervisors are heard as they want to be.
     fn is_heard(&self, speaker: LegNo, hearer: LegNo) -> bool {
         let find = |no| self.legs.iter().find(|leg| leg.no == no);
@@ -157,8 +171,8 @@ impl Driver {
             Some(Errand::Watch(Watching::Listen)) => false,
             Some(Errand::Watch(Watching::Whisper)) => match &speaker.watches {
                 Some(device) if self.legs.iter().any(|leg| leg.is_device(device)) => hearer.is_device(device),
-                // Nobody of that name is in the call: it was named by its id. Our side is whoever was called.
-                _ => hearer.role == Role::Callee,
+                // Nobody of that name is in the call: it was named by its id.
+                _ => self.is_our_side(hearer),
             },
             _ => true,
         }

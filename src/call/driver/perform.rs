@@ -36,7 +36,7 @@ impl Driver {
             Action::DeliverDigit(no, digit) => {
                 self.order(no, LineOrder::Digit(digit));
             }
-            Action::Find(uri) => self.find(&uri),
+            Action::Find(uri, device) => self.find(&uri, device),
             Action::FindOrPassBack(uri) => self.find_or_pass_back(&uri),
             Action::FindFor(no, uri, replaces) => self.find_for(no, &uri, replaces),
             Action::CallBack(no) => self.call_back(no),

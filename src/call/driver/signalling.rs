@@ -150,7 +150,8 @@ impl Driver {
         }
     }
 
-    /// The ACK; with a late offer it carries the peer's answer, and only now can the leg be opened or changed.
+    /// The ACK; with a late offer it carries the peer's answer, and only now can the leg be opened or changed. That of a change within the
+    /// call tells nothing else.
     fn acked(&mut self, no: LegNo, answer: Option<Bytes>) -> Option<LegInput> {
         let sound = self.leg(no)?.sound.as_ref()?;
         let (waits, was_held) = (sound.is_waiting_for_answer(), sound.is_on_hold());
@@ -162,7 +163,7 @@ impl Driver {
         if was_up {
             self.note_hold(no, was_held);
         }
-        Some(LegInput::Acked)
+        (!was_up).then_some(LegInput::Acked)
     }
 
     fn answered(&mut self, no: LegNo, answer: Option<Bytes>) -> LegInput {
