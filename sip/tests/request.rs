@@ -151,6 +151,29 @@ fn a_request_that_nobody_answers_is_told_as_408_and_one_that_cannot_be_sent_as_5
     assert!(matches!(raw.events[..], [Event::Response { code: 503, response: None, .. }]));
 }
 
+/// Conforms: RFC 3261 §18.1.1 — a long request that cannot go by TCP goes by UDP, with the same time for an answer.
+#[test]
+fn a_long_request_that_falls_back_to_udp_fails_as_soon() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    let body = Bytes::from(vec![b'x'; 1_400]);
+    let request = OutgoingRequest {
+        body: Some(("text/plain".into(), body)),
+        patience: Some(Duration::from_secs(4)),
+        ..outgoing(Method::Message)
+    };
+    raw.endpoint.request(raw.now, request).unwrap();
+    raw.poll();
+    let (id, to, _) = raw.out.remove(0);
+    assert_eq!(to.transport, Transport::Tcp);
+    raw.endpoint.send_failed(raw.now, id);
+    raw.poll();
+    assert_eq!(raw.out.remove(0).1.transport, Transport::Udp);
+    raw.wait(Duration::from_millis(3_999));
+    assert!(raw.events.is_empty());
+    raw.wait(Duration::from_millis(2));
+    assert!(matches!(raw.events[..], [Event::Response { code: 408, response: None, .. }]));
+}
+
 #[test]
 fn a_request_that_the_user_forgets_gets_500_while_the_peer_still_waits() {
     let mut pair = Pair::with(4, EndpointConfig::default(), taking(&[Method::Message]));

@@ -81,6 +81,8 @@ pub(super) struct Txn {
     merge: Option<Fingerprint>,
     /// The request as it would have gone by UDP, had it not been too long.
     by_udp: Option<Bytes>,
+    /// Without any response for so long it fails; `None`: 64 times T1.
+    patience: Option<Duration>,
 }
 
 /// How a transaction failed without a response.
@@ -149,6 +151,7 @@ impl Endpoint {
             fingerprint,
             merge,
             by_udp: None,
+            patience: None,
         };
         let key = self.transactions.insert(txn);
         self.servers.insert(fingerprint, key);
@@ -183,6 +186,7 @@ impl Endpoint {
             fingerprint,
             merge: None,
             by_udp,
+            patience: None,
         };
         let key = self.transactions.insert(txn);
         self.clients.insert(fingerprint, key);
@@ -195,6 +199,7 @@ impl Endpoint {
     pub(super) fn limit(&mut self, now: Instant, key: Key, patience: Option<Duration>) {
         let Some(within) = patience else { return };
         if let Some(txn) = self.transactions.get_mut(key) {
+            txn.patience = patience;
             txn.machine.limit(now, within);
         }
         self.settle(now, key, Effects::default());
@@ -284,8 +289,10 @@ impl Endpoint {
         let Some(bytes) = txn.by_udp.take() else { return false };
         txn.to.transport = Transport::Udp;
         txn.machine = Transaction::new(txn.machine.kind(), false);
+        let patience = txn.patience;
         let effects = self.step(now, key, Input::Start, Some(bytes));
         self.settle(now, key, effects);
+        self.limit(now, key, patience);
         true
     }
 
