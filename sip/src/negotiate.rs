@@ -17,6 +17,7 @@ use crate::sdp::{Direction, Media, Session};
 pub use extensions::AudioLevels;
 pub use formats::Format;
 use formats::{Found, find_codec, find_comfort_noise, find_telephone_event};
+use make::Numbers;
 pub use protection::{LocalDtls, LocalIce, OfferAs, Policy, Protecting, Protection, RemoteIce, SdesKey};
 
 /// A codec that can be offered or accepted.
@@ -220,28 +221,51 @@ pub fn answer(local: &LocalMedia, caps: &Capability, offer: &Session) -> Result<
 #[must_use]
 pub fn offer(local: &LocalMedia, caps: &Capability) -> Session {
     let mut session = make::envelope(local);
-    session.media.push(make::offered(local, caps));
+    session.media.push(make::offered(local, caps, Numbers::of(&[])));
     protection::describe_offer_session(&mut session, local);
     session
 }
 
+/// The last descriptions of both sides, for an offer within the call.
+#[derive(Debug, Clone, Copy)]
+pub struct Descriptions<'a> {
+    /// Ours.
+    pub ours: &'a Session,
+    /// The peer's, where it is kept.
+    pub theirs: Option<&'a Session>,
+}
+
+impl<'a> From<&'a Session> for Descriptions<'a> {
+    fn from(ours: &'a Session) -> Self {
+        Self { ours, theirs: None }
+    }
+}
+
 /// Makes an offer within a call: as many media sections as the last description of ours had, audio where it was, the
-/// others refused (RFC 3264 section 8).
+/// others refused (RFC 3264 section 8), payload types as they were (section 8.3.2).
 #[must_use]
-pub fn reoffer(local: &LocalMedia, caps: &Capability, last: &Session, media_index: usize) -> Session {
+pub fn reoffer<'a>(
+    local: &LocalMedia,
+    caps: &Capability,
+    last: impl Into<Descriptions<'a>>,
+    media_index: usize,
+) -> Session {
+    let last = last.into();
+    let described = [Some(last.ours), last.theirs].into_iter().flatten();
+    let sections: Vec<&Media> = described.filter_map(|session| session.media.get(media_index)).collect();
     let mut session = make::envelope(local);
-    for (index, media) in last.media.iter().enumerate() {
+    for (index, media) in last.ours.media.iter().enumerate() {
         session.media.push(if index == media_index {
-            let mut next = make::offered(local, caps);
+            let mut next = make::offered(local, caps, Numbers::of(&sections));
             // What was agreed on stays, under its ids.
-            extensions::describe(&mut next.attributes, &extensions::of_ours(last, media));
+            extensions::describe(&mut next.attributes, &extensions::of_ours(last.ours, media));
             next
         } else {
             make::refused(media)
         });
     }
     if session.media.is_empty() {
-        session.media.push(make::offered(local, caps));
+        session.media.push(make::offered(local, caps, Numbers::of(&sections)));
     }
     protection::describe_offer_session(&mut session, local);
     session

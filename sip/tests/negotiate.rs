@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sip::negotiate::{
-    AudioLevels, Capability, CodecOffer, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference, Protecting,
-    Protection, TelephoneEvent, accept_answer, answer, offer, reoffer, settle_version,
+    AudioLevels, Capability, CodecOffer, Descriptions, LocalMedia, MediaChoice, NegotiateError, Negotiated, Preference,
+    Protecting, Protection, TelephoneEvent, accept_answer, answer, offer, reoffer, settle_version,
 };
 use sip::sdp::{Direction, Session};
 
@@ -366,6 +366,35 @@ fn an_offer_within_a_call_keeps_the_sections_and_counts_its_version_up_when_it_c
     same.origin.version = 0;
     settle_version(&next, &mut same);
     assert_eq!(same.origin.version, 2);
+}
+
+/// Conforms: RFC 3264 §8.3.2 — a payload type stands for the same all through the session.
+#[test]
+fn an_offer_within_a_call_remaps_no_payload_type() {
+    let maps = |session: &Session| -> Vec<String> {
+        session.to_string().lines().filter_map(|line| line.strip_prefix("a=rtpmap:")).map(str::to_owned).collect()
+    };
+    let theirs = sdp("m=audio 4000 RTP/AVP 9 96 97 101\na=rtpmap:96 telephone-event/8000\na=rtpmap:97 speex/8000\n\
+                      a=rtpmap:101 iLBC/8000");
+    let first = answer(&local(), &caps(), &theirs).unwrap();
+    assert_eq!(maps(&first.answer), ["9 G722/8000", "96 telephone-event/8000"]);
+    let expected = |opus, events| {
+        let codecs = [format!("{opus} opus/48000/2"), "9 G722/8000".into(), "0 PCMU/8000".into(), "8 PCMA/8000".into()];
+        let events = [format!("{events} telephone-event/48000"), "96 telephone-event/8000".into()];
+        [&codecs[..], &["13 CN/8000".into()], &events].concat()
+    };
+    assert_eq!(maps(&reoffer(&local(), &caps(), &first.answer, 0)), expected(97, 98));
+    // With what the peer offered besides.
+    let both = Descriptions { ours: &first.answer, theirs: Some(&theirs) };
+    assert_eq!(maps(&reoffer(&local(), &caps(), both, 0)), expected(98, 99));
+
+    // Its numbers are ours for what it has and we have not named yet; 101 is taken.
+    let theirs = sdp("m=audio 4000 RTP/AVP 0 101\na=rtpmap:101 opus/48000/2");
+    let last = offer(&local(), &Capability { codecs: caps().codecs.split_off(2), telephone_event: false, ..caps() });
+    let both = Descriptions { ours: &last, theirs: Some(&theirs) };
+    let next = maps(&reoffer(&local(), &caps(), both, 0));
+    assert_eq!(next[0], "101 opus/48000/2");
+    assert_eq!(next[5..], ["96 telephone-event/48000", "97 telephone-event/8000"]);
 }
 
 /// Conforms: RFC 3611 §5.1 — who asks for VoIP metrics gets them, and we ask for them.

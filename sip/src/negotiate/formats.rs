@@ -61,10 +61,15 @@ impl<'a> Format<'a> {
         Some(Format { name, clock_hz, channels })
     }
 
-    fn is(&self, codec: &CodecOffer) -> bool {
+    pub(super) fn is(&self, codec: &CodecOffer) -> bool {
         self.name.eq_ignore_ascii_case(&codec.name)
             && self.clock_hz == codec.clock_hz
             && self.channels == codec.channels.max(1)
+    }
+
+    /// For what is no codec: telephone events and comfort noise.
+    pub(super) fn is_named(&self, name: &str, clock_hz: u32) -> bool {
+        self.name.eq_ignore_ascii_case(name) && self.clock_hz == clock_hz
     }
 }
 
@@ -83,7 +88,7 @@ pub(super) struct FoundEvent {
 }
 
 /// The payload types of a section, with what they stand for, in order.
-fn formats(media: &Media) -> impl Iterator<Item = (u8, &str, Format<'_>)> {
+pub(super) fn formats(media: &Media) -> impl Iterator<Item = (u8, &str, Format<'_>)> {
     media.formats.iter().filter_map(|format| {
         let payload_type = format.parse::<u8>().ok().filter(|p| *p < 128)?;
         Some((payload_type, format.as_str(), Format::of(media, format)?))
@@ -120,13 +125,9 @@ pub(super) fn find_telephone_event(media: &Media, clock_hz: u32) -> Option<Found
 
 /// The payload type of telephone events at this clock.
 pub(super) fn telephone_event_of(media: &Media, clock_hz: u32) -> Option<u8> {
-    formats(media)
-        .find(|(_, _, f)| f.name.eq_ignore_ascii_case("telephone-event") && f.clock_hz == clock_hz)
-        .map(|(payload_type, ..)| payload_type)
+    formats(media).find(|(_, _, f)| f.is_named("telephone-event", clock_hz)).map(|(payload_type, ..)| payload_type)
 }
 
 pub(super) fn find_comfort_noise(media: &Media) -> Option<u8> {
-    formats(media)
-        .find(|(_, _, f)| f.name.eq_ignore_ascii_case("CN") && f.clock_hz == 8_000)
-        .map(|(payload_type, ..)| payload_type)
+    formats(media).find(|(_, _, f)| f.is_named("CN", 8_000)).map(|(payload_type, ..)| payload_type)
 }

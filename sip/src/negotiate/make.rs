@@ -1,6 +1,6 @@
 //! Writing our side of a description.
 
-use super::formats::Found;
+use super::formats::{Format, Found, formats};
 use super::{Capability, CodecOffer, LocalMedia, MediaChoice, extensions, protection};
 use crate::sdp::{Attributes, Connection, Media, Origin, Session};
 
@@ -10,6 +10,39 @@ const FIRST_DYNAMIC: u8 = 96;
 const TELEPHONE_EVENT: u8 = 101;
 /// RFC 3389.
 const COMFORT_NOISE: u8 = 13;
+
+/// Which number stands for what in an offer (RFC 3264 section 8.3.2: as before, for as long as the session lasts).
+pub(super) struct Numbers<'a> {
+    known: Vec<(u8, Format<'a>)>,
+    taken: Vec<u8>,
+}
+
+impl<'a> Numbers<'a> {
+    /// Those that these sections have mapped, the first of them before the others.
+    pub(super) fn of(sections: &[&'a Media]) -> Self {
+        let mut known: Vec<(u8, Format<'a>)> = Vec::new();
+        for (number, _, format) in sections.iter().flat_map(|media| formats(media)) {
+            if known.iter().all(|(mapped, _)| *mapped != number) {
+                known.push((number, format));
+            }
+        }
+        let taken = known.iter().map(|(number, _)| *number).collect();
+        Self { known, taken }
+    }
+
+    /// The number that stood for it before, otherwise its usual one, otherwise one that has stood for nothing.
+    fn find(&mut self, is: impl Fn(&Format<'a>) -> bool, usual: Option<u8>) -> Option<u8> {
+        if let Some((number, _)) = self.known.iter().find(|(_, format)| is(format)) {
+            return Some(*number);
+        }
+        let is_mapped = |number: &u8| self.known.iter().any(|(mapped, _)| mapped == number);
+        let number = usual
+            .filter(|usual| !is_mapped(usual))
+            .or_else(|| (FIRST_DYNAMIC..128).find(|free| !self.taken.contains(free)))?;
+        self.taken.push(number);
+        Some(number)
+    }
+}
 
 /// A description without media.
 pub(super) fn envelope(local: &LocalMedia) -> Session {
@@ -77,20 +110,23 @@ pub(super) fn answered(
 }
 
 /// The section with all that we can do.
-pub(super) fn offered(local: &LocalMedia, caps: &Capability) -> Media {
+pub(super) fn offered(local: &LocalMedia, caps: &Capability, mut numbers: Numbers<'_>) -> Media {
     let mut media = empty(local, protection::protocol_of_offer(local));
-    let mut taken = vec![TELEPHONE_EVENT, COMFORT_NOISE];
-    taken.extend(caps.codecs.iter().filter_map(|c| c.static_payload_type));
+    numbers.taken.extend([TELEPHONE_EVENT, COMFORT_NOISE]);
+    numbers.taken.extend(caps.codecs.iter().filter_map(|c| c.static_payload_type));
     for codec in &caps.codecs {
-        if let Some(payload_type) = codec.static_payload_type.or_else(|| next_dynamic(&mut taken)) {
+        if let Some(payload_type) = numbers.find(|format| format.is(codec), codec.static_payload_type) {
             add_codec(&mut media, codec, payload_type);
         }
     }
-    if caps.comfort_noise && caps.codecs.iter().any(|c| c.clock_hz == 8_000) {
-        add_comfort_noise(&mut media, COMFORT_NOISE);
+    if caps.comfort_noise
+        && caps.codecs.iter().any(|c| c.clock_hz == 8_000)
+        && let Some(payload_type) = numbers.find(|format| format.is_named("CN", 8_000), Some(COMFORT_NOISE))
+    {
+        add_comfort_noise(&mut media, payload_type);
     }
     if caps.telephone_event {
-        add_events(&mut media, caps, &mut taken);
+        add_events(&mut media, caps, &mut numbers);
     }
     media.attributes.push("ptime", caps.ptime_ms.to_string());
     media.attributes.flag(local.direction.as_str());
@@ -103,7 +139,7 @@ pub(super) fn offered(local: &LocalMedia, caps: &Capability) -> Media {
 }
 
 /// Telephone events at each clock that a codec of ours has (RFC 4733 section 2.1).
-fn add_events(media: &mut Media, caps: &Capability, taken: &mut Vec<u8>) {
+fn add_events(media: &mut Media, caps: &Capability, numbers: &mut Numbers<'_>) {
     let mut clocks: Vec<u32> = Vec::new();
     for codec in &caps.codecs {
         if !clocks.contains(&codec.clock_hz) {
@@ -111,8 +147,8 @@ fn add_events(media: &mut Media, caps: &Capability, taken: &mut Vec<u8>) {
         }
     }
     for clock_hz in clocks {
-        let payload_type = if clock_hz == 8_000 { Some(TELEPHONE_EVENT) } else { next_dynamic(taken) };
-        if let Some(payload_type) = payload_type {
+        let usual = (clock_hz == 8_000).then_some(TELEPHONE_EVENT);
+        if let Some(payload_type) = numbers.find(|format| format.is_named("telephone-event", clock_hz), usual) {
             add_telephone_event(media, payload_type, clock_hz, "0-15");
         }
     }
@@ -140,10 +176,4 @@ fn add_telephone_event(media: &mut Media, payload_type: u8, clock_hz: u32, range
 fn add_comfort_noise(media: &mut Media, payload_type: u8) {
     media.formats.push(payload_type.to_string());
     media.attributes.push("rtpmap", format!("{payload_type} CN/8000"));
-}
-
-fn next_dynamic(taken: &mut Vec<u8>) -> Option<u8> {
-    let free = (FIRST_DYNAMIC..128).find(|p| !taken.contains(p))?;
-    taken.push(free);
-    Some(free)
 }
