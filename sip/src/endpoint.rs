@@ -265,6 +265,7 @@ impl Endpoint {
     }
 
     fn tell(&mut self, event: Event) {
+        self.note_description(&event);
         self.outputs.push_back(Output::Event(event));
     }
 

@@ -118,6 +118,72 @@ fn without_update_the_refresh_is_a_reinvite() {
     assert_eq!(raw.causes(), [EndCause::Gone]);
 }
 
+/// A call of a peer without UPDATE, whose session lasts 200 s and is ours to refresh: our tag.
+fn refreshed_by_reinvite(raw: &mut Raw) -> String {
+    let mut invite = Request::invite("1").header("Supported: timer").header("Session-Expires: 200;refresher=uas");
+    invite.body = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.1\r\n";
+    let (_, tag) = answered(raw, &invite);
+    raw.out.clear();
+    tag
+}
+
+fn results(raw: &Raw) -> Vec<(u16, Option<Bytes>)> {
+    let results = raw.events.iter().filter_map(|event| match event {
+        Event::ReofferResult { code, answer, .. } => Some((*code, answer.clone())),
+        _ => None,
+    });
+    results.collect()
+}
+
+const REFRESHED: &str = "Contact: <sip:peer@192.0.2.1:5062>\r\nSession-Expires: 200;refresher=uac\r\n";
+
+/// Conforms: RFC 3264 §8 — after glare a refresh describes the session as it stands by then.
+#[test]
+fn after_glare_a_refresh_holds_what_was_agreed_on_meanwhile() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    let tag = refreshed_by_reinvite(&mut raw);
+    raw.wait(Duration::from_secs(101));
+    let refresh = raw.last();
+    assert_eq!(refresh.body(), ANSWER);
+    raw.receive(&response(&refresh, 491, "", "", ""));
+    assert_eq!(raw.last().method(), Some(&Method::Ack));
+    raw.receive(&Request::invite("hold").tagged(&tag).cseq(2).text());
+    let held = Bytes::from_static(b"v=0\r\no=- 2 3 IN IP4 10.0.0.2\r\na=recvonly\r\n");
+    raw.endpoint.answer_reoffer(raw.now, raw.call(), held.clone()).unwrap();
+    raw.receive(&Request::new("ACK", "held").tagged(&tag).cseq(2).text());
+    raw.out.clear();
+    raw.wait(Duration::from_secs(5));
+    let again = raw.last();
+    assert_eq!((again.method(), again.body()), (Some(&Method::Invite), &held[..]));
+}
+
+/// Conforms: RFC 4028 §7.4 — the answer to a refresh counts as that to any re-INVITE.
+#[test]
+fn an_answer_to_a_refresh_is_told_where_it_says_something_else_than_before() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    let tag = refreshed_by_reinvite(&mut raw);
+    let refreshed = |raw: &mut Raw, answer: &str| {
+        raw.wait(Duration::from_secs(101));
+        let refresh = raw.last();
+        assert_eq!(refresh.method(), Some(&Method::Invite));
+        raw.receive(&response(&refresh, 200, "", REFRESHED, answer));
+        raw.out.clear();
+        results(raw).len()
+    };
+    let same = "v=0\r\no=- 1 2 IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.1\r\n";
+    let moved = "v=0\r\no=- 1 3 IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.9\r\n";
+    assert_eq!(refreshed(&mut raw, same), 0, "only its version differs");
+    assert_eq!(refreshed(&mut raw, moved), 1);
+    assert_eq!(results(&raw), [(200, Some(Bytes::from_static(moved.as_bytes())))]);
+    assert_eq!(refreshed(&mut raw, moved), 1, "that is known");
+    // What a change would have been that we refused does not count.
+    let mut change = Request::invite("change").tagged(&tag).cseq(2);
+    change.body = "v=0\r\no=- 1 4 IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.10\r\n";
+    raw.receive(&change.text());
+    raw.endpoint.reject_reoffer(raw.now, raw.call(), 488).unwrap();
+    assert_eq!(refreshed(&mut raw, change.body), 2);
+}
+
 /// Conforms: RFC 4028 §7.3 — an INVITE refused with 422 is sent again with the interval that its peer can bear.
 #[test]
 fn the_interval_grows_to_what_the_peer_can_bear() {

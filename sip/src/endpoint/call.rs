@@ -138,6 +138,8 @@ pub(super) struct Call {
     pub(super) our_offer: Option<Bytes>,
     /// What of ours was described last, for a refresh.
     pub(super) our_description: Option<Bytes>,
+    /// What of the peer's was described last; `None` where that is not known.
+    pub(super) their_description: Option<Fingerprint>,
     /// The re-INVITE under way is a refresh, which the user did not ask for.
     pub(super) is_refresh: bool,
     /// The peer's Allow names UPDATE.
@@ -182,6 +184,7 @@ impl Call {
             reoffer: reoffer::State::Quiet,
             our_offer: None,
             our_description: None,
+            their_description: None,
             is_refresh: false,
             takes_update: false,
             session: None,

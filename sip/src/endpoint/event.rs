@@ -310,7 +310,8 @@ pub enum Event {
         /// The peer's SDP; `None` wants ours.
         offer: Option<Bytes>,
     },
-    /// What became of our `reoffer`.
+    /// What became of our `reoffer`; or, unasked, the answer to a refresh (RFC 4028) that says something else than what the peer
+    /// described last.
     ReofferResult {
         /// The call.
         call: CallId,

@@ -6,6 +6,7 @@ use super::Endpoint;
 use super::arena::Key;
 use super::call::{CallTimer, Context, id, plain};
 use super::event::{EndCause, Event};
+use super::secret::Fingerprint;
 use super::transactions::Purpose;
 use crate::dialog::reoffer::{Action, Input, State, table};
 use crate::dialog::session;
@@ -31,11 +32,21 @@ impl Endpoint {
             // The refusal of a second re-INVITE is the receiving side's to send: it has the request.
             Action::Refuse500 | Action::Refuse491 => {}
             Action::SendAnswer => self.send_answer(now, key, context.reply),
-            Action::SendPlainAnswer | Action::SendPlainRefusal => self.answer_offered(now, key, context.reply),
+            Action::SendPlainAnswer => self.answer_offered(now, key, context.reply),
+            Action::SendPlainRefusal => {
+                self.forget_description(key);
+                self.answer_offered(now, key, context.reply);
+            }
             Action::RepeatAnswer => self.repeat_answer(now, key),
             Action::StopRepeating => self.stop_repeating(key),
-            Action::SendRefusal => self.refuse_asked(now, key, context.reply),
-            Action::SendTerminated => self.refuse_asked(now, key, Some(&plain(487))),
+            Action::SendRefusal => {
+                self.forget_description(key);
+                self.refuse_asked(now, key, context.reply);
+            }
+            Action::SendTerminated => {
+                self.forget_description(key);
+                self.refuse_asked(now, key, Some(&plain(487)));
+            }
             Action::SendInvite => {
                 let offer = self.calls.get(key).and_then(|call| call.our_offer.clone());
                 let body = offer.as_ref().map(|offer| ("application/sdp", offer));
@@ -46,14 +57,7 @@ impl Endpoint {
             }
             Action::SendAck => self.acknowledge(key, context.response),
             Action::TellAcked => self.tell(Event::Acked { call: id(key), answer: context.sdp.cloned() }),
-            Action::TellResult => {
-                let Some(call) = self.calls.get_mut(key) else { return };
-                if std::mem::take(&mut call.is_refresh) {
-                    return;
-                }
-                let code = context.response.and_then(|response| response.code()).unwrap_or(408);
-                self.tell(Event::ReofferResult { call: id(key), code, answer: context.sdp.cloned() });
-            }
+            Action::TellResult => self.tell_result(key, context),
             Action::ScheduleRetry => self.schedule_retry(now, key),
             Action::EndGone => _ = self.drive(now, key, session::Input::Gone, Context::default()),
             Action::EndNoAck => {
@@ -63,6 +67,46 @@ impl Endpoint {
                 self.drive(now, key, session::Input::HangUp, Context::default());
             }
         }
+    }
+
+    /// Tells what became of our re-INVITE: of a refresh only an answer that says something else than before.
+    fn tell_result(&mut self, key: Key, context: Context<'_>) {
+        let described = context.sdp.map(|sdp| self.description_fingerprint(sdp));
+        let code = context.response.and_then(|response| response.code()).unwrap_or(408);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let is_new = code < 300 && described.is_some() && described != call.their_description;
+        if !std::mem::take(&mut call.is_refresh) || is_new {
+            self.tell(Event::ReofferResult { call: id(key), code, answer: context.sdp.cloned() });
+        }
+    }
+
+    /// Notes what the peer describes, as the user is told of it.
+    pub(super) fn note_description(&mut self, event: &Event) {
+        let (Event::Incoming { call, offer: Some(sdp), .. }
+        | Event::Acked { call, answer: Some(sdp) }
+        | Event::Answered { call, answer: Some(sdp), .. }
+        | Event::Reoffer { call, offer: Some(sdp) }
+        | Event::ReofferResult { call, code: 200..=299, answer: Some(sdp) }) = event
+        else {
+            return;
+        };
+        let described = self.description_fingerprint(sdp);
+        if let Some(call) = self.calls.get_mut(Key::from_u64(call.0)) {
+            call.their_description = Some(described);
+        }
+    }
+
+    /// An offer of the peer's came to nothing: what stands is what it described before.
+    fn forget_description(&mut self, key: Key) {
+        if let Some(call) = self.calls.get_mut(key) {
+            call.their_description = None;
+        }
+    }
+
+    /// What a description says besides its `o=` line.
+    fn description_fingerprint(&self, sdp: &[u8]) -> Fingerprint {
+        let lines: Vec<&[u8]> = sdp.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"o=")).collect();
+        self.secret.fingerprint(&lines)
     }
 
     /// 14.1: who made the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, in steps of 10 ms.
@@ -79,6 +123,10 @@ impl Endpoint {
             return;
         }
         if call.reoffer == State::Quiet {
+            if call.is_refresh {
+                // The peer's may have changed it.
+                call.our_offer.clone_from(&call.our_description);
+            }
             self.drive_reoffer(now, key, Input::Offer, Context::default());
         } else {
             // The peer's came first.
