@@ -14,6 +14,7 @@
 
 mod arena;
 mod call;
+mod challenge;
 mod commands;
 mod config;
 mod early;

@@ -782,6 +782,109 @@ fn bye_is_repeated_with_credentials_too() {
     assert_eq!(raw.causes(), [EndCause::LocalBye]);
 }
 
+/// A call of ours that was challenged and answered.
+fn challenged(raw: &mut Raw, challenge: &str) -> CallId {
+    let (call, first) = invite(raw, with_credentials());
+    raw.receive(&response(&first, 401, "t1", challenge, ""));
+    let second = raw.last();
+    raw.receive(&response(&second, 200, "t", CONTACT, "v=0\r\n"));
+    raw.out.clear();
+    call
+}
+
+fn authorization(request: &Message) -> sip::auth::Authorization {
+    sip::auth::Authorization::parse(request.header(Name::Authorization).unwrap()).unwrap()
+}
+
+/// Conforms: RFC 3261 §22.2 — each request of a call is answered for, whatever was asked of those before it.
+#[test]
+fn every_request_of_a_call_that_is_challenged_is_repeated() {
+    let mut raw = raw();
+    let call = challenged(&mut raw, &challenge("here", "n1", false));
+    for (n, digit) in ["1", "2"].into_iter().enumerate() {
+        raw.endpoint.send_info(raw.now, call, "application/dtmf", Bytes::from(digit)).unwrap();
+        raw.poll();
+        assert_eq!(raw.out.len(), n + 1);
+    }
+    // Both are under way at once.
+    let waiting: Vec<Message> = raw.out.drain(..).map(|(.., message)| message).collect();
+    for (n, info) in waiting.iter().enumerate() {
+        raw.receive(&response(info, 401, "", &challenge("here", &format!("i{n}"), false), ""));
+        let again = raw.only();
+        assert_eq!((again.body(), authorization(&again).nonce), (info.body(), format!("i{n}")));
+        raw.receive(&response(&again, 200, "", "", ""));
+    }
+    raw.endpoint.bye(raw.now, call, None).unwrap();
+    raw.poll();
+    let bye = raw.only();
+    raw.receive(&response(&bye, 401, "", &challenge("here", "n2", false), ""));
+    let again = raw.only();
+    assert_eq!(again.method().unwrap().to_string(), "BYE");
+    assert!(authorization(&again).is_signed_with("secret", "BYE", b""));
+    assert!(raw.causes().is_empty(), "it is not over before that is answered");
+    raw.receive(&response(&again, 200, "", "", ""));
+    assert_eq!(raw.causes(), [EndCause::LocalBye]);
+}
+
+#[test]
+fn credentials_that_a_later_request_is_refused_with_are_tried_once() {
+    let mut raw = raw();
+    let call = challenged(&mut raw, &challenge("here", "n1", false));
+    raw.endpoint.send_info(raw.now, call, "application/dtmf", Bytes::from_static(b"1")).unwrap();
+    raw.poll();
+    let info = raw.only();
+    raw.receive(&response(&info, 401, "", &challenge("here", "n2", false), ""));
+    let again = raw.only();
+    raw.receive(&response(&again, 401, "", &challenge("here", "n3", false), ""));
+    assert!(raw.out.is_empty());
+    assert!(matches!(raw.events.last(), Some(Event::InfoResult { code: 401, .. })));
+    // A nonce that was too old is another matter, and no endless one.
+    raw.endpoint.send_info(raw.now, call, "application/dtmf", Bytes::from_static(b"2")).unwrap();
+    raw.poll();
+    let mut tries = 0;
+    while let Some((.., info)) = raw.out.pop() {
+        tries += 1;
+        assert!(tries <= 7, "it never gives up");
+        raw.receive(&response(&info, 401, "", &challenge("here", &format!("s{tries}"), true), ""));
+    }
+    assert_eq!(tries, 7);
+}
+
+/// Conforms: RFC 3261 §22.3 — the credentials for a realm go with all later requests of the call; RFC 7616 §3.4 — their nonce is counted.
+#[test]
+fn credentials_go_ahead_in_later_requests_of_a_call() {
+    let mut raw = raw();
+    let call = challenged(&mut raw, &challenge("here", "n1", false));
+    for (body, count) in [("1", 2), ("2", 3)] {
+        raw.endpoint.send_info(raw.now, call, "application/dtmf", Bytes::from(body)).unwrap();
+        raw.poll();
+        let info = raw.only();
+        let sent = authorization(&info);
+        assert_eq!(
+            (sent.nonce.as_str(), sent.nonce_count(), sent.uri.as_str()),
+            ("n1", Some(count), info.request_uri())
+        );
+        assert!(sent.is_signed_with("secret", "INFO", body.as_bytes()));
+        raw.receive(&response(&info, 200, "", "", ""));
+    }
+    // The same nonce is asked for once more: its count goes on.
+    raw.endpoint.reoffer(raw.now, call, Bytes::from_static(b"v=0\r\n")).unwrap();
+    raw.poll();
+    let reinvite = raw.only();
+    raw.receive(&response(&reinvite, 401, "", &challenge("here", "n1", false), ""));
+    let again = raw.last();
+    assert_eq!(authorization(&again).nonce_count(), Some(5));
+}
+
+#[test]
+fn what_answers_a_challenge_without_qop_is_used_once() {
+    let mut raw = raw();
+    let call = challenged(&mut raw, &challenge("here", "n1", false).replace(", qop=\"auth\"", ""));
+    raw.endpoint.bye(raw.now, call, None).unwrap();
+    raw.poll();
+    assert_eq!(raw.only().header(Name::Authorization), None);
+}
+
 #[test]
 fn a_2xx_with_broken_routes_ends_the_call_as_a_protocol_error() {
     let mut raw = raw();

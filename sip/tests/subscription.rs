@@ -460,6 +460,31 @@ fn the_notifiers_conditions_are_met_once() {
     assert!(matches!(raw.events[..], [Event::SubscriptionEnded { end: SubscriptionEnd::Refused(423), .. }]));
 }
 
+/// Conforms: RFC 3261 §22.2 — a refresh is answered for as the first SUBSCRIBE was, and carries credentials before it is asked for them.
+#[test]
+fn a_refresh_that_is_challenged_again_is_repeated() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    let credentials = Some(Credentials { username: "me".into(), password: "secret".into() });
+    let (_, first) = subscribe_to(&mut raw, OutgoingSubscription { credentials, ..for_600_s() });
+    let challenge =
+        |nonce| format!("WWW-Authenticate: Digest realm=\"here\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\"\r\n");
+    raw.receive(&response(&first, 401, "b1", &challenge("n1"), ""));
+    let second = raw.only();
+    raw.receive(&response(&second, 200, "b1", "Expires: 600\r\n", ""));
+    raw.receive(&notify_of(&first, "b1", 1, ACTIVE));
+    raw.out.clear();
+    raw.wait(Duration::from_secs(541));
+    let refresh = raw.last();
+    assert!(refresh.header(Name::Authorization).unwrap().contains("nonce=\"n1\""));
+    assert!(refresh.header(Name::Authorization).unwrap().contains("nc=00000002"));
+    raw.receive(&response(&refresh, 401, "", &challenge("n2"), ""));
+    let again = raw.only();
+    assert!(again.header(Name::Authorization).unwrap().contains("nonce=\"n2\""));
+    raw.receive(&response(&again, 401, "", &challenge("n3"), ""));
+    assert!(raw.out.is_empty());
+    assert!(matches!(raw.events.last(), Some(Event::SubscriptionEnded { end: SubscriptionEnd::Refused(401), .. })));
+}
+
 /// Conforms: RFC 6665 §4.1.2.3 — a refresh that fails for now is tried again, 481 ends the subscription
 #[test]
 fn a_refresh_that_fails_for_now_is_tried_again() {

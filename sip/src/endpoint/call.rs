@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::arena::Key;
+use super::challenge::Challenge;
 use super::early::Early;
 use super::event::{CallId, Destination, EndCause, Event, SendId};
-use super::outbound::Challenge;
 use super::refer::Referrals;
 use super::refresh::{Session, Settled, Wish};
 use super::reliable::Reliable;

@@ -92,11 +92,16 @@ impl Endpoint {
         let Some(call) = self.calls.get_mut(key) else { return };
         // One count for all forks: numbers rise in each, which is all that section 12.2.1.1 asks for.
         call.dialog.local_seq += 1;
+        let Some(early) = call.early.get(place) else { return };
+        let credentials = call.challenge.as_mut().map(|it| it.ahead(&early.dialog, &Method::Prack, b""));
         let Some(call) = self.calls.get(key) else { return };
         let Some(early) = call.early.get(place) else { return };
         let (to, local) = (next_hop(&early.dialog, &call.way), call.local);
-        let head =
+        let mut head =
             self.request_in(&early.dialog, (to.transport, local), (&Method::Prack, call.dialog.local_seq), &branch);
+        for (name, value) in credentials.unwrap_or_default() {
+            head = head.header(name, value);
+        }
         let bytes = head.header(Name::RAck, rack).finish().bytes();
         self.add_client(now, Some((key, Purpose::Prack)), (&branch, "PRACK"), (to, local), bytes);
     }

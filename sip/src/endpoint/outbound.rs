@@ -8,68 +8,18 @@ use bytes::Bytes;
 
 use super::arena::Key;
 use super::call::{Acknowledgement, CallTimer};
+use super::challenge::Sent;
 use super::event::{Destination, SendId, Target, Transport};
 use super::transactions::Purpose;
 use super::write::{Host, clean};
 use super::{Endpoint, own};
 use crate::address::is_inside;
-use crate::auth::{self, Credentials, Signed};
 use crate::build::Builder;
 use crate::dialog::Dialog;
 use crate::headers::Name;
 use crate::message::Message;
 use crate::method::Method;
 use crate::uri::{Scheme, Uri};
-
-/// Tries with credentials in one call, of all realms together.
-const MAX_TRIES: usize = 6;
-
-/// The credentials of a call, and where they were tried.
-#[derive(Debug)]
-pub(super) struct Challenge {
-    pub(super) credentials: Credentials,
-    /// Header, realm and nonce of each try.
-    tried: Vec<(Name, String, String)>,
-}
-
-impl Challenge {
-    pub(super) fn new(credentials: Credentials) -> Self {
-        Self { credentials, tried: Vec::new() }
-    }
-
-    /// Whether a challenge is worth an answer; if so, it counts as tried.
-    fn worth(&mut self, challenge: &auth::Challenge) -> bool {
-        let of_realm =
-            |(header, realm, _): &&(Name, String, String)| *header == challenge.header && *realm == challenge.realm;
-        let last = self.tried.iter().rev().find(of_realm);
-        let fresh = last.is_none_or(|(_, _, nonce)| challenge.stale && *nonce != challenge.nonce);
-        if !fresh || self.tried.len() >= MAX_TRIES {
-            return false;
-        }
-        self.tried.push((challenge.header, challenge.realm.clone(), challenge.nonce.clone()));
-        true
-    }
-
-    /// Signs a request for those challenges of a response that are worth it: header names and values. Empty where none is.
-    pub(super) fn answers(
-        &mut self,
-        response: &Message,
-        (method, request): (&Method, &Bytes),
-        cnonce: &str,
-    ) -> Vec<(&'static str, String)> {
-        let Some((uri, body)) = own::signed_parts(request) else { return Vec::new() };
-        let signed = Signed { method: method.as_str(), uri, body };
-        let offered = auth::Challenge::all_in(response);
-        let mut answers = Vec::new();
-        for offered in auth::Challenge::best(&offered) {
-            if self.worth(offered) {
-                let value = offered.answer(&self.credentials, &signed, cnonce, 1);
-                answers.push((offered.answer_header().as_str(), value));
-            }
-        }
-        answers
-    }
-}
 
 impl Endpoint {
     /// A new branch.
@@ -125,6 +75,8 @@ impl Endpoint {
         let branch = self.branch();
         let call = self.calls.get_mut(key)?;
         call.dialog.local_seq += 1;
+        let signed = body.map(|(_, body)| body.as_ref()).unwrap_or_default();
+        let credentials = call.challenge.as_mut().map(|challenge| challenge.ahead(&call.dialog, method, signed));
         let call = self.calls.get(key)?;
         let to = next_hop(&call.dialog, &call.way);
         let local = call.local;
@@ -146,6 +98,9 @@ impl Endpoint {
         }
         for (name, value) in extra {
             builder = builder.header(*name, value);
+        }
+        for (name, value) in credentials.unwrap_or_default() {
+            builder = builder.header(name, value);
         }
         if let Some((kind, body)) = body {
             builder = builder.body(kind, body.clone());
@@ -234,13 +189,17 @@ impl Endpoint {
         now: Instant,
         (key, purpose): (Key, Purpose),
         response: &Message,
-        (request, to): (&Bytes, Destination),
+        (sent, to): (&Sent, Destination),
     ) -> bool {
         let (Some(method), cnonce) = (purpose.method(), self.secret.name()) else { return false };
         let Some(call) = self.calls.get_mut(key) else { return false };
         let Some(challenge) = call.challenge.as_mut() else { return false };
-        let answers = challenge.answers(response, (&method, request), cnonce.as_str());
-        !answers.is_empty() && self.repeat(now, (key, purpose), (request, to), &answers)
+        let Some((headers, tried)) = challenge.answers(response, (&method, sent), cnonce.as_str()) else {
+            return false;
+        };
+        let Some(txn) = self.repeat(now, (key, purpose), (&sent.bytes, to), &headers) else { return false };
+        self.note_tried(txn, tried);
+        true
     }
 
     /// Repeats a request of a call in a new transaction, with these headers in the place of its own.
@@ -250,19 +209,19 @@ impl Endpoint {
         (key, purpose): (Key, Purpose),
         (request, to): (&Bytes, Destination),
         headers: &[(&str, String)],
-    ) -> bool {
-        let Some(method) = purpose.method() else { return false };
+    ) -> Option<Key> {
+        let method = purpose.method()?;
         let branch = self.branch();
-        let Some(call) = self.calls.get_mut(key) else { return false };
+        let call = self.calls.get_mut(key)?;
         call.dialog.local_seq += 1;
         let (sequence, local) = (call.dialog.local_seq, call.local);
         let via = self.via(to.transport, local, &branch);
-        let Some(bytes) = own::again(request, method.as_str(), &via, sequence, headers) else { return false };
+        let bytes = own::again(request, method.as_str(), &via, sequence, headers)?;
         let txn = self.add_client(now, Some((key, purpose)), (&branch, method.as_str()), (to, local), bytes.into());
         if let Some(call) = self.calls.get_mut(key).filter(|_| method == Method::Invite) {
             call.asking = Some(txn);
         }
-        true
+        Some(txn)
     }
 }
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::arena::Key;
+use super::challenge::{Challenge, Sent};
 use super::commands::{CommandError, checked_code};
 use super::event::{Destination, Event, RequestId};
 use super::inbound::Arrival;
-use super::outbound::Challenge;
 use super::secret::{Fingerprint, Name as Tag};
 use super::transactions::{Failure, Purpose};
 use super::validate::{self, Refusal};
@@ -285,7 +285,7 @@ impl Endpoint {
         key: Key,
         way: (Destination, SocketAddr),
         response: &Arc<Message>,
-        request: Option<&Bytes>,
+        request: Option<&Sent>,
     ) {
         let code = response.code().unwrap_or(0);
         if code < 200 || (matches!(code, 401 | 407) && self.outgoing_again(now, key, way, response, request)) {
@@ -316,7 +316,7 @@ impl Endpoint {
         key: Key,
         (to, local): (Destination, SocketAddr),
         response: &Message,
-        request: Option<&Bytes>,
+        request: Option<&Sent>,
     ) -> bool {
         let (branch, cnonce) = (self.branch(), self.secret.name());
         let via = self.via(to.transport, local, &branch);
@@ -324,15 +324,17 @@ impl Endpoint {
             return false;
         };
         let Some(request) = request else { return false };
-        let answers = challenge.answers(response, (method, request), cnonce.as_str());
-        if answers.is_empty() {
+        let Some((headers, tried)) = challenge.answers(response, (method, request), cnonce.as_str()) else {
             return false;
-        }
+        };
         *sequence += 1;
         let (method, sequence) = (method.clone(), *sequence);
-        let Some(bytes) = own::again(request, method.as_str(), &via, sequence, &answers) else { return false };
+        let Some(bytes) = own::again(&request.bytes, method.as_str(), &via, sequence, &headers) else {
+            return false;
+        };
         let purpose = Some((key, Purpose::Request));
-        self.add_client(now, purpose, (&branch, method.as_str()), (to, local), bytes.into());
+        let txn = self.add_client(now, purpose, (&branch, method.as_str()), (to, local), bytes.into());
+        self.note_tried(txn, tried);
         true
     }
 }

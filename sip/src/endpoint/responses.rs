@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Endpoint;
 use super::arena::Key;
 use super::call::{CallTimer, Context, id};
+use super::challenge::{Sent, Tried};
 use super::event::{Destination, EndCause, Event, Source, Target};
 use super::inbound::takes_update;
 use super::transactions::Purpose;
@@ -22,8 +23,8 @@ use crate::transaction::{self, State};
 struct Answered {
     response: Arc<Message>,
     code: u16,
-    /// Our request's bytes, where they are kept.
-    request: Option<Bytes>,
+    /// Our request, where it is kept.
+    request: Option<Sent>,
     sdp: Option<Bytes>,
     /// Where our request went.
     to: Destination,
@@ -39,8 +40,10 @@ impl Endpoint {
             return;
         };
         let before = self.state(key);
-        let Some(txn) = self.transactions.get(key) else { return };
-        let (request, owner) = (txn.machine.kept.clone(), txn.owner);
+        let Some(txn) = self.transactions.get_mut(key) else { return };
+        let tried = if code < 200 { Tried::default() } else { std::mem::take(&mut txn.tried) };
+        let request = txn.machine.kept.clone().map(|bytes| Sent { bytes, tried });
+        let owner = txn.owner;
         let way = (txn.to.clone(), txn.local);
         let effects = self.step(now, key, transaction::Input::response(code), None);
         if effects.ack {
@@ -219,6 +222,6 @@ impl Endpoint {
         let is_calling = self.calls.get(key).is_some_and(|call| matches!(call.phase, Phase::Calling | Phase::Ringing));
         let Some(request) = answered.request.as_ref().filter(|_| is_calling) else { return false };
         let Some(headers) = self.longer_session(key, &answered.response) else { return false };
-        self.repeat(now, (key, Purpose::Invite), (request, answered.to.clone()), &headers)
+        self.repeat(now, (key, Purpose::Invite), (&request.bytes, answered.to.clone()), &headers).is_some()
     }
 }

@@ -8,13 +8,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::arena::Key;
+use super::challenge::{Challenge, Sent};
 use super::commands::CommandError;
 use super::event::{Destination, Event, SubscriptionEnd, SubscriptionId};
 use super::inbound::Arrival;
-use super::outbound::Challenge;
 use super::subscription::{Role, Subscription, SubscriptionTimer, Usage, id};
 use super::transactions::Purpose;
 use super::{Endpoint, own};
@@ -146,6 +144,12 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
+    /// Credentials for the next SUBSCRIBE.
+    pub(super) fn credentials_ahead(&mut self, dialog: &Dialog) -> Vec<(Name, String)> {
+        let challenge = self.challenge.as_mut();
+        challenge.map(|challenge| challenge.ahead(dialog, &Method::Subscribe, b"")).unwrap_or_default()
+    }
+
     /// What every SUBSCRIBE of it says, besides its dialog.
     pub(super) fn write(&self, mut builder: Builder) -> Builder {
         let expires = if self.standing == Standing::Leaving { 0 } else { self.wanted_s };
@@ -299,7 +303,7 @@ impl Endpoint {
         now: Instant,
         key: Key,
         code: u16,
-        answer: Option<(&Message, Option<&Bytes>)>,
+        answer: Option<(&Message, Option<&Sent>)>,
     ) {
         let response = answer.map(|(response, _)| response);
         if let (401 | 407, Some((response, Some(request)))) = (code, answer)
@@ -327,20 +331,22 @@ impl Endpoint {
     }
 
     /// Section 22.2 of RFC 3261.
-    fn subscribe_again(&mut self, now: Instant, key: Key, response: &Message, request: &Bytes) -> bool {
+    fn subscribe_again(&mut self, now: Instant, key: Key, response: &Message, request: &Sent) -> bool {
         let (branch, cnonce) = (self.branch(), self.secret.name());
         let Some((usage, subscriber)) = self.subscriber(key) else { return false };
         let Some(challenge) = subscriber.challenge.as_mut() else { return false };
-        let answers = challenge.answers(response, (&Method::Subscribe, request), cnonce.as_str());
-        if answers.is_empty() {
+        let Some((headers, tried)) = challenge.answers(response, (&Method::Subscribe, request), cnonce.as_str()) else {
             return false;
-        }
+        };
         usage.dialog.local_seq += 1;
         let (sequence, to, local) = (usage.dialog.local_seq, usage.next_hop(), usage.local);
         let via = self.via(to.transport, local, &branch);
-        let Some(bytes) = own::again(request, "SUBSCRIBE", &via, sequence, &answers) else { return false };
+        let Some(bytes) = own::again(&request.bytes, "SUBSCRIBE", &via, sequence, &headers) else {
+            return false;
+        };
         let purpose = Some((key, Purpose::Subscribe));
-        self.add_client(now, purpose, (&branch, "SUBSCRIBE"), (to, local), bytes.into());
+        let txn = self.add_client(now, purpose, (&branch, "SUBSCRIBE"), (to, local), bytes.into());
+        self.note_tried(txn, tried);
         true
     }
 

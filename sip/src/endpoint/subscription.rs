@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::arena::Key;
+use super::challenge::Sent;
 use super::commands::CommandError;
 use super::event::{Destination, Event, SubscriptionEnd, SubscriptionId, Target};
 use super::inbound::Arrival;
@@ -248,6 +249,10 @@ impl Endpoint {
         let branch = self.branch();
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         subscription.usage.dialog.local_seq += 1;
+        let credentials = match &mut subscription.role {
+            Role::Subscriber(subscriber) => subscriber.credentials_ahead(&subscription.usage.dialog),
+            _ => Vec::new(),
+        };
         let Some(subscription) = self.subscriptions.get(key) else { return };
         let to = subscription.usage.next_hop();
         let local = subscription.usage.local;
@@ -260,6 +265,9 @@ impl Endpoint {
         }
         if let Role::Subscriber(subscriber) = &subscription.role {
             builder = subscriber.write(builder);
+        }
+        for (name, value) in credentials {
+            builder = builder.header(name, value);
         }
         if let Some((kind, body)) = body {
             builder = builder.body(kind, body.clone());
@@ -275,7 +283,7 @@ impl Endpoint {
         key: Key,
         purpose: Purpose,
         code: u16,
-        answer: Option<(&Message, Option<&Bytes>)>,
+        answer: Option<(&Message, Option<&Sent>)>,
     ) {
         match (purpose, self.subscriptions.get(key).map(|it| &it.role)) {
             (Purpose::Subscribe, Some(Role::Subscriber(_))) => self.subscribe_answered(now, key, code, answer),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::arena::Key;
+use super::challenge::Tried;
 use super::event::{Destination, SendId, Transport};
 use super::secret::Fingerprint;
 use super::write::tag_of;
@@ -81,6 +82,8 @@ pub(super) struct Txn {
     merge: Option<Fingerprint>,
     /// The request as it would have gone by UDP, had it not been too long.
     by_udp: Option<Bytes>,
+    /// Where credentials were tried for the request.
+    pub(super) tried: Tried,
     /// Without any response for so long it fails; `None`: 64 times T1.
     patience: Option<Duration>,
 }
@@ -151,6 +154,7 @@ impl Endpoint {
             fingerprint,
             merge,
             by_udp: None,
+            tried: Tried::default(),
             patience: None,
         };
         let key = self.transactions.insert(txn);
@@ -186,6 +190,7 @@ impl Endpoint {
             fingerprint,
             merge: None,
             by_udp,
+            tried: Tried::default(),
             patience: None,
         };
         let key = self.transactions.insert(txn);
@@ -193,6 +198,13 @@ impl Endpoint {
         let effects = self.step(now, key, Input::Start, Some(bytes));
         self.settle(now, key, effects);
         key
+    }
+
+    /// Where credentials were tried by the time of this repeat.
+    pub(super) fn note_tried(&mut self, key: Key, tried: Tried) {
+        if let Some(txn) = self.transactions.get_mut(key) {
+            txn.tried = tried;
+        }
     }
 
     /// Ends a client transaction that has had no response within this long.
