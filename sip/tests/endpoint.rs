@@ -741,6 +741,10 @@ fn a_stale_nonce_is_worth_another_try_and_a_proxys_realm_its_own() {
     let ack = raw.last();
     assert_eq!(ack.method().unwrap().to_string(), "ACK");
     assert_eq!(ack.cseq().unwrap().number, 4);
+    // 13.2.2.4: the ACK has the credentials of its INVITE.
+    for name in [Name::Authorization, Name::ProxyAuthorization] {
+        assert_eq!(ack.header(name), fourth.header(name));
+    }
 }
 
 #[test]
@@ -874,6 +878,8 @@ fn credentials_go_ahead_in_later_requests_of_a_call() {
     raw.receive(&response(&reinvite, 401, "", &challenge("here", "n1", false), ""));
     let again = raw.last();
     assert_eq!(authorization(&again).nonce_count(), Some(5));
+    raw.receive(&response(&again, 200, "", CONTACT, "v=0\r\n"));
+    assert_eq!(raw.only().header(Name::Authorization), again.header(Name::Authorization));
 }
 
 #[test]

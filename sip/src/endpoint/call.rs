@@ -219,6 +219,8 @@ impl Call {
 pub(super) struct Context<'a> {
     /// The response that came.
     pub(super) response: Option<&'a Arc<Message>>,
+    /// The request that it answers, where that is kept.
+    pub(super) request: Option<&'a Bytes>,
     /// The SDP in what came.
     pub(super) sdp: Option<&'a Bytes>,
     /// What the user wants sent.
@@ -267,7 +269,7 @@ impl Endpoint {
             Action::SendUnavailable => self.refuse_asked(now, key, Some(&plain(480))),
             Action::SendServerTimeout => self.refuse_asked(now, key, Some(&plain(504))),
             Action::SendTerminated => self.refuse_asked(now, key, Some(&plain(487))),
-            Action::SendAck => self.acknowledge(key, context.response),
+            Action::SendAck => self.acknowledge(key, context),
             Action::SendCancel => self.send_cancel(now, key),
             Action::SendBye => self.send_bye(now, key),
             Action::DropInvite => {

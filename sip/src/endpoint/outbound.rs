@@ -1,13 +1,12 @@
 //! Requests that go out: composed, addressed, and repeated with credentials (RFC 3261 sections 8.1, 12.2.1 and 22).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::arena::Key;
-use super::call::{Acknowledgement, CallTimer};
+use super::call::{Acknowledgement, CallTimer, Context};
 use super::challenge::Sent;
 use super::event::{Destination, SendId, Target, Transport};
 use super::transactions::Purpose;
@@ -133,9 +132,9 @@ impl Endpoint {
         self.add_client(now, Some((key, Purpose::Cancel)), (branch, "CANCEL"), way, cancel.into());
     }
 
-    /// 13.2.2.4: acknowledges a 2xx. The same ACK goes out when it comes again.
-    pub(super) fn acknowledge(&mut self, key: Key, response: Option<&Arc<Message>>) {
-        let Some(cseq) = response.and_then(|response| response.cseq().ok()) else { return };
+    /// 13.2.2.4: acknowledges a 2xx, with the credentials of its INVITE. The same ACK goes out when it comes again.
+    pub(super) fn acknowledge(&mut self, key: Key, context: Context<'_>) {
+        let Some(cseq) = context.response.and_then(|response| response.cseq().ok()) else { return };
         let branch = self.branch();
         let Some(call) = self.calls.get(key) else { return };
         if let Some(known) = call.acknowledgement.as_ref().filter(|ack| ack.sequence == cseq.number) {
@@ -146,8 +145,7 @@ impl Endpoint {
         let to = next_hop(&call.dialog, &call.way);
         let mut builder =
             self.request_in(&call.dialog, (to.transport, call.local), (&Method::Ack, cseq.number), &branch);
-        let invite = call.asking.and_then(|key| self.transactions.get(key)).and_then(|txn| txn.machine.kept.as_ref());
-        for (name, value) in invite.map(|invite| own::credentials(invite)).unwrap_or_default() {
+        for (name, value) in context.request.map(|invite| own::credentials(invite)).unwrap_or_default() {
             builder = builder.header_named(name, value);
         }
         let bytes = builder.finish().bytes();

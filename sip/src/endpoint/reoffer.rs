@@ -55,7 +55,7 @@ impl Endpoint {
                     call.asking = txn;
                 }
             }
-            Action::SendAck => self.acknowledge(key, context.response),
+            Action::SendAck => self.acknowledge(key, context),
             Action::TellAcked => self.tell(Event::Acked { call: id(key), answer: context.sdp.cloned() }),
             Action::TellResult => self.tell_result(key, context),
             Action::ScheduleRetry => self.schedule_retry(now, key),

@@ -30,6 +30,13 @@ struct Answered {
     to: Destination,
 }
 
+impl Answered {
+    fn context(&self) -> Context<'_> {
+        let request = self.request.as_ref().map(|sent| &sent.bytes);
+        Context { response: Some(&self.response), request, sdp: self.sdp.as_ref(), reply: None }
+    }
+}
+
 impl Endpoint {
     pub(super) fn receive_response(&mut self, now: Instant, source: &Source, response: Message) {
         let (Ok(via), Ok(cseq), Some(code)) = (response.top_via(), response.cseq(), response.code()) else { return };
@@ -85,7 +92,7 @@ impl Endpoint {
     }
 
     fn invite_answered(&mut self, now: Instant, key: Key, source: &Source, answered: &Answered) {
-        let context = Context { response: Some(&answered.response), sdp: answered.sdp.as_ref(), reply: None };
+        let context = answered.context();
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.way.transport == source.transport {
             call.way.flow = Some(source.flow);
@@ -167,7 +174,7 @@ impl Endpoint {
     }
 
     fn reinvite_answered(&mut self, now: Instant, key: Key, answered: &Answered) {
-        let context = Context { response: Some(&answered.response), sdp: answered.sdp.as_ref(), reply: None };
+        let context = answered.context();
         let input = match answered.code {
             0..=199 => return,
             200..=299 => {
