@@ -221,6 +221,17 @@ impl Accounts {
         self.lock().registrar.bindings(now_s(), user).into_iter().cloned().collect()
     }
 
+    /// Whether a phone of this device has this host for our domain.
+    pub(crate) fn knows_us_as(&self, device: &str, uri: &sip::Uri) -> bool {
+        let Some(device) = self.named(device) else { return false };
+        let host = |domain: &str| {
+            domain.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(domain.len(), |(host, _)| host.len())
+        };
+        let bindings = self.bindings(&device.user);
+        let mut domains = bindings.iter().filter_map(|binding| binding.domain.get(..host(&binding.domain)));
+        domains.any(|domain| !domain.is_empty() && domain.eq_ignore_ascii_case(uri.host()))
+    }
+
     /// Whether a phone of this device registered from this very socket.
     pub(crate) fn is_registered_at(&self, device: &str, remote: SocketAddr) -> bool {
         let Some(device) = self.named(device) else { return false };
@@ -291,6 +302,11 @@ impl Accounts {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the phone knows us by; before it has said so, our name.
+pub(crate) fn domain_of<'a>(binding: &'a Binding, config: &'a Config) -> &'a str {
+    if binding.domain.is_empty() { &config.registrar.realm } else { &binding.domain }
 }
 
 /// Takes up those registrations whose devices are known.

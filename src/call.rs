@@ -165,6 +165,8 @@ pub enum Found {
     Plan(Arc<DialPlan>),
     /// It is a place of the server's own.
     Place(Place),
+    /// It is an agent, or a program that embeds the server.
+    Converse(route::Target),
     /// Whoever sent the call is asked to call them, at this address, and to take the caller back (REFER, RFC 3515).
     Refer(String),
 }
@@ -348,6 +350,8 @@ pub enum Action {
     Disarm(Timer),
     /// Hand a key to the leg's line.
     DeliverDigit(LegNo, char),
+    /// Whoever is on this leg talks with this agent or program from here on; an agent is to know that of them.
+    Converse(LegNo, route::Target, String),
     /// Find out how this address is reached, on behalf of this device or, without one, of the server; [`Input::Found`] follows.
     Find(String, Option<String>),
     /// The same; whoever sent the call may be asked to pass it on instead, where it takes its calls back.
@@ -413,5 +417,5 @@ pub type Step = (Phase, Vec<Action>);
 
 /// `sip:bye@` hangs up after this long.
 pub const BYE_AFTER: Duration = Duration::from_secs(2);
-/// Signalling that does not confirm a BYE for this long is given up: RFC 3261's timer F plus some.
-pub const END_CONFIRMED_WITHIN: Duration = Duration::from_secs(35);
+/// Peers that do not confirm a BYE for this long are waited for no more; signalling goes on repeating it by itself.
+pub const END_CONFIRMED_WITHIN: Duration = Duration::from_secs(8);

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::accounts::Accounts;
 use crate::agents::Agents;
 use crate::call::app::{self, App, Conversation, Outcome, Resume};
-use crate::call::dial::Dialer;
+use crate::call::dial::{Converser, Dialer, Party};
 use crate::call::end::EndReason;
 use crate::call::held_line::Occupation;
 use crate::call::inbound::Refusal;
@@ -189,6 +189,14 @@ impl Hub {
     #[must_use]
     pub fn dialer(&self) -> Arc<dyn Dialer> {
         self.routing().dialer
+    }
+
+    /// The agent or program that `target` names, for those who may have somebody talk with it.
+    pub(crate) fn converser(&self, target: &str, on_behalf: &Party) -> Option<Target> {
+        match self.dialer().converser(target, on_behalf)? {
+            Converser::Agent(name) => Some(Target::Agent(name)),
+            Converser::Own(name) => route::built_in(&self.config, &name, self).filter(Target::converses),
+        }
     }
 
     /// Calls in progress.

@@ -9,7 +9,7 @@ use sip::endpoint::{Endpoint, OutgoingRequest, RequestId, Source};
 use sip::registrar::Binding;
 use sip::{Message, Method};
 
-use crate::accounts::Reply;
+use crate::accounts::{Reply, domain_of};
 use crate::call::dial::NextHop;
 use crate::dispatch::note_credentials;
 use crate::hub::Hub;
@@ -45,6 +45,7 @@ pub(crate) fn receive(
     });
 }
 
+/// Devices: who sends, and who is sent to.
 struct Delivery {
     from: String,
     to: String,
@@ -60,8 +61,7 @@ fn prepare(hub: &Hub, message: &Message) -> Result<Delivery, Reply> {
     if phones.is_empty() {
         return Err(Reply::refusal(480));
     }
-    let realm = &hub.config.registrar.realm;
-    Ok(Delivery { from: format!("<sip:{sender}@{realm}>"), to: format!("<sip:{to}@{realm}>"), phones })
+    Ok(Delivery { from: sender, to, phones })
 }
 
 impl Delivery {
@@ -79,8 +79,9 @@ impl Delivery {
                 Err(_) => return 480,
             },
         };
-        let mut request = OutgoingRequest::new(Method::Message, &phone.uri, &self.from, destination, local);
-        request.to = Some(self.to.clone());
+        let address = |user: &str| format!("<sip:{user}@{}>", domain_of(phone, &hub.config));
+        let mut request = OutgoingRequest::new(Method::Message, &phone.uri, &address(&self.from), destination, local);
+        request.to = Some(address(&self.to));
         let content_type = message.header(sip::Name::ContentType).unwrap_or("text/plain").to_owned();
         request.body = Some((content_type, message.body_bytes()));
         request.patience = Some(DELIVERED_WITHIN);

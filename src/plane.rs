@@ -223,7 +223,9 @@ fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, 
     let is_devices = on_behalf.is_some();
     let party = Party { uri: call.to.clone(), device: on_behalf, ..Party::default() };
     let is_passed_back = !is_devices && hub.routing().router.is_some_and(|router| router.is_passed_back(&to));
+    let is_agent = hub.converser(&to, &party).is_some();
     if !is_passed_back
+        && !is_agent
         && dialer.place(&to, &party).is_none()
         && let Err(refusal) = dialer.plan(&to, &party)
     {
@@ -231,6 +233,9 @@ fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, 
     }
     let kind = match kind {
         TransferKind::Blind => agent::brain::TransferKind::Blind,
+        TransferKind::Warm if accept && is_agent => {
+            return Err(CallFault::Field { field: "accept", why: format!("{to} is an agent, who takes every call") });
+        }
         TransferKind::Warm if hub.config.numbers.places && Place::passed_to(&to).is_some() => {
             let why = format!("nobody hears a summary in {to}: leave out kind, summary and accept, or name a person");
             return Err(CallFault::Field { field: "to", why });

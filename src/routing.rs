@@ -10,7 +10,6 @@ pub mod numbers;
 pub mod rules;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -24,8 +23,8 @@ use self::barred::Barred;
 use self::history::{Diverted, History};
 use self::identity::Caller;
 use self::rules::{Asked, Origin};
-use crate::accounts::{Accounts, Device};
-use crate::call::dial::{DialBranch, DialGroup, DialPlan, Dialer, Direct, NextHop, Party};
+use crate::accounts::{Accounts, Device, domain_of};
+use crate::call::dial::{Converser, DialBranch, DialGroup, DialPlan, Dialer, Direct, NextHop, Party};
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
 use crate::call::place::Place;
@@ -91,7 +90,7 @@ impl Router {
         let trunk = &trunk.config;
         // It is found out why when it is planned then.
         self.may_call(target).ok()?;
-        let Some(name) = self.name_in(target, None) else { return Some(target.to_owned()) };
+        let Some(name) = self.name_in(target, &Party::default()) else { return Some(target.to_owned()) };
         let country = numbers::country(&trunk.country);
         let number = numbers::e164(&name, country).filter(|_| self.accounts.named(&name).is_none())?;
         Some(format!("sip:{}@{}", called_out(&number, trunk), trunk.our_domain()))
@@ -257,14 +256,15 @@ impl Router {
 
     /// One branch for each phone of a device's account.
     fn branches(&self, device: &DeviceConfig, way: &Way<'_>) -> Vec<DialBranch> {
-        let from = identity::for_device(&way.inside, &self.config.registrar.realm);
-        let address = format!("sip:{}@{}", device.user, self.config.registrar.realm);
         let branch = |(at, binding): (usize, Binding)| {
+            let domain = domain_of(&binding, &self.config);
+            let from = identity::for_device(&way.inside, domain);
+            let address = format!("sip:{}@{domain}", device.user);
             let label = format!("device {}/{}", device.user, at + 1);
-            let mut branch = DialBranch::new(label, binding.uri.clone(), from.clone());
+            let mut branch = DialBranch::new(label, binding.uri.clone(), from);
             branch.to = Some(format!("<{address}>"));
             branch.headers = passed_to_device(way.invite);
-            branch.headers.extend(history::for_device(&way.diverted, &address, &self.config.registrar.realm));
+            branch.headers.extend(history::for_device(&way.diverted, &address, domain));
             branch.codecs = Some(device.codecs.clone()).filter(|codecs| !codecs.is_empty());
             branch.srtp = device.srtp;
             branch.next_hop = next_hop(&binding);
@@ -344,8 +344,7 @@ impl Router {
 
 impl Dialer for Router {
     fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal> {
-        let name = self.name_in(target, on_behalf.local);
-        let Some(name) = name else {
+        let Some(wanted) = self.wanted(target, on_behalf) else {
             // Who may pass calls on may not pass them to anywhere.
             return if on_behalf.device.is_none() {
                 self.may_call(target)?;
@@ -354,6 +353,53 @@ impl Dialer for Router {
                 Err(Refusal::new(403, EndReason::NotAllowed))
             };
         };
+        let Wanted { name, called, caller, origin, found } = wanted;
+        let number = found.as_ref().map_or(called.as_str(), |(_, number)| number);
+        let is_ours = matches!(origin, Origin::Device(_) | Origin::Agent);
+        let diverted: Vec<_> = on_behalf.diverted.iter().map(|by| self.by_number(by)).collect();
+        let (is_sent_on, signed) = (!diverted.is_empty(), on_behalf.signed.clone());
+        let seen = on_behalf.seen_inside.as_deref().map(user_of);
+        let inside = seen.map_or_else(|| caller.clone(), |number| Caller { number, ..Caller::default() });
+        let outside = caller.clone();
+        let way = Way { called: number, inside, outside, diverted, is_sent_on, signed, is_ours, invite: None };
+        if let Some((rule, _)) = &found {
+            return self.plan_of(rule, &way);
+        }
+        match self.accounts.named(&name).or_else(|| self.accounts.named(&called)).filter(|_| origin != Origin::Unknown)
+        {
+            Some(device) => self.devices(&[&device], QueueOrder::AtOnce, None, &way),
+            None => Err(Refusal::new(404, EndReason::UnknownNumber)),
+        }
+    }
+
+    fn place(&self, target: &str, on_behalf: &Party) -> Option<Place> {
+        let name = self.name_in(target, on_behalf).filter(|_| on_behalf.is_ours() && self.config.numbers.places)?;
+        Place::passed_to(&name)
+    }
+
+    fn converser(&self, target: &str, on_behalf: &Party) -> Option<Converser> {
+        let wanted = self.wanted(target, on_behalf).filter(|_| on_behalf.is_ours())?;
+        match wanted.found.map(|(rule, _)| &rule.to) {
+            Some(RouteTo::Agent(name)) => Some(Converser::Agent(name.clone())),
+            Some(_) => None,
+            None => Some(Converser::Own(wanted.name)),
+        }
+    }
+}
+
+/// Whom somebody wants, and the rule for it.
+struct Wanted<'a> {
+    name: String,
+    called: String,
+    caller: Caller,
+    origin: Origin<'a>,
+    found: Option<(&'a RouteConfig, String)>,
+}
+
+impl Router {
+    /// Whom a target means that is ours to find.
+    fn wanted<'a>(&'a self, target: &str, on_behalf: &'a Party) -> Option<Wanted<'a>> {
+        let name = self.name_in(target, on_behalf)?;
         let origin = match (&on_behalf.source, &on_behalf.device, &on_behalf.trunk) {
             (_, Some(device), _) => Origin::Device(device),
             (None, ..) => Origin::Agent,
@@ -373,31 +419,9 @@ impl Dialer for Router {
             at: SystemTime::now(),
         };
         let found = rules::first(&self.config.routes, &asked);
-        let number = found.as_ref().map_or(called.as_str(), |(_, number)| number);
-        let is_ours = matches!(origin, Origin::Device(_) | Origin::Agent);
-        let diverted: Vec<_> = on_behalf.diverted.iter().map(|by| self.by_number(by)).collect();
-        let (is_sent_on, signed) = (!diverted.is_empty(), on_behalf.signed.clone());
-        let (inside, outside) = (caller.clone(), caller.clone());
-        let way = Way { called: number, inside, outside, diverted, is_sent_on, signed, is_ours, invite: None };
-        if let Some((rule, _)) = &found {
-            return self.plan_of(rule, &way);
-        }
-        match self.accounts.named(&name).or_else(|| self.accounts.named(&called)).filter(|_| origin != Origin::Unknown)
-        {
-            Some(device) => self.devices(&[&device], QueueOrder::AtOnce, None, &way),
-            None => Err(Refusal::new(404, EndReason::UnknownNumber)),
-        }
+        Some(Wanted { name, called, caller, origin, found })
     }
 
-    fn place(&self, target: &str, on_behalf: &Party) -> Option<Place> {
-        // Callers of trunks put nobody anywhere.
-        let may = on_behalf.device.is_some() || on_behalf.source.is_none();
-        let name = self.name_in(target, on_behalf.local).filter(|_| may && self.config.numbers.places)?;
-        Place::passed_to(&name)
-    }
-}
-
-impl Router {
     /// The same, a device of ours by the number that it shows outside.
     fn by_number(&self, by: &Diverted) -> Diverted {
         let device = self.accounts.named(&by.number);
@@ -405,15 +429,17 @@ impl Router {
         Diverted { number: number.to_owned(), ..by.clone() }
     }
 
-    /// The name or number in a target that is ours to find: a bare one, a tel URI's, one of our own domain.
-    fn name_in(&self, target: &str, local: Option<IpAddr>) -> Option<String> {
+    /// The name or number in a target that is ours to find: a bare one, a tel URI's, one of our own domain, or of the one that the device
+    /// knows us by on whose behalf it is looked for.
+    fn name_in(&self, target: &str, on_behalf: &Party) -> Option<String> {
         if !target.starts_with("sip:") && !target.starts_with("sips:") {
             let number = target.strip_prefix("tel:").unwrap_or(target);
             return Some(number.split(';').next().unwrap_or_default().to_lowercase());
         }
         let uri = sip::Uri::parse(target).ok()?;
         let is_ours = uri.host().eq_ignore_ascii_case(&self.config.registrar.realm)
-            || (local.is_some() && uri.host_ip() == local);
+            || (on_behalf.local.is_some() && uri.host_ip() == on_behalf.local)
+            || on_behalf.device.as_deref().is_some_and(|device| self.accounts.knows_us_as(device, &uri));
         is_ours.then(|| user_of(target))
     }
 }

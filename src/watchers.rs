@@ -62,6 +62,8 @@ struct Inner {
 struct Watch {
     /// A device, or what a conference is called by.
     device: String,
+    /// The domain that whoever watches knows us by.
+    domain: String,
     package: Package,
     version: u32,
     /// Who was said to be in the conference.
@@ -165,7 +167,7 @@ impl Watchers {
             }
         }
         for (subscription, watch, before) in due {
-            let uri = format!("sip:{}@{}", watch.device, hub.config.registrar.realm);
+            let uri = format!("sip:{}@{}", watch.device, watch.domain);
             let conference = conference(&uri, &watch);
             let Some(change) = conference_info::partial(&conference, &before, watch.version) else { continue };
             let documents = (change.into(), conference_info::full(&conference, watch.version).into());
@@ -174,7 +176,7 @@ impl Watchers {
     }
 
     fn document(&self, hub: &Hub, endpoint: &Endpoint, watch: &Watch) -> (&'static str, Bytes) {
-        let uri = format!("sip:{}@{}", watch.device, hub.config.registrar.realm);
+        let uri = format!("sip:{}@{}", watch.device, watch.domain);
         match watch.package {
             Package::Conference => {
                 let document = conference_info::full(&conference(&uri, watch), watch.version);
@@ -220,16 +222,18 @@ fn allowed(hub: &Hub, package: &str, request: &Message) -> Result<Watch, Reply> 
     };
     let device = accounts.device_of(request)?;
     let called = user_of(request.request_uri());
+    let domain = sip::Uri::parse(request.request_uri()).map(|uri| uri.authority());
+    let domain = domain.unwrap_or_else(|_| hub.config.registrar.realm.clone());
     if package == Package::Conference {
         let is_room = matches!(Place::called(&called), Some(Place::Room(name)) if name.len() <= ROOM_NAME_LIMIT);
-        let watch = Watch { device: called, package, version: 0, known: Vec::new() };
+        let watch = Watch { device: called, domain, package, version: 0, known: Vec::new() };
         return if is_room && hub.config.numbers.places { Ok(watch) } else { Err(Reply::refusal(404)) };
     }
     let wanted = accounts.named(&called).ok_or_else(|| Reply::refusal(404))?;
     if package != Package::Dialogs && wanted.user != device {
         return Err(Reply::refusal(403));
     }
-    Ok(Watch { device: wanted.user.clone(), package, version: 0, known: Vec::new() })
+    Ok(Watch { device: wanted.user.clone(), domain, package, version: 0, known: Vec::new() })
 }
 
 /// Who is in the conference that is watched; nobody, where there is none at present.

@@ -59,6 +59,10 @@ async fn a_call_is_seen_acted_on_and_kept(settings: &[&str]) {
     let (status, problem) =
         ada.ask(Method::POST, "/calls", json!({ "to": "x", "connect_with": "no such agent" })).await;
     assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("connect_with")));
+    // Whom one may supervise is asked where one says whom.
+    let (status, problem) =
+        ada.ask(Method::POST, "/calls", json!({ "to": "x", "connect_with": "listen-somebody" })).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("connect_with")));
     server.stop();
 }
 

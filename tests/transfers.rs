@@ -98,7 +98,9 @@ fn an_agents_caller_is_put_through_or_goes_on_with_the_agent() {
     // Nobody is called that: the agent is not even interrupted.
     assert_eq!(office.transfer(warmly("nobody-there", false)).0, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(office.transfer(warmly("carol", true)).0, StatusCode::ACCEPTED);
-    let at_carol = carol.pick_up();
+    let (at_carol, invite) = carol.rings_with();
+    assert!(invite.from_().unwrap().uri_text.starts_with("sip:alice@"), "she sees who is put through");
+    carol.answer(at_carol);
     carol.wait_for_sound(at_carol);
     carol.wait_to_hear(at_carol, &[], &[ALICE]);
     carol.hang_up(at_carol);

@@ -54,6 +54,8 @@ pub struct Binding {
     pub is_direct: bool,
     /// The User-Agent, for people.
     pub agent: String,
+    /// The domain that the phone knows us by, with the port where it names one: that of its own address (the To).
+    pub domain: String,
 }
 
 /// Why a registration is refused.
@@ -147,6 +149,7 @@ impl Registrar {
         if path.len() > PATHS_LIMIT {
             return Err(Refused::Bad("Path has too many values"));
         }
+        let domain = request.to().ok().and_then(|to| to.uri().ok().map(|uri| uri.authority())).unwrap_or_default();
         for wish in self.wishes(request)? {
             let is_same = |binding: &Binding| match (&wish.instance, wish.reg_id) {
                 (Some(instance), Some(_)) => {
@@ -171,6 +174,7 @@ impl Registrar {
                     source: Some(*source),
                     is_direct: request.via_count() == 1,
                     agent: request.header(Name::UserAgent).unwrap_or_default().chars().take(128).collect(),
+                    domain: domain.clone(),
                 });
             }
         }

@@ -155,6 +155,12 @@ impl Uri {
         self.slice(self.parts.host)
     }
 
+    /// The host, with the port where one is named.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        self.port().map_or_else(|| self.host().to_owned(), |port| format!("{}:{port}", self.host()))
+    }
+
     /// The host as an address, where it is one.
     #[must_use]
     pub fn host_ip(&self) -> Option<IpAddr> {

@@ -21,6 +21,8 @@ struct Kept {
     reg_id: Option<u32>,
     is_direct: bool,
     agent: String,
+    #[serde(default)]
+    domain: String,
     /// By which transport, from which address, to which of ours.
     source: Option<(String, SocketAddr, SocketAddr)>,
 }
@@ -39,6 +41,7 @@ pub(super) fn to_text<'a>(bindings: impl Iterator<Item = (&'a str, &'a Binding)>
         reg_id: binding.reg_id,
         is_direct: binding.is_direct,
         agent: binding.agent.clone(),
+        domain: binding.domain.clone(),
         source: binding.source.map(|source| (source.transport.uri_name().to_owned(), source.remote, source.local)),
     });
     serde_json::to_string(&kept.collect::<Vec<_>>()).unwrap_or_default()
@@ -89,6 +92,7 @@ pub(super) fn read(file: &Path, now_s: u64, local: &[(SocketAddr, FlowId)]) -> V
             source,
             is_direct: kept.is_direct,
             agent: kept.agent,
+            domain: kept.domain,
         };
         (kept.user, binding)
     };

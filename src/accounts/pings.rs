@@ -101,6 +101,7 @@ mod tests {
             source: Some(Source { transport, remote, local, flow: FlowId(1) }),
             is_direct: true,
             agent: String::new(),
+            domain: String::new(),
         }
     }
 

@@ -228,8 +228,8 @@ fn on_leg(bridge: &mut Bridge, leg: LegNo, other: LegNo, input: LegInput, view: 
         LegInput::Digit(digit) => (Phase::Bridged(*bridge), vec![Action::Press(other, digit)]),
         LegInput::Wrote(kind, text) => (Phase::Bridged(*bridge), vec![Action::Write(other, kind, text)]),
         LegInput::Ended(SignallingEnd::TimedOut) if !bridge.connected => failed(EndReason::NoAck, ""),
-        LegInput::Ended(end) => ending::begin(ending::end_of(&end, view.role(leg)), view),
-        LegInput::MediaTimedOut => failed(EndReason::MediaTimeout, ""),
+        LegInput::Ended(end) => ending::begin(ending::end_of(&end, view.side(leg)), view),
+        LegInput::MediaTimedOut => ending::begin(ending::unheard(view.side(leg)), view),
         LegInput::MediaGone => failed(EndReason::Internal, "the media engine is gone"),
         LegInput::MediaFailed(why) => failed(EndReason::NotAcceptable, &why),
         LegInput::Progress { .. }

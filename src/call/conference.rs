@@ -1,7 +1,7 @@
 //! A conference: everybody hears everybody else. It lasts for as long as somebody is in it.
 //!
-//! A leg that has come into it stays until it ends: nobody in it is passed on, replaced, parked or fetched, and with one left it is still a
-//! conference, which others may join. So what our Contact says from then on (`isfocus`, RFC 4579 section 4.2, told by `driver/attendance.rs`)
+//! A leg that has come into it stays until it ends: nobody in it is passed on, parked or fetched, whoever is replaced is hung up, and with one
+//! left it is still a conference, which others may join. So what our Contact says from then on (`isfocus`, RFC 4579 section 4.2, told by `driver/attendance.rs`)
 //! holds for as long as the leg does, and is never taken back.
 
 use media::MAX_MEMBERS;
@@ -36,6 +36,11 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
             let actions = [Action::Music(leg, false)].into_iter().chain(enter(leg, view)).collect();
             (Phase::Conference, actions)
         }
+        // Whoever called here first and wants another in their place: a phone's attended transfer.
+        Input::Adopted(leg, Errand::Replace(replaced)) if view.staying().any(|other| other == replaced) => {
+            let let_go = [Action::HangUp(replaced, None), Action::Music(leg, false)];
+            (Phase::Conference, let_go.into_iter().chain(enter(leg, view)).collect())
+        }
         Input::Adopted(leg, _) => (Phase::Conference, vec![view.turn_away(leg, 486)]),
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
@@ -49,7 +54,7 @@ fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
         LegInput::Held(true) => vec![Action::Part(leg)],
         LegInput::Held(false) => vec![Action::Admit(leg)],
         LegInput::Ended(end) if view.staying().next().is_none() => {
-            return ending::wait(ending::end_of(&end, view.role(leg)));
+            return ending::wait(ending::end_of(&end, view.side(leg)));
         }
         LegInput::MediaTimedOut | LegInput::MediaFailed(_) if view.staying().any(|other| other != leg) => {
             vec![Action::HangUp(leg, None)]
@@ -119,7 +124,6 @@ mod tests {
             Input::Commanded(Command::Hold(true)),
             Input::Leg(LegNo(9), LegInput::Referred(refer)),
             Input::Leg(LegNo(9), LegInput::Ended(SignallingEnd::Remote)),
-            Input::Adopted(LegNo(9), Errand::Replace(LegNo(0))),
             Input::Adopted(LegNo(9), Errand::Pickup),
             Input::Adopted(LegNo(9), Errand::Fetch),
             Input::Adopted(LegNo(9), Errand::Watch(Watching::Join)),
@@ -131,6 +135,18 @@ mod tests {
             let keeps = [Action::HangUp(LegNo(9), None), Action::RejectRefer(LegNo(9), 403)];
             assert!(actions.iter().all(|action| keeps.contains(action)), "{input:?}: {actions:?}");
         }
+    }
+
+    #[test]
+    fn whoever_called_here_for_another_gives_them_their_place() {
+        let legs = [(0, true, Stage::Here), (1, true, Stage::Here), (9, true, Stage::Here)];
+        let replaced = |no| Input::Adopted(LegNo(9), Errand::Replace(LegNo(no)));
+        let (phase, actions) = with(&legs, |view| step(replaced(1), view));
+        assert_eq!(phase, Phase::Conference);
+        assert_eq!(actions.first(), Some(&Action::HangUp(LegNo(1), None)));
+        assert_eq!(actions.last(), Some(&Action::Admit(LegNo(9))));
+        let (_, actions) = with(&legs, |view| step(replaced(5), view));
+        assert_eq!(actions, vec![Action::HangUp(LegNo(9), None)], "nobody of that name is here");
     }
 
     #[test]

@@ -109,9 +109,25 @@ pub enum BranchResult {
     Cancelled,
 }
 
+impl BranchResult {
+    /// As it stands in records; empty of one that answered.
+    #[must_use]
+    pub fn told(self) -> String {
+        match self {
+            Self::Answered => String::new(),
+            Self::Refused(code) => format!("refused {code}"),
+            Self::NoAnswer => "no_answer".to_owned(),
+            Self::Unreachable => "unreachable".to_owned(),
+            Self::Cancelled => "cancelled".to_owned(),
+        }
+    }
+}
+
 /// On whose behalf somebody is called.
 #[derive(Debug, Clone, Default)]
 pub struct Party {
+    /// Whom phones of ours see, where it is somebody else than carriers do: an address.
+    pub seen_inside: Option<String>,
     /// The From URI of whoever the call is for.
     pub uri: String,
     /// Its display name; empty where there is none.
@@ -130,6 +146,14 @@ pub struct Party {
     pub signed: Vec<String>,
 }
 
+impl Party {
+    /// Whether it is a device of ours, or the server: callers of trunks put nobody anywhere.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.device.is_some() || self.source.is_none()
+    }
+}
+
 /// Knows how to reach somebody, and who may.
 pub trait Dialer: Send + Sync {
     /// How to reach `target`, a SIP or tel URI or a bare number, for `on_behalf`.
@@ -142,6 +166,20 @@ pub trait Dialer: Send + Sync {
     fn place(&self, _target: &str, _on_behalf: &Party) -> Option<Place> {
         None
     }
+
+    /// What `target` is called where it is not called by a plan, for those who may have somebody talk with an agent.
+    fn converser(&self, _target: &str, _on_behalf: &Party) -> Option<Converser> {
+        None
+    }
+}
+
+/// Who or what talks with callers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Converser {
+    /// The agent that a rule names.
+    Agent(String),
+    /// No rule says whose name that is: it may be one of the server's own.
+    Own(String),
 }
 
 /// Reaches SIP addresses directly, for the server's own agents alone: what their definitions name. Callers reach nobody by it.
@@ -152,6 +190,11 @@ pub struct Direct;
 pub const DIRECT_RINGS: Duration = Duration::from_secs(30);
 
 impl Dialer for Direct {
+    fn converser(&self, target: &str, on_behalf: &Party) -> Option<Converser> {
+        let is_name = on_behalf.source.is_none() && !target.contains(':');
+        is_name.then(|| Converser::Own(target.to_owned()))
+    }
+
     fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal> {
         if on_behalf.source.is_some() {
             return Err(Refusal::new(403, EndReason::NotAllowed));
@@ -167,13 +210,14 @@ impl Dialer for Direct {
 }
 
 impl DialPlan {
-    /// Whether the next group is tried after this: 408, 5xx, no answer and nobody there, and what the plan adds. A person
-    /// who declines, is busy or is not known is not called again elsewhere.
+    /// Whether the next group is tried after this: 408, 5xx, a login that is refused, no answer and nobody there, and what the plan adds. A
+    /// person who declines, is busy or is not known is not called again elsewhere.
     #[must_use]
     pub fn goes_on_after(&self, result: BranchResult) -> bool {
         match result {
             BranchResult::NoAnswer | BranchResult::Unreachable => true,
-            BranchResult::Refused(code) => code == 408 || code / 100 == 5 || self.also_after.contains(&code),
+            BranchResult::Refused(401 | 407 | 408 | 500..=599) => true,
+            BranchResult::Refused(code) => self.also_after.contains(&code),
             BranchResult::Answered | BranchResult::Cancelled => false,
         }
     }

@@ -80,7 +80,7 @@ pub fn step(mut dialing: Dialing, input: Input, view: &View<'_>) -> Step {
     match input {
         Input::Leg(leg, LegInput::Ended(end)) if dialing.is_caller(leg) => {
             let mut actions = dialing.fork.cancel(None);
-            let (phase, more) = ending::wait(ending::end_of(&end, view.role(leg)));
+            let (phase, more) = ending::wait(ending::end_of(&end, view.side(leg)));
             actions.extend(more);
             (phase, actions)
         }

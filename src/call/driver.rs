@@ -326,8 +326,11 @@ impl Driver {
             Command::Mute(no, muted) => self.mute(no, muted),
             Command::Press(no, keys) => keys.chars().for_each(|key| self.perform(Action::Press(no, key))),
             Command::Ask(request) => {
-                // It is the first leg's caller that an agent talks with, as long as nobody has taken its line.
-                self.order(LegNo::FIRST, LineOrder::Ask(request));
+                // With whom an agent talks, as long as nobody has taken their line.
+                let party = self.legs.iter().find(|leg| leg.stage == Stage::Here && !leg.supervises());
+                if let Some(no) = party.map(|leg| leg.no) {
+                    self.order(no, LineOrder::Ask(request));
+                }
             }
             // Who asks knows that the call was answered, and not whether its ACK is here: only then it can be done.
             command if self.is_being_answered() && !ending::ends(&command) => {
@@ -397,6 +400,9 @@ impl Driver {
     }
 
     fn take(&mut self, (phase, actions): Step) {
+        if matches!(phase, Phase::Ending(_) | Phase::Over(_)) {
+            self.log.ends(SystemTime::now());
+        }
         self.phase = phase;
         for action in actions {
             self.perform(action);
@@ -440,8 +446,11 @@ impl Driver {
         metrics::counter!("omnivox_calls_refused_total", "code" => code.to_string()).increment(1);
         let Some(leg) = self.leg(no) else { return };
         leg.stage = if leg.sip.is_some() { Stage::Going } else { Stage::Over };
-        let Some(sip) = leg.sip else { return };
-        note_refused(self.hub.signal().reject(sip, code));
+        leg.lease = None;
+        if let Some(sip) = leg.sip {
+            note_refused(self.hub.signal().reject(sip, code));
+        }
+        self.log.left(no, SystemTime::now());
     }
 
     fn signalling_stopped(&mut self) {

@@ -180,4 +180,13 @@ impl End {
         self.detail = detail.into();
         self
     }
+
+    /// The same on the side of whoever was called: what is a caller's fault is not one of theirs.
+    #[must_use]
+    pub fn on_far_side(mut self) -> Self {
+        if self.class == EndClass::CallerFault {
+            self.class = EndClass::UpstreamFault;
+        }
+        self
+    }
 }

@@ -39,7 +39,7 @@ pub fn settle(phase: Phase, legs_left: usize) -> Phase {
 /// The end that signalling brought, on a leg where `role` says who called whom.
 #[must_use]
 pub fn end_of(end: &SignallingEnd, role: Role) -> End {
-    match end {
+    let settled = match end {
         SignallingEnd::Local => End::new(EndReason::Commanded),
         SignallingEnd::Remote if role == Role::Callee => End::new(EndReason::FarSideHungUp),
         SignallingEnd::Remote => End::new(EndReason::CallerHungUp),
@@ -55,7 +55,15 @@ pub fn end_of(end: &SignallingEnd, role: Role) -> End {
         SignallingEnd::Redirected(_) => End::new(EndReason::Refused).with_detail("sent elsewhere"),
         SignallingEnd::NotPlaced(why) => End::new(EndReason::Unreachable).with_detail(why.clone()),
         SignallingEnd::TransportFailed(why) => End::new(EndReason::PeerLost).with_detail(why.clone()),
-    }
+    };
+    if role == Role::Callee { settled.on_far_side() } else { settled }
+}
+
+/// The end of a call in which nothing is heard of a leg's peer any more, where `role` says on whose side it is.
+#[must_use]
+pub fn unheard(role: Role) -> End {
+    let end = End::new(EndReason::MediaTimeout);
+    if role == Role::Callee { end.on_far_side() } else { end }
 }
 
 /// Whether a command ends the call.

@@ -20,7 +20,7 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
             actions.insert(0, view.turn_away(leg, code));
             (phase, actions)
         }),
-        Input::Leg(leg, super::LegInput::Ended(end)) => ending::wait(ending::end_of(&end, view.role(leg))),
+        Input::Leg(leg, super::LegInput::Ended(end)) => ending::wait(ending::end_of(&end, view.side(leg))),
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
         _ => (Phase::Entering, vec![]),
     }

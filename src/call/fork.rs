@@ -216,6 +216,9 @@ impl Fork {
 #[must_use]
 pub fn code_of(result: BranchResult) -> u16 {
     match result {
+        // Between us and whom we called: whoever called us has proved who they are, and may not be asked for it again.
+        BranchResult::Refused(401 | 407) => 502,
+        BranchResult::Refused(405 | 420..=422 | 491 | 494) => 500,
         BranchResult::Refused(code @ 400..=699) => code,
         BranchResult::Refused(_) => 480,
         BranchResult::NoAnswer => 480,

@@ -129,7 +129,7 @@ fn on_leg(phase: Phase, input: LegInput, view: &View<'_>) -> Step {
         (_, LegInput::Ended(SignallingEnd::NoAck | SignallingEnd::TimedOut)) => {
             ending::wait(End::new(EndReason::NoAck))
         }
-        (_, LegInput::Ended(end)) => ending::wait(ending::end_of(&end, view.role(LegNo::FIRST))),
+        (_, LegInput::Ended(end)) => ending::wait(ending::end_of(&end, view.side(LegNo::FIRST))),
         (Phase::Answering, LegInput::MediaGone) => {
             ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone"), view)
         }

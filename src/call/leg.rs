@@ -148,6 +148,15 @@ impl Leg {
         plan.groups.get(*group)?.branches.get(*branch)
     }
 
+    /// Whether others are called where this branch and those beside it come to nothing.
+    #[must_use]
+    pub fn has_next(&self) -> bool {
+        let is_later = |(plan, group, _): &(Arc<DialPlan>, usize, usize)| {
+            plan.groups.iter().skip(group + 1).any(|group| !group.branches.is_empty())
+        };
+        self.branch.as_ref().is_some_and(is_later)
+    }
+
     /// Tells whoever made the plan what became of the branch.
     pub fn report(&self, result: BranchResult) {
         if let Some(branch) = self.branch() {

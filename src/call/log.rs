@@ -17,6 +17,7 @@ use media::{LegStats, Side};
 use self::turns::Turns;
 use super::LegNo;
 use super::cost::TrunkLeg;
+use super::dial::BranchResult;
 use super::driver::{Incoming, Outgoing};
 use super::end::End;
 use super::quality::{self, QualityLog};
@@ -53,6 +54,10 @@ pub struct Providers {
 pub struct CallLog {
     record: CallRecord,
     answered: Option<SystemTime>,
+    /// When it was settled that it ends; what follows is peers' confirmation.
+    ended: Option<SystemTime>,
+    /// The leg that the record's own fields speak of has gone to another call, or is over, without an answer.
+    has_lost_main: bool,
     /// Who speaks, since when.
     speaking: Vec<(LegNo, SystemTime)>,
     began: SystemTime,
@@ -151,6 +156,8 @@ impl CallLog {
         Self {
             record,
             answered: None,
+            ended: None,
+            has_lost_main: false,
             speaking: Vec::new(),
             began: now,
             quality: Vec::new(),
@@ -210,6 +217,19 @@ impl CallLog {
     #[must_use]
     pub fn is_answered(&self) -> bool {
         self.answered.is_some()
+    }
+
+    /// Somebody else of ours talks with the caller: the record is that of the first agent who did.
+    pub fn goes_to(&mut self, before: &Target, next: &Target) {
+        if !before.converses() {
+            next.name().clone_into(&mut self.record.target);
+        }
+    }
+
+    /// Whether it came in.
+    #[must_use]
+    pub fn is_inbound(&self) -> bool {
+        self.record.direction == CallDirection::Inbound
     }
 
     /// Who is called.
@@ -320,7 +340,8 @@ impl CallLog {
         if let Some(leg) = self.by_trunk(no) {
             leg.answered = leg.answered.or(Some(now));
         }
-        if self.is_main(no) && self.answered.is_none() {
+        // Who takes the place of a caller that waits speaks with whoever answers.
+        if (self.is_main(no) || self.has_lost_main) && self.answered.is_none() {
             self.answered = Some(now);
             self.record.answered_at = Some(timestamp(now));
         }
@@ -328,6 +349,7 @@ impl CallLog {
 
     /// A leg is over here, or has gone to another call.
     pub fn left(&mut self, no: LegNo, now: SystemTime) {
+        self.has_lost_main |= no == LegNo::FIRST && self.is_main(no);
         self.left_trunk(no, now);
         if let Some(leg) = self.leg(no) {
             leg.ended_at = leg.ended_at.take().or_else(|| Some(timestamp(now)));
@@ -395,6 +417,18 @@ impl CallLog {
         }
     }
 
+    /// What became of somebody who was called.
+    pub fn came_to(&mut self, no: LegNo, result: BranchResult) {
+        if let Some(leg) = self.leg(no) {
+            leg.result = result.told();
+        }
+    }
+
+    /// It is settled that the call ends: it lasts no longer than this, however long peers take to confirm it.
+    pub fn ends(&mut self, now: SystemTime) {
+        self.ended.get_or_insert(now);
+    }
+
     /// A leg has been up for a while: how it sounded.
     pub fn measure(&mut self, no: LegNo, stats: &LegStats, now: SystemTime) {
         let known = self.quality.iter().position(|log| log.leg() == no.0);
@@ -453,6 +487,7 @@ impl CallLog {
     /// The record of the call, ended; it costs what these prices say.
     #[must_use]
     pub fn close(mut self, end: End, prices: &PricesConfig, now: SystemTime) -> CallRecord {
+        let now = self.ended.unwrap_or(now);
         self.record.cost = self.cost(prices, now);
         self.settle_tool(Some("the call was over before"), now);
         for no in self.speaking.iter().map(|(no, _)| *no).collect::<Vec<_>>() {
@@ -514,6 +549,34 @@ mod tests {
             log.close(End::new(super::super::end::EndReason::CallerHungUp), &PricesConfig::default(), at(1_000));
         let spoke: Vec<_> = record.spoke.iter().map(|one| (one.leg, one.spoke_ms, one.times)).collect();
         assert_eq!(spoke, [(1, 700, 2), (0, 850, 1)]);
+    }
+
+    #[test]
+    fn a_call_lasts_until_it_is_settled_that_it_ends_and_not_until_peers_confirm_that() {
+        let at = |ms: u64| SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+        let mut log = CallLog::new("c", CallDirection::Inbound, String::new(), "dial", at(0));
+        log.answered(LegNo::FIRST, at(1_000));
+        log.ends(at(3_000));
+        log.ends(at(4_000));
+        let record =
+            log.close(End::new(super::super::end::EndReason::CallerHungUp), &PricesConfig::default(), at(35_000));
+        assert_eq!((record.duration_ms, record.ended_at), (2_000, timestamp(at(3_000))));
+    }
+
+    #[test]
+    fn a_call_whose_caller_passed_it_on_before_the_answer_was_answered_once_somebody_did() {
+        let at = |ms: u64| SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+        let mut log = CallLog::new("c", CallDirection::Inbound, String::new(), "dial", at(0));
+        log.dialled(LegNo(1), "device carol/1", "sip:carol@here", at(10));
+        log.answered(LegNo(1), at(500));
+        assert!(!log.is_answered(), "the caller waits for our answer");
+        let mut log = CallLog::new("c", CallDirection::Inbound, String::new(), "dial", at(0));
+        log.dialled(LegNo(1), "device carol/1", "sip:carol@here", at(10));
+        log.left(LegNo::FIRST, at(100));
+        log.answered(LegNo(1), at(500));
+        let record =
+            log.close(End::new(super::super::end::EndReason::FarSideHungUp), &PricesConfig::default(), at(3_500));
+        assert_eq!((record.duration_ms, record.answered_at), (3_000, Some(timestamp(at(500)))));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn step(parked: Parked, input: Input, view: &View<'_>) -> Step {
             None => ending::begin(End::new(EndReason::NoAnswer).with_detail("nobody fetched the caller"), view),
         },
         Input::Leg(leg, LegInput::Ended(end)) if leg == parked.leg => {
-            ending::wait(ending::end_of(&end, view.role(leg)))
+            ending::wait(ending::end_of(&end, view.side(leg)))
         }
         Input::Leg(leg, LegInput::MediaTimedOut) if leg == parked.leg => {
             ending::begin(End::new(EndReason::MediaTimeout), view)

@@ -159,6 +159,9 @@ pub struct LegRecord {
     pub started_at: Option<String>,
     /// When it was answered; never, where somebody else was or nobody.
     pub answered_at: Option<String>,
+    /// Why it was not, of somebody who was called: `refused 486`, `no_answer`, `unreachable`, `cancelled`; empty where it was.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub result: String,
     /// When it was over, or went to another call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use agent::brain::Handover;
 
 use super::bridge::Bridge;
-use super::dial::{BranchResult, DialPlan};
+use super::dial::DialPlan;
 use super::end::{End, EndReason};
-use super::fork::{Fate, Fork};
+use super::fork::{self, Fate, Fork};
 use super::place::{Entry, Place};
+use super::route::Target;
 use super::transfer::{self, Decision};
 use super::{Action, Found, Input, LegInput, LegNo, NotFound, Phase, Referred, Step, Timer, View};
-use super::{ending, entering};
+use super::{ending, entering, supervision};
 
 /// A call that a phone is passing on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +84,7 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
         Input::Leg(leg, input) if leg == referral.referrer => on_referrer(referral, &input),
         Input::Leg(leg, input) if leg == referral.stays => match input {
             LegInput::Ended(end) => {
-                let end = ending::end_of(&end, view.role(leg));
+                let end = ending::end_of(&end, view.side(leg));
                 over(referral, end, view)
             }
             LegInput::MediaTimedOut => over(referral, End::new(EndReason::MediaTimeout), view),
@@ -104,6 +105,7 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
             let enter = Action::Enter(referral.stays, place);
             (Phase::Referring(Box::new(referral)), vec![enter])
         }
+        Input::Found(Ok(Found::Converse(target))) => converse(&referral, target, view),
         // Only agents' calls are passed back.
         Input::Found(Ok(Found::Refer(_))) => {
             give_back(&referral, vec![Action::RejectRefer(referral.referrer, 404)], view)
@@ -147,6 +149,24 @@ fn called(mut referral: Referral, plan: Arc<DialPlan>, view: &View<'_>) -> Step 
     ];
     actions.extend(more);
     settle(referral, actions, fate, view)
+}
+
+/// Whoever stays talks with an agent instead of the phone.
+fn converse(referral: &Referral, target: Target, view: &View<'_>) -> Step {
+    let Referral { referrer, stays, .. } = *referral;
+    let mut actions = vec![
+        Action::AcceptRefer(referrer),
+        Action::NotifyRefer(referrer, 200),
+        Action::Part(referrer),
+        Action::Part(stays),
+        Action::Music(stays, false),
+    ];
+    if !referral.has_left {
+        actions.push(Action::HangUp(referrer, None));
+    }
+    actions.push(Action::Converse(stays, target, referral.handover.summary.clone()));
+    actions.extend(supervision::resume(&[stays], view));
+    (Phase::Talking, actions)
 }
 
 /// Whoever stays has gone to a place, and the phone is told so; or there was none.
@@ -231,7 +251,7 @@ fn settle(mut referral: Referral, mut actions: Vec<Action>, fate: Fate, view: &V
         }
         Fate::Won(leg) => connect(&referral, leg, actions, view),
         Fate::Lost(result) => {
-            actions.push(Action::NotifyRefer(referral.referrer, code_of(result)));
+            actions.push(Action::NotifyRefer(referral.referrer, fork::code_of(result)));
             give_back(&referral, actions, view)
         }
     }
@@ -258,15 +278,6 @@ fn over(mut referral: Referral, end: End, view: &View<'_>) -> Step {
     let (phase, more) = ending::begin(end, view);
     actions.extend(more);
     (phase, actions)
-}
-
-fn code_of(result: BranchResult) -> u16 {
-    match result {
-        BranchResult::Refused(code) => code,
-        BranchResult::NoAnswer => 408,
-        BranchResult::Unreachable => 503,
-        BranchResult::Answered | BranchResult::Cancelled => 487,
-    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ fn on_leg(leg: LegNo, input: LegInput, view: &View<'_>) -> Step {
         LegInput::Digit(digit) => (Phase::Talking, vec![Action::DeliverDigit(leg, digit)]),
         // A branch that lost and is only now gone ends nothing.
         LegInput::Ended(_) if view.parties().next().is_some() => (Phase::Talking, vec![]),
-        LegInput::Ended(end) => ending::begin(ending::end_of(&end, view.role(leg)), view),
+        LegInput::Ended(end) => ending::begin(ending::end_of(&end, view.side(leg)), view),
         LegInput::MediaTimedOut => ending::begin(End::new(EndReason::MediaTimeout), view),
         LegInput::MediaGone => {
             ending::begin(End::new(EndReason::Internal).with_detail("the media engine is gone"), view)

@@ -69,6 +69,12 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
             actions.push(Action::Enter(transfer.caller, place));
             (Phase::Transferring(Box::new(transfer)), actions)
         }
+        Input::Found(Ok(Found::Converse(target))) => {
+            let mut actions = transfer.released();
+            actions.push(Action::Converse(transfer.caller, target, transfer.handover.summary.clone()));
+            actions.extend(supervision::resume(&[transfer.caller], view));
+            (Phase::Talking, actions)
+        }
         Input::Found(Ok(Found::Refer(to))) => {
             let mut actions = transfer.released();
             actions.extend([Action::Music(transfer.caller, true), Action::Refer(transfer.caller, to)]);
@@ -131,7 +137,7 @@ fn on_caller(transfer: Transfer, input: LegInput, view: &View<'_>) -> Step {
             ended(transfer, |view| ending::begin(end, view), view)
         }
         LegInput::Ended(end) => {
-            let role = view.role(transfer.caller);
+            let role = view.side(transfer.caller);
             ended(transfer, |view| ending::begin(ending::end_of(&end, role), view), view)
         }
         LegInput::MediaTimedOut => {

@@ -64,10 +64,11 @@ pub enum Role {
 }
 
 impl View<'_> {
-    /// Who called whom on this leg.
+    /// On whose side this leg is: the caller's, or that of whoever was called, or has come for them from another call.
     #[must_use]
-    pub fn role(&self, no: LegNo) -> Role {
-        self.legs.iter().find(|leg| leg.no == no).map_or(Role::Caller, |leg| leg.role)
+    pub fn side(&self, no: LegNo) -> Role {
+        let leg = self.legs.iter().find(|leg| leg.no == no);
+        leg.map_or(Role::Caller, |leg| if leg.errand.is_some() { Role::Callee } else { leg.role })
     }
 
     /// The number that the next leg may have.

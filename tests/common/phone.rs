@@ -27,6 +27,8 @@ const LOUDNESS: f64 = 6_000.0;
 /// A phone.
 pub struct Phone {
     user: String,
+    /// The domain of its own address, where it is not the server's.
+    domain: Option<String>,
     pub server: SocketAddr,
     credentials: Credentials,
     tone_hz: f64,
@@ -49,6 +51,7 @@ impl Phone {
         let credentials = Credentials { username: user.to_owned(), password: password.to_owned() };
         Self {
             user: user.to_owned(),
+            domain: None,
             server: sip.listening()[0].address,
             credentials,
             tone_hz,
@@ -77,7 +80,17 @@ impl Phone {
         tone_hz: f64,
         contact: Option<&str>,
     ) -> Self {
-        let mut phone = Self { server, ..Self::start(user, password, tone_hz) };
+        Self { server, ..Self::start(user, password, tone_hz) }.registered(contact)
+    }
+
+    /// The same by an address of this domain.
+    pub fn register_at_home(server: SocketAddr, (user, password): (&str, &str), tone_hz: f64, domain: &str) -> Self {
+        Self { server, domain: Some(domain.to_owned()), ..Self::start(user, password, tone_hz) }.registered(None)
+    }
+
+    fn registered(self, contact: Option<&str>) -> Self {
+        let (server, mut phone) = (self.server, self);
+        let user = phone.user.clone();
         let route = phone.runtime.block_on(phone.sip.resolve(&format!("sip:{server}"))).unwrap();
         let request = OutgoingRequest {
             method: Method::Register,
@@ -104,7 +117,10 @@ impl Phone {
     }
 
     fn own_uri(&self) -> String {
-        format!("sip:{}@{}", self.user, self.server)
+        match &self.domain {
+            Some(domain) => format!("sip:{}@{domain}", self.user),
+            None => format!("sip:{}@{}", self.user, self.server),
+        }
     }
 
     /// Calls somebody at the server; the call may ring still when this returns.
@@ -361,8 +377,9 @@ impl Phone {
     }
 
     fn begin_to_watch(&mut self, package: &str, of: &str) -> sip::endpoint::SubscriptionId {
-        let uri = format!("sip:{of}@{}", self.server);
-        let route = self.runtime.block_on(self.sip.resolve(&uri)).unwrap();
+        let at_server = format!("sip:{}@{}", of.split('@').next().unwrap_or(of), self.server);
+        let route = self.runtime.block_on(self.sip.resolve(&at_server)).unwrap();
+        let uri = if of.contains('@') { format!("sip:{of}") } else { at_server };
         let subscription = OutgoingSubscription {
             uri,
             from: self.own_uri(),

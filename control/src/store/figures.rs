@@ -25,6 +25,10 @@ pub const GROUPS_LIMIT: usize = 1_000;
 /// Below this mean opinion score people begin to complain (ITU-T G.109: "some users dissatisfied" ends at R 70, which is 3.6).
 pub const MOS_GOOD: f64 = 3.6;
 
+/// What calls are for that become a part of another: a conference's, one that waits, rings, is supervised or taken over. Its figures have what
+/// was said there.
+const PLACES: [&str; 5] = ["room", "park", "pickup", "watch", "replaces"];
+
 /// A span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -286,18 +290,18 @@ impl Kinds {
             // Numbers follow one another from 1 on.
             let Ok(id) = usize::try_from(row.try_get::<i64, _>("id")?) else { continue };
             let name: String = row.try_get("target")?;
+            let (class, reason): (&str, &str) = (row.try_get("class")?, row.try_get("reason")?);
+            let transferred = reason == "transferred";
+            if transferred && PLACES.contains(&name.as_str()) {
+                continue;
+            }
             let target = *places.entry(name).or_insert_with_key(|name| {
                 kinds.names.push(name.clone());
                 kinds.names.len() - 1
             });
-            let (class, reason): (&str, &str) = (row.try_get("class")?, row.try_get("reason")?);
             kinds.counted.resize(id + 1, None);
-            kinds.counted[id] = Some(Counted {
-                target,
-                class: Class::of(class),
-                cancelled: reason == "caller_cancelled",
-                transferred: reason == "transferred",
-            });
+            kinds.counted[id] =
+                Some(Counted { target, class: Class::of(class), cancelled: reason == "caller_cancelled", transferred });
         }
         Ok(kinds)
     }

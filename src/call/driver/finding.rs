@@ -7,7 +7,7 @@ use sip::diversion::DiversionReason;
 use super::Driver;
 use crate::call::dial::Party;
 use crate::call::inbound::Refusal;
-use crate::call::{Found, Input, LegNo, NotFound};
+use crate::call::{Found, Input, LegNo, NotFound, Stage};
 
 impl Driver {
     /// Asks how somebody is reached, on behalf of a device, or of the server: what an agent may ask for, its definition says.
@@ -57,13 +57,23 @@ impl Driver {
         self.queue.push(Input::Found(found));
     }
 
+    /// The server itself: outside it shows the number that was called, phones of ours see whom they are to speak with.
     fn server(&self) -> Party {
-        Party { uri: self.log.to().to_owned(), ..Party::default() }
+        let party = self.legs.iter().find(|leg| leg.stage == Stage::Here && !leg.supervises());
+        let is_caller = party.is_none_or(|leg| leg.no == LegNo::FIRST) == self.log.is_inbound();
+        let seen_inside = if is_caller { self.log.from() } else { self.log.to() };
+        Party { uri: self.log.to().to_owned(), seen_inside: Some(seen_inside.to_owned()), ..Party::default() }
     }
 
     fn found(&self, target: &str, party: &Party, replaces: Option<String>) -> Result<Found, NotFound> {
         if let Some(place) = self.hub.dialer().place(target, party) {
             return Ok(Found::Place(place));
+        }
+        // Whom another leg of somebody's is to be replaced with is nobody to talk with.
+        if replaces.is_none()
+            && let Some(target) = self.hub.converser(target, party)
+        {
+            return Ok(Found::Converse(target));
         }
         let mut plan = self
             .hub

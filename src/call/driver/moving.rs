@@ -169,7 +169,7 @@ impl Driver {
 
     /// Tells others what the devices in this call do, and whether it takes legs in.
     pub(super) fn show(&mut self) {
-        let takes_over = matches!(self.phase, Phase::Bridged(_) | Phase::Dialing(_));
+        let takes_over = matches!(self.phase, Phase::Bridged(_) | Phase::Dialing(_) | Phase::Conference);
         let presence = &self.inbox.address.presence;
         presence.takes_over.store(takes_over, Ordering::Relaxed);
         presence.passes_on.store(self.phase.passes_on(&self.target), Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use agent::line::Request;
 use tokio::time::Instant;
 
 use super::Driver;
@@ -23,6 +24,7 @@ impl Driver {
             Action::Reject(no, code) => self.refuse(no, code),
             Action::Dial { leg, plan, group, branch } => self.dial(leg, plan, group, branch),
             Action::Report(no, result) => {
+                self.log.came_to(no, result);
                 if let Some(leg) = self.leg(no) {
                     leg.report(result);
                 }
@@ -36,6 +38,7 @@ impl Driver {
             Action::DeliverDigit(no, digit) => {
                 self.order(no, LineOrder::Digit(digit));
             }
+            Action::Converse(no, target, known) => self.converse(no, target, known),
             Action::Find(uri, device) => self.find(&uri, device),
             Action::FindOrPassBack(uri) => self.find_or_pass_back(&uri),
             Action::FindFor(no, uri, replaces) => self.find_for(no, &uri, replaces),
@@ -247,6 +250,16 @@ impl Driver {
         }
     }
 
+    /// Whoever is on the leg talks with somebody else of ours.
+    fn converse(&mut self, no: LegNo, target: Target, known: String) {
+        self.log.goes_to(&self.target, &target);
+        self.target = target;
+        self.start_conversation(no);
+        if !known.is_empty() {
+            self.order(no, LineOrder::Ask(Request::Know(known)));
+        }
+    }
+
     fn hang_up(&mut self, no: LegNo, reason: Option<&'static str>) {
         let Some(leg) = self.leg(no) else { return };
         if leg.stage != Stage::Here {
@@ -258,8 +271,11 @@ impl Driver {
             (None, false) => Stage::Over,
             _ => Stage::Going,
         };
+        // It is charged for, and has its place within a trunk's limits, up to here, however long the peer takes to confirm it.
+        leg.lease = None;
         if let Some(sip) = leg.sip {
             note_refused(self.hub.signal().bye(sip, reason.map(str::to_owned)));
         }
+        self.log.left(no, SystemTime::now());
     }
 }

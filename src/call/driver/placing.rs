@@ -18,7 +18,7 @@ use crate::call::switchboard::Mail;
 use crate::call::{LegNo, SignallingEnd, Stage, note_refused};
 use crate::hub::Hub;
 
-/// Without any response for so long, another way to the same peer is tried, where there is one.
+/// Without any response for so long, another way to the same peer is tried, where there is one, or whoever is to be called next.
 const NEXT_WAY_AFTER: Duration = Duration::from_secs(4);
 
 impl Driver {
@@ -138,7 +138,7 @@ impl Driver {
         let hub = Arc::clone(&self.hub);
         let near = self.worker();
         let recorded = if self.legs.len() == 1 { self.tape_from_start(no) } else { None };
-        let patience = self.leg(no).filter(|leg| !leg.ways.is_empty()).map(|_| NEXT_WAY_AFTER);
+        let patience = self.leg(no).filter(|leg| !leg.ways.is_empty() || leg.has_next()).map(|_| NEXT_WAY_AFTER);
         let peer = (route.remote.to_string(), route.destination.transport.uri_name());
         let Some(leg) = self.leg(no) else { return Ok(()) };
         let Some(branch) = leg.branch().cloned() else { return Ok(()) };

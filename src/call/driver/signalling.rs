@@ -55,6 +55,10 @@ impl Driver {
                 self.reoffered(no, call, offer);
                 None
             }
+            Event::ReofferResult { code: 200..300, answer: Some(answer), .. } => {
+                self.refreshed(no, answer);
+                None
+            }
             Event::Refer { refer_to, replaces, target, .. } => {
                 let to = match (target, replaces) {
                     (Some(target), _) => Referred::Replace(target),
@@ -190,6 +194,17 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// The answer to a refresh of ours (RFC 4028 section 7.4) says something new: another address, or that the peer holds.
+    fn refreshed(&mut self, no: LegNo, answer: Bytes) {
+        let was_held = self.leg(no).and_then(|leg| leg.sound.as_ref()).is_some_and(Sound::is_on_hold);
+        match self.accept(no, Some(answer)) {
+            Ok(()) => self.note_hold(no, was_held),
+            Err(why) => {
+                tracing::info!(call = %self.log.id(), "call {}: an answer to a refresh cannot be used: {why}", self.log.id());
+            }
+        }
     }
 
     /// The session was settled anew: the leg's peer may hold from here on, or not any more.
