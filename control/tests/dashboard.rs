@@ -43,7 +43,13 @@ async fn its_own_places_have_the_page_and_others_are_not_found() {
         "/../Cargo.toml",
         "//records",
     ] {
-        assert_eq!(get(path).await.status(), StatusCode::NOT_FOUND, "{path}");
+        let answer = get(path).await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+        // Whoever asks the interface is answered as it answers.
+        if path.starts_with("/api/") {
+            assert_eq!(text(&answer, "content-type"), "application/problem+json", "{path}");
+            assert!(body(answer).await.contains("/api/v1/openapi.json"), "{path}");
+        }
     }
     let answer = ask(Method::POST, "/records", &[]).await;
     assert_eq!((answer.status(), text(&answer, "allow")), (StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD"));

@@ -131,6 +131,14 @@ async fn everybody_counts_the_calls_that_they_see() {
         assert_eq!(sue.read(&format!("/kpis?{DAY}&team={ours}")).await["total"]["calls"], 25);
         assert_eq!(wrong(alice.get(&format!("/kpis?{DAY}&team={ours}")).await).await, (422, vec!["team".into()]));
         assert_eq!(wrong(sue.get(&format!("/kpis?{DAY}&team=other")).await).await, (422, vec!["team".into()]));
+        for (path, field) in [
+            (format!("/kpis?{DAY}&team=nosuch"), "team"),
+            (format!("/reports/agents?{DAY}&team=nosuch"), "team"),
+            (format!("/kpis?{DAY}&zone=Mars"), "zone"),
+            ("/reports/calls?reason=nosuch".to_owned(), "reason"),
+        ] {
+            assert_eq!(wrong(ada.get(&path).await).await, (422, vec![field.into()]), "{path}");
+        }
         for asker in [&ada, &sue, &alice] {
             let users = asker.read(&format!("/reports/users?{DAY}")).await;
             assert_eq!(

@@ -109,6 +109,7 @@ async fn each_wrong_field_is_named_and_nothing_is_written() {
             ("from=yesterday", "from"),
             ("direction=up", "direction"),
             ("class=bad", "class"),
+            ("reason=bad", "reason"),
             ("words=", "words"),
             ("colour=red", "colour"),
             ("words=a%00b", "words"),

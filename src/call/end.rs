@@ -90,6 +90,35 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// Every reason.
+    pub const ALL: [Self; 25] = [
+        Self::CallerHungUp,
+        Self::FarSideHungUp,
+        Self::AgentHungUp,
+        Self::CallerCancelled,
+        Self::Transferred,
+        Self::TransferFailed,
+        Self::NoAnswer,
+        Self::Unreachable,
+        Self::UnknownNumber,
+        Self::NotAllowed,
+        Self::NotAcceptable,
+        Self::TooManyCalls,
+        Self::NoMediaPort,
+        Self::NoAck,
+        Self::MediaTimeout,
+        Self::PeerLost,
+        Self::MaxDuration,
+        Self::ShuttingDown,
+        Self::ServerKilled,
+        Self::AgentUnavailable,
+        Self::ProviderFailed,
+        Self::Refused,
+        Self::Busy,
+        Self::Commanded,
+        Self::Internal,
+    ];
+
     /// The reason as it stands in records, metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -188,5 +217,15 @@ impl End {
             self.class = EndClass::UpstreamFault;
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interface_knows_every_reason() {
+        assert_eq!(EndReason::ALL.map(EndReason::as_str), control::api::records::REASONS);
     }
 }

@@ -194,7 +194,8 @@ fn answers(caller: &[Speech], agent: &[Speech]) -> Vec<Answer> {
             answers.push(Answer {
                 caller_end_ms: heard.end_ms,
                 agent_start_ms: said.start_ms,
-                gap_ms: said.start_ms - heard.end_ms,
+                // Samples are finer than any figure of them.
+                gap_ms: ((said.start_ms - heard.end_ms) * 10.0).round() / 10.0,
             });
         }
         silent_since = said.end_ms;

@@ -6,6 +6,8 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::problem::Problem;
+
 /// Places of the dashboard's own, by their first part: it finds out there itself what to show.
 pub const PLACES: &[&str] = &[
     "live",
@@ -65,6 +67,10 @@ pub async fn serve(request: Request) -> Response {
     let is_place = name.is_empty() || path == REFERENCE || PLACES.contains(&name.split('/').next().unwrap_or_default());
     let found = file(name).or_else(|| file("index.html").filter(|_| is_place));
     let mut response = match (request.method(), found) {
+        _ if found.is_none() && !is_place && path.starts_with("/api/") => {
+            let detail = format!("there is no {path} here: GET /api/v1/openapi.json says what there is");
+            return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+        }
         _ if found.is_none() && !is_place => return StatusCode::NOT_FOUND.into_response(),
         (&Method::GET | &Method::HEAD, Some(found)) => send(found, request.headers()),
         (&Method::GET | &Method::HEAD, None) => {

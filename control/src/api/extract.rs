@@ -76,10 +76,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
             let text = fault.body_text();
             let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
             match text.split_once(": ") {
-                Some((field, message)) if !field.contains(' ') => Problem::field(field, message),
+                Some((field, message)) if !field.contains(' ') => Problem::field(field, in_words(field, message)),
                 _ => Problem::field(&named(text), text),
             }
         })
+    }
+}
+
+/// What to write instead, where the parser of whole numbers says what it met.
+fn in_words(field: &str, message: &str) -> String {
+    let is_number =
+        ["invalid digit", "number too ", "cannot parse integer"].iter().any(|said| message.starts_with(said));
+    match (is_number, field) {
+        (true, "limit") => format!("write a whole number from 1 to {PAGE_LIMIT}"),
+        (true, _) => "write a whole number".to_owned(),
+        (false, _) => message.to_owned(),
     }
 }
 
@@ -103,7 +114,7 @@ impl Paging {
     pub fn limit(&self) -> Result<i64, Problem> {
         match self.limit.unwrap_or(PAGE) {
             limit @ 1..=PAGE_LIMIT => Ok(limit),
-            _ => Err(Problem::field("limit", format!("write a number from 1 to {PAGE_LIMIT}"))),
+            _ => Err(Problem::field("limit", format!("write a whole number from 1 to {PAGE_LIMIT}"))),
         }
     }
 
@@ -301,6 +312,15 @@ mod tests {
         assert!(Paging { after: Some("?".into()), limit: None }.place().is_err());
         assert!(Paging { limit: Some(0), after: None }.limit().is_err());
         assert!(Paging { limit: Some(201), after: None }.limit().is_err());
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_what_to_write() {
+        let mut parts = axum::http::Request::get("/?limit=abc").body(()).unwrap().into_parts().0;
+        let asked = Params::<Paging>::from_request_parts(&mut parts, &());
+        let problem = futures::executor::block_on(asked).unwrap_err();
+        let [error] = &problem.errors[..] else { panic!("{problem:?}") };
+        assert_eq!((error.field.as_str(), error.message.as_str()), ("limit", "write a whole number from 1 to 200"));
     }
 
     #[test]

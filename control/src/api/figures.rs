@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use self::csv::{write_calls, write_groups};
-use self::steps::steps;
+use self::steps::{steps, zone};
 use super::extract::{Params, text};
 use super::problem::Problem;
 use super::records::check;
 use crate::control::Control;
 use crate::identity::{Caller, Role};
+use crate::store::Store;
 use crate::store::costs::{By, CostFigures};
 use crate::store::figures::{FigureFilter, Figures, Span};
 use crate::store::records::{After, CallRecord, RecordFilter, Visible};
@@ -188,13 +189,14 @@ pub(crate) async fn kpis(
     Params(query): Params<KpiQuery>,
 ) -> Result<Json<Kpis>, Problem> {
     let span = span(query.from, query.to)?;
+    let zone = zone(query.zone.as_deref())?;
     let steps = match query.by {
-        Some(step) => steps(span, step, query.zone.as_deref().unwrap_or("UTC"))?,
+        Some(step) => steps(span, step, zone)?,
         None => Vec::new(),
     };
-    let visible = visible(&caller, query.team)?;
-    let filter = filter(query.direction, query.target)?;
     let store = &control.store;
+    let visible = visible(store, &caller, query.team).await?;
+    let filter = filter(query.direction, query.target)?;
     let found = store.key_figures(&visible, &filter, span, &steps).await?;
     let step = |(span, figures): (&Span, Figures)| KpiStep { from: span.from, to: span.until, figures, cost: None };
     let mut series: Vec<KpiStep> = steps.iter().zip(found.steps).map(step).collect();
@@ -223,7 +225,7 @@ pub(crate) async fn agents(
     caller: Caller,
     Params(query): Params<ReportQuery>,
 ) -> Result<Response, Problem> {
-    let (span, filter, visible) = query.counts(&caller)?;
+    let (span, filter, visible) = query.counts(&control.store, &caller).await?;
     let found = control.store.figures_by_target(&visible, &filter, span).await?;
     let costs = control.store.costs(&visible, &filter, By::Target(span)).await?;
     grouped(query.format, "agent", groups(found, costs))
@@ -239,7 +241,7 @@ pub(crate) async fn users(
     caller: Caller,
     Params(query): Params<ReportQuery>,
 ) -> Result<Response, Problem> {
-    let (span, filter, visible) = query.counts(&caller)?;
+    let (span, filter, visible) = query.counts(&control.store, &caller).await?;
     let found = control.store.figures_by_device(&visible, &filter, span).await?;
     let costs = control.store.costs(&visible, &filter, By::Device(span)).await?;
     grouped(query.format, "device", groups(found, costs))
@@ -311,10 +313,10 @@ impl Listing {
 
 impl ReportQuery {
     /// When, which, and whose calls are counted.
-    fn counts(&self, caller: &Caller) -> Result<(Span, FigureFilter, Visible), Problem> {
+    async fn counts(&self, store: &Store, caller: &Caller) -> Result<(Span, FigureFilter, Visible), Problem> {
         let span = span(self.from, self.to)?;
         let filter = filter(self.direction.clone(), self.target.clone())?;
-        Ok((span, filter, visible(caller, self.team.clone())?))
+        Ok((span, filter, visible(store, caller, self.team.clone()).await?))
     }
 }
 
@@ -359,7 +361,7 @@ fn filter(direction: Option<String>, target: Option<String>) -> Result<FigureFil
 }
 
 /// Whose calls are counted: those that one sees, and of them a team's.
-fn visible(caller: &Caller, team: Option<String>) -> Result<Visible, Problem> {
+async fn visible(store: &Store, caller: &Caller, team: Option<String>) -> Result<Visible, Problem> {
     let Some(team) = team else { return Ok(caller.sees()) };
     let team = text("team", &team, 64)?;
     let may = match caller.user.role {
@@ -367,9 +369,11 @@ fn visible(caller: &Caller, team: Option<String>) -> Result<Visible, Problem> {
         Role::Supervisor => caller.user.team.as_ref() == Some(&team),
         Role::Operator => false,
     };
-    if may {
-        Ok(Visible::Team(team))
-    } else {
-        Err(Problem::field("team", "name your own as its supervisor, or leave it out"))
+    if !may {
+        return Err(Problem::field("team", "name your own as its supervisor, or leave it out"));
     }
+    if store.team(&team).await?.is_none() {
+        return Err(Problem::field("team", "there is no such team: write the id of one, or leave it out"));
+    }
+    Ok(Visible::Team(team))
 }

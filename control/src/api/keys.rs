@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::extract::{Body, Page, Paging, Params, text};
 use super::problem::Problem;
 use crate::control::Control;
-use crate::identity::{Caller, Role, Scope, secret};
+use crate::identity::{Caller, Role, Scope, access, secret};
 use crate::store::keys::{ApiKey, NewKey};
 use crate::time::Moment;
 
@@ -67,6 +67,11 @@ pub(crate) async fn create(
     scopes.dedup();
     if scopes.is_empty() {
         return Err(Problem::field("scopes", "name at least one"));
+    }
+    let role = caller.user.role;
+    if let Some(beyond) = scopes.iter().find(|scope| !access::is_of_use(role, **scope)) {
+        let message = format!("a {} has no use for {}: leave it out", role.as_str(), beyond.as_str());
+        return Err(Problem::field("scopes", message));
     }
     if wanted.expires_at.is_some_and(|at| at <= now) {
         return Err(Problem::field("expires_at", "write a time to come"));

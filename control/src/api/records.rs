@@ -14,6 +14,35 @@ use crate::identity::Caller;
 use crate::store::records::{After, CallRecord, RecordFilter, SEARCH_LIMIT, Turn};
 use crate::time::Moment;
 
+/// Why calls end, as records have it.
+pub const REASONS: [&str; 25] = [
+    "caller_hung_up",
+    "far_side_hung_up",
+    "agent_hung_up",
+    "caller_cancelled",
+    "transferred",
+    "transfer_failed",
+    "no_answer",
+    "unreachable",
+    "unknown_number",
+    "not_allowed",
+    "not_acceptable",
+    "too_many_calls",
+    "no_media_port",
+    "no_ack",
+    "media_timeout",
+    "peer_lost",
+    "max_duration",
+    "shutting_down",
+    "server_killed",
+    "agent_unavailable",
+    "provider_failed",
+    "refused",
+    "busy",
+    "commanded",
+    "internal",
+];
+
 /// Which calls, and which page of them.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
@@ -132,13 +161,9 @@ pub(super) fn check(filter: &RecordFilter) -> Result<(), Problem> {
     };
     one_of("direction", filter.direction.as_ref(), &["inbound", "outbound"])?;
     one_of("class", filter.class.as_ref(), &["ok", "caller_fault", "upstream_fault", "our_fault", "unknown"])?;
-    let texts = [
-        ("caller", &filter.caller),
-        ("callee", &filter.callee),
-        ("target", &filter.target),
-        ("reason", &filter.reason),
-        ("words", &filter.words),
-    ];
+    one_of("reason", filter.reason.as_ref(), &REASONS)?;
+    let texts =
+        [("caller", &filter.caller), ("callee", &filter.callee), ("target", &filter.target), ("words", &filter.words)];
     for (field, value) in texts {
         let Some(value) = value else { continue };
         if value.trim().is_empty() || value.chars().count() > SEARCH_LIMIT || value.contains('\0') {

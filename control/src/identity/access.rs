@@ -195,6 +195,12 @@ pub fn knows(path: &str) -> bool {
     RULES.iter().any(fits)
 }
 
+/// Whether there is anything that somebody of this role may do by this scope.
+#[must_use]
+pub fn is_of_use(role: Role, scope: Scope) -> bool {
+    RULES.iter().any(|rule| matches!(rule.need, Need::Somebody(least, of) if of == scope && role >= least))
+}
+
 /// The rule for a route; `HEAD` goes by that for `GET`.
 #[must_use]
 pub fn rule(method: &Method, path: &str) -> Option<&'static Rule> {

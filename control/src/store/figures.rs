@@ -16,7 +16,7 @@ use self::entry::DAY_MS;
 pub(in crate::store) use self::entry::Entry;
 use self::tally::{Class, Counted, Tally};
 use super::conditions::Conditions;
-use super::records::Visible;
+use super::records::{Visible, tenths};
 use super::{Backend, Store, StoreError};
 use crate::time::Moment;
 
@@ -57,10 +57,13 @@ pub struct FigureFilter {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, ToSchema)]
 pub struct Spread {
     /// Their mean.
+    #[serde(serialize_with = "tenths")]
     pub mean: Option<f64>,
     /// Half of them are at most this.
+    #[serde(serialize_with = "tenths")]
     pub p50: Option<f64>,
     /// 95 in a hundred are at most this.
+    #[serde(serialize_with = "tenths")]
     pub p95: Option<f64>,
 }
 

@@ -6,7 +6,7 @@ pub(in crate::store) mod line;
 pub mod list;
 mod search;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sqlx::{FromRow, Row, any::AnyRow};
 use utoipa::ToSchema;
 
@@ -59,6 +59,7 @@ pub struct CallRecord {
     /// Mean opinion score of what was heard of the caller, 1 to 4.5 (ITU-T G.107).
     pub mos_in: Option<f64>,
     /// Median of the gaps between the caller's last sound and the agent's first, in ms.
+    #[serde(serialize_with = "tenths")]
     pub gap_ms: Option<f64>,
     /// What it cost of what is priced, in millionths of the currency's unit.
     #[serde(default)]
@@ -85,7 +86,19 @@ pub struct Turn {
     /// When it ended.
     pub ended_ms: f64,
     /// How long the caller waited for it, of the agent's turns.
+    #[serde(serialize_with = "tenths")]
     pub gap_ms: Option<f64>,
+}
+
+/// Times are told to a tenth of a millisecond: what is behind it comes from adding them up. Of numbers that are no times nothing is taken.
+pub(crate) fn tenth(ms: f64) -> f64 {
+    let rounded = (ms * 10.0).round() / 10.0;
+    if rounded.is_finite() { rounded } else { ms }
+}
+
+/// The same for a field.
+pub(crate) fn tenths<S: Serializer>(ms: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    ms.map(tenth).serialize(serializer)
 }
 
 /// Whose calls somebody may see.
@@ -226,5 +239,27 @@ impl Store {
         let sql =
             "SELECT number, speaker, text, started_ms, ended_ms, gap_ms FROM turns WHERE call = $1 ORDER BY number";
         Ok(sqlx::query_as(sql).bind(call).fetch_all(self.reader()).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_to_a_tenth_of_a_millisecond() {
+        for (ms, told) in [(400.000_129_999_999_44, "400.0"), (249.96, "250.0"), (-0.04, "-0.0"), (1.7e308, "1.7e308")]
+        {
+            assert_eq!(serde_json::to_string(&tenth(ms)).unwrap(), told);
+        }
+        let turn = Turn {
+            number: 1,
+            speaker: "agent".into(),
+            text: String::new(),
+            started_ms: 0.0,
+            ended_ms: 1.0,
+            gap_ms: Some(400.000_129_999_999_44),
+        };
+        assert_eq!(serde_json::to_value(turn).unwrap()["gap_ms"], 400.0);
     }
 }

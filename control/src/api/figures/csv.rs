@@ -2,7 +2,7 @@
 
 use super::Group;
 use crate::store::figures::Figures;
-use crate::store::records::CallRecord;
+use crate::store::records::{CallRecord, tenth};
 
 pub(super) fn write_calls(piece: &mut Vec<u8>, has_head: bool, calls: &[CallRecord]) -> std::io::Result<()> {
     let mut table = table(piece);
@@ -45,7 +45,7 @@ pub(super) fn write_calls(piece: &mut Vec<u8>, has_head: bool, calls: &[CallReco
             cell(&call.codec),
             call.recorded.to_string(),
             number(call.mos_in),
-            number(call.gap_ms),
+            number(call.gap_ms.map(tenth)),
             whole(call.cost_micros),
             call.currency.as_deref().map(cell).unwrap_or_default(),
             call.cost_is_partial.to_string(),
@@ -102,7 +102,7 @@ pub(super) fn write_groups(text: &mut Vec<u8>, what: &str, found: &[Group]) -> s
         let mut row = vec![cell(name)];
         row.extend(counts.map(|count| count.to_string()));
         for spread in [figures.duration_ms, figures.answer_ms, figures.gap_ms] {
-            row.extend([spread.mean, spread.p50, spread.p95].map(number));
+            row.extend([spread.mean, spread.p50, spread.p95].map(|ms| number(ms.map(tenth))));
         }
         row.extend([figures.mos, figures.mos_below_3_6].map(number));
         let cost = cost.clone().unwrap_or_default();

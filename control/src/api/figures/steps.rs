@@ -8,10 +8,14 @@ use crate::api::problem::Problem;
 use crate::store::figures::Span;
 use crate::time::Moment;
 
+/// The time zone of this name; UTC where none is named.
+pub(super) fn zone(name: Option<&str>) -> Result<TimeZone, Problem> {
+    TimeZone::get(name.unwrap_or("UTC"))
+        .map_err(|_| Problem::field("zone", "write a name of the IANA's database, such as Europe/Berlin"))
+}
+
 /// A span in steps of a calendar; the first and the last may be shorter.
-pub(super) fn steps(span: Span, step: Step, zone: &str) -> Result<Vec<Span>, Problem> {
-    let zone = TimeZone::get(zone)
-        .map_err(|_| Problem::field("zone", "write a name of the IANA's database, such as Europe/Berlin"))?;
+pub(super) fn steps(span: Span, step: Step, zone: TimeZone) -> Result<Vec<Span>, Problem> {
     let bad = |_| Problem::field("from", "write a time that calendars have");
     let end = Timestamp::from_millisecond(span.until.0).map_err(bad)?;
     let first = Timestamp::from_millisecond(span.from.0).map_err(bad)?.to_zoned_datetime(zone);
@@ -51,7 +55,7 @@ mod tests {
 
     fn of(from: &str, until: &str, step: Step, zone: &str) -> Vec<String> {
         let span = Span { from: Moment::parse(from).unwrap(), until: Moment::parse(until).unwrap() };
-        let steps = steps(span, step, zone).unwrap();
+        let steps = steps(span, step, super::zone(Some(zone)).unwrap()).unwrap();
         assert_eq!((steps[0].from, steps[steps.len() - 1].until), (span.from, span.until));
         assert!(steps.windows(2).all(|two| two[0].until == two[1].from));
         steps.iter().map(|step| step.from.to_string()).collect()
@@ -77,8 +81,9 @@ mod tests {
     #[test]
     fn a_series_has_an_end() {
         let span = Span { from: Moment(0), until: Moment(0).after_s(86_400 * 40) };
-        assert_eq!(steps(span, Step::Hour, "UTC").unwrap_err().errors[0].field, "by");
-        assert_eq!(steps(span, Step::Day, "Mars/Olympus").unwrap_err().errors[0].field, "zone");
+        assert_eq!(steps(span, Step::Hour, TimeZone::UTC).unwrap_err().errors[0].field, "by");
+        assert_eq!(zone(Some("Mars/Olympus")).unwrap_err().errors[0].field, "zone");
+        assert_eq!(zone(None).unwrap(), TimeZone::UTC);
         assert_eq!(super::super::span(Moment(5), Moment(5)).unwrap_err().errors[0].field, "to");
         assert!(super::super::span(Moment(0), Moment(i64::MAX)).is_err());
     }
