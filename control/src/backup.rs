@@ -77,6 +77,9 @@ pub enum BackupError {
     /// Something is there already.
     #[error("{0} is there already: restore into an empty place, or say --force to replace it")]
     Occupied(String),
+    /// A backup is made into a file of its own.
+    #[error("{} is there already: name a file that is not, or take that one away", .0.display())]
+    Exists(PathBuf),
     /// It is of a newer program.
     #[error("the backup has version {0} of the schema, and this program knows {LATEST}: take a newer one")]
     Newer(i64),
@@ -93,7 +96,7 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BackupError + '_ {
 pub async fn back_up(store: &Store, parts: &Parts, file: &Path) -> Result<Manifest, BackupError> {
     let partial = file.with_extension("partial");
     if file.exists() {
-        return Err(BackupError::Occupied(file.display().to_string()));
+        return Err(BackupError::Exists(file.to_path_buf()));
     }
     let made = write(store, parts, &partial).await;
     if made.is_err() {

@@ -34,17 +34,18 @@ pub mod tokens;
 pub mod users;
 pub mod webhooks;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::LevelFilter;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyPool, ConnectOptions, Row};
+use sqlx::{AnyPool, ConnectOptions, Connection, Row};
 use tokio::sync::Mutex;
 
 pub(crate) use self::blame::Blame;
+use self::migrate::LATEST;
 
 /// Connections at once, of each kind.
 const CONNECTIONS: u32 = 8;
@@ -87,6 +88,22 @@ pub enum StoreError {
         /// Why.
         fault: sqlx::Error,
     },
+    /// The file is no database, or a damaged one.
+    #[error(
+        "{url} is no database that can be read: {fault}. Move the file away and restore a backup (omnivox restore), or begin anew without it"
+    )]
+    Damaged {
+        /// Where.
+        url: String,
+        /// Why.
+        fault: sqlx::Error,
+    },
+    /// It is of a newer program.
+    #[error(
+        "the database is of a newer version of this program (its schema has version {0}, this program knows {LATEST}): run that version, have it \
+         take the schema back (omnivox migrate down {LATEST}: what came since is lost), or restore a backup of before"
+    )]
+    Newer(i64),
     /// It does not answer, or refuses.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
@@ -168,6 +185,7 @@ impl Store {
                 // A connection is a thread of this process: nothing breaks it while it lies idle.
                 let pool = |size| pool(size).test_before_acquire(false);
                 let pool = |size| pool(size).after_connect(|connection, _| Box::pin(prepare_sqlite(connection)));
+                look_at(&options).await.map_err(|fault| StoreError::Damaged { url: shown.clone(), fault })?;
                 let writer = pool(1).connect_with(options.clone()).await.map_err(fault)?;
                 let reader = pool(CONNECTIONS).connect_with(options).await.map_err(fault)?;
                 Ok(Self { backend, writer, reader, auditing: Arc::default(), journaling: Arc::default() })
@@ -187,6 +205,15 @@ impl Store {
                 })
             }
         }
+    }
+
+    /// The file of a database in SQLite.
+    #[must_use]
+    pub fn file_of(url: &str) -> Option<PathBuf> {
+        let path = url.strip_prefix("sqlite:")?.trim_start_matches("//").split('?').next().unwrap_or_default();
+        // As it was written by `in_folder`.
+        let is_file = !path.is_empty() && !path.starts_with(":memory:");
+        is_file.then(|| path.replace("%23", "#").replace("%3F", "?").replace("%25", "%").into())
     }
 
     /// The URL of a database in a folder.
@@ -273,6 +300,27 @@ async fn prepare_sqlite(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx
         sqlx::query(statement).execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// Says what is wrong with a file that is no database: a pool tries that again until it has no patience left, and says so alone. What may
+/// be otherwise the next time, as a file that is locked, is the pool's to try.
+async fn look_at(options: &AnyConnectOptions) -> Result<(), sqlx::Error> {
+    /// SQLITE_CORRUPT and SQLITE_NOTADB.
+    const BROKEN: [&str; 2] = ["11", "26"];
+    let looked = match options.connect().await {
+        Ok(mut connection) => {
+            let looked = prepare_sqlite(&mut connection).await;
+            let _ = connection.close().await;
+            looked
+        }
+        Err(fault) => Err(fault),
+    };
+    match looked {
+        Err(sqlx::Error::Database(fault)) if fault.code().is_some_and(|code| BROKEN.contains(&code.as_ref())) => {
+            Err(sqlx::Error::Database(fault))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn prepare_postgres(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx::Error> {

@@ -426,3 +426,48 @@ async fn any_filter_has_what_it_names_in_pages_that_join() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_database_of_a_newer_program_is_told_with_what_to_do() {
+    on_both(|server| async move {
+        let store = &server.control.store;
+        let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                     SELECT 9999, 'later', success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1";
+        sqlx::query(later).execute(store.pool()).await.unwrap();
+        for fault in [
+            store.migrate().await.unwrap_err(),
+            store.migrate_down(1).await.unwrap_err(),
+            store.migrations().await.unwrap_err(),
+        ] {
+            let text = fault.to_string();
+            assert!(text.contains("newer version") && text.contains("9999") && text.contains("migrate down"), "{text}");
+        }
+        // As it was.
+        sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 9999").execute(store.pool()).await.unwrap();
+        store.migrate().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = Store::in_folder(folder.path());
+    let path = Store::file_of(&url).unwrap();
+    assert_eq!(path, folder.path().join("omnivox.db"));
+    std::fs::write(&path, "this is no database, and long enough to be looked at as one. ".repeat(100)).unwrap();
+    let begun = std::time::Instant::now();
+    let text = Store::open(&url).await.unwrap_err().to_string();
+    assert!(text.contains("not a database") && text.contains("omnivox restore"), "{text}");
+    assert!(!text.contains("timed out") && begun.elapsed().as_secs() < 4, "{text}");
+}
+
+#[test]
+fn the_file_of_a_database_is_known_by_its_address() {
+    let odd = std::path::Path::new("/data/100%/a?b#c");
+    assert_eq!(Store::file_of(&Store::in_folder(odd)).unwrap(), odd.join("omnivox.db"));
+    assert_eq!(Store::file_of("sqlite:///data/x.db?mode=rwc").unwrap(), std::path::Path::new("/data/x.db"));
+    for none in ["postgres://me@host/db", "sqlite::memory:", "sqlite:"] {
+        assert_eq!(Store::file_of(none), None, "{none}");
+    }
+}

@@ -119,7 +119,11 @@ impl From<StoreError> for Problem {
                 StatusCode::PRECONDITION_FAILED,
                 "it was changed meanwhile: read it again, and send its ETag as If-Match",
             ),
-            StoreError::Database(_) | StoreError::Open { .. } | StoreError::Migrate(_) => {
+            StoreError::Database(_)
+            | StoreError::Open { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Newer(_)
+            | StoreError::Migrate(_) => {
                 tracing::error!("{fault}");
                 Self {
                     retry_after_s: Some(5),

@@ -1,7 +1,7 @@
 //! The schema's history: each step up, and back down, for both databases.
 
 use sqlx::SqlSafeStr;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
 use super::{Backend, Store, StoreError};
 
@@ -164,13 +164,26 @@ pub struct Applied {
     pub applied: bool,
 }
 
+/// The steps of a database that is not there yet.
+#[must_use]
+pub fn none_applied() -> Vec<Applied> {
+    CHANGES.iter().map(|change| change.state(&[])).collect()
+}
+
+impl Change {
+    /// Whether it is among those that are applied.
+    fn state(&self, there: &[i64]) -> Applied {
+        Applied { version: self.version, name: self.name.to_owned(), applied: there.contains(&self.version) }
+    }
+}
+
 impl Store {
     /// Brings the schema to the newest version.
     ///
     /// # Errors
     /// The database is newer than this program, was changed by hand, or refuses.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        migrator(self.backend()).run(self.writer()).await?;
+        migrator(self.backend()).run(self.writer()).await.map_err(newer)?;
         self.fill_figures().await
     }
 
@@ -179,7 +192,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::migrate`]; the version is none.
     pub(crate) async fn migrate_to(&self, version: i64) -> Result<(), StoreError> {
-        Ok(migrator(self.backend()).run_to(version, self.writer()).await?)
+        migrator(self.backend()).run_to(version, self.writer()).await.map_err(newer)
     }
 
     /// Takes the schema back to a version; 0 takes everything away. **Data of what is taken away is gone.**
@@ -187,13 +200,13 @@ impl Store {
     /// # Errors
     /// As for [`Store::migrate`].
     pub async fn migrate_down(&self, to: i64) -> Result<(), StoreError> {
-        Ok(migrator(self.backend()).undo(self.writer(), to).await?)
+        migrator(self.backend()).undo(self.writer(), to).await.map_err(newer)
     }
 
     /// Every step this program knows.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database does not answer, or is of a newer program.
     pub async fn migrations(&self) -> Result<Vec<Applied>, StoreError> {
         let there = sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations WHERE success")
             .fetch_all(self.reader())
@@ -204,12 +217,18 @@ impl Store {
             Err(sqlx::Error::Database(_)) => Vec::new(),
             Err(fault) => return Err(fault.into()),
         };
-        let state = |change: &Change| Applied {
-            version: change.version,
-            name: change.name.to_owned(),
-            applied: there.contains(&change.version),
-        };
-        Ok(CHANGES.iter().map(state).collect())
+        match there.iter().max() {
+            Some(newest) if *newest > LATEST => Err(StoreError::Newer(*newest)),
+            _ => Ok(CHANGES.iter().map(|change| change.state(&there)).collect()),
+        }
+    }
+}
+
+/// A step that this program does not know is a newer program's.
+fn newer(fault: MigrateError) -> StoreError {
+    match fault {
+        MigrateError::VersionMissing(version) if version > LATEST => StoreError::Newer(version),
+        fault => fault.into(),
     }
 }
 
