@@ -1,6 +1,8 @@
 //! `omnivox backup` and `omnivox restore`: everything that the server keeps, as one file, and back.
 
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -8,7 +10,9 @@ use clap::Args;
 use control::backup::{self, Manifest, Parts};
 use control::store::Store;
 
+use crate::call::record::JOURNAL;
 use crate::config::Config;
+use crate::output::print_line;
 use crate::plane;
 
 /// `omnivox backup`
@@ -41,7 +45,7 @@ pub async fn back_up(args: BackupArgs, config: Config, configuration: Option<Pat
     let parts = Parts { folder: config.data.dir.clone(), recordings, configuration };
     let manifest = backup::back_up(&store, &parts, &args.file).await?;
     store.close().await;
-    println!("{} has {}", args.file.display(), contents(&manifest));
+    print_line!("{} has {}", args.file.display(), contents(&manifest))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -54,11 +58,29 @@ pub async fn restore(args: RestoreArgs, config: Config) -> anyhow::Result<ExitCo
     backup::verify(&args.file)?;
     let folder = &config.data.dir;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the data folder {}", folder.display()))?;
+    // Held until it is done.
+    let _journal = alone(&folder.join(JOURNAL))?;
     let store = Store::open(&plane::options(&config).database).await?;
     let manifest = backup::restore(&store, folder, &config.recordings_dir(), &args.file, args.force).await?;
     store.close().await;
-    println!("restored {}", contents(&manifest));
+    print_line!("restored {}", contents(&manifest))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The journal, which is no server's at the moment: one that writes there has it locked.
+fn alone(journal: &Path) -> anyhow::Result<Option<File>> {
+    let file = match File::open(journal) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(fault) => return Err(fault).with_context(|| format!("cannot read {}", journal.display())),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {
+            anyhow::bail!("a server writes to {}: stop it first, then restore. Nothing was changed", journal.display())
+        }
+        Err(TryLockError::Error(fault)) => Err(fault).with_context(|| format!("cannot lock {}", journal.display())),
+    }
 }
 
 fn contents(manifest: &Manifest) -> String {

@@ -17,6 +17,7 @@ use sip::endpoint::Transport;
 use crate::agents::Agents;
 use crate::config::{Config, IceMode, PlainHttp, Sources, SrtpPolicy};
 use crate::ice;
+use crate::output::print_line;
 use crate::plane;
 use crate::stir::Stir;
 
@@ -73,7 +74,7 @@ pub async fn run(args: CheckArgs, sources: &Sources) -> anyhow::Result<ExitCode>
         .await;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        print_line!("{}", serde_json::to_string_pretty(&findings)?)?;
     } else {
         for finding in &findings {
             let mark = match finding.verdict {
@@ -81,7 +82,7 @@ pub async fn run(args: CheckArgs, sources: &Sources) -> anyhow::Result<ExitCode>
                 Verdict::Note => "note ",
                 Verdict::Fault => "FAULT",
             };
-            println!("{mark}  {}: {}", finding.what, finding.says);
+            print_line!("{mark}  {}: {}", finding.what, finding.says)?;
         }
     }
     let is_faulty = findings.iter().any(|finding| finding.verdict == Verdict::Fault);

@@ -19,6 +19,7 @@ mod live;
 pub mod load;
 mod messages;
 pub mod models;
+pub mod output;
 mod plane;
 mod public;
 mod random;

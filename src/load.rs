@@ -18,6 +18,7 @@ use self::probe::{Expect, Heard};
 use self::watch::Watched;
 use crate::call::record::CallRecord;
 use crate::config::{Config, SrtpPolicy};
+use crate::output::{self, print_line};
 use crate::softphone::{Phone, PlaceRequest};
 
 /// Calls end within this after they were told to.
@@ -85,28 +86,32 @@ pub async fn run(args: LoadArgs, mut config: Config) -> anyhow::Result<ExitCode>
     if let Some(key) = keys.iter().find(|key| !matches!(key, '0'..='9' | '*' | '#' | 'A'..='D')) {
         anyhow::bail!("--press: {key} is no key of a telephone: write 0 to 9, *, # or A to D");
     }
+    let watched = args.watch.map(Watched::of);
+    if let (Some(pid), Some(false)) = (args.watch, watched.as_ref().map(Watched::is_there)) {
+        anyhow::bail!("--watch {pid}: there is no such process: write that of the server, as `pidof omnivox` tells it");
+    }
     let first = args.uris.first().map(String::as_str).unwrap_or_default();
     let phone = Phone::open_with(config, first, None, 0).await?;
-    let figures = drive(&args, &keys, phone).await;
+    let figures = drive(&args, &keys, phone, watched).await;
     if let Some(path) = &args.plot {
         std::fs::write(path, plot::svg(&figures))
             .map_err(|fault| anyhow::anyhow!("cannot write {}: {fault}", path.display()))?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&figures)?);
+        print_line!("{}", serde_json::to_string(&figures)?)?;
     } else {
-        print!("{}", figures.table());
+        output::bytes(figures.table().as_bytes())?;
     }
     Ok(if figures.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Places the calls at their rate and gathers what came of them.
-async fn drive(args: &LoadArgs, keys: &Arc<[char]>, mut phone: Phone) -> Figures {
+async fn drive(args: &LoadArgs, keys: &Arc<[char]>, mut phone: Phone, mut server: Option<Watched>) -> Figures {
     let total = args.total.unwrap_or(args.calls).max(1);
     let (heard_in, mut heard) = mpsc::unbounded_channel::<Heard>();
     let hold = Duration::from_secs_f64(args.hold);
     let begun = Instant::now();
-    let (mut own, mut server) = (Watched::of(std::process::id()), args.watch.map(Watched::of));
+    let mut own = Watched::of(std::process::id());
     let mut samples = Vec::new();
     let (mut placed, mut running) = (0_usize, 0_usize);
     let mut records: Vec<CallRecord> = Vec::with_capacity(total.min(100_000));

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(fault) => {
-            eprintln!("omnivox: {fault:#}");
+            omnivox::output::tell(format_args!("omnivox: {fault:#}"));
             ExitCode::FAILURE
         }
     }

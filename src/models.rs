@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::output::{self, print_line};
 
 /// Arguments of `omnivox models`.
 #[derive(Debug, Clone, Args)]
@@ -79,14 +80,18 @@ fn named(names: &[String]) -> anyhow::Result<Vec<&'static Model>> {
 fn list(store: &Store, json: bool) -> anyhow::Result<()> {
     let listed: Vec<Listed> = store.list().into_iter().map(|(model, state)| listed(store, model, state)).collect();
     if json {
-        println!("{}", serde_json::to_string_pretty(&listed)?);
+        print_line!("{}", serde_json::to_string_pretty(&listed)?)?;
         return Ok(());
     }
     for model in listed {
-        println!(
+        print_line!(
             "{:<24} {:<8} {:>4} MiB  {:<13} {}",
-            model.name, model.state, model.about_mib, model.licence, model.about
-        );
+            model.name,
+            model.state,
+            model.about_mib,
+            model.licence,
+            model.about
+        )?;
     }
     Ok(())
 }
@@ -111,20 +116,20 @@ fn listed(store: &Store, model: &'static Model, state: State) -> Listed {
 async fn pull(store: &Store, model: &Model) -> anyhow::Result<()> {
     let shows = std::io::stderr().is_terminal();
     let mut shown = 0;
-    eprintln!("{}: from {}", model.name, store.url_of(model));
+    output::tell(format_args!("{}: from {}", model.name, store.url_of(model)));
     let pulled = store
         .pull(model, |progress: Progress| {
             let mib = progress.done_bytes >> 20;
             if shows && mib != shown {
                 shown = mib;
                 let total = progress.total_bytes.map(|total| format!(" of {}", total >> 20)).unwrap_or_default();
-                eprint!("\r  {mib}{total} MiB");
-                let _ = std::io::stderr().flush();
+                let mut err = std::io::stderr().lock();
+                let _ = write!(err, "\r  {mib}{total} MiB").and_then(|()| err.flush());
             }
         })
         .await?;
     if shows {
-        eprintln!();
+        output::tell("");
     }
     let trust = match pulled.trust {
         Trust::Catalogue => "as in the catalogue",
@@ -132,7 +137,7 @@ async fn pull(store: &Store, model: &Model) -> anyhow::Result<()> {
         Trust::Nothing => "compared with nothing: the file was put there by hand",
     };
     let already = if pulled.already_here { " (was here already)" } else { "" };
-    println!("{}: {}{already}\n  sha256 {}, {trust}", model.name, pulled.path.display(), pulled.digest);
+    print_line!("{}: {}{already}\n  sha256 {}, {trust}", model.name, pulled.path.display(), pulled.digest)?;
     Ok(())
 }
 
@@ -147,15 +152,17 @@ fn verify(store: &Store, names: &[String]) -> anyhow::Result<ExitCode> {
         names => named(names)?,
     };
     if models.is_empty() {
-        println!("no model is here: `omnivox models list` shows what there is, `omnivox models pull NAME` fetches it");
+        print_line!(
+            "no model is here: `omnivox models list` shows what there is, `omnivox models pull NAME` fetches it"
+        )?;
     }
     let mut all_good = true;
     for model in models {
         match store.verify(model) {
-            Ok(verified) => println!("{}: ok, sha256 {}", model.name, verified.digest),
+            Ok(verified) => print_line!("{}: ok, sha256 {}", model.name, verified.digest)?,
             Err(fault) => {
                 all_good = false;
-                println!("{}: {fault}", model.name);
+                print_line!("{}: {fault}", model.name)?;
             }
         }
     }

@@ -42,7 +42,7 @@ use crate::hub::Hub;
 use crate::live::LiveCalls;
 use crate::readiness::Readiness;
 use crate::routing::live::LiveSettings;
-use crate::server;
+use crate::{output, server};
 
 /// A database that does not open is tried again after so long, then twice as long, up to [`SLOWEST`].
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -388,9 +388,9 @@ pub(crate) async fn run(
 async fn invite_first(control: &Control) {
     match control.first_code().await {
         // Not by the log, which may be kept and sent elsewhere.
-        Ok(Some(code)) => eprintln!(
+        Ok(Some(code)) => output::tell(format_args!(
             "nobody administers this server yet: run `omnivox user add NAME`, or, within a day, open /setup (or POST /api/v1/setup) with the code {code}"
-        ),
+        )),
         Ok(None) => {}
         Err(fault) => tracing::error!("it cannot be told whether anybody administers this server: {fault}"),
     }

@@ -17,6 +17,7 @@ use media::sealed::{Contents, KEY_BYTES, Opened, Opening, SealError, SealKey};
 pub use read::Recorded;
 
 use crate::config::Config;
+use crate::output::{self, print_line};
 
 /// What recordings are to whoever plays them.
 const WAV: &str = "audio/wav";
@@ -55,7 +56,7 @@ pub fn run(args: RecordingArgs, config: &Config) -> anyhow::Result<ExitCode> {
         RecordingCommand::Key => {
             let mut key = [0; KEY_BYTES];
             aws_lc_rs::rand::fill(&mut key).map_err(|_| anyhow::anyhow!("the system gives no entropy"))?;
-            println!("{}", STANDARD.encode(key));
+            print_line!("{}", STANDARD.encode(key))?;
             Ok(ExitCode::SUCCESS)
         }
         RecordingCommand::Open { file, out, key_file } => {
@@ -111,9 +112,12 @@ fn open(key: &SealKey, from: &Path, to: Option<PathBuf>) -> anyhow::Result<ExitC
         // Half a recording that was tampered with is none.
         let _ = std::fs::remove_file(&to);
     })?;
-    println!("{}: {seconds:.2} s", to.display());
+    print_line!("{}: {seconds:.2} s", to.display())?;
     if !opened.is_whole {
-        eprintln!("omnivox: {} has no end: it was cut off there, or its call still runs", from.display());
+        output::tell(format_args!(
+            "omnivox: {} has no end: it was cut off there, or its call still runs",
+            from.display()
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::call::record::CallRecord;
+use crate::output::print_line;
 use gaps::Measured;
 use sound::Sound;
 
@@ -51,13 +52,13 @@ pub struct ReportArgs {
 /// No such record, a recording that cannot be read, a page that cannot be written.
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     if !args.measure.is_empty() {
-        println!("{}", serde_json::to_string(&measure(&args.measure, &args.records)?)?);
+        print_line!("{}", serde_json::to_string(&measure(&args.measure, &args.records)?)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let record = find(&args.records, args.call.as_deref())?;
     let wav = args.wav.clone().or_else(|| record.recording.clone());
     write(&record, wav.as_deref(), &args.out)?;
-    println!("{}", args.out.display());
+    print_line!("{}", args.out.display())?;
     Ok(ExitCode::SUCCESS)
 }
 

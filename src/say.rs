@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use codecs::pcm::SampleRate;
 
+use crate::output::print_line;
 use crate::wav;
 
 /// The rate of speech that is not for a certain line.
@@ -42,7 +43,7 @@ pub async fn run(args: SayArgs) -> anyhow::Result<ExitCode> {
     let rate = SampleRate(args.rate);
     let pcm = spoken(&config, &args.text, rate).await?;
     wav::write_mono(&args.out, &pcm, rate)?;
-    println!("{}: {:.2} s", args.out.display(), rate.duration_of(pcm.len()).as_secs_f64());
+    print_line!("{}: {:.2} s", args.out.display(), rate.duration_of(pcm.len()).as_secs_f64())?;
     Ok(ExitCode::SUCCESS)
 }
 

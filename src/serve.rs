@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::server::Server;
-use crate::telemetry;
+use crate::{output, telemetry};
 
 /// Arguments of `omnivox serve`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub async fn run(args: ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
         builder = builder.observer(print_event);
     }
     let server = builder.start().await?;
-    eprintln!("{}", ready_line(&server));
+    output::tell(format_args!("{}", ready_line(&server)));
     server.run_until_interrupted().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -360,18 +360,24 @@ impl Server {
         self.shut_down().await
     }
 
-    /// Takes calls until SIGINT or SIGTERM, then drains and stops.
+    /// Takes calls until SIGINT or SIGTERM, then drains and stops; at a second one at once.
     ///
     /// # Errors
     /// The signals cannot be listened for, or records could not be written.
     pub async fn run_until_interrupted(self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        self.run_until(async move {
+        let mut signalled = async move || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+        };
+        signalled().await;
+        self.stop_within(async move {
+            tracing::info!("stopping: a second SIGTERM or ctrl-C ends the calls that go on at once");
+            signalled().await;
+            tracing::info!("stopping at once");
         })
         .await
     }
@@ -381,13 +387,24 @@ impl Server {
     /// # Errors
     /// Records that could not be written.
     pub async fn shut_down(self) -> anyhow::Result<()> {
+        self.stop_within(std::future::pending()).await
+    }
+
+    /// The same; calls that go on have no more time once `at_once` is there.
+    async fn stop_within(self, at_once: impl Future<Output = ()>) -> anyhow::Result<()> {
         self.hub.stopping.store(true, Ordering::Relaxed);
         self.readiness.add("the server is stopping");
         let running = self.hub.running();
         if running > 0 {
             tracing::info!("stopping: {running} calls have {} s to finish", self.hub.config.calls.drain_s);
         }
-        if !self.idle_within(Duration::from_secs(self.hub.config.calls.drain_s)).await {
+        let drain = Duration::from_secs(self.hub.config.calls.drain_s);
+        let is_idle = tokio::select! {
+            biased;
+            is_idle = self.idle_within(drain) => is_idle,
+            () = at_once => false,
+        };
+        if !is_idle {
             self.hub.switchboard.command_all(&Command::ShutDown);
             if !self.idle_within(BYE_WITHIN).await {
                 tracing::warn!("{} calls did not confirm their end", self.hub.running());

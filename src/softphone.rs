@@ -6,7 +6,7 @@ pub mod performer;
 pub mod script;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use clap::Args;
 use crate::call::end::EndClass;
 use crate::call::record::CallRecord;
 use crate::config::Config;
+use crate::output::print_line;
 pub use dialer::{Credentials, DialRequest, Phone, PlaceRequest};
 use script::{Sound, Step};
 
@@ -85,6 +86,14 @@ pub async fn run(args: CallArgs, mut config: Config) -> anyhow::Result<ExitCode>
         Some(seconds) => anyhow::bail!("--duration {seconds}: write seconds, more than 0 and less than a day"),
         None => None,
     };
+    if let Some(path) = &args.record {
+        may_write(path).map_err(|fault| {
+            anyhow::anyhow!(
+                "--record {}: {fault}. Name a file in a folder that is there and can be written",
+                path.display()
+            )
+        })?;
+    }
     let mut phone = Phone::open(config, &args.uri, args.listen).await?;
     let request = DialRequest {
         from_user: args.from.clone(),
@@ -102,6 +111,13 @@ pub async fn run(args: CallArgs, mut config: Config) -> anyhow::Result<ExitCode>
     phone.close().await;
     report(&args, &record)?;
     Ok(if record.end.class == EndClass::Ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether a file can be made there, or written anew where it is there; said before anybody is called.
+fn may_write(path: &Path) -> std::io::Result<()> {
+    let was_there = path.exists();
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    if was_there { Ok(()) } else { std::fs::remove_file(path) }
 }
 
 /// Offers these codecs alone, where there are any.
@@ -141,15 +157,15 @@ fn steps(args: &CallArgs) -> anyhow::Result<Vec<Step>> {
 
 fn report(args: &CallArgs, record: &CallRecord) -> anyhow::Result<()> {
     if args.json {
-        println!("{}", serde_json::to_string(record)?);
+        print_line!("{}", serde_json::to_string(record)?)?;
         return Ok(());
     }
-    println!("{}: {} ({})", args.uri, record.end.reason.as_str(), record.end.class.as_str());
+    print_line!("{}: {} ({})", args.uri, record.end.reason.as_str(), record.end.class.as_str())?;
     if !record.end.detail.is_empty() {
-        println!("  {}", record.end.detail);
+        print_line!("  {}", record.end.detail)?;
     }
     if let Some(media) = &record.media {
-        println!(
+        print_line!(
             "  {:.1} s of {}: {} packets in, {} out, {} lost, jitter {:.1} ms",
             record.duration_ms as f64 / 1_000.0,
             record.codec,
@@ -157,10 +173,11 @@ fn report(args: &CallArgs, record: &CallRecord) -> anyhow::Result<()> {
             media.packets_out,
             media.lost,
             media.jitter_ms
-        );
+        )?;
     }
-    if let Some(path) = &record.recording {
-        println!("  recorded to {}", path.display());
+    // Of a call that was never up there is none.
+    if let Some(path) = record.recording.as_ref().filter(|path| record.answered_at.is_some() && path.exists()) {
+        print_line!("  recorded to {}", path.display())?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::agents::Agents;
 use crate::config::Config;
+use crate::output::{self, print_line};
 use crate::serve::event_line;
 
 mod devices;
@@ -46,7 +47,7 @@ pub struct TalkArgs {
 pub async fn run(args: TalkArgs, config: Config) -> anyhow::Result<ExitCode> {
     let devices = Devices::of_this_machine();
     if args.list_devices {
-        println!("{devices}");
+        print_line!("{devices}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let chosen = devices.choose(args.input.as_deref(), args.output.as_deref())?;
@@ -54,30 +55,33 @@ pub async fn run(args: TalkArgs, config: Config) -> anyhow::Result<ExitCode> {
     let agents = Agents::load(&config, Registry::default(), HashMap::new())?;
     let agent = tokio::task::spawn_blocking(move || agents.build(&name)).await??;
     for note in &agent.notes {
-        eprintln!("{note}");
+        output::tell(format_args!("{note}"));
     }
     let mut line = Microphone::open(chosen, args.loudspeaker)?;
-    eprintln!("{}; ctrl-C ends", line.describe());
+    output::tell(format_args!("{}; ctrl-C ends", line.describe()));
     if !args.loudspeaker {
-        eprintln!("use headphones, or the agent hears itself; without any: --loudspeaker");
+        output::tell(format_args!("use headphones, or the agent hears itself; without any: --loudspeaker"));
     }
     let (observer, mut events) = mpsc::channel(OBSERVER_CAPACITY);
     let print = tokio::spawn(async move {
         while let Some(event) = events.recv().await {
             if let Some(line) = event_line(&event) {
-                println!("{line}");
+                print_line!("{line}")?;
             }
         }
+        std::io::Result::Ok(())
     });
     let end = tokio::select! {
         end = Session::new(agent, observer).run(&mut line) => Some(end),
         _ = tokio::signal::ctrl_c() => None,
     };
-    print.await?;
+    print.await??;
     match end {
         Some(SessionEnd::Failed { what, .. }) => anyhow::bail!("the conversation ended: {what}"),
         Some(SessionEnd::LineClosed) => anyhow::bail!("the sound device is gone"),
-        Some(SessionEnd::Transfer(handover)) => eprintln!("here the call would go on to {}", handover.uri),
+        Some(SessionEnd::Transfer(handover)) => {
+            output::tell(format_args!("here the call would go on to {}", handover.uri))
+        }
         _ => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -7,11 +7,13 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use control::identity::{Role, password};
 use control::store::Store;
+use control::store::migrate::{self, Applied};
 use control::store::users::NewUser;
 use control::time::Moment;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::output::print_line;
 use crate::plane;
 
 /// Who changes something by the command line, as the audit log has it.
@@ -101,7 +103,7 @@ pub async fn run(args: UserArgs, config: Config) -> anyhow::Result<ExitCode> {
             let new = NewUser { name, display, role, team: None, device, password_hash };
             let user = store.add_user(new, now).await?;
             store.add_audit(ACTOR, "user.create", &user.name, &json!({ "role": role }), now).await?;
-            println!("{} is there: {}", user.name, role.as_str());
+            print_line!("{} is there: {}", user.name, role.as_str())?;
         }
         UserCommand::Passwd { name } => {
             let known = store.credentials(&name.to_lowercase()).await?;
@@ -109,7 +111,7 @@ pub async fn run(args: UserArgs, config: Config) -> anyhow::Result<ExitCode> {
             let hash = new_password(&[&user.name, &user.display]).await?;
             store.set_password(&user.id, &hash, now).await?;
             store.add_audit(ACTOR, "user.password", &user.name, &json!({}), now).await?;
-            println!("{} has a new password", user.name);
+            print_line!("{} has a new password", user.name)?;
         }
         UserCommand::List { json } => list(&store, json).await?,
     }
@@ -122,21 +124,63 @@ pub async fn run(args: UserArgs, config: Config) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// The database does not open, or refuses.
 pub async fn migrate(args: MigrateArgs, config: Config) -> anyhow::Result<ExitCode> {
-    let store = open(&config).await?;
-    match args.command {
-        MigrateCommand::Up => store.migrate().await?,
-        MigrateCommand::Down { version } => store.migrate_down(version).await?,
-        MigrateCommand::Status { json: true } => {
-            println!("{}", serde_json::to_string(&store.migrations().await?)?);
-            return Ok(ExitCode::SUCCESS);
+    let steps = match args.command {
+        MigrateCommand::Status { json } => {
+            let steps = status(&config).await?;
+            if json {
+                print_line!("{}", serde_json::to_string(&steps)?)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            steps
         }
-        MigrateCommand::Status { json: false } => {}
+        MigrateCommand::Up => {
+            let store = open(&config).await?;
+            store.migrate().await?;
+            let steps = store.migrations().await?;
+            store.close().await;
+            steps
+        }
+        MigrateCommand::Down { version } => {
+            let store = open(&config).await?;
+            may_go_down(&store.migrations().await?, version)?;
+            store.migrate_down(version).await?;
+            let steps = store.migrations().await?;
+            store.close().await;
+            steps
+        }
+    };
+    for step in steps {
+        print_line!("{:4}  {:12}  {}", step.version, step.name, if step.applied { "applied" } else { "not applied" })?;
     }
-    for step in store.migrations().await? {
-        println!("{:4}  {:12}  {}", step.version, step.name, if step.applied { "applied" } else { "not applied" });
-    }
-    store.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the database stands; one that is not there yet is not made.
+async fn status(config: &Config) -> anyhow::Result<Vec<Applied>> {
+    let database = plane::options(config).database;
+    if Store::file_of(&database).is_some_and(|path| !path.exists()) {
+        return Ok(migrate::none_applied());
+    }
+    let store = Store::open(&database).await?;
+    let steps = store.migrations().await?;
+    store.close().await;
+    Ok(steps)
+}
+
+/// Whether this is a version below the one that the database has.
+fn may_go_down(steps: &[Applied], to: i64) -> anyhow::Result<()> {
+    let has = steps.iter().filter(|step| step.applied).map(|step| step.version).max().unwrap_or_default();
+    let known: Vec<String> = steps.iter().map(|step| step.version.to_string()).collect();
+    anyhow::ensure!(
+        to == 0 || steps.iter().any(|step| step.version == to),
+        "there is no version {to}: write one of {}, or 0, which takes everything away",
+        known.join(", ")
+    );
+    anyhow::ensure!(
+        to <= has,
+        "the database has version {has}, which is below {to}: `omnivox migrate up` brings it up"
+    );
+    Ok(())
 }
 
 async fn open(config: &Config) -> anyhow::Result<Store> {
@@ -156,12 +200,12 @@ async fn list(store: &Store, as_json: bool) -> anyhow::Result<()> {
         all.extend(page);
     }
     if as_json {
-        println!("{}", serde_json::to_string(&all)?);
+        print_line!("{}", serde_json::to_string(&all)?)?;
         return Ok(());
     }
     for user in all {
         let state = if user.disabled { "disabled" } else { "" };
-        println!("{:20}  {:13}  {:16}  {state}", user.name, user.role.as_str(), user.device.unwrap_or_default());
+        print_line!("{:20}  {:13}  {:16}  {state}", user.name, user.role.as_str(), user.device.unwrap_or_default())?;
     }
     Ok(())
 }

@@ -29,6 +29,11 @@ impl Watched {
         Self { pid, begun: read(pid) }
     }
 
+    /// Whether there is such a process.
+    pub(super) fn is_there(&self) -> bool {
+        self.begun.is_some()
+    }
+
     /// What it used since.
     pub(super) fn since(&mut self) -> Option<Usage> {
         let ((cpu_before, before_mib), (cpu_now, after_mib)) = (self.begun?, read(self.pid)?);
@@ -54,6 +59,8 @@ mod tests {
     fn this_process_uses_something() {
         let usage = Watched::of(std::process::id()).since().unwrap();
         assert!(usage.cpu_s >= 0.0 && usage.after_mib > 1.0, "{usage:?}");
+        assert!(Watched::of(std::process::id()).is_there());
+        assert!(!Watched::of(u32::MAX).is_there());
         assert!(Watched::of(u32::MAX).since().is_none());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -28,6 +29,8 @@ use crate::hub::Hub;
 
 /// A far side that is silent for this long after the last act has nothing more to say.
 const LINGER: Duration = Duration::from_millis(1_500);
+/// A call that is given up, or told to end, is over within this: whoever does not confirm is not waited for, who may be nobody at all.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// A call of ours may last this long.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3_600);
 
@@ -160,7 +163,12 @@ impl Phone {
     pub async fn dial(&mut self, request: DialRequest) -> anyhow::Result<CallRecord> {
         let acts = prepare(&request.steps, &request.voice).await?;
         let stays = request.duration.is_some() || acts.is_empty();
-        let app = App::new(move |call| perform_on(call, acts.clone(), stays));
+        let is_up = Arc::new(AtomicBool::new(false));
+        let up = Arc::clone(&is_up);
+        let app = App::new(move |call| {
+            up.store(true, Ordering::Relaxed);
+            perform_on(call, acts.clone(), stays)
+        });
         let place = PlaceRequest {
             from_user: request.from_user.clone(),
             credentials: request.credentials.clone(),
@@ -169,12 +177,31 @@ impl Phone {
             answer_within: request.answer_within,
         };
         let id = self.place(app, place);
+        let given_up = tokio::time::sleep(request.answer_within.saturating_add(ENDS_WITHIN));
+        tokio::pin!(given_up);
+        let (mut is_ending, mut is_dropped) = (false, false);
         let mut record = loop {
             tokio::select! {
                 record = self.records.recv() => break record.context("the call left no record")?,
-                _ = tokio::signal::ctrl_c() => { self.hub.command(&id, Command::HangUp); }
+                _ = tokio::signal::ctrl_c() => {
+                    self.hub.command(&id, Command::HangUp);
+                    is_ending = true;
+                    given_up.as_mut().reset(tokio::time::Instant::now() + ENDS_WITHIN);
+                }
+                () = &mut given_up, if !is_dropped => {
+                    is_dropped = is_ending || !is_up.load(Ordering::Relaxed);
+                    if is_dropped {
+                        // The call is ending by now: this one ends it though nobody confirms.
+                        self.hub.command(&id, Command::ShutDown);
+                    } else {
+                        given_up.as_mut().reset(tokio::time::Instant::now() + MAX_DURATION);
+                    }
+                }
             }
         };
+        if record.end.reason == EndReason::NoAnswer && record.end.detail.is_empty() {
+            record.end.detail = format!("nobody answered within {} s", request.answer_within.as_secs());
+        }
         // The time asked for is nobody's fault.
         if record.end.reason == EndReason::MaxDuration && request.duration.is_some() {
             record.end = End::new(EndReason::Commanded).with_detail("the duration asked for is over");

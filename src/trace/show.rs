@@ -1,12 +1,12 @@
 //! `omnivox trace`: asks a running server for the signalling of a call.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::config::{Config, PlainHttp};
+use crate::output;
 
 /// Arguments of `omnivox trace`.
 #[derive(Debug, Args)]
@@ -56,9 +56,9 @@ pub async fn run(args: TraceArgs, config: Config) -> anyhow::Result<ExitCode> {
         Some(path) => {
             std::fs::write(&path, &body)
                 .map_err(|fault| anyhow::anyhow!("cannot write {}: {fault}", path.display()))?;
-            eprintln!("wrote {}: open it in Wireshark", path.display());
+            output::tell(format_args!("wrote {}: open it in Wireshark", path.display()));
         }
-        None => std::io::stdout().write_all(&body)?,
+        None => output::bytes(&body)?,
     }
     Ok(ExitCode::SUCCESS)
 }
