@@ -21,6 +21,7 @@ mod messages;
 pub mod models;
 pub mod output;
 mod plane;
+pub mod private;
 mod public;
 mod random;
 pub mod readiness;

@@ -75,6 +75,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if !matches!(cli.command, Command::Models(_) | Command::Say(_) | Command::Load(_)) {
+        // Before there are threads, and before anything is made: the rest writes what tells of calls and people.
+        omnivox::private::keep();
+    }
     let sources = Sources::from_command_line(cli.global.config.as_deref(), &cli.global.sets);
     if let Command::Check(args) = cli.command {
         return block_on(omnivox::check::run(args, &sources));

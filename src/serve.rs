@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::server::Server;
-use crate::{output, telemetry};
+use crate::{output, private, telemetry};
 
 /// Arguments of `omnivox serve`.
 #[derive(Debug, Args)]
@@ -26,6 +26,7 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
     // A file that meets the process's size limit is a fault of that file, told by its write, not the end of the process.
     let _size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
+    private::tighten(&config);
     let metrics = telemetry::init_metrics()?;
     let mut builder = Server::builder(config).http(Some(metrics));
     if args.print_conversations {

@@ -15,6 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::reports::Reports;
+use crate::call::end::EndReason;
 use crate::config::{LogConfig, LogFormat};
 
 static SHOW_PERSONAL: AtomicBool = AtomicBool::new(false);
@@ -61,7 +62,11 @@ pub fn init_logs(config: &LogConfig, reports: Option<&'static Reports>) -> anyho
             _ => filter,
         }
     });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    // Where nobody reads stderr any more, a line that cannot be written is told to nobody: trying to would be a panic.
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_span_events(FmtSpan::NONE)
+        .log_internal_errors(false);
     let told = tracing_subscriber::registry().with(filter).with(reports);
     // A second call in one process (tests, examples) keeps the first subscriber.
     let begun = match config.format {
@@ -86,7 +91,45 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
     metrics::set_global_recorder(recorder)
         .map_err(|_| anyhow::anyhow!("a metrics recorder runs in this process already"))?;
     describe();
+    begin_at_zero();
     Ok(handle)
+}
+
+/// Counters of faults, with the label that tells them apart and its values. They are there from the start: of one that begins with
+/// what it counts, nobody sees the first, since `increase` needs a figure from before.
+const FROM_ZERO: [(&str, &str, &[&str]); 17] = [
+    ("omnivox_records_failed_total", "", &[]),
+    ("omnivox_provider_failures_total", "stage", &["recognizer", "brain", "voice"]),
+    ("omnivox_panics_total", "part", &["call", "program", "signalling", "media", "control"]),
+    ("omnivox_media_packets_total", "direction", &["in", "out"]),
+    ("omnivox_media_lost_packets_total", "", &[]),
+    ("omnivox_media_ring_drops_total", "ring", &["ear"]),
+    ("omnivox_media_overruns_total", "", &[]),
+    ("omnivox_traces_exported_total", "", &[]),
+    ("omnivox_traces_dropped_total", "reason", &["queue", "collector"]),
+    ("omnivox_http_refused_total", "reason", &["connections", "address", "handshakes", "handshake", "handshake_time"]),
+    ("omnivox_control_records_total", "", &[]),
+    ("omnivox_control_journal_faults_total", "", &[]),
+    ("omnivox_control_records_refused_total", "why", &["database", "unreadable"]),
+    ("omnivox_control_audit_faults_total", "", &[]),
+    ("omnivox_control_outbox_lost_total", "", &[]),
+    ("omnivox_control_logins_failed_total", "", &[]),
+    ("omnivox_control_webhook_attempts_total", "result", &["delivered", "failed"]),
+];
+
+fn begin_at_zero() {
+    for (name, label, values) in FROM_ZERO {
+        if values.is_empty() {
+            metrics::counter!(name).increment(0);
+        }
+        for value in values {
+            metrics::counter!(name, label => *value).increment(0);
+        }
+    }
+    for reason in EndReason::ALL {
+        let class = reason.class().as_str();
+        metrics::counter!("omnivox_calls_total", "class" => class, "reason" => reason.as_str()).increment(0);
+    }
 }
 
 fn describe() {
@@ -152,5 +195,8 @@ fn describe() {
         "omnivox_traces_dropped_total",
         "Spans that were dropped, by reason: a full queue, a collector that refuses"
     );
-    describe_counter!("omnivox_records_failed_total", "Call records that could not be written");
+    describe_counter!(
+        "omnivox_records_failed_total",
+        "Call records that are lost: the disk took none until too many waited, or until the stop"
+    );
 }

@@ -156,3 +156,77 @@ fn logs_hold_no_numbers_and_no_words_unless_asked_to() {
         assert!(!log.contains(personal), "`{personal}` stands in the log:\n{log}");
     }
 }
+
+/// The modes of a folder and of everything in it, by path.
+fn modes(folder: &std::path::Path) -> Vec<(String, u32)> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut found = vec![folder.to_path_buf()];
+    let mut at = 0;
+    while let Some(path) = found.get(at).cloned() {
+        found.extend(std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path()));
+        at += 1;
+    }
+    // SQLite's own come and go.
+    let mode = |path: &std::path::PathBuf| {
+        let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+        Some((path.display().to_string(), mode))
+    };
+    found.iter().filter_map(mode).collect()
+}
+
+#[test]
+fn what_is_kept_of_calls_is_for_the_servers_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    // As an earlier version left them.
+    std::fs::create_dir_all(data.join("recordings")).unwrap();
+    let old = ["calls.jsonl", "recordings/old.wav"].map(|name| data.join(name));
+    for path in &old {
+        std::fs::write(path, "").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    std::fs::set_permissions(data.join("recordings"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::start_in(folder, &["calls.record=true"]);
+    server.wait_until_ready();
+    let call = omnivox(
+        server.folder.path(),
+        &["call", &server.uri("agent"), "--listen", "127.0.0.1:0", "--duration", "2", "--record", "own.wav"],
+    );
+    assert!(call.status.success(), "{}", told(&call));
+    server.wait_for_records(1);
+    let found = modes(&data);
+    for name in ["omnivox.db", "calls.jsonl", "recordings", "recordings/old.wav", "control.key"] {
+        let path = data.join(name).display().to_string();
+        let mode = found.iter().find(|(found, _)| *found == path).map(|(_, mode)| *mode);
+        assert!(mode.is_some_and(|mode| mode & 0o077 == 0), "{name}: {mode:?}");
+    }
+    let own = data.display().to_string();
+    let open: Vec<_> = found.iter().filter(|(path, mode)| *path != own && mode & 0o077 != 0).collect();
+    assert!(open.is_empty(), "others may read these: {open:?}");
+    assert!(found.len() > 6, "{found:?}");
+    assert_eq!(modes(&server.folder.path().join("own.wav"))[0].1, 0o600);
+    server.stop();
+}
+
+#[test]
+fn every_counter_that_an_alert_asks_for_is_there_before_it_counts() {
+    let server = Server::start(&[]);
+    let (_, metrics) = server.get("/metrics");
+    let alerts = include_str!("../docs/monitoring/alerts.yml");
+    let runbooks = include_str!("../docs/runbooks.md");
+    let mut asked = std::collections::BTreeSet::new();
+    for text in [alerts, runbooks] {
+        let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+        let names = text.match_indices("omnivox_").map(|(at, _)| text[at..].split(|c| !is_part(c)).next().unwrap());
+        asked.extend(names.filter(|name| name.ends_with("_total")));
+    }
+    assert!(asked.len() > 10, "{asked:?}");
+    for name in asked {
+        let is_there = metrics.lines().any(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.ends_with(" 0"))
+        });
+        assert!(is_there, "{name} is not there from the start:\n{metrics}");
+    }
+    server.stop();
+}
