@@ -1,6 +1,6 @@
 //! The command line of Omnivox.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -23,7 +23,8 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// Configuration file (TOML); without one the defaults hold.
+    /// Configuration file (TOML). Without it `omnivox.toml` in the working folder is read, where there is one (not by `call`, `load`, `say` and
+    /// `report`, which are no server's); otherwise the defaults hold.
     #[arg(long, global = true, value_name = "FILE", env = "OMNIVOX_CONFIG")]
     config: Option<PathBuf>,
     /// Sets one key, over file and environment; may be given several times.
@@ -63,6 +64,18 @@ enum Command {
     Report(omnivox::report::ReportArgs),
 }
 
+impl Command {
+    /// Whether it is about the server whose folder it is called in.
+    fn is_of_a_server(&self) -> bool {
+        !matches!(self, Self::Call(_) | Self::Load(_) | Self::Say(_) | Self::Report(_))
+    }
+
+    /// Whether what it does depends on the configuration so much that the log says which it was.
+    fn tells_its_sources(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::User(_) | Self::Migrate(_) | Self::Backup(_) | Self::Restore(_))
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
@@ -79,7 +92,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // Before there are threads, and before anything is made: the rest writes what tells of calls and people.
         omnivox::private::keep();
     }
-    let sources = Sources::from_command_line(cli.global.config.as_deref(), &cli.global.sets);
+    let mut sources = Sources::from_command_line(cli.global.config.as_deref(), &cli.global.sets);
+    if cli.command.is_of_a_server() {
+        sources = sources.find_file(Path::new(""));
+    }
     if let Command::Check(args) = cli.command {
         return block_on(omnivox::check::run(args, &sources));
     }
@@ -94,6 +110,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     omnivox::telemetry::init_logs(&config.log, reports)?;
+    if cli.command.tells_its_sources() {
+        tracing::info!("{}", sources.described());
+    }
     match cli.command {
         Command::Serve(args) => block_on(omnivox::serve::run(args, config)),
         Command::Call(args) => block_on(omnivox::softphone::run(*args, config)),
@@ -104,7 +123,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => block_on(omnivox::trace::show::run(args, config)),
         Command::User(args) => block_on(omnivox::user::run(args, config)),
         Command::Migrate(args) => block_on(omnivox::user::migrate(args, config)),
-        Command::Backup(args) => block_on(omnivox::backup::back_up(args, config, cli.global.config)),
+        Command::Backup(args) => block_on(omnivox::backup::back_up(args, config, sources.file)),
         Command::Restore(args) => block_on(omnivox::backup::restore(args, config)),
         Command::Recording(args) => omnivox::recording::run(args, &config),
         Command::Report(args) => omnivox::report::run(&args),

@@ -10,6 +10,8 @@ use super::{
     TrunkPrice, VoicePrice,
 };
 
+/// Read where no file is named and there is one of this name in the working folder.
+const USUAL_FILE: &str = "omnivox.toml";
 /// The environment variables read begin with this; `__` separates sections and key.
 const ENV_PREFIX: &str = "OMNIVOX_";
 /// A key is suggested when it is at least this much like the one written, 0 to 1.
@@ -18,7 +20,7 @@ const SUGGESTION_LIKENESS: f64 = 0.6;
 /// What the configuration is read from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The file named by `--config`. It must exist; `None` reads no file.
+    /// The file named by `--config`, or [found](Sources::find_file). It must exist; `None` reads no file.
     pub file: Option<PathBuf>,
     /// Environment variables; others than `OMNIVOX_SECTION__KEY` are passed over.
     pub env: Vec<(String, String)>,
@@ -95,6 +97,24 @@ impl Sources {
     #[must_use]
     pub fn from_command_line(file: Option<&Path>, sets: &[String]) -> Self {
         Self { file: file.map(Path::to_path_buf), env: std::env::vars().collect(), sets: sets.to_vec() }
+    }
+
+    /// Takes `omnivox.toml` in this folder where no file is named and there is one.
+    #[must_use]
+    pub fn find_file(mut self, folder: &Path) -> Self {
+        if self.file.is_none() {
+            self.file = Some(folder.join(USUAL_FILE)).filter(|path| path.is_file());
+        }
+        self
+    }
+
+    /// What is read, in words: `configuration: FILE`.
+    #[must_use]
+    pub fn described(&self) -> String {
+        match &self.file {
+            Some(path) => format!("configuration: {}", path.display()),
+            None => "no configuration file: defaults".to_owned(),
+        }
     }
 
     /// This process's environment alone.
@@ -258,6 +278,22 @@ mod tests {
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.calls.max, 5);
         assert_eq!(config.sip.listen.len(), 2);
+    }
+
+    #[test]
+    fn the_file_of_the_usual_name_is_read_where_no_other_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = || Sources::default().find_file(folder.path());
+        assert_eq!((found().file, found().described()), (None, "no configuration file: defaults".to_owned()));
+        std::fs::create_dir(folder.path().join(USUAL_FILE)).unwrap();
+        assert_eq!(found().file, None, "a folder is none");
+        std::fs::remove_dir(folder.path().join(USUAL_FILE)).unwrap();
+        std::fs::write(folder.path().join(USUAL_FILE), "[calls]\nmax = 3\n").unwrap();
+        assert_eq!(Config::load(&found()).unwrap().calls.max, 3);
+        assert!(found().described().ends_with(USUAL_FILE), "{}", found().described());
+        let other = write("[calls]\nmax = 4\n");
+        let named = Sources::from_command_line(Some(other.path()), &[]).find_file(folder.path());
+        assert_eq!(named.file.as_deref(), Some(other.path()));
     }
 
     #[test]
