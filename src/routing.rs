@@ -3,6 +3,7 @@
 //! [`rules`], [`numbers`], [`identity`] and [`history`] are pure; [`Router`] asks them, and knows devices' registrations and trunks' health.
 
 pub(crate) mod barred;
+mod described;
 pub mod history;
 pub mod identity;
 pub(crate) mod live;

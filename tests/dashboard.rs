@@ -18,7 +18,7 @@ use phone::Phone;
 use serde_json::{Value, json};
 
 /// The walk. After its end there is nothing to be looked at any more.
-const WALK: [&str; 12] = [
+const WALK: [&str; 13] = [
     "first login",
     "an agent is made",
     "it is called from the page",
@@ -29,6 +29,7 @@ const WALK: [&str; 12] = [
     "what its agent did and what it cost",
     "everywhere by keyboard",
     "the reference",
+    "devices, trunks, routes and numbers are added, changed and removed",
     "every other page",
     "the person is erased",
 ];
@@ -93,6 +94,20 @@ fn somebody_who_sees_it_for_the_first_time_gets_all_the_way_and_axe_finds_nothin
     assert_eq!((found["reference before"], found["reference after"]), (&json!(0), &json!(1)));
     assert!(text(&found, "reference").contains("Idempotency-Key"), "{}", found["reference"]);
     assert_eq!(*found["reference outside"], json!("listRecords"));
+    assert!(text(&found, "route on a phone").contains("queue bob"), "{}", found["route on a phone"]);
+    assert_eq!(found["route of the file"], &json!("queue bob"));
+    assert_eq!(found["wrong at"], &json!(["Password"]));
+    for (one, name, says, value) in [
+        ("device", "carol", "Carol", "Carol Jones"),
+        ("trunk", "carrier", "192.0.2.0/24, 198.51.100.7/32", "+4930123"),
+        ("number", "+4930123", "user carol", "The front desk"),
+        ("route", "office", "user carol", "mon-fri"),
+    ] {
+        let of = |what: &str| found.get(format!("{one} {what}").as_str()).copied().unwrap_or(&Value::Null);
+        assert!(of("added").as_str().is_some_and(|row| row.contains(says)), "{one}: {}", of("added"));
+        assert_eq!(of("keeps its name"), &json!([true, name]));
+        assert_eq!((of("changed"), of("removed")), (&json!(value), &json!(true)), "{one}");
+    }
     assert_eq!((found["first stop"], found["skips to"]), (&json!("Skip to content"), &json!("main")));
     assert_eq!(
         (found["theme"], found["theme stays"], found["menu closes"]),

@@ -36,10 +36,10 @@ pub mod webhooks;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
+use serde_json::Value;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -47,6 +47,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::control::Control;
+use crate::ports::settings::SettingKind;
 use problem::Problem;
 
 /// Bytes of a body at most.
@@ -255,8 +256,13 @@ pub fn router(control: Arc<Control>) -> Router {
         .fallback(dashboard::serve)
 }
 
-async fn openapi() -> Response {
-    Json(document()).into_response()
+/// The document as a server has it that runs: with the keys of its settings, which whoever calls are routed by knows.
+async fn openapi(State(control): State<Arc<Control>>) -> Result<Json<Value>, Problem> {
+    let mut document = serde_json::to_value(document()).map_err(|fault| Problem::internal("the document", fault))?;
+    for kind in SettingKind::ALL {
+        document["components"]["schemas"][settings::schema_name(kind)] = control.settings.port().schema(kind);
+    }
+    Ok(Json(document))
 }
 
 #[cfg(test)]

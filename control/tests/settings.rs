@@ -52,6 +52,27 @@ async fn a_device_takes_effect_at_once_and_its_password_is_never_seen_again() {
 }
 
 #[tokio::test]
+async fn the_servers_document_has_the_keys_of_each_kind() {
+    on_both(|server| async move {
+        let document = server.anybody().read("/openapi.json").await;
+        for (kind, name) in
+            [("devices", "DeviceKeys"), ("trunks", "TrunkKeys"), ("routes", "RouteKeys"), ("numbers", "NumberKeys")]
+        {
+            let key = SettingKind::parse(kind).unwrap().key();
+            let schema = &document["components"]["schemas"][name];
+            assert_eq!((&schema["properties"][key]["type"], &schema["required"]), (&json!("string"), &json!([key])));
+            for (path, method) in [(format!("/api/v1/{kind}"), "post"), (format!("/api/v1/{kind}/{{name}}"), "put")] {
+                let sent = &document["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"];
+                assert_eq!(sent["$ref"], format!("#/components/schemas/{name}"));
+            }
+        }
+        let pressed = &document["components"]["schemas"]["PressedKeys"];
+        assert_eq!(pressed["properties"]["digits"]["type"], "string");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn settings_of_files_are_shown_and_changed_there_alone() {
     on_both(|server| async move {
         let ada = server.as_role(Role::Administrator).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sip::auth::Algorithm;
+use utoipa::ToSchema;
 
 use super::secret::{SecretSource, resolve};
 use super::{Checks, ConfigError, Ha1, Network, Secret, SrtpPolicy};
@@ -34,36 +35,46 @@ pub struct RegistrarConfig {
 }
 
 /// One of `[[devices]]`: an account for phones.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceConfig {
     /// Its name: the user part it registers and is called as, and the name it authenticates with.
+    #[schema(example = "alice")]
     pub user: String,
     /// Its password. Better: `password_file` or `password_env`.
+    #[schema(value_type = String, example = "walrus-pedal-quarry")]
     pub password: Secret,
     /// A file that holds the password alone.
+    #[schema(value_type = String)]
     pub password_file: PathBuf,
     /// An environment variable that holds the password.
     pub password_env: String,
     /// Hashes instead of a password, `ALGORITHM:HEX` of `user:realm:password`; a device may use only the algorithms given here.
+    #[schema(value_type = Vec<String>)]
     pub ha1: Vec<Ha1>,
     /// The name shown to those it calls.
+    #[schema(example = "Alice Liddell")]
     pub display_name: String,
     /// Numbers it is called by besides its name: extensions as they are dialled, or in E.164.
+    #[schema(example = json!(["12", "+4930123412"]))]
     pub numbers: Vec<String>,
     /// The number shown where it calls by a trunk. Empty: the first of `numbers` in E.164, else the trunk's own.
+    #[schema(example = "+4930123412")]
     pub caller: String,
     /// The country whose dialling habits it has, such as DE: numbers it dials are understood so. Empty: as dialled.
+    #[schema(example = "DE")]
     pub country: String,
     /// It may listen to calls of others, whisper to them and join them (`sip:listen-DEVICE@`).
     pub supervises: bool,
     /// Registered contacts at once; one more gets 403.
     pub max_contacts: usize,
     /// Networks it may register and call from.
+    #[schema(value_type = Vec<String>)]
     pub networks: Vec<Network>,
     /// Codecs offered to it, best first. Empty: `rtp.codecs`.
     pub codecs: Vec<String>,
     /// Whether the sound of its calls is protected (SRTP), as with `rtp.srtp`; `default`: as that says, or the listener.
+    #[schema(inline)]
     pub srtp: SrtpPolicy,
 }
 

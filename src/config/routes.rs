@@ -6,30 +6,39 @@ use std::time::Duration;
 
 use control::ports::Queue;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::devices::is_user;
 use super::{ConfigError, Network, Pattern};
 
 /// One of `[[routes]]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteConfig {
     /// Its name in logs and errors.
+    #[schema(example = "office")]
     pub name: String,
     /// Whose calls it is for: `devices`, `device NAME`, `trunks`, `trunk NAME`, `agents` (calls that a running call asks for, such
     /// as transfers), `anyone`.
+    #[schema(value_type = Vec<String>)]
     pub from: Vec<CallerKind>,
     /// Only calls from these networks; empty asks nothing.
+    #[schema(value_type = Vec<String>)]
     pub networks: Vec<Network>,
     /// Only callers whose number or name this matches: `+4930*`, `alice`, `/expression/`.
+    #[schema(value_type = String, example = "+4930*")]
     pub caller: Pattern,
     /// Only calls to numbers or names that this matches.
+    #[schema(value_type = String, example = "+49301234*")]
     pub called: Pattern,
     /// Only calls that somebody sent on whose number or name this matches, at whatever place on the way; empty asks nothing.
+    #[schema(value_type = String)]
     pub diverted_from: Pattern,
     /// Only on these days: `mon`, `sat-sun`; empty is every day.
+    #[schema(value_type = Vec<String>, example = json!(["mon-fri"]))]
     pub days: Vec<DaySpan>,
     /// Only at these hours, `08:00-17:30`; one that ends before it begins goes on after midnight. Empty is all day.
+    #[schema(value_type = Vec<String>, example = json!(["08:00-17:30"]))]
     pub hours: Vec<HourSpan>,
     /// The time zone of days and hours, such as Europe/Berlin.
     pub zone: String,
@@ -37,8 +46,10 @@ pub struct RouteConfig {
     pub rewrite: String,
     /// Who gets the call: `agent NAME`, `user NAME`, `queue NAME NAME`, `trunk NAME`, `room NAME` (a conference), `echo`, `reject CODE`. Trunks share calls by
     /// weight (`trunk a:3 b:1`) and stand in for others behind `|` (`trunk a | b`).
+    #[schema(value_type = String, example = "agent desk")]
     pub to: RouteTo,
     /// A queue rings its users `in_turn` or `at_once`.
+    #[schema(inline)]
     pub ring: QueueOrder,
     /// How long each of a queue's users rings, in seconds; 0 takes `registrar.ring_s`.
     pub ring_s: u64,
@@ -81,7 +92,7 @@ pub enum RouteTo {
 }
 
 /// How a queue's users are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QueueOrder {
     /// One after another.

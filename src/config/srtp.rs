@@ -10,7 +10,7 @@ use sip::endpoint::Transport;
 use super::Config;
 
 /// Whether sound is protected (SRTP).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SrtpPolicy {
     /// As it is one level up: `rtp.srtp`, or the listener's.

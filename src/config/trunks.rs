@@ -6,42 +6,51 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::devices::is_user;
 use super::secret::{SecretSource, resolve};
 use super::{Checks, ConfigError, Network, Pattern, Rewrite, Secret, SrtpPolicy};
 
 /// One of `[[trunks]]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrunkConfig {
     /// Its name in routes, records, metrics and logs.
+    #[schema(example = "carrier")]
     pub name: String,
     /// `static`: the carrier knows us by our address. `register`: we register with it.
+    #[schema(inline)]
     pub kind: TrunkKind,
     /// Where calls go: `HOST`, `sip:HOST:PORT;transport=tls`, with `priority=N` (lower first) and `weight=N` behind it. Empty: the
     /// trunk is for calls that come in.
+    #[schema(value_type = Vec<String>, example = json!(["sip.carrier.example"]))]
     pub hosts: Vec<TrunkHost>,
     /// Calls from these networks come by this trunk. With `register`, and nothing here, in `tls_names` and `incoming_username`, those from
     /// where its hosts are do.
+    #[schema(value_type = Vec<String>, example = json!(["192.0.2.0/24"]))]
     pub addresses: Vec<Network>,
     /// Calls over TLS whose certificate has one of these names come by this trunk.
     pub tls_names: Vec<String>,
     /// Calls that authenticate with this name come by this trunk.
     pub incoming_username: String,
-    /// The password to that name.
+    /// The password to `incoming_username`.
+    #[schema(value_type = String)]
     pub incoming_password: Secret,
-    /// A file that holds it alone.
+    /// A file that holds `incoming_password` alone.
+    #[schema(value_type = String)]
     pub incoming_password_file: PathBuf,
-    /// An environment variable that holds it.
+    /// An environment variable that holds `incoming_password`.
     pub incoming_password_env: String,
     /// Our name at the carrier: of the registration, and for its challenges.
     pub username: String,
-    /// The password to it.
+    /// The password to `username`.
+    #[schema(value_type = String)]
     pub password: Secret,
-    /// A file that holds it alone.
+    /// A file that holds `password` alone.
+    #[schema(value_type = String)]
     pub password_file: PathBuf,
-    /// An environment variable that holds it.
+    /// An environment variable that holds `password`.
     pub password_env: String,
     /// The domain of our address at the carrier, in From and To. Empty: the first host's.
     pub domain: String,
@@ -58,29 +67,41 @@ pub struct TrunkConfig {
     /// Codecs, best first. Empty: `rtp.codecs`.
     pub codecs: Vec<String>,
     /// Whether the sound of its calls is protected (SRTP), as with `rtp.srtp`; `default`: as that says, or the listener.
+    #[schema(inline)]
     pub srtp: SrtpPolicy,
     /// The country whose numbers are written without a country code here, such as DE.
+    #[schema(example = "DE")]
     pub country: String,
     /// Numbers that come are brought into this form: `keep` or `e164`.
+    #[schema(inline)]
     pub numbers_in: NumberForm,
     /// Numbers go out in this form: `keep`, `e164`, `digits` (E.164 without +), `double_zero` (00 for +) or `national`.
+    #[schema(inline)]
     pub numbers_out: NumberForm,
     /// Rules for called numbers that come, before `numbers_in`: `PATTERN => NUMBER`; the first that matches counts.
+    #[schema(value_type = Vec<String>)]
     pub called_in: Vec<Rewrite>,
     /// Rules for callers' numbers that come, before `numbers_in`.
+    #[schema(value_type = Vec<String>)]
     pub caller_in: Vec<Rewrite>,
     /// Rules for called numbers that go out, after `numbers_out`.
+    #[schema(value_type = Vec<String>)]
     pub called_out: Vec<Rewrite>,
     /// Rules for callers' numbers that go out, after `numbers_out`.
+    #[schema(value_type = Vec<String>)]
     pub caller_out: Vec<Rewrite>,
     /// The number shown where the caller has none that may be shown here.
+    #[schema(example = "+49301234")]
     pub caller: String,
     /// Whose numbers may be shown here besides `caller`; others are replaced by it. Empty allows all.
+    #[schema(value_type = Vec<String>)]
     pub callers: Vec<Pattern>,
     /// Whether identities are exchanged with it (RFC 3325): `trusted` believes and sends P-Asserted-Identity, also of callers who
     /// want privacy; `untrusted` does neither.
+    #[schema(inline)]
     pub identity: IdentityPolicy,
     /// How it is told who sent a call on that goes out here: `history-info` (RFC 7044), `diversion` (RFC 5806), `both` or `off`.
+    #[schema(inline)]
     pub history: HistoryPolicy,
     /// Further headers that are passed on from one leg to the other.
     pub pass_headers: Vec<String>,
@@ -95,7 +116,7 @@ pub struct TrunkConfig {
 }
 
 /// How a trunk is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TrunkKind {
     /// By address.
@@ -105,7 +126,7 @@ pub enum TrunkKind {
 }
 
 /// How a number is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NumberForm {
     /// As it is.
@@ -121,7 +142,7 @@ pub enum NumberForm {
 }
 
 /// Whether the peer is within our domain of trust (RFC 3325 section 2.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IdentityPolicy {
     /// It is.
@@ -131,7 +152,7 @@ pub enum IdentityPolicy {
 }
 
 /// By which headers a peer is told who sent a call on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HistoryPolicy {
     /// History-Info.

@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
-use super::Router;
+use super::{Router, described};
 use crate::accounts::Accounts;
 use crate::call::dial::{Dialer, Direct};
 use crate::config::{CallerKind, Config, ConfigError, DeviceConfig, RouteConfig, TrunkConfig};
@@ -42,19 +43,44 @@ impl Routing {
 }
 
 /// A number of ours and who answers it: a route for the calls of trunks in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NumberConfig {
     /// As routes see it: in E.164 where the trunk writes numbers so.
+    #[schema(example = "+49301234")]
     number: String,
-    /// Who gets the call, as in a route.
+    /// Who gets the call, as in a route: `agent NAME`, `user NAME`, `queue NAME NAME`, `room NAME`.
+    #[schema(example = "agent desk")]
     to: String,
     /// The trunk that it belongs to; empty: any.
+    #[schema(example = "carrier")]
     #[serde(default)]
     trunk: String,
     /// What it is for.
     #[serde(default)]
     note: String,
+}
+
+/// What a route has besides its keys in the configuration file, where its place is its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, ToSchema)]
+#[serde(default)]
+struct Place {
+    /// Routes of a lower position are tried first; those of the configuration file come after all of them.
+    position: i64,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { position: POSITION }
+    }
+}
+
+impl Place {
+    /// Takes it out of a route's keys.
+    fn taken_from(keys: &mut SettingValue) -> Result<Self, SettingFault> {
+        let position = keys.remove_entry("position");
+        position.map_or(Ok(Self::default()), |entry| read(&[entry].into_iter().collect()))
+    }
 }
 
 impl NumberConfig {
@@ -107,10 +133,7 @@ impl LiveSettings {
                 SettingKind::Number => numbers.push(read::<NumberConfig>(value)?.route()?),
                 SettingKind::Route => {
                     let mut value = value.clone();
-                    let position = match value.remove("position") {
-                        None => POSITION,
-                        Some(at) => at.as_i64().ok_or_else(|| fault("position", "write a whole number".to_owned()))?,
-                    };
+                    let Place { position } = Place::taken_from(&mut value)?;
                     routes.push((position, read(&value)?));
                 }
             }
@@ -122,6 +145,18 @@ impl LiveSettings {
 }
 
 impl Settings for LiveSettings {
+    fn schema(&self, kind: SettingKind) -> Value {
+        let keys = match kind {
+            SettingKind::Device => described::keys::<DeviceConfig>(kind),
+            SettingKind::Trunk => described::keys::<TrunkConfig>(kind),
+            SettingKind::Route => {
+                described::joined(described::keys::<RouteConfig>(kind), described::keys::<Place>(kind))
+            }
+            SettingKind::Number => described::keys::<NumberConfig>(kind),
+        };
+        keys.into()
+    }
+
     fn fixed(&self, kind: SettingKind) -> Vec<SettingValue> {
         let files = &self.files;
         match kind {
@@ -282,6 +317,24 @@ mod tests {
             let fault = live.check(&[(kind, keys(value.clone()))]).unwrap_err();
             assert_eq!(fault.field, field, "{value}: {fault}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_setting_stands_in_the_schema_of_its_kind() {
+        let live = live(files());
+        for (kind, value) in [
+            (SettingKind::Device, json!({ "user": "alice", "password": "secret" })),
+            (SettingKind::Trunk, json!({ "name": "b", "hosts": ["b.example"] })),
+            (SettingKind::Route, json!({ "name": "r", "to": "echo" })),
+            (SettingKind::Number, json!({ "number": "12", "to": "echo" })),
+        ] {
+            let (shown, schema) = (live.shown(kind, &keys(value)), live.schema(kind));
+            let known = schema["properties"].as_object().unwrap();
+            let open: Vec<_> = known.keys().filter(|name| !kind.secrets().contains(&name.as_str())).collect();
+            assert_eq!(shown.keys().collect::<Vec<_>>(), open);
+        }
+        assert_eq!(live.schema(SettingKind::Route)["properties"]["position"]["default"], POSITION);
+        assert_eq!(live.schema(SettingKind::Number)["required"], json!(["number", "to"]));
     }
 
     #[test]

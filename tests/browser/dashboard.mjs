@@ -292,6 +292,79 @@ const steps = {
     await shows('h1', 'Live calls')
   },
 
+  async 'devices, trunks, routes and numbers are added, changed and removed'() {
+    const open = async (kind) => { await page.goto(`${job.url}/telephony/${kind}`); await page.waitForSelector('.table tbody tr, .empty strong') }
+    const closed = () => page.waitForFunction(() => !document.querySelector('dialog'))
+    const row = (name) => page.$$eval('.table tbody tr', (all, name) => all.map((one) => one.innerText.replace(/\s+/g, ' ')).find((text) => text.startsWith(name)), name)
+    const value = (name) => page.$$eval('dialog .field', (all, name) => all.find((one) => one.querySelector('label')?.innerText === name)?.querySelector('input, textarea, select')?.value, name)
+    // Of the configuration file.
+    await open('routes')
+    await page.setViewport({ width: 390, height: 844 })
+    found('route on a phone', await row('reception'))
+    await page.setViewport({ width: 1280, height: 860 })
+    await click('button', 'Show reception')
+    await page.waitForSelector('dialog fieldset .field')
+    found('route of the file', await value('To'))
+    await page.keyboard.press('Escape')
+    await closed()
+    const each = [
+      ['devices', 'device', 'carol', { User: 'carol', Password: 'walrus pedal', 'Display name': 'Carol' }, ['Display name', 'Carol Jones']],
+      ['trunks', 'trunk', 'carrier', { Name: 'carrier', Addresses: '192.0.2.0/24\n198.51.100.7' }, ['Caller', '+4930123']],
+      ['numbers', 'number', '+4930123', { Number: '+4930123', To: 'user carol' }, ['Note', 'The front desk']],
+      ['routes', 'route', 'office', { Name: 'office', To: 'user carol', Called: '+4930124*' }, ['Days', 'mon-fri']],
+    ]
+    for (const [kind, one, name, keys] of each) {
+      await open(kind)
+      await click('button', `Add a ${one}`)
+      await page.waitForSelector('dialog .field')
+      await look(`a new ${one}, light, 1280`)
+      if (kind === 'devices') {
+        // What the server finds wrong stands at its field.
+        await type('User', 'carol')
+        await click('button', 'Save')
+        await shows('dialog .field .wrong', 'password')
+        found('wrong at', await page.$$eval('dialog .field', (all) => all.filter((one) => one.querySelector('.wrong')).map((one) => one.querySelector('label').innerText)))
+      }
+      for (const [label, text] of Object.entries(keys)) await type(label, text)
+      await click('button', 'Save')
+      await closed()
+      await shows('.table tbody', name)
+      found(`${one} added`, await row(name))
+    }
+    for (const [kind, one, name, , [label, text]] of each) {
+      await open(kind)
+      await click('button', `Change ${name}`)
+      await page.waitForSelector('dialog .field')
+      found(`${one} keeps its name`, await page.$eval('dialog .field input', (one) => [one.readOnly, one.value]))
+      await type(label, text)
+      await click('button', 'Save')
+      await closed()
+      await shows('.toasts', 'Saved')
+      await open(kind)
+      await click('button', `Change ${name}`)
+      await page.waitForSelector('dialog .field')
+      found(`${one} changed`, await value(label))
+      await page.keyboard.press('Escape')
+      await closed()
+    }
+    const remove = async (kind, name) => {
+      await open(kind)
+      await click('button', `Change ${name}`)
+      await at('button', 'Remove', 'dialog ').click()
+      await shows('dialog h2', `Remove ${name}`)
+      await at('button', 'Remove', 'dialog ').click()
+    }
+    await remove('devices', 'carol')
+    await shows('dialog .notice', 'others need it')
+    await at('button', 'Cancel', 'dialog ').click()
+    for (const [kind, one, name] of each.toReversed()) {
+      await remove(kind, name)
+      await closed()
+      await page.waitForFunction((name) => !document.querySelector('.table')?.innerText.includes(name), {}, name)
+      found(`${one} removed`, true)
+    }
+  },
+
   async 'every other page'() {
     for (const [name, path] of [
       ['figures', '/kpis'], ['contacts', '/contacts'], ['do-not-call', '/do-not-call'], ['agents', '/agents'], ['trunks', '/telephony/trunks'], ['routes', '/telephony/routes'],

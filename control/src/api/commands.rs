@@ -33,7 +33,7 @@ pub struct Mute {
 /// Keys to be pressed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Keys {
+pub struct PressedKeys {
     /// `0` to `9`, `*`, `#`, `A` to `D`.
     #[schema(example = "12#")]
     pub digits: String,
@@ -69,14 +69,14 @@ pub(crate) async fn mute(
 /// Press keys
 ///
 /// Sent as telephone events (RFC 4733), or by INFO where the peer takes that alone.
-#[utoipa::path(post, path = "/api/v1/calls/{id}/dtmf", operation_id = "pressKeys", tag = "calls", request_body = Keys,
+#[utoipa::path(post, path = "/api/v1/calls/{id}/dtmf", operation_id = "pressKeys", tag = "calls", request_body = PressedKeys,
     params(("id" = String, Path, description = "The call's id"), ("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key they are pressed once")),
     responses((status = 202, description = "They are being pressed", body = Started), (status = 404, description = "It is over, or never was", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn press(
     State(control): State<Arc<Control>>,
     caller: Caller,
     Path(id): Path<String>,
-    Body(wanted): Body<Keys>,
+    Body(wanted): Body<PressedKeys>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
     let keys = wanted.digits.to_ascii_uppercase();
     let is_key = |key: char| matches!(key, '0'..='9' | '*' | '#' | 'A'..='D');

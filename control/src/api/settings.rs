@@ -45,11 +45,15 @@ pub struct Setting {
     pub keys: SettingValue,
 }
 
-/// The keys of an entry, as the configuration file has them.
-#[derive(Debug, serde::Deserialize, ToSchema)]
-#[serde(transparent)]
-#[schema(value_type = Object)]
-pub struct Keys(SettingValue);
+/// What the keys of a kind are called in the document. [`Settings::schema`](crate::ports::settings::Settings::schema) says what they are.
+pub(super) fn schema_name(kind: SettingKind) -> &'static str {
+    match kind {
+        SettingKind::Device => "DeviceKeys",
+        SettingKind::Trunk => "TrunkKeys",
+        SettingKind::Route => "RouteKeys",
+        SettingKind::Number => "NumberKeys",
+    }
+}
 
 async fn list(control: &Control, kind: SettingKind, paging: &Paging) -> Result<Json<Page<Setting>>, Problem> {
     let (limit, place) = (paging.limit()?, paging.place()?);
@@ -160,11 +164,17 @@ impl From<ChangeError> for Problem {
 
 /// The routes of a kind. Each has the same five.
 macro_rules! resource {
-    ($module:ident, $kind:ident, $path:literal, $one:literal,
+    ($module:ident, $kind:ident, $keys:ident, $path:literal, $one:literal,
      $list:literal, $add:literal, $show:literal, $change:literal, $remove:literal, $what:literal) => {
         #[doc = concat!("`/api/v1/", $path, "`.")]
         pub mod $module {
             use super::*;
+
+            /// The keys of an entry, as the configuration file has them.
+            #[derive(Debug, serde::Deserialize, ToSchema)]
+            #[serde(transparent)]
+            #[schema(value_type = Object)]
+            pub struct $keys(SettingValue);
 
             #[utoipa::path(get, summary = concat!("List ", $path), path = concat!("/api/v1/", $path), operation_id = $list, tag = "telephony", params(Paging),
                 responses((status = 200, description = concat!("Those of the configuration files and those that were added, by ", $what), body = Page<Setting>)))]
@@ -176,13 +186,13 @@ macro_rules! resource {
             }
 
             #[utoipa::path(post, summary = concat!("Add a ", $one),
-                description = concat!("The body has the keys of `[[", $path, "]]` in the configuration file. It takes effect at once."), path = concat!("/api/v1/", $path), operation_id = $add, tag = "telephony", request_body = Keys,
+                description = concat!("The body has the keys of `[[", $path, "]]` in the configuration file. It takes effect at once."), path = concat!("/api/v1/", $path), operation_id = $add, tag = "telephony", request_body = $keys,
                 responses((status = 201, description = "It, with every key", body = Setting),
                           (status = 409, description = "There is one of that name", body = Problem, content_type = "application/problem+json")))]
             pub(crate) async fn add(
                 State(control): State<Arc<Control>>,
                 caller: Caller,
-                Body(keys): Body<Keys>,
+                Body(keys): Body<$keys>,
             ) -> Result<Response, Problem> {
                 super::add(&control, &caller, SettingKind::$kind, keys.0).await
             }
@@ -197,7 +207,7 @@ macro_rules! resource {
             }
 
             #[utoipa::path(put, summary = concat!("Change a ", $one),
-                description = "The body is all of it; secrets that it leaves out stay as they are.", path = concat!("/api/v1/", $path, "/{name}"), operation_id = $change, tag = "telephony", request_body = Keys,
+                description = "The body is all of it; secrets that it leaves out stay as they are.", path = concat!("/api/v1/", $path, "/{name}"), operation_id = $change, tag = "telephony", request_body = $keys,
                 params(("name" = String, Path, description = $what), ("If-Match" = Option<String>, Header, description = "The ETag that was read")),
                 responses((status = 200, description = "It, with every key", body = Setting),
                           (status = 404, description = "There is none", body = Problem, content_type = "application/problem+json"),
@@ -208,7 +218,7 @@ macro_rules! resource {
                 caller: Caller,
                 Path(name): Path<String>,
                 headers: HeaderMap,
-                Body(keys): Body<Keys>,
+                Body(keys): Body<$keys>,
             ) -> Result<Response, Problem> {
                 super::change(&control, &caller, (SettingKind::$kind, &name), &headers, keys.0).await
             }
@@ -230,6 +240,7 @@ macro_rules! resource {
 resource!(
     devices,
     Device,
+    DeviceKeys,
     "devices",
     "device",
     "listDevices",
@@ -242,6 +253,7 @@ resource!(
 resource!(
     trunks,
     Trunk,
+    TrunkKeys,
     "trunks",
     "trunk",
     "listTrunks",
@@ -254,6 +266,7 @@ resource!(
 resource!(
     rules,
     Route,
+    RouteKeys,
     "routes",
     "route",
     "listRoutes",
@@ -266,6 +279,7 @@ resource!(
 resource!(
     numbers,
     Number,
+    NumberKeys,
     "numbers",
     "number",
     "listNumbers",

@@ -7,6 +7,9 @@ pub type SettingValue = Map<String, Value>;
 
 /// Whoever calls are routed by.
 pub trait Settings: Send + Sync {
+    /// What a setting of a kind is made of, as JSON Schema: every key with what it means, its default and whether it is a secret.
+    fn schema(&self, kind: SettingKind) -> Value;
+
     /// Those of a kind that the configuration files have, without their secrets.
     fn fixed(&self, kind: SettingKind) -> Vec<SettingValue>;
 

@@ -252,6 +252,11 @@ impl Agents for Board {
 
 /// One trunk stands in a file. A route has to go to a device that there is; a device's `password` is a secret.
 impl Settings for Board {
+    fn schema(&self, kind: SettingKind) -> Value {
+        let name = json!({ "type": "string", "description": format!("Its {}.", kind.key()) });
+        json!({ "type": "object", "properties": { kind.key(): name }, "required": [kind.key()] })
+    }
+
     fn fixed(&self, kind: SettingKind) -> Vec<SettingValue> {
         let trunk = json!({ "name": "carrier", "hosts": ["carrier.example"] });
         (kind == SettingKind::Trunk).then(|| trunk.as_object().unwrap().clone()).into_iter().collect()

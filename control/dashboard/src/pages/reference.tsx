@@ -3,7 +3,7 @@ import { useLocation } from '@solidjs/router'
 import { createEffect, createMemo, createResource, createSignal, For, Show } from 'solid-js'
 import { ask, Fault } from '../api/client'
 import { curl, fits, groups, mayBeNull, nameOf, properties, shapes, words, type Document, type Kind, type Operation } from '../api/reference'
-import { Button, Empty, Head, Notice, Tag, Text, toast, type Tone } from '../ui/parts'
+import { Button, Empty, Head, Notice, Prose, Tag, Text, toast, type Tone } from '../ui/parts'
 
 /** Schemas within schemas are opened so deep. */
 const DEPTH_LIMIT = 6
@@ -154,6 +154,3 @@ function Nested(props: { title: string; document: Document; kind: Kind; depth: n
     </details>
   )
 }
-
-/** Text with `code` in it. */
-const Prose = (props: { text: string }) => <For each={props.text.split('`')}>{(part, at) => (at() % 2 ? <code>{part}</code> : part)}</For>

@@ -15,13 +15,28 @@ const KINDS = {
   numbers: { title: 'Numbers', one: 'number', says: 'Numbers of your own, and who answers them.' },
   devices: { title: 'Devices', one: 'device', says: 'Phones that register here.' },
 } as const
+/** What most people write, in order; the other keys of a kind are folded. */
+const FIRST: Record<Kind, string[]> = {
+  trunks: ['name', 'kind', 'hosts', 'username', 'password', 'addresses', 'caller', 'country', 'max_calls'],
+  routes: ['name', 'to', 'from', 'called', 'caller', 'days', 'hours', 'zone', 'position'],
+  numbers: ['number', 'to', 'trunk', 'note'],
+  devices: ['user', 'password', 'display_name', 'numbers', 'caller'],
+}
+/** What tells one from another in the list. */
+const TELLS: Record<Kind, string[]> = {
+  trunks: ['kind', 'hosts', 'addresses', 'username', 'caller'],
+  routes: ['from', 'called', 'caller', 'days', 'hours', 'position'],
+  numbers: ['trunk', 'note'],
+  devices: ['display_name', 'numbers', 'caller'],
+}
 type Kind = keyof typeof KINDS
+const KEYS: Record<Kind, string> = { trunks: 'name', routes: 'name', numbers: 'number', devices: 'user' }
 
 const nameOf = (item: Item) => String(item.name ?? item.user ?? item.number ?? '')
-/** What tells one from another, in a few words. */
-const summary = (item: Item) => Object.entries(item)
-  .filter(([name, value]) => !['name', 'user', 'source', 'id', 'created_at', 'updated_at', 'version'].includes(name) && value != null && value !== '' && value !== false && !(Array.isArray(value) && !value.length))
-  .slice(0, 4).map(([name, value]) => `${name.replace(/_/g, ' ')} ${Array.isArray(value) ? value.map((one) => (typeof one === 'object' ? JSON.stringify(one) : one)).join(', ') : typeof value === 'object' ? '…' : value}`).join(' · ')
+/** The keys that say something, in a few words. */
+export const summary = (kind: Kind, item: Item) => TELLS[kind]
+  .filter((name) => item[name] != null && String(item[name]) !== '')
+  .map((name) => `${name.replace(/_/g, ' ')} ${[item[name]].flat().join(', ')}`).join(' · ')
 
 export default function Telephony() {
   const params = useParams<{ kind: string }>()
@@ -39,8 +54,8 @@ function Kinds(props: { kind: Kind }) {
       <nav class="tabs" aria-label="Telephony"><For each={Object.entries(KINDS)}>{([name, { title }]) => <Show when={can(`/${name}`)}><A href={`/telephony/${name}`} activeClass="active">{title}</A></Show>}</For></nav>
       <List label={kind.title} pages={pages} open={setEditing} empty={<Empty title={`No ${kind.one} yet.`} />} columns={[
         { title: 'Name', kind: 'fit', cell: (item) => <b>{nameOf(item)}</b> },
-        { title: 'What', phone: false, cell: (item) => <span class="muted small">{summary(item)}</span> },
-        { title: 'From', kind: 'fit', cell: (item) => <Tag>{item.source === 'file' ? 'File' : 'Here'}</Tag> },
+        { title: props.kind === 'routes' || props.kind === 'numbers' ? 'Goes to' : 'What', cell: (item) => <><Show when={item.to}><span>{String(item.to)}<br /></span></Show><span class="muted small">{summary(props.kind, item)}</span></> },
+        { title: 'From', kind: 'fit', phone: false, cell: (item) => <Tag>{item.source === 'file' ? 'File' : 'Here'}</Tag> },
         { title: '', kind: 'fit', cell: (item) => <Button tiny aria-label={`${item.source === 'file' ? 'Show' : 'Change'} ${nameOf(item)}`} onClick={() => setEditing(item)}>{item.source === 'file' ? 'Show' : 'Change'}</Button> },
       ]} />
       <Show when={editing()} keyed>{(item) => <Edit kind={props.kind} item={item === 'new' ? null : item} close={() => setEditing(null)} done={done} />}</Show>
@@ -50,20 +65,23 @@ function Kinds(props: { kind: Kind }) {
 
 function Edit(props: { kind: Kind; item: Item | null; close: () => void; done: () => void }) {
   const { item } = props
-  const schema = useBody('post', () => `/api/v1/${props.kind}`)
+  const schema = useBody(item ? 'put' : 'post', () => `/api/v1/${props.kind}${item ? '/{name}' : ''}`)
   const [draft, setDraft] = createStore<Draft>(JSON.parse(JSON.stringify(item ?? {})) as Draft)
   const [removing, setRemoving] = createSignal(false)
   const work = useWork()
   const path = `/api/v1/${props.kind}/${encodeURIComponent(item ? nameOf(item) : '')}`
   const names = createMemo(() => Object.keys(schema()?.properties ?? {}))
   const isFile = item?.source === 'file'
+  // Whoever else changes it from here on is not overwritten.
+  const opened = item && !isFile ? tagged<Item>(path).then(({ value, tag }) => { setDraft(value); return tag }) : undefined
+  opened?.catch(() => {})
+  const skip = () => isFile ? names().filter((name) => !(name in item)) : []
   const submit = async (event: SubmitEvent) => {
     event.preventDefault()
     const body = Object.fromEntries(names().map((name) => [name, draft[name]]).filter(([, value]) => value !== undefined && value !== null))
     const saved = await work.run(async () => {
       if (!item) return ask('POST', `/api/v1/${props.kind}`, { body })
-      const { tag } = await tagged<Item>(path)
-      await ask('PUT', path, { body, headers: { 'If-Match': tag } })
+      await ask('PUT', path, { body, headers: { 'If-Match': (await opened)! } })
     })
     if (saved) { toast('Saved. It holds for calls from now on.'); props.done() }
   }
@@ -73,7 +91,7 @@ function Edit(props: { kind: Kind; item: Item | null; close: () => void; done: (
         <form class="form" onSubmit={submit}>
           <Show when={isFile}><Notice tone="info">It stands in the configuration file: change it there.</Notice></Show>
           <Show when={schema()} fallback={<p class="muted">Loading…</p>}>{(schema) => (
-            <fieldset class="form" disabled={isFile}><SchemaFields schema={schema()} draft={draft} change={(name, value) => setDraft(name, value)} wrong={work.wrong} /></fieldset>
+            <fieldset class="form" disabled={isFile}><SchemaFields schema={schema()} draft={draft} change={(name, value) => setDraft(name, value)} wrong={work.wrong} first={FIRST[props.kind]} skip={skip()} fixed={item ? KEYS[props.kind] : undefined} /></fieldset>
           )}</Show>
           <Notice>{work.rest(...names())}</Notice>
           <div class="buttons">

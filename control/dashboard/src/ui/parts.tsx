@@ -42,6 +42,9 @@ export const Empty = (props: ParentProps<{ title: string }>) => (
   <div class="empty"><strong>{props.title}</strong><Show when={props.children}><p>{props.children}</p></Show></div>
 )
 
+/** Text with `code` in it. */
+export const Prose = (props: { text: string }) => <For each={props.text.split('`')}>{(part, at) => (at() % 2 ? <code>{part}</code> : part)}</For>
+
 export const Notice = (props: ParentProps<{ tone?: 'info' | 'good' | 'warn' }>) => (
   <Show when={props.children}><p class={`notice ${props.tone ?? ''}`} role={props.tone ? 'status' : 'alert'}>{props.children}</p></Show>
 )
@@ -77,7 +80,7 @@ export function Text(props: TextProps) {
   )
 }
 
-export function Select(props: Bound & { label: string; hint?: string; wrong?: string; options: readonly (readonly [string, string])[]; class?: string }) {
+export function Select(props: Bound & { label: string; hint?: JSX.Element; wrong?: string; options: readonly (readonly [string, string])[]; class?: string }) {
   return (
     <Field label={props.label} hint={props.hint} wrong={props.wrong} class={props.class}>
       {(attributes) => (
@@ -155,9 +158,11 @@ export function useWork() {
       setBusy(false)
     }
   }
-  const wrong = (field: string) => fault()?.fields[field]
+  /** What is wrong with a field, or with something in it (`hosts[2]`). */
+  const isOf = (name: string, field: string) => name === field || name.startsWith(`${field}[`) || name.startsWith(`${field}.`)
+  const wrong = (field: string) => Object.entries(fault()?.fields ?? {}).find(([name]) => isOf(name, field))?.[1]
   /** The fault as a whole, where no shown field says it already. */
-  const rest = (...shown: string[]) => (fault() && !Object.keys(fault()!.fields).some((field) => shown.includes(field)) ? fault()!.message : undefined)
+  const rest = (...shown: string[]) => (fault() && !Object.keys(fault()!.fields).some((name) => shown.some((field) => isOf(name, field))) ? fault()!.message : undefined)
   return { busy, fault, run, wrong, rest, clear: () => setFault(null) }
 }
 
