@@ -4,7 +4,8 @@ import { used } from '../src/call/cost'
 import { waits } from '../src/call/turns'
 import { score } from '../src/call/web-call'
 import { reach } from '../src/call/wave'
-import { ticks } from '../src/ui/chart'
+import { digitsOf, ticks } from '../src/ui/chart'
+import { isSecret, titleOf } from '../src/ui/schema-form'
 import { agreement } from '../src/pages/record'
 
 test('times, addresses and names are written for people', () => {
@@ -49,6 +50,12 @@ test('axes have round numbers that reach over what is shown', () => {
   expect(ticks(7)).toEqual([0, 2, 4, 6, 8])
   expect(ticks(0)).toEqual([0, 1])
   expect(ticks(1_000).at(-1)).toBeGreaterThanOrEqual(1_000)
+  expect([ticks(7), ticks(0.6), ticks(0.03), [0, 2.5, 5]].map(digitsOf)).toEqual([0, 1, 2, 1])
+})
+
+test('keys of a form are titled for people, and which are secrets is known of lists too', () => {
+  expect(['ring_s', 'tls_names', 'srtp', 'max_calls', 'ha1'].map(titleOf)).toEqual(['Ring (seconds)', 'TLS names', 'SRTP', 'Max calls', 'HA1'])
+  expect([{ type: 'string', format: 'password' }, { type: 'array', items: { type: 'string', format: 'password' } }, { type: 'string' }].map(isSecret)).toEqual([true, true, false])
 })
 
 test('money is told to the millionth where it is little, and what was used in words', () => {

@@ -27,6 +27,8 @@ export function ticks(most: number): number[] {
 }
 
 const number = (value: number, digits: number) => value.toLocaleString(undefined, { maximumFractionDigits: digits })
+/** The digits by which the ticks of an axis differ: those below 1 would all read 0. */
+export const digitsOf = (ticks: number[]) => Math.max(0, ...ticks.map((tick) => (String(Number(tick.toPrecision(6))).split('.')[1] ?? '').length))
 
 export function LineChart(props: { title: string; points: Point[]; second?: Point[]; names?: [string, string]; label: (x: number) => string; from?: number; to?: number; digits?: number; unit?: string; height?: number }) {
   const { width, ref } = useWidth()
@@ -47,15 +49,19 @@ export function LineChart(props: { title: string; points: Point[]; second?: Poin
     const every = Math.max(1, Math.ceil(points.length / Math.max(2, Math.floor((width() - LEFT) / 90))))
     return points.filter((_, at) => at % every === 0)
   })
+  // Where there are many, the line says it; a single figure has none.
+  const Dots = (series: { points: Point[]; look: string }) => (
+    <For each={series.points.length < 60 ? series.points.filter((point) => point.y != null) : []}>{(point) => <circle class={series.look} cx={x(point.x)} cy={y(point.y!)} r="2.5"><title>{`${props.label(point.x)}: ${number(point.y!, props.digits ?? 1)}`}</title></circle>}</For>
+  )
   return (
     <figure ref={ref}>
       <svg class="chart" viewBox={`0 0 ${width()} ${height()}`} role="img" aria-labelledby={id}>
         <title id={id}>{says()}</title>
-        <For each={scale()}>{(value) => <><path class="grid" d={`M${LEFT} ${y(value)}H${width()}`} /><text x={LEFT - 6} y={y(value) + 4} text-anchor="end">{number(value, props.digits ?? 1)}</text></>}</For>
+        <For each={scale()}>{(value) => <><path class="grid" d={`M${LEFT} ${y(value)}H${width()}`} /><text x={LEFT - 6} y={y(value) + 4} text-anchor="end">{number(value, digitsOf(scale()))}</text></>}</For>
         <For each={steps()}>{(point) => <text x={x(point.x)} y={height() - 4} text-anchor="middle">{props.label(point.x)}</text>}</For>
         <path class="line" d={path(props.points)} />
-        <For each={props.points.length < 60 ? props.points.filter((point) => point.y != null) : []}>{(point) => <circle class="key-accent" cx={x(point.x)} cy={y(point.y!)} r="2.5"><title>{`${props.label(point.x)}: ${number(point.y!, props.digits ?? 1)}`}</title></circle>}</For>
-        <Show when={props.second}>{(second) => <path class="line second" d={path(second())} />}</Show>
+        <Dots points={props.points} look="key-accent" />
+        <Show when={props.second}>{(second) => <><path class="line second" d={path(second())} /><Dots points={second()} look="key-3" /></>}</Show>
       </svg>
       <Show when={props.names}>{(names) => <figcaption class="legend"><span><i class="key-accent" />{names()[0]}</span><span><i class="key-3" />{names()[1]}</span></figcaption>}</Show>
     </figure>
