@@ -75,6 +75,7 @@ fn somebody_who_sees_it_for_the_first_time_gets_all_the_way_and_axe_finds_nothin
     let found: HashMap<&str, &Value> = found.iter().map(|(what, value)| (what.as_str(), value)).collect();
     assert_eq!(found.get("pageerror"), None);
     assert!(text(&found, "logged in").contains("Ada Lovelace"));
+    assert_eq!(found["ways in"], &json!(["Log in"]));
     assert!(text(&found, "fault").contains("nowhere"));
     assert!(text(&found, "watched").contains("yes please"));
     assert!(text(&found, "queue").contains("reception 1"), "{}", found["queue"]);

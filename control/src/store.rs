@@ -231,15 +231,6 @@ impl Store {
         self.backend
     }
 
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// It does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.reader).await?;
-        Ok(())
-    }
-
     /// Closes every connection.
     pub async fn close(&self) {
         self.writer.close().await;

@@ -17,13 +17,21 @@ async fn the_first_administrator_comes_in_by_a_code_that_is_good_once() {
         let code = server.control.first_code().await.unwrap().expect("nobody is there yet");
         let asker = server.anybody();
         let setup = |code: &str, password: &str| json!({ "code": code, "name": "Ada", "display": "Ada Lovelace", "password": password });
-        assert_eq!(wrong(asker.post("/setup", setup("guessed", PASSWORD)).await).await.0, 403);
+        let health = asker.read("/health").await;
+        assert_eq!((&health["set_up"], &health["oidc"]), (&json!(false), &json!(false)));
+        let why = async |code: &str| {
+            let answer = asker.post("/setup", setup(code, PASSWORD)).await;
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+            body(answer).await["detail"].as_str().unwrap().to_owned()
+        };
+        assert!(why("guessed").await.contains("not right"));
         assert_eq!(wrong(asker.post("/setup", setup(&code, "short")).await).await, (422, vec!["password".into()]));
         let made = asker.post("/setup", setup(&code, PASSWORD)).await;
         assert_eq!(made.status(), StatusCode::CREATED);
         let made = body(made).await;
         assert_eq!((made["name"].as_str(), made["role"].as_str()), (Some("ada"), Some("administrator")));
-        assert_eq!(wrong(asker.post("/setup", setup(&code, PASSWORD)).await).await.0, 403);
+        assert!(why(&code).await.contains("an administrator already"));
+        assert_eq!(asker.read("/health").await["set_up"], true);
         assert_eq!(server.control.first_code().await.unwrap(), None);
         let ada = server.log_in("ada").await;
         assert_eq!(ada.read("/session").await["user"]["display"], "Ada Lovelace");

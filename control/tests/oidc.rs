@@ -219,6 +219,7 @@ async fn users_are_made_with_what_the_claims_give_where_that_is_wanted() {
 async fn a_provider_that_is_away_is_told_of_and_none_is_none() {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for (database, server) in servers(&format!("http://{closed}"), |_| {}).await {
+        assert_eq!(server.anybody().read("/health").await["oidc"], true);
         let answer = server.anybody().get("/session/oidc").await;
         assert_eq!(wrong(answer).await.0, 502);
         database.drop().await;

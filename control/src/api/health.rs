@@ -20,6 +20,10 @@ pub struct Health {
     pub waiting_for: Vec<String>,
     /// What fails though calls go on: `PART: WHY` for whoever is logged in, the part alone for others.
     pub faults: Vec<String>,
+    /// Whether there is an administrator; the first comes in by the code that the server prints.
+    pub set_up: bool,
+    /// Whether people may log in by a provider (OpenID Connect).
+    pub oidc: bool,
     /// The program's version.
     pub version: &'static str,
 }
@@ -32,13 +36,17 @@ pub(crate) async fn health(
     caller: Option<Extension<Caller>>,
 ) -> (StatusCode, Json<Health>) {
     let mut waiting_for = control.calls.waiting_for();
-    if control.store.ping().await.is_err() {
+    let administrators = control.store.administrators().await;
+    if administrators.is_err() {
         waiting_for.push("the database does not answer".to_owned());
     }
     let status = if waiting_for.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let (ready, faults) = (waiting_for.is_empty(), control.calls.faults());
     let faults = if caller.is_some() { faults } else { parts(faults) };
-    (status, Json(Health { ready, waiting_for, faults, version: env!("CARGO_PKG_VERSION") }))
+    // Who is not known to be missing is supposed to be there.
+    let set_up = administrators.unwrap_or(1) > 0;
+    let oidc = control.oidc.is_some();
+    (status, Json(Health { ready, waiting_for, faults, set_up, oidc, version: env!("CARGO_PKG_VERSION") }))
 }
 
 /// Of faults (`PART: WHY`) the parts: why has folders and addresses in it, which are nothing to strangers.

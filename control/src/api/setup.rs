@@ -42,16 +42,27 @@ pub(crate) async fn setup(
     Body(setup): Body<Setup>,
 ) -> Result<(StatusCode, Json<User>), Problem> {
     let (hash, now) = (secret::hash(&setup.code), Moment::now());
-    let not_good = || Problem::forbidden("the code was used or is too old: start the server again for a new one");
-    // Before anything costs time: who has no code learns nothing and spends nothing of ours.
-    let role = control.store.invitation(&hash, now).await?.ok_or_else(not_good)?;
+    // Before anything costs time: who has no code spends nothing of ours.
+    let Some(role) = control.store.invitation(&hash, now).await? else { return Err(not_good(&control, now).await?) };
     let name = name("name", &setup.name)?;
     let display = text("display", &setup.display, 100)?;
     let password_hash = hashed("password", setup.password, &[&name, &display]).await?;
     let new = NewUser { name, display, role, team: None, device: None, password_hash };
-    let user = control.store.accept(&hash, new, now).await?.ok_or_else(not_good)?;
+    let Some(user) = control.store.accept(&hash, new, now).await? else { return Err(not_good(&control, now).await?) };
     control.audit_as(&user.name, "user.create", &user.name, json!({ "role": role, "by": "code" })).await;
     Ok((StatusCode::CREATED, Json(user)))
+}
+
+/// Why a code is not good. Whether somebody administers is told to everybody (`health`).
+async fn not_good(control: &Control, now: Moment) -> Result<Problem, Problem> {
+    let why = if control.store.administrators().await? > 0 {
+        "this server has an administrator already, and its first code was used: log in, or ask them for an account"
+    } else if control.store.has_invitation(now).await? {
+        "the code is not right: copy all of the one that the server printed when it last started"
+    } else {
+        "the code is too old: start the server again for a new one"
+    };
+    Ok(Problem::forbidden(why))
 }
 
 /// A password that somebody wants, looked at and hashed.

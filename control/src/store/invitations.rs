@@ -31,6 +31,16 @@ impl Store {
         Ok(role.as_deref().and_then(Role::parse))
     }
 
+    /// Whether there is one that is good.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn has_invitation(&self, now: Moment) -> Result<bool, StoreError> {
+        let sql = "SELECT COUNT(*) FROM invitations WHERE expires_at > $1";
+        let count: i64 = sqlx::query_scalar(sql).bind(now.0).fetch_one(self.reader()).await?;
+        Ok(count > 0)
+    }
+
     /// Takes an invitation up: the user is added and it is good no more. `None` where it was not good.
     ///
     /// # Errors

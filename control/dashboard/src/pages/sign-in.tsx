@@ -1,17 +1,19 @@
 // Logging in, and how the first administrator comes in by the code that the server printed.
-import { createSignal, Show, type ParentProps } from 'solid-js'
-import { api, take } from '../api/client'
-import { can, signedIn } from '../session'
+import { createResource, createSignal, Show, type ParentProps } from 'solid-js'
+import { api, take, type Schemas } from '../api/client'
+import { signedIn } from '../session'
 import { Button, Notice, Text, useWork } from '../ui/parts'
 
 export function SignIn() {
   const [code, setCode] = createSignal(new URLSearchParams(location.hash.slice(1)).get('code') ?? '')
   const [setting, setSetting] = createSignal(location.pathname === '/setup')
+  // What ways in there are. All is well or not (503), the answer has the same form.
+  const [health] = createResource(() => api.GET('/api/v1/health').then(({ data, error }) => (data ?? error) as Partial<Schemas['Health']> | undefined, () => undefined))
   return (
     <div class="sign-in">
       <main>
         <div class="brand"><img src="/icon.svg" alt="" />Omnivox</div>
-        <Show when={setting()} fallback={<LogIn first={() => setSetting(true)} />}>
+        <Show when={setting() && !health()?.set_up} fallback={<LogIn oidc={health()?.oidc} first={health()?.set_up === false ? () => setSetting(true) : undefined} />}>
           <SetUp code={code()} setCode={setCode} back={() => setSetting(false)} />
         </Show>
       </main>
@@ -25,7 +27,7 @@ const Card = (props: ParentProps<{ title: string }>) => <section class="panel"><
 const logIn = (name: string, password: string, code?: string) =>
   take(api.POST('/api/v1/session', { body: { name, password, code: code || null } })).then(signedIn)
 
-function LogIn(props: { first: () => void }) {
+function LogIn(props: { oidc?: boolean; first?: () => void }) {
   const [name, setName] = createSignal('')
   const [password, setPassword] = createSignal('')
   const [code, setCode] = createSignal('')
@@ -42,8 +44,8 @@ function LogIn(props: { first: () => void }) {
         <Text label="Code" name="code" inputmode="numeric" autocomplete="one-time-code" maxlength={7} value={code()} on={setCode} hint="Only where your account has a second factor." />
         <Notice>{work.rest('name', 'password')}</Notice>
         <Button kind="primary" type="submit" disabled={work.busy()}>Log in</Button>
-        <Show when={can('/session/oidc')}><a class="button" href="/api/v1/session/oidc" rel="external">Log in with your organisation</a></Show>
-        <Button kind="quiet" onClick={props.first}>First start? Use the code that the server printed</Button>
+        <Show when={props.oidc}><a class="button" href="/api/v1/session/oidc" rel="external">Log in with your organisation</a></Show>
+        <Show when={props.first}>{(first) => <Button kind="quiet" onClick={first()}>First start? Use the code that the server printed</Button>}</Show>
       </form>
     </Card>
   )
