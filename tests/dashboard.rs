@@ -89,6 +89,7 @@ fn somebody_who_sees_it_for_the_first_time_gets_all_the_way_and_axe_finds_nothin
         "{cost}"
     );
     assert_eq!(found["a transfer to nobody is refused"], &json!(true));
+    assert_eq!(found["may be held"], &json!(false));
     assert!(text(&found, "records").contains("helper"), "{}", found["records"]);
     assert!(text(&found, "in step").contains("Agent"), "{}", found["in step"]);
     assert_eq!(*found["by key"], json!("0"));

@@ -195,6 +195,9 @@ pub struct LiveCall {
     /// The users who take part from a page of theirs, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub people: Vec<String>,
+    /// Two are connected in it, so that the one may be held by the other.
+    #[serde(default)]
+    pub connected: bool,
     /// The queue that the caller waits in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Box<Queued>>,

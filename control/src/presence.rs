@@ -352,6 +352,7 @@ mod tests {
             answered_at: None,
             devices: devices.iter().map(ToString::to_string).collect(),
             people: Vec::new(),
+            connected: false,
             queue: queue.map(Box::new),
         }
     }

@@ -80,6 +80,8 @@ pub struct Attending {
     pub devices: Vec<String>,
     /// Users at a page of theirs.
     pub people: Vec<String>,
+    /// Two are connected in it.
+    pub connected: bool,
     /// The queue.
     pub queue: Option<Box<Queued>>,
 }
@@ -247,7 +249,7 @@ impl CallLog {
     /// The call as those see it who are outside of it.
     #[must_use]
     pub fn live(&self, is_ending: bool, attending: Attending) -> LiveCall {
-        let Attending { devices, people, queue } = attending;
+        let Attending { devices, people, connected, queue } = attending;
         let record = &self.record;
         LiveCall {
             call: record.call.clone(),
@@ -260,6 +262,7 @@ impl CallLog {
             answered_at: record.answered_at.as_deref().and_then(Moment::parse),
             devices,
             people,
+            connected,
             queue,
         }
     }

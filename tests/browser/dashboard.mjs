@@ -160,6 +160,13 @@ const steps = {
     // Until it has been heard: the record has what was heard.
     await shows('.talk .agent:not(.partial)', 'We are open from nine to five.')
     found('watched', await page.$$eval('.talk li', (all) => all.map((one) => one.innerText.replace(/\s+/g, ' '))))
+    // Nobody is held where none speaks with another person.
+    found('may be held', await page.$('::-p-aria([name="Hold"][role="button"])') !== null)
+    await click('button', 'Listen')
+    await page.waitForSelector('[data-phase="up"]')
+    await click('button', 'Leave')
+    await shows('.phone', 'You listen no more.')
+    await click('button', 'Close')
     await click('button', 'Transfer')
     await type('To', 'nobody-there')
     await page.select('dialog select', 'warm')

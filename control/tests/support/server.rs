@@ -123,6 +123,7 @@ impl Board {
             answered_at: Some(Moment::now()),
             devices: devices.iter().map(ToString::to_string).collect(),
             people: Vec::new(),
+            connected: false,
             queue: None,
         });
     }

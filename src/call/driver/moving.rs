@@ -209,7 +209,7 @@ impl Driver {
         let is_ending = matches!(self.phase, Phase::Ending(_));
         let devices = sorted(legs.iter().map(|leg| leg.device.clone()).collect());
         let queue = waits(&mut self.queued, &self.legs, is_over || is_ending);
-        let attending = Attending { devices, people: self.people(), queue };
+        let attending = Attending { devices, people: self.people(), connected: self.phase.holds(), queue };
         let now = (is_ending, self.log.is_answered(), attending.clone());
         if is_over || self.told.as_ref() == Some(&now) {
             return;

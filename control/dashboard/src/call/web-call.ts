@@ -63,7 +63,7 @@ export async function begin(way: Way, title: string) {
 }
 
 /** Ends the call; `why` is shown. */
-export async function end(why = 'You hung up.') {
+export async function end(why = state.listens ? 'You listen no more.' : 'You hung up.') {
   const mine = running
   running = null
   if (!mine) return void set('phase', 'idle')

@@ -88,7 +88,7 @@ function Running(props: { call: LiveCall; lines: Line[] }) {
           <Panel title="Do">
             <div class="actions" role="group" aria-label="What may be done">
               <Button onClick={() => setAsking('transfer')}>Transfer</Button>
-              <Button on={held()} onClick={() => flip('hold', !held(), held() ? 'Taken back.' : 'The caller hears music.', setHeld)}>Hold</Button>
+              <Show when={props.call.connected}><Button on={held()} onClick={() => flip('hold', !held(), held() ? 'Taken back.' : 'The caller hears music.', setHeld)}>Hold</Button></Show>
               <Button on={paused()} onClick={() => flip('recording', paused(), paused() ? 'Recording goes on.' : 'Recording pauses.', setPaused)}>Pause recording</Button>
               <Show when={can('/calls/{}/mute')}><Button on={muted()} onClick={() => flip('mute', !muted(), muted() ? 'Heard again.' : 'Muted.', setMuted)}>Mute</Button></Show>
               <Show when={can('/calls/{}/dtmf')}><Button onClick={() => setAsking('dtmf')}>Send keys</Button></Show>
