@@ -103,7 +103,6 @@ function forget() {
 export function tell(lines: Line[], { type, data }: Pick<Event, 'type' | 'data'>) {
   const text = String(data.text ?? '')
   const open = lines.findLast((line) => line.partial)
-  const drop = (who: string) => { const at = lines.findLastIndex((line) => line.partial && line.who === who); if (at >= 0) lines.splice(at, 1) }
   const note = (text: string) => lines.push({ who: 'note', text })
   switch (type) {
     case 'transcript.partial':
@@ -118,8 +117,12 @@ export function tell(lines: Line[], { type, data }: Pick<Event, 'type' | 'data'>
     }
     case 'turn': {
       const turn = data as unknown as TurnRecord
-      drop(turn.who)
-      if (turn.text || turn.tools?.length) lines.push({ who: turn.who, text: turn.text, at_ms: turn.started_ms, turn })
+      const line = { who: turn.who, text: turn.text, at_ms: turn.started_ms, turn }
+      // Where it was told while it was said: what was told of it meanwhile stands below.
+      const at = lines.findLastIndex((line) => line.partial && line.who === turn.who)
+      if (at < 0) lines.push(line)
+      else lines.splice(at, 1, line)
+      if (!turn.text && !turn.tools?.length) lines.splice(lines.indexOf(line), 1)
       break
     }
     case 'tool': {

@@ -17,7 +17,7 @@ test('what is understood so far is replaced by what was said, and what the agent
   tell(lines, { type: 'interrupted', data: {} })
   tell(lines, turn('agent', 'We are open.'))
   expect(lines.map((line) => [line.who, line.text])).toEqual([
-    ['caller', 'what are your opening hours'], ['caller', 'thanks'], ['note', 'The caller cut the agent off.'], ['agent', 'We are open.'],
+    ['caller', 'what are your opening hours'], ['agent', 'We are open.'], ['caller', 'thanks'], ['note', 'The caller cut the agent off.'],
   ])
 })
 
