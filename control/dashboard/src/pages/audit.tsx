@@ -23,7 +23,7 @@ export default function Audit() {
         : <Notice>It does not hold{found.broken ? `: entry ${found.broken!.seq}, ${found.broken!.why}` : ''}.</Notice>}</Show>
       <List label="Audit log" pages={pages} empty={<Empty title="Nothing was changed yet." />} columns={[
         { title: 'No.', kind: 'right', phone: false, cell: (entry) => entry.seq },
-        { title: 'When', kind: 'fit', phone: false, cell: (entry) => <span class="num">{when(entry.at)}</span> },
+        { title: 'When', cell: (entry) => <span class="num">{when(entry.at)}</span> },
         { title: 'Who', cell: (entry) => entry.actor },
         { title: 'What', cell: (entry) => words(entry.action) },
         { title: 'To', cell: (entry) => entry.subject },

@@ -52,7 +52,7 @@ export default function Records() {
         <Show when={isFiltered()}><Button kind="quiet" onClick={reset}>Clear</Button></Show>
       </form>
       <List label="Ended calls" pages={pages} open={(record) => navigate(`/records/${record.call}`)}
-        empty={<Empty title={isFiltered() ? 'No call fits.' : 'No call has ended yet.'}>{isFiltered() ? 'Search for fewer words, or a longer time.' : 'Each call leaves its record here: what was said, how it sounded, how it ended.'}</Empty>}
+        empty={<Empty title={isFiltered() ? 'No call fits.' : 'No call has ended yet.'}>{isFiltered() ? 'All that is filled in has to fit. Said finds whole words that fell in one turn; From and To want the whole number or name as records show it, With an agent by name. Leave something out, or choose a longer time.' : 'Each call leaves its record here: what was said, how it sounded, how it ended.'}</Empty>}
         columns={[
           { title: 'Began', kind: 'fit', cell: (record) => <span class="num">{day(record.started_at)}</span> },
           { title: 'From', cell: (record) => <A href={`/records/${record.call}`}>{record.caller || 'unknown'}</A> },
