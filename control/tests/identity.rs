@@ -156,6 +156,7 @@ async fn a_key_opens_what_its_scopes_name_and_no_more_than_its_user_may() {
         assert_eq!(program.get("/call-records").await.status(), StatusCode::OK);
         assert_eq!(wrong(program.get("/calls").await).await.0, 403);
         assert_eq!(wrong(program.get("/api-keys").await).await.0, 403, "a key makes no keys");
+        assert_eq!(ada.read("/api-keys").await["items"][0]["owner"], "administrator");
         let listed = ada.get("/api-keys").await.text().await.unwrap();
         assert!(!listed.contains(secret), "shown once");
         // An operator's key has no scope that an operator has no use for.

@@ -81,6 +81,7 @@ pub(crate) async fn create(
     let prefix: String = secret.chars().take(secret::SHOWN).collect();
     let new = NewKey {
         user: &caller.user.id,
+        owner: &caller.user.name,
         name: &name,
         hash: &secret::hash(&secret),
         prefix: &prefix,

@@ -16,6 +16,9 @@ pub struct ApiKey {
     pub id: String,
     /// Whose it is.
     pub user: String,
+    /// Their name.
+    #[schema(example = "ada")]
+    pub owner: String,
     /// What it is for.
     pub name: String,
     /// The first characters of the key.
@@ -36,6 +39,7 @@ impl<'r> FromRow<'r, AnyRow> for ApiKey {
         Ok(Self {
             id: row.try_get("key_id")?,
             user: row.try_get("user_id")?,
+            owner: row.try_get("owner")?,
             name: row.try_get("key_name")?,
             prefix: row.try_get("prefix")?,
             scopes: scopes.split_whitespace().filter_map(Scope::parse).collect(),
@@ -51,6 +55,8 @@ impl<'r> FromRow<'r, AnyRow> for ApiKey {
 pub struct NewKey<'a> {
     /// Whose.
     pub user: &'a str,
+    /// Their name.
+    pub owner: &'a str,
     /// What it is for.
     pub name: &'a str,
     /// Hash of the secret.
@@ -63,7 +69,7 @@ pub struct NewKey<'a> {
     pub expires_at: Option<Moment>,
 }
 
-const COLUMNS: &str = "k.id AS key_id, k.user_id, k.name AS key_name, k.prefix, k.scopes, k.created_at AS key_created_at, k.expires_at, k.used_at";
+const COLUMNS: &str = "k.id AS key_id, k.user_id, u.name AS owner, k.name AS key_name, k.prefix, k.scopes, k.created_at AS key_created_at, k.expires_at, k.used_at";
 
 impl Store {
     /// Adds a key.
@@ -90,6 +96,7 @@ impl Store {
         Ok(ApiKey {
             id,
             user: new.user.to_owned(),
+            owner: new.owner.to_owned(),
             name: new.name.to_owned(),
             prefix: new.prefix.to_owned(),
             scopes: new.scopes.to_vec(),
@@ -105,7 +112,8 @@ impl Store {
     /// The database's.
     pub async fn keys(&self, user: Option<&str>, after: Option<&str>, limit: i64) -> Result<Vec<ApiKey>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT {COLUMNS} FROM api_keys k WHERE k.id > $1 AND ($2 IS NULL OR k.user_id = $2) ORDER BY k.id LIMIT $3"
+            "SELECT {COLUMNS} FROM api_keys k JOIN users u ON u.id = k.user_id
+             WHERE k.id > $1 AND ($2 IS NULL OR k.user_id = $2) ORDER BY k.id LIMIT $3"
         ));
         let rows = sqlx::query_as(sql).bind(after.unwrap_or_default()).bind(user).bind(limit);
         Ok(rows.fetch_all(self.reader()).await?)

@@ -1,6 +1,7 @@
 // API keys: for programs, each with what it may do.
 import { createResource, createSignal, For, Show } from 'solid-js'
 import { api, ask, take, type Schemas } from '../api/client'
+import { is } from '../session'
 import { day } from '../format'
 import { Button, Check, Confirm, Empty, Head, Modal, Notice, Secret, Select, Tag, Text, useWork } from '../ui/parts'
 import { List, usePages } from '../ui/pages'
@@ -18,6 +19,7 @@ export default function Keys() {
       <Head title="API keys" sub="A program sends its key as a Bearer. It may do what its scopes say, and never more than you."><Button kind="primary" icon="plus" onClick={() => setMaking(true)}>Make a key</Button></Head>
       <List label="API keys" pages={pages} empty={<Empty title="No key yet.">Make one for each program, so that each can be ended alone.</Empty>} columns={[
         { title: 'Name', cell: (key) => <><b>{key.name}</b> <code class="muted">{key.prefix}…</code></> },
+        ...(is('administrator') ? [{ title: 'Whose', kind: 'fit' as const, cell: (key: Key) => key.owner }] : []),
         { title: 'May', wide: true, cell: (key) => <For each={key.scopes}>{(scope) => <><Tag>{scope}</Tag> </>}</For> },
         { title: 'Last used', kind: 'fit', phone: false, cell: (key) => day(key.used_at) },
         { title: 'Good until', kind: 'fit', phone: false, cell: (key) => (key.expires_at ? day(key.expires_at) : 'Always') },
