@@ -63,7 +63,7 @@ pub struct Binding {
 pub enum Refused {
     /// 400.
     Bad(&'static str),
-    /// 403: the user has as many phones as they may.
+    /// 403: the request alone names more contacts than the user may have.
     TooMany,
     /// 423, with this Min-Expires.
     TooBrief(u32),
@@ -101,6 +101,7 @@ impl Refused {
 #[derive(Debug)]
 pub struct Registrar {
     limits: RegistrarLimits,
+    /// Of each user those that were refreshed last stand last.
     users: HashMap<String, Vec<Binding>>,
 }
 
@@ -121,6 +122,9 @@ impl Registrar {
     }
 
     /// Does what a REGISTER of this user asks for; the bindings that there are then. All of it is done, or nothing.
+    ///
+    /// Beyond `most` the bindings that were refreshed least recently give way to the new ones: a phone that was restarted comes from
+    /// other ports, and what it left behind stays until its time is over.
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
@@ -150,7 +154,12 @@ impl Registrar {
             return Err(Refused::Bad("Path has too many values"));
         }
         let domain = request.to().ok().and_then(|to| to.uri().ok().map(|uri| uri.authority())).unwrap_or_default();
-        for wish in self.wishes(request)? {
+        let wishes = self.wishes(request)?;
+        let wanted = wishes.iter().filter(|wish| wish.seconds > 0).count();
+        if wanted > most {
+            return Err(Refused::TooMany);
+        }
+        for wish in wishes {
             let is_same = |binding: &Binding| match (&wish.instance, wish.reg_id) {
                 (Some(instance), Some(_)) => {
                     binding.instance.as_ref() == Some(instance) && binding.reg_id == wish.reg_id
@@ -178,8 +187,8 @@ impl Registrar {
                 });
             }
         }
-        if bindings.len() > most {
-            return Err(Refused::TooMany);
+        if wanted > 0 {
+            bindings.drain(..bindings.len().saturating_sub(most));
         }
         let before = self.users.get(user).map_or(0, Vec::len);
         if bindings.len() > before && self.len() - before + bindings.len() > self.limits.bindings {

@@ -150,6 +150,43 @@ fn limits_are_kept_and_nothing_is_half_done() {
 }
 
 #[test]
+fn beyond_the_most_those_refreshed_least_recently_give_way() {
+    let mut alice = Alice::new();
+    for port in 1..=3 {
+        alice.sends(&format!("Contact: <sip:a@192.0.2.7:{port}>\r\n")).unwrap();
+    }
+    alice.sends("Contact: <sip:a@192.0.2.7:1>\r\n").unwrap();
+    // The phone was restarted, and comes from another port.
+    let bound = alice.sends("Contact: <sip:a@192.0.2.7:4>\r\n").unwrap();
+    assert_eq!(bound.len(), 3);
+    assert_eq!(alice.uris(1_000), ["sip:a@192.0.2.7:3", "sip:a@192.0.2.7:1", "sip:a@192.0.2.7:4"]);
+    // Neither a question nor the end of one costs others their place.
+    let mut asks = |headers: &str| {
+        alice.sequence += 1;
+        let request = request("c", alice.sequence, headers);
+        alice.registrar.register(1_000, "alice", 1, &request, &source(Transport::Udp, 1)).unwrap().len()
+    };
+    assert_eq!((asks(""), asks("Contact: <sip:a@192.0.2.7:3>;expires=0\r\n")), (3, 2));
+}
+
+/// Conforms: RFC 5626 §6 — a flow that is registered anew gives its own place, and nobody else's, to the new one.
+#[test]
+fn a_flow_that_is_registered_anew_costs_no_other_its_place() {
+    let mut alice = Alice::new();
+    let flow = |port: u16, reg_id: u32| {
+        format!("Contact: <sip:a@192.0.2.7:{port}>;+sip.instance=\"<urn:uuid:1>\";reg-id={reg_id}\r\n")
+    };
+    alice.sends("Contact: <sip:a@192.0.2.8>\r\n").unwrap();
+    alice.sends(&flow(1, 1)).unwrap();
+    alice.sends(&flow(2, 2)).unwrap();
+    let uris = |bound: Vec<Binding>| bound.into_iter().map(|binding| binding.uri).collect::<Vec<_>>();
+    let bound = alice.sends(&flow(3, 1)).unwrap();
+    assert_eq!(uris(bound), ["sip:a@192.0.2.8", "sip:a@192.0.2.7:2", "sip:a@192.0.2.7:3"]);
+    let bound = alice.sends("Contact: <sip:a@192.0.2.9>\r\n").unwrap();
+    assert_eq!(uris(bound), ["sip:a@192.0.2.7:2", "sip:a@192.0.2.7:3", "sip:a@192.0.2.9"]);
+}
+
+#[test]
 fn a_binding_goes_with_its_connection_and_with_its_time() {
     let mut alice = Alice::new();
     let by = |alice: &mut Alice, user: &str, transport, flow| {

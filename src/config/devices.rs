@@ -66,7 +66,7 @@ pub struct DeviceConfig {
     pub country: String,
     /// It may listen to calls of others, whisper to them and join them (`sip:listen-DEVICE@`).
     pub supervises: bool,
-    /// Registered contacts at once; one more gets 403.
+    /// Registered contacts at once; one more takes the place of the one refreshed longest ago.
     pub max_contacts: usize,
     /// Networks it may register and call from.
     #[schema(value_type = Vec<String>)]
