@@ -20,6 +20,7 @@ use crate::call::switchboard::Delivery;
 use crate::hub::Hub;
 use crate::messages;
 use crate::routing::history::History;
+use crate::routing::numbers::user_of;
 use crate::stir::Stir;
 use crate::trunks::Trunk;
 use crate::watchers::Package;
@@ -285,11 +286,11 @@ fn route(
 
 /// The number that is called, as the call says it.
 fn called_user(origin: &Origin, incoming: &Incoming) -> String {
-    let user = sip::uri::user_of(&incoming.request_uri);
+    let user = user_of(&incoming.request_uri);
     let is_account = |trunk: &Arc<Trunk>| trunk.config.username.eq_ignore_ascii_case(&user);
     if origin.trunk.as_ref().is_some_and(is_account) {
         // A carrier that we are registered with calls our account; whom it is for, the To says.
-        return incoming.request.to().map(|to| sip::uri::user_of(to.uri_text)).unwrap_or(user);
+        return incoming.request.to().map(|to| user_of(to.uri_text)).unwrap_or(user);
     }
     user
 }

@@ -23,6 +23,7 @@ use sip::registrar::Binding;
 use self::barred::Barred;
 use self::history::{Diverted, History};
 use self::identity::Caller;
+use self::numbers::user_of;
 use self::rules::{Asked, Origin};
 use crate::accounts::{Accounts, Device, domain_of};
 use crate::call::dial::{Converser, DialBranch, DialGroup, DialPlan, Dialer, Direct, NextHop, Party};
@@ -35,7 +36,6 @@ use crate::config::{
 };
 use crate::stir::passport::Signer;
 use crate::trunks::{Trunk, Trunks};
-use sip::uri::user_of;
 
 /// Refusals of one of a queue's users after which the next one is called: busy, not there, declined.
 const QUEUE_GOES_ON_AFTER: [u16; 4] = [480, 486, 600, 603];
@@ -94,6 +94,7 @@ impl Router {
         let Some(name) = self.name_in(target, &Party::default()) else { return Some(target.to_owned()) };
         let country = numbers::country(&trunk.country);
         let number = numbers::e164(&name, country).filter(|_| self.accounts.named(&name).is_none())?;
+        self.may_call(&number).ok()?;
         Some(format!("sip:{}@{}", called_out(&number, trunk), trunk.our_domain()))
     }
 
@@ -433,9 +434,11 @@ impl Router {
     /// The name or number in a target that is ours to find: a bare one, a tel URI's, one of our own domain, or of the one that the device
     /// knows us by on whose behalf it is looked for.
     fn name_in(&self, target: &str, on_behalf: &Party) -> Option<String> {
+        if target.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("tel:")) {
+            return Some(user_of(target));
+        }
         if !target.starts_with("sip:") && !target.starts_with("sips:") {
-            let number = target.strip_prefix("tel:").unwrap_or(target);
-            return Some(number.split(';').next().unwrap_or_default().to_lowercase());
+            return Some(target.split(';').next().unwrap_or_default().to_lowercase());
         }
         let uri = sip::Uri::parse(target).ok()?;
         let is_ours = uri.host().eq_ignore_ascii_case(&self.config.registrar.realm)

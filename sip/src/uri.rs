@@ -299,18 +299,33 @@ pub(crate) fn push_host(out: &mut String, host: &str) {
     }
 }
 
-/// The user part of a URI as its text has it, unescaped, in lower case; of `tel:` the number (RFC 3966). Nothing else of it has to be right: it is
-/// empty where there is none.
+/// The user part of a URI as its text has it, unescaped, in lower case; of `tel:` the number without what people write between digits (RFC 3966
+/// section 5.1.1). Nothing else of it has to be right: it is empty where there is none.
 #[must_use]
 pub fn user_of(uri: &str) -> String {
-    let Some((_, rest)) = uri.split_once(':') else { return String::new() };
-    let user = match rest.split_once('@') {
-        Some((user, _)) => user,
-        None if uri.starts_with("tel:") => rest,
-        None => return String::new(),
-    };
-    let user = user.split([':', ';']).next().unwrap_or_default();
-    unescape(user).to_lowercase()
+    let Some((user, is_tel)) = user_text(uri) else { return String::new() };
+    let user = unescape(user.split([':', ';']).next().unwrap_or_default()).to_lowercase();
+    if is_tel { user.replace(|c| "-.() ".contains(c), "") } else { user }
+}
+
+/// Where a local number is one (RFC 3966 section 5.1.5): `+49`, or a domain. Of `tel:`, and of the user part of a SIP URI that was made of it
+/// (RFC 3261 section 19.1.6).
+#[must_use]
+pub fn phone_context(uri: &str) -> Option<String> {
+    let (user, _) = user_text(uri)?;
+    let params = user.split(';').skip(1).filter_map(|param| param.split_once('='));
+    let mut contexts = params.filter(|(name, _)| name.eq_ignore_ascii_case("phone-context"));
+    contexts.next().map(|(_, context)| unescape(context))
+}
+
+/// What stands before the host, or of `tel:` all; and whether it is that.
+fn user_text(uri: &str) -> Option<(&str, bool)> {
+    let (scheme, rest) = uri.split_once(':')?;
+    let is_tel = scheme.eq_ignore_ascii_case("tel");
+    match rest.split_once('@') {
+        Some((user, _)) => Some((user, is_tel)),
+        None => is_tel.then_some((rest, true)),
+    }
 }
 
 /// Resolves `%HH` escapes; what they make that is not UTF-8 is shown as U+FFFD.
@@ -486,12 +501,29 @@ mod tests {
             ("sips:%65cho@[::1]:5061", "echo"),
             ("sip:desk;isub=1@host", "desk"),
             ("tel:+1555;phone-context=x", "+1555"),
+            ("TEL:030%2D(17).7-7;phone-context=+49", "0301777"),
+            ("sip:a-b.c@host", "a-b.c"),
             ("sip:host", ""),
             ("nonsense", ""),
             ("sip:%zz@host", "%zz"),
             ("sip:%4@host", "%4"),
         ] {
             assert_eq!(user_of(uri), user, "{uri}");
+        }
+    }
+    /// Conforms: RFC 3966 §5.1.5, RFC 3261 §19.1.6 — a local number says where it is one.
+    #[test]
+    fn the_context_of_a_local_number_is_read_out_of_any_uri() {
+        for (uri, context) in [
+            ("tel:030-1777;phone-context=+49", Some("+49")),
+            ("tel:7042;isub=1;Phone-Context=example.com", Some("example.com")),
+            ("sip:7042;phone-context=%2B49@host;user=phone", Some("+49")),
+            ("tel:+4930", None),
+            ("sip:7042@host;phone-context=+49", None),
+            ("sip:host;phone-context=+49", None),
+            ("7042", None),
+        ] {
+            assert_eq!(phone_context(uri).as_deref(), context, "{uri}");
         }
     }
 }

@@ -30,7 +30,7 @@ pub fn caller(invite: &Message, trusted: bool) -> Caller {
     let privacy = invite.header_values(Name::Privacy).flat_map(|value| value.split(';')).map(str::trim);
     let wants_privacy = privacy.into_iter().any(|value| matches!(value, "id" | "user" | "header"));
     let Some(from) = from else { return Caller { is_private: wants_privacy, ..Caller::default() } };
-    let number = sip::uri::user_of(from.uri_text);
+    let number = numbers::user_of(from.uri_text);
     let is_private = wants_privacy || number == "anonymous";
     Caller { number, display: from.display_name().into_owned(), is_private, verstat: None }
 }

@@ -13,6 +13,29 @@ pub fn to_e164(text: &str, country: Option<Id>) -> String {
     e164(text, country).unwrap_or_else(|| text.to_owned())
 }
 
+/// Digits of a global context and of the local number behind it; more are no number.
+const CONTEXT_DIGITS: usize = 20;
+
+/// The number or name in a URI, as [`sip::uri::user_of`]. A local number that says in which global context it is one (RFC 3966 section
+/// 5.1.5: `tel:030-1777;phone-context=+49`) is brought into E.164, where the two make a number; `110` in `+49` makes none.
+#[must_use]
+pub fn user_of(uri: &str) -> String {
+    let user = sip::uri::user_of(uri);
+    let context = sip::uri::phone_context(uri).filter(|context| context.starts_with('+') && !user.starts_with('+'));
+    context.and_then(|context| in_context(&user, &context)).unwrap_or(user)
+}
+
+fn in_context(local: &str, context: &str) -> Option<String> {
+    let context = context.replace(['-', '.', '(', ')'], "");
+    let digits = [context.strip_prefix('+')?, local];
+    let are_digits = digits.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    if !are_digits || context.len() + local.len() > CONTEXT_DIGITS + 1 {
+        return None;
+    }
+    let number = phonenumber::parse(None, format!("{context}{local}")).ok()?;
+    phonenumber::is_valid(&number).then(|| number.format().mode(Mode::E164).to_string())
+}
+
 /// Writes an E.164 number in this form; what is no E.164 number stays as it is.
 #[must_use]
 pub fn write(number: &str, form: NumberForm, country: Option<Id>) -> String {
@@ -70,6 +93,31 @@ mod tests {
         }
         let long = "1".repeat(65);
         assert_eq!(to_e164(&long, country("US")), long);
+    }
+
+    /// Conforms: RFC 3966 §5.1.5 — a local number is one in its context.
+    #[test]
+    fn a_local_number_is_brought_into_e164_by_its_context() {
+        for (uri, number) in [
+            ("tel:030-1777;phone-context=+49", "+49301777"),
+            ("tel:301777;phone-context=+49", "+49301777"),
+            ("tel:1777;phone-context=+49-30", "+49301777"),
+            ("tel:06-1234-5678;phone-context=+39", "+390612345678"),
+            ("tel:555.0123;phone-context=+1-212", "+12125550123"),
+            ("sip:0301777;phone-context=+49@host;user=phone", "+49301777"),
+            ("tel:+44-20-7946-0000;phone-context=+49", "+442079460000"),
+            // No number of a public network there.
+            ("tel:110;phone-context=+49", "110"),
+            ("tel:863-1234;phone-context=+1-914-555", "8631234"),
+            ("tel:*21;phone-context=+49", "*21"),
+            ("tel:70-42;phone-context=example.com", "7042"),
+            ("tel:7042;phone-context=+", "7042"),
+            ("sip:alice@host", "alice"),
+        ] {
+            assert_eq!(user_of(uri), number, "{uri}");
+        }
+        let long = "1".repeat(80);
+        assert_eq!(user_of(&format!("tel:{long};phone-context=+49")), long);
     }
 
     #[test]
