@@ -10,6 +10,9 @@ use crate::headers::{CSeq, HeaderError, Name, NameAddr, Rport, Via, split_values
 use crate::method::Method;
 use crate::uri::{Uri, UriError, decimal};
 
+/// Of a message's Reason values those are told that fit into so many bytes together.
+pub const REASONS_LIMIT: usize = 1_024;
+
 /// A request or a response. What [`Message::parse_datagram`] or the stream framer answers has its `Via`, `From`, `To`,
 /// `Call-ID`, `CSeq` and `Contact` checked; what stands in a [`crate::ParseError`] may lack any of them.
 #[derive(Clone)]
@@ -265,6 +268,21 @@ impl Message {
     #[must_use]
     pub fn content_type(&self) -> Option<&str> {
         self.header(Name::ContentType).map(|v| trim(v.split(';').next().unwrap_or(v)))
+    }
+
+    /// The values of every `Reason` (RFC 3326) with commas between them, as far as they stay within [`REASONS_LIMIT`]: for
+    /// [`Reason::all`](crate::headers::Reason::all). `None` where there are none.
+    #[must_use]
+    pub fn reasons(&self) -> Option<String> {
+        let mut reasons = String::new();
+        for value in self.header_values(Name::Reason) {
+            if reasons.len() + value.len() + 2 > REASONS_LIMIT {
+                break;
+            }
+            reasons.push_str(if reasons.is_empty() { "" } else { ", " });
+            reasons.push_str(value);
+        }
+        (!reasons.is_empty()).then_some(reasons)
     }
 
     /// Whether `Content-Type` is this one (`"application/sdp"`), in any case.

@@ -20,7 +20,6 @@ use super::write::{Echo, Response};
 use super::{CALL_MARK, Endpoint};
 use crate::dialog::session::{Action, Input, Phase, Why, table};
 use crate::dialog::{Dialog, reoffer};
-use crate::headers::Name;
 use crate::message::Message;
 use crate::timer::TimerTable;
 
@@ -163,7 +162,7 @@ pub(super) struct Call {
     pub(super) cause: Option<EndCause>,
     /// The peer's Reason.
     pub(super) reason: Option<String>,
-    /// Our Reason, for BYE and CANCEL.
+    /// Our Reason, for BYE, CANCEL and 480.
     pub(super) our_reason: Option<String>,
     pub(super) timers: TimerTable<15>,
 }
@@ -305,8 +304,8 @@ impl Endpoint {
     fn note(&mut self, key: Key, why: Why, context: Context<'_>) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let code = context.response.and_then(|response| response.code()).unwrap_or(0);
-        if let Some(reason) = context.response.and_then(|response| response.header(Name::Reason)) {
-            call.reason.get_or_insert_with(|| reason.to_owned());
+        if let Some(reasons) = context.response.and_then(|response| response.reasons()) {
+            call.reason.get_or_insert(reasons);
         }
         call.cause.get_or_insert(match why {
             Why::LocalBye => EndCause::LocalBye,
@@ -408,6 +407,8 @@ impl Endpoint {
         for (name, value) in reply.headers.iter().filter(|(name, _)| is_token(name)) {
             headers.push((name, super::write::clean(value)));
         }
+        let reason = call.our_reason.take();
+        headers.extend(reason.as_deref().map(|reason| ("Reason", super::write::clean(reason))));
         if !self.config.user_agent.is_empty() {
             headers.push(("Server", self.config.user_agent.as_str().into()));
         }

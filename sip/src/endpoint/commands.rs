@@ -108,7 +108,8 @@ impl Endpoint {
         self.run(now, call, Input::Answer, Some(&reply))
     }
 
-    /// Refuses a call with 300 to 699. An empty `reason` takes the usual phrase.
+    /// Refuses a call with 300 to 699. An empty `reason` takes the usual phrase; `headers` go with it, such as Reason (RFC 6432)
+    /// and Retry-After.
     ///
     /// # Errors
     /// Where the call does not ring.
@@ -124,15 +125,15 @@ impl Endpoint {
         self.run(now, call, Input::Refuse, Some(&reply))
     }
 
-    /// Ends a call in whatever way its state asks for: CANCEL, 480, BYE at once or after the ACK. `reason` is a Reason
-    /// header's value (RFC 3326). `Ended` follows.
+    /// Ends a call in whatever way its state asks for: CANCEL, 480, BYE at once or after the ACK. `reason` goes with each: a
+    /// Reason header's value (RFC 3326), or several with commas between them. `Ended` follows.
     ///
     /// # Errors
     /// Where there is no such call.
     pub fn bye(&mut self, now: Instant, call: CallId, reason: Option<&str>) -> Result<(), CommandError> {
         let key = self.known(call)?;
-        if let Some(call) = self.calls.get_mut(key) {
-            call.our_reason = reason.map(str::to_owned);
+        if let (Some(call), Some(reason)) = (self.calls.get_mut(key), reason) {
+            call.our_reason = Some(reason.to_owned());
         }
         self.run(now, call, Input::HangUp, None)
     }

@@ -393,7 +393,8 @@ pub enum Event {
         call: CallId,
         /// Why.
         cause: EndCause,
-        /// The peer's Reason header (RFC 3326), if it gave one.
+        /// Why, as the peer says with its BYE, CANCEL or refusal: the values of its Reason headers (RFC 3326, RFC 6432) with
+        /// commas between them, for [`Reason::all`](crate::headers::Reason::all).
         reason_header: Option<String>,
     },
     /// A request outside of calls, of one of the methods that the user takes

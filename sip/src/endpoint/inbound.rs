@@ -199,8 +199,9 @@ impl Endpoint {
         if !pending {
             return;
         }
-        if let (Some(call), Some(reason)) = (self.calls.get_mut(key), cancel.header(Name::Reason)) {
-            call.reason = Some(reason.to_owned());
+        // That of a re-INVITE says nothing of the call.
+        if let Some(call) = self.calls.get_mut(key).filter(|call| call.phase == Phase::Incoming) {
+            call.reason = cancel.reasons();
         }
         if !self.drive_reoffer(now, key, reoffer::Input::PeerCancel, Context::default()) {
             self.drive(now, key, Input::PeerCancel, Context::default());
@@ -268,8 +269,8 @@ impl Endpoint {
 
     fn receive_bye(&mut self, now: Instant, key: Key, txn: Key, arrival: Arrival<'_>) {
         self.reply(now, txn, arrival, 200, &[]);
-        if let (Some(call), Some(reason)) = (self.calls.get_mut(key), arrival.request.header(Name::Reason)) {
-            call.reason = Some(reason.to_owned());
+        if let (Some(call), Some(reasons)) = (self.calls.get_mut(key), arrival.request.reasons()) {
+            call.reason = Some(reasons);
         }
         self.drive(now, key, Input::PeerBye, Context::default());
     }

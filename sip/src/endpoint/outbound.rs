@@ -120,7 +120,8 @@ impl Endpoint {
         let Some(call) = self.calls.get_mut(key) else { return };
         call.disarm(CallTimer::Ring);
         call.arm(CallTimer::CancelLimit, now + limit);
-        let reason = call.our_reason.take();
+        // Kept for the BYE of a call that is answered nevertheless.
+        let reason = call.our_reason.clone();
         let Some(txn) = call.asking.and_then(|key| self.transactions.get(key)) else { return };
         let Some(invite) = txn.machine.kept.clone() else { return };
         let way = (txn.to.clone(), txn.local);
