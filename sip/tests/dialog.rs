@@ -449,13 +449,49 @@ fn glare_is_resolved_by_waiting_different_times() {
     }
     assert_eq!(pair.sent_ms(Callee, "491", "INVITE").len(), 1);
     assert_eq!(pair.sent_ms(Caller, "491", "INVITE").len(), 1);
-    for who in [Caller, Callee] {
-        let events = &pair.side(who).events;
-        assert!(events.iter().any(|(_, e)| matches!(e, Event::ReofferResult { code: 200, .. })), "{who:?}");
+    // The callee's came through. What the caller wanted is outdated by its answer to that.
+    for (who, result) in [(Callee, 200), (Caller, 491)] {
+        let results = pair.side(who).events.iter().filter_map(|(_, event)| match event {
+            Event::ReofferResult { code, .. } => Some(*code),
+            _ => None,
+        });
+        assert_eq!(results.collect::<Vec<_>>(), [result], "{who:?}");
     }
-    // 14.1: who made the Call-ID waits 2.1 to 4 s, the other at most 2 s.
     let at = |who| pair.sent_ms(who, "INVITE", "INVITE").last().copied().unwrap();
-    assert!(at(Caller) >= 100 + 2_100 && at(Callee) <= 150 + 2_000, "{} {}", at(Caller), at(Callee));
+    assert!(at(Callee) <= 150 + 2_000 && at(Caller) == 100, "{} {}", at(Caller), at(Callee));
+}
+
+/// Conforms: RFC 3261 §14.1 — who made the Call-ID waits 2.1 to 4 s, the other at most 2 s; RFC 3264 §4 — what was offered is as if it had
+/// not been, so that the same is offered again.
+#[test]
+fn after_glare_the_same_is_offered_again_where_nothing_changed_meanwhile() {
+    for (who, waits_ms) in [(Caller, 2_100..=4_000), (Callee, 0..=2_000)] {
+        let mut pair = Pair::new(43);
+        let (caller, callee) = pair.established();
+        let (call, of_peer) = if who == Caller { (caller, callee) } else { (callee, caller) };
+        let peer = if who == Caller { Callee } else { Caller };
+        let now = pair.now;
+        pair.side(who).endpoint.reoffer(now, call, Bytes::from_static(b"v=0 hold")).unwrap();
+        pair.pump();
+        pair.run_ms(20);
+        let now = pair.now;
+        pair.side(peer).endpoint.reject_reoffer(now, of_peer, 491).unwrap();
+        pair.pump();
+        pair.run_ms(4_100);
+        let now = pair.now;
+        pair.side(peer).endpoint.answer_reoffer(now, of_peer, Bytes::from_static(b"v=0 held")).unwrap();
+        pair.pump();
+        pair.run_ms(100);
+        let offers = pair
+            .log
+            .iter()
+            .filter(|sent| sent.from == who && sent.what == "INVITE" && sent.bytes.ends_with(b"v=0 hold"));
+        let at: Vec<u64> = offers.map(|sent| sent.at.as_millis() as u64).collect();
+        let [first, again] = at[..] else { panic!("{at:?}") };
+        assert!(waits_ms.contains(&(again - first - 30)), "{at:?}");
+        let events = &pair.side(who).events;
+        assert!(events.iter().any(|(_, e)| matches!(e, Event::ReofferResult { code: 200, .. })));
+    }
 }
 
 /// Conforms: RFC 6086 §4 — INFO within a dialog.

@@ -157,6 +157,100 @@ fn after_glare_a_refresh_holds_what_was_agreed_on_meanwhile() {
     assert_eq!((again.method(), again.body()), (Some(&Method::Invite), &held[..]));
 }
 
+const HOLD: &[u8] = b"v=0\r\no=- 2 3 IN IP4 10.0.0.2\r\na=sendonly\r\n";
+
+/// Conforms: RFC 3261 §14.1 — what the user offers is tried again after glare, whatever is to be refreshed meanwhile.
+#[test]
+fn an_offer_of_the_users_that_waits_after_glare_is_not_overwritten_by_a_refresh() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    refreshed_by_reinvite(&mut raw);
+    let call = raw.call();
+    raw.endpoint.reoffer(raw.now, call, Bytes::from_static(HOLD)).unwrap();
+    raw.poll();
+    let offer = raw.last();
+    raw.receive(&response(&offer, 491, "", "", ""));
+    raw.out.clear();
+    // A refresh, for the peer to have our new Contact.
+    raw.endpoint.set_focus(raw.now, call).unwrap();
+    raw.wait(Duration::from_secs(3));
+    let again = raw.last();
+    assert_eq!((again.method(), again.body()), (Some(&Method::Invite), HOLD));
+    assert!(again.header(Name::Contact).unwrap().ends_with(";isfocus"));
+    raw.receive(&response(&again, 200, "", REFRESHED, "v=0\r\n"));
+    assert_eq!(results(&raw), [(200, Some(Bytes::from_static(b"v=0\r\n")))]);
+    // It counts as a refresh too.
+    raw.out.clear();
+    raw.wait(Duration::from_secs(99));
+    assert!(raw.out.is_empty());
+    raw.wait(Duration::from_secs(2));
+    let refresh = raw.last();
+    assert_eq!((refresh.method(), refresh.body()), (Some(&Method::Invite), HOLD));
+}
+
+#[test]
+fn an_update_that_the_peer_does_not_know_makes_no_refresh_of_an_offer_that_is_under_way() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    let mut invite = Request::invite("1").header("Supported: timer").header("Session-Expires: 200;refresher=uas");
+    invite = invite.header("Allow: INVITE, ACK, BYE, UPDATE");
+    invite.body = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.1\r\n";
+    answered(&mut raw, &invite);
+    raw.out.clear();
+    raw.wait(Duration::from_secs(101));
+    let update = raw.last();
+    assert_eq!(update.method(), Some(&Method::Update));
+    raw.endpoint.reoffer(raw.now, raw.call(), Bytes::from_static(HOLD)).unwrap();
+    raw.poll();
+    let offer = raw.last();
+    raw.receive(&response(&update, 405, "", "", ""));
+    raw.out.clear();
+    raw.receive(&response(&offer, 200, "", REFRESHED, "v=0\r\no=- 1 2 IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.1\r\n"));
+    assert_eq!(results(&raw).len(), 1, "the user asked for it");
+    raw.wait(Duration::from_secs(101));
+    let refresh = raw.last();
+    assert_eq!((refresh.method(), refresh.body()), (Some(&Method::Invite), HOLD));
+}
+
+/// Conforms: RFC 4028 §7.4 — a session is refreshed in time, though a refresh gave way to an offer that was refused.
+#[test]
+fn a_refresh_that_gave_way_to_an_offer_of_the_users_is_made_up_for() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    refreshed_by_reinvite(&mut raw);
+    raw.wait(Duration::from_secs(101));
+    let refresh = raw.last();
+    raw.receive(&response(&refresh, 491, "", "", ""));
+    raw.endpoint.reoffer(raw.now, raw.call(), Bytes::from_static(HOLD)).unwrap();
+    raw.poll();
+    let offer = raw.last();
+    assert_eq!(offer.body(), HOLD);
+    raw.receive(&response(&offer, 488, "", "", ""));
+    assert_eq!(results(&raw), [(488, None)]);
+    raw.out.clear();
+    raw.wait(Duration::from_secs(11));
+    let refresh = raw.last();
+    assert_eq!((refresh.method(), refresh.body()), (Some(&Method::Invite), ANSWER));
+}
+
+/// Conforms: RFC 3264 §8 — after glare nothing is offered that the session has gone past.
+#[test]
+fn an_offer_of_the_users_that_a_change_has_outdated_is_told_as_glare() {
+    let mut raw = Raw::new(EndpointConfig::default());
+    let tag = refreshed_by_reinvite(&mut raw);
+    raw.endpoint.reoffer(raw.now, raw.call(), Bytes::from_static(HOLD)).unwrap();
+    raw.poll();
+    let offer = raw.last();
+    raw.receive(&response(&offer, 491, "", "", ""));
+    raw.receive(&Request::invite("change").tagged(&tag).cseq(2).text());
+    raw.endpoint.answer_reoffer(raw.now, raw.call(), Bytes::from_static(b"v=0\r\no=- 2 4\r\n")).unwrap();
+    raw.poll();
+    assert!(results(&raw).is_empty());
+    raw.receive(&Request::new("ACK", "changed").tagged(&tag).cseq(2).text());
+    assert_eq!(results(&raw), [(491, None)]);
+    raw.out.clear();
+    raw.wait(Duration::from_secs(5));
+    assert!(raw.out.is_empty(), "it is not tried again");
+    assert!(raw.endpoint.reoffer(raw.now, raw.call(), Bytes::from_static(HOLD)).is_ok());
+}
+
 /// Conforms: RFC 4028 §7.4 — the answer to a refresh counts as that to any re-INVITE.
 #[test]
 fn an_answer_to_a_refresh_is_told_where_it_says_something_else_than_before() {

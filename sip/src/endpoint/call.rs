@@ -113,6 +113,13 @@ pub(super) struct Acknowledgement {
     pub(super) to: Destination,
 }
 
+/// A re-INVITE of ours that met glare and is to be tried again.
+#[derive(Debug)]
+pub(super) struct Retry {
+    /// What of ours was described last when it went out.
+    pub(super) upon: Option<Bytes>,
+}
+
 /// A call.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -139,8 +146,9 @@ pub(super) struct Call {
     pub(super) our_description: Option<Bytes>,
     /// What of the peer's was described last; `None` where that is not known.
     pub(super) their_description: Option<Fingerprint>,
-    /// The re-INVITE under way is a refresh, which the user did not ask for.
+    /// Our re-INVITE, under way or to be tried again, is a refresh, which the user did not ask for.
     pub(super) is_refresh: bool,
+    pub(super) retry: Option<Retry>,
     /// The peer's Allow names UPDATE.
     pub(super) takes_update: bool,
     pub(super) session: Option<Session>,
@@ -185,6 +193,7 @@ impl Call {
             our_description: None,
             their_description: None,
             is_refresh: false,
+            retry: None,
             takes_update: false,
             session: None,
             focus_times: 0,

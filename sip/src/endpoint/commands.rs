@@ -190,8 +190,11 @@ impl Endpoint {
         Ok(id(key))
     }
 
-    /// Changes the session by re-INVITE with this SDP. `ReofferResult` follows; after glare the endpoint tries again by
-    /// itself.
+    /// Changes the session by re-INVITE with this SDP. `ReofferResult` follows.
+    ///
+    /// After glare the endpoint tries again by itself with the same SDP (RFC 3261 section 14.1). Where we describe something else
+    /// meanwhile, by answering the peer's offer, that SDP is outdated (RFC 3264 section 8): the result is 491 then, and it is the
+    /// user's to offer anew. Another `reoffer` takes the place of one that waits for its next try.
     ///
     /// # Errors
     /// Where the call does not stand, or another re-INVITE is under way.
@@ -202,8 +205,12 @@ impl Endpoint {
             return Err(CommandError::WrongState(call));
         }
         state.our_offer = Some(sdp);
-        state.is_refresh = false;
         state.disarm(CallTimer::Retry);
+        let waited = state.retry.take();
+        if std::mem::take(&mut state.is_refresh) && waited.is_some() {
+            // Should this one fail, the session is to be refreshed nevertheless.
+            self.refresh_failed(now, key);
+        }
         self.drive_reoffer(now, key, reoffer::Input::Offer, Context::default());
         Ok(())
     }

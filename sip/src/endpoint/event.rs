@@ -315,7 +315,7 @@ pub enum Event {
     ReofferResult {
         /// The call.
         call: CallId,
-        /// 200 to 699; 408 where nobody answered.
+        /// 200 to 699; 408 where nobody answered; 491 where the session changed while ours waited for another try after glare.
         code: u16,
         /// The answer, with 2xx.
         answer: Option<Bytes>,

@@ -143,12 +143,16 @@ impl Endpoint {
         }
     }
 
-    /// Sends UPDATE, or re-INVITE with what of ours was described last: our Contact goes with either.
+    /// Sends UPDATE, or re-INVITE with what of ours was described last: our Contact goes with either. Where a re-INVITE is under
+    /// way or about to be tried again, none is sent: ours does as well, and otherwise this is tried later.
     pub(super) fn send_refresh(&mut self, now: Instant, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.takes_update || call.our_description.is_none() {
             self.send_inside(now, key, (&Method::Update, Purpose::Update), &[], None);
             return;
+        }
+        if call.reoffer != reoffer::State::Quiet || call.retry.is_some() {
+            return self.refresh_failed(now, key);
         }
         call.our_offer.clone_from(&call.our_description);
         call.is_refresh = true;

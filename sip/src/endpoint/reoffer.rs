@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Endpoint;
 use super::arena::Key;
-use super::call::{CallTimer, Context, id, plain};
+use super::call::{CallTimer, Context, Retry, id, plain};
 use super::event::{EndCause, Event};
 use super::secret::Fingerprint;
 use super::transactions::Purpose;
@@ -21,6 +21,9 @@ impl Endpoint {
         call.reoffer = step.next;
         for action in step.actions {
             self.perform_reoffer(now, key, *action, context);
+        }
+        if step.next == State::Quiet {
+            self.drop_outdated(key);
         }
         self.arm_call(now, key);
         true
@@ -58,7 +61,12 @@ impl Endpoint {
             Action::SendAck => self.acknowledge(key, context),
             Action::TellAcked => self.tell(Event::Acked { call: id(key), answer: context.sdp.cloned() }),
             Action::TellResult => self.tell_result(key, context),
-            Action::ScheduleRetry => self.schedule_retry(now, key),
+            Action::ScheduleRetry => {
+                if let Some(call) = self.calls.get_mut(key) {
+                    call.retry = Some(Retry { upon: call.our_description.clone() });
+                }
+                self.schedule_retry(now, key);
+            }
             Action::EndGone => _ = self.drive(now, key, session::Input::Gone, Context::default()),
             Action::EndNoAck => {
                 if let Some(call) = self.calls.get_mut(key) {
@@ -117,12 +125,22 @@ impl Endpoint {
         call.arm(CallTimer::Retry, now + Duration::from_millis(steps * 10));
     }
 
+    /// We have described something else while the user's offer waits for another try: what it would be now, the user alone knows.
+    fn drop_outdated(&mut self, key: Key) {
+        let Some(call) = self.calls.get_mut(key).filter(|call| !call.is_refresh) else { return };
+        if call.retry.take_if(|retry| retry.upon != call.our_description).is_some() {
+            call.disarm(CallTimer::Retry);
+            self.tell(Event::ReofferResult { call: id(key), code: 491, answer: None });
+        }
+    }
+
     pub(super) fn retry_reoffer(&mut self, now: Instant, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.phase != Phase::Established {
             return;
         }
         if call.reoffer == State::Quiet {
+            call.retry = None;
             if call.is_refresh {
                 // The peer's may have changed it.
                 call.our_offer.clone_from(&call.our_description);
