@@ -511,7 +511,7 @@ mod tests {
             assert_eq!(user_of(uri), user, "{uri}");
         }
     }
-    /// Conforms: RFC 3966 §5.1.5, RFC 3261 §19.1.6 — a local number says where it is one.
+    /// Conforms: RFC 3966 §5.1.5 — a local number says where it is one.
     #[test]
     fn the_context_of_a_local_number_is_read_out_of_any_uri() {
         for (uri, context) in [

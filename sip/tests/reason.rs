@@ -30,7 +30,7 @@ fn a_reason_given_with_bye_reaches_the_peer() {
     assert_eq!(reason.as_deref(), Some("Q.850;cause=16;text=\"over\""));
 }
 
-/// Conforms: RFC 6432 §4, RFC 3326 §2 — all reasons of a refusal are told, as far as there is room for them.
+/// Conforms: RFC 3326 §2 — all reasons of a refusal are told, as far as there is room for them.
 #[test]
 fn a_refusal_is_told_with_all_its_reasons() {
     let long = format!("X;text=\"{}\"", "a".repeat(1_000));

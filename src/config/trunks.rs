@@ -62,7 +62,7 @@ pub struct TrunkConfig {
     pub max_calls: usize,
     /// New calls a second, both ways; 0 sets no limit.
     pub max_calls_per_second: u32,
-    /// What a call beyond a limit gets: 503 with Retry-After, or 486.
+    /// What a call beyond a limit gets: 503, with Retry-After where the trunk calls us, or 486.
     pub over_limit: u16,
     /// Codecs, best first. Empty: `rtp.codecs`.
     pub codecs: Vec<String>,
