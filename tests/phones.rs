@@ -155,3 +155,22 @@ fn a_record_says_what_became_of_everybody_who_was_called() {
     assert_eq!(record["legs"][0]["result"], "refused 486", "{record}");
     server.stop();
 }
+
+/// Conforms: RFC 3326 §2 — why one side refused or ended a call the other is told, and the record
+#[test]
+fn why_one_side_ends_a_call_the_other_is_told() {
+    let server = server();
+    let [mut alice, mut bob, ..] = phones(server.sip);
+    let unassigned = "Q.850;cause=1;text=\"Unallocated number\"";
+    let at_alice = alice.dial("bob", &[]);
+    let at_bob = bob.rings();
+    bob.reject_because(at_bob, 404, Some(unassigned));
+    assert_eq!(alice.ended_because(at_alice).as_deref(), Some(unassigned));
+    let (at_alice, at_bob) = connect(&mut alice, &mut bob, "bob");
+    bob.hang_up_because(at_bob, "Q.850;cause=31");
+    assert_eq!(alice.ended_because(at_alice).as_deref(), Some("Q.850;cause=31"));
+    let records = server.wait_for_records(2);
+    let told: Vec<_> = records.iter().map(|record| record["legs"][0]["reasons"].as_str().unwrap()).collect();
+    assert_eq!(told, [unassigned, "Q.850;cause=31"], "{records:?}");
+    server.stop();
+}

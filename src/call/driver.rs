@@ -151,6 +151,8 @@ pub struct Driver {
     kept: Option<CallStage>,
     /// When the legs' sound is looked at next.
     measuring: Interval,
+    /// Why the party that ended it did, in its own words (Reason, RFC 3326): the others are told.
+    reasons: Option<String>,
     /// The queue that its caller waits in, and since when.
     queued: Option<(Arc<str>, SystemTime)>,
 }
@@ -265,6 +267,7 @@ impl Driver {
             told: None,
             kept: None,
             measuring: measuring(),
+            reasons: None,
             queued: None,
         }
     }
@@ -407,6 +410,10 @@ impl Driver {
         for action in actions {
             self.perform(action);
         }
+        if matches!(self.phase, Phase::Bridged(_) | Phase::Talking | Phase::Conference) {
+            // Whoever it was that gave them, the call goes on.
+            self.reasons = None;
+        }
         self.retire();
         self.show();
         self.keep();
@@ -448,9 +455,14 @@ impl Driver {
         leg.stage = if leg.sip.is_some() { Stage::Going } else { Stage::Over };
         leg.lease = None;
         if let Some(sip) = leg.sip {
-            note_refused(self.hub.signal().reject(sip, code));
+            note_refused(self.hub.signal().reject(sip, code, self.reasons()));
         }
         self.log.left(no, SystemTime::now());
+    }
+
+    /// Why the call ends, where whoever ended it has said so.
+    fn reasons(&self) -> Option<String> {
+        self.reasons.clone().filter(|_| matches!(self.phase, Phase::Ending(_) | Phase::Over(_)))
     }
 
     fn signalling_stopped(&mut self) {

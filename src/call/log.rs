@@ -154,6 +154,7 @@ impl CallLog {
             tones: Vec::new(),
             cost: None,
             spoke: Vec::new(),
+            reasons: String::new(),
         };
         Self {
             record,
@@ -424,6 +425,16 @@ impl CallLog {
     pub fn came_to(&mut self, no: LegNo, result: BranchResult) {
         if let Some(leg) = self.leg(no) {
             leg.result = result.told();
+        }
+    }
+
+    /// Why a leg's peer ended it or refused, in its own words.
+    pub fn gave_reasons(&mut self, no: LegNo, reasons: &str) {
+        if let Some(leg) = self.leg(no) {
+            reasons.clone_into(&mut leg.reasons);
+        }
+        if self.is_main(no) {
+            reasons.clone_into(&mut self.record.reasons);
         }
     }
 

@@ -105,6 +105,9 @@ pub struct CallRecord {
     /// Who spoke for how long, in a conference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spoke: Vec<SpokeRecord>,
+    /// Why the caller, or whoever answered a call that we placed, ended or refused it, in their own words (Reason, RFC 3326); mostly empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reasons: String,
 }
 
 /// What is known of a call that goes on.
@@ -162,6 +165,9 @@ pub struct LegRecord {
     /// Why it was not, of somebody who was called: `refused 486`, `no_answer`, `unreachable`, `cancelled`; empty where it was.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub result: String,
+    /// Why it ended or refused, in its own words (Reason, RFC 3326): a carrier's `Q.850;cause=1`; mostly empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reasons: String,
     /// When it was over, or went to another call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,

@@ -38,13 +38,14 @@ impl Signal<'_> {
         self.sip.answer(leg, sdp)
     }
 
-    /// A refusal.
-    pub(super) fn reject(&self, leg: CallId, code: u16) -> Taken {
+    /// A refusal, for these reasons (RFC 3326) where they are known.
+    pub(super) fn reject(&self, leg: CallId, code: u16, reasons: Option<String>) -> Taken {
         if WebLegs::is_web(leg) {
             self.web.reject(self.board, leg, code);
             return Ok(());
         }
-        self.sip.reject(leg, code, "", Vec::new())
+        let headers = reasons.map(|reasons| ("Reason".to_owned(), reasons)).into_iter().collect();
+        self.sip.reject(leg, code, "", headers)
     }
 
     /// The end.

@@ -218,7 +218,13 @@ impl Phone {
 
     /// Refuses a call that rings.
     pub fn reject(&mut self, call: CallId, code: u16) {
-        self.sip.reject(call, code, "", Vec::new()).unwrap();
+        self.reject_because(call, code, None);
+    }
+
+    /// The same with a Reason.
+    pub fn reject_because(&mut self, call: CallId, code: u16, reason: Option<&str>) {
+        let headers = reason.map(|reason| ("Reason".to_owned(), reason.to_owned())).into_iter().collect();
+        self.sip.reject(call, code, "", headers).unwrap();
         self.sounds.remove(&call);
     }
 
@@ -232,6 +238,22 @@ impl Phone {
     pub fn hang_up(&mut self, call: CallId) {
         self.sip.bye(call, None).unwrap();
         self.ended(call);
+    }
+
+    /// Hangs up with a Reason.
+    pub fn hang_up_because(&mut self, call: CallId, reason: &str) {
+        self.sip.bye(call, Some(reason.to_owned())).unwrap();
+        self.ended(call);
+    }
+
+    /// Waits for a call's end, and the Reason of it.
+    pub fn ended_because(&mut self, call: CallId) -> Option<String> {
+        let reason = self.wait("the end of a call", |event| match event {
+            Event::Ended { call: id, reason_header, .. } if *id == call => Some(reason_header.clone()),
+            _ => None,
+        });
+        self.sounds.remove(&call);
+        reason
     }
 
     /// Waits for a call's end.

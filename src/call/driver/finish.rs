@@ -62,7 +62,7 @@ impl Driver {
         for leg in self.legs.iter().filter(|leg| leg.stage == Stage::Here) {
             let Some(sip) = leg.sip else { continue };
             note_refused(match (leg.is_up, leg.role) {
-                (false, Role::Caller) => self.hub.signal().reject(sip, 480),
+                (false, Role::Caller) => self.hub.signal().reject(sip, 480, None),
                 _ => self.hub.signal().bye(sip, None),
             });
         }

@@ -162,7 +162,7 @@ impl Driver {
             self.hub.switchboard.disconnect(sip);
             note_refused(match arrival.leg.is_up {
                 true => self.hub.signal().bye(sip, None),
-                false => self.hub.signal().reject(sip, 480),
+                false => self.hub.signal().reject(sip, 480, None),
             });
         }
     }

@@ -261,6 +261,7 @@ impl Driver {
     }
 
     fn hang_up(&mut self, no: LegNo, reason: Option<&'static str>) {
+        let reasons = reason.map(str::to_owned).or_else(|| self.reasons());
         let Some(leg) = self.leg(no) else { return };
         if leg.stage != Stage::Here {
             return;
@@ -274,7 +275,7 @@ impl Driver {
         // It is charged for, and has its place within a trunk's limits, up to here, however long the peer takes to confirm it.
         leg.lease = None;
         if let Some(sip) = leg.sip {
-            note_refused(self.hub.signal().bye(sip, reason.map(str::to_owned)));
+            note_refused(self.hub.signal().bye(sip, reasons));
         }
         self.log.left(no, SystemTime::now());
     }

@@ -84,7 +84,11 @@ impl Driver {
                 }
                 None
             }
-            Event::Ended { cause, .. } => {
+            Event::Ended { cause, reason_header, .. } => {
+                if let Some(reasons) = reason_header {
+                    self.log.gave_reasons(no, &reasons);
+                    self.reasons = Some(reasons).filter(|_| self.leg(no).is_some_and(|leg| !leg.supervises()));
+                }
                 let refusal = self.leg(no).and_then(|leg| leg.refusal.take());
                 self.ended(no, refusal.unwrap_or_else(|| signalling_end(cause)));
                 None
