@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use agent::brain::script::Fault;
 use agent::definition::AgentDefinition;
 use agent::registry::{Environment, Registry};
 use agent::session::Agent;
@@ -37,7 +38,24 @@ struct Slot {
     definition: Option<AgentDefinition>,
     /// The definition as it was written.
     text: String,
-    state: watch::Sender<Option<Result<Agent, String>>>,
+    state: watch::Sender<State>,
+}
+
+/// How far an agent has come.
+#[derive(Default)]
+struct State {
+    /// What takes calls: as it is defined; until that is loaded, and where it cannot be, as it was defined before.
+    ready: Option<Ready>,
+    /// Whether it could be loaded; `None` while it loads.
+    loaded: Option<Result<(), String>>,
+}
+
+/// An agent that takes calls.
+#[derive(Clone)]
+struct Ready {
+    agent: Agent,
+    /// The voice that it is defined with.
+    voice: String,
 }
 
 impl std::fmt::Debug for Agents {
@@ -62,7 +80,8 @@ impl Agents {
             slots.insert(name, Arc::new(Slot::of(AgentSource::File, definition, &text)));
         }
         for (name, agent) in embedded {
-            let state = watch::Sender::new(Some(Ok(agent)));
+            let ready = Ready { agent, voice: String::new() };
+            let state = watch::Sender::new(State { ready: Some(ready), loaded: Some(Ok(())) });
             let slot = Slot { source: AgentSource::Program, definition: None, text: String::new(), state };
             slots.insert(name, Arc::new(slot));
         }
@@ -122,11 +141,31 @@ impl Agents {
     fn build_into(&self, name: &str, slot: &Slot) {
         let Some(definition) = &slot.definition else { return };
         let built = self.registry.build(definition, &self.environment).map_err(|fault| fault.to_string());
-        match &built {
-            Ok(agent) => agent.notes.iter().for_each(|note| tracing::info!("agent {name}: {note}")),
-            Err(fault) => tracing::error!("agent {name} cannot take calls: {fault}"),
-        }
-        slot.state.send_replace(Some(built));
+        slot.state.send_modify(|state| {
+            state.loaded = Some(match built {
+                Ok(agent) => {
+                    agent.notes.iter().for_each(|note| tracing::info!("agent {name}: {note}"));
+                    state.ready = Some(Ready { agent, voice: definition.voice.kind.clone() });
+                    Ok(())
+                }
+                Err(fault) if state.ready.is_some() => {
+                    tracing::error!("agent {name} takes calls as it was defined before: {fault}");
+                    Err(format!("{fault}. The version before it takes the calls"))
+                }
+                Err(fault) => {
+                    tracing::error!("agent {name} cannot take calls: {fault}");
+                    Err(fault)
+                }
+            });
+        });
+    }
+
+    /// What is certain to be wrong with an agent's definition, without loading anything.
+    #[must_use]
+    pub fn faults(&self, name: &str) -> Vec<Fault> {
+        let slot = self.slot(name);
+        let definition = slot.as_ref().and_then(|slot| slot.definition.as_ref());
+        definition.map(|definition| self.registry.check(definition, &self.environment)).unwrap_or_default()
     }
 
     /// Builds one agent now, for commands that need no server.
@@ -137,30 +176,28 @@ impl Agents {
         let slot = self
             .slot(name)
             .ok_or_else(|| anyhow::anyhow!("there is no agent called {name}. Known are {}", self.names().join(", ")))?;
-        if let Some(Ok(agent)) = slot.state.borrow().as_ref() {
-            return Ok(agent.clone());
+        if let Some(ready) = &slot.state.borrow().ready {
+            return Ok(ready.agent.clone());
         }
         let definition = slot.definition.as_ref().ok_or_else(|| anyhow::anyhow!("agent {name} has no definition"))?;
         Ok(self.registry.build(definition, &self.environment)?)
     }
 
-    /// The agent, as soon as it is loaded.
+    /// The agent, as soon as it is loaded, with the voice that it is defined with, for records. One that was published anew is as it was
+    /// before until then.
     ///
     /// # Errors
     /// It cannot be made: why.
-    pub async fn ready(&self, name: &str) -> Result<Agent, String> {
+    pub async fn ready(&self, name: &str) -> Result<(Agent, String), String> {
         let slot = self.slot(name).ok_or_else(|| format!("there is no agent called {name}"))?;
         let mut state = slot.state.subscribe();
-        let state = state.wait_for(Option::is_some).await.map_err(|_| "the server is stopping".to_owned())?;
-        state.clone().unwrap_or_else(|| Err("not loaded".to_owned()))
-    }
-
-    /// The voice an agent is defined with, for its records.
-    #[must_use]
-    pub fn voice_name(&self, name: &str) -> String {
-        let slot = self.slot(name);
-        let definition = slot.as_ref().and_then(|slot| slot.definition.as_ref());
-        definition.map(|definition| definition.voice.kind.clone()).unwrap_or_default()
+        let is_known = |state: &State| state.ready.is_some() || state.loaded.is_some();
+        let state = state.wait_for(is_known).await.map_err(|_| "the server is stopping".to_owned())?;
+        match (&state.ready, &state.loaded) {
+            (Some(ready), _) => Ok((ready.agent.clone(), ready.voice.clone())),
+            (None, Some(Err(fault))) => Err(fault.clone()),
+            (None, _) => Err("not loaded".to_owned()),
+        }
     }
 
     fn slot(&self, name: &str) -> Option<Arc<Slot>> {
@@ -170,7 +207,13 @@ impl Agents {
 
 impl Slot {
     fn of(source: AgentSource, definition: AgentDefinition, text: &str) -> Self {
-        Self { source, definition: Some(definition), text: text.to_owned(), state: watch::Sender::new(None) }
+        Self { source, definition: Some(definition), text: text.to_owned(), state: watch::Sender::default() }
+    }
+
+    /// The same, in the place of another, which takes the calls until this one can.
+    fn after(self, before: &Slot) -> Self {
+        let ready = before.state.borrow().ready.clone();
+        Self { state: watch::Sender::new(State { ready, loaded: None }), ..self }
     }
 }
 

@@ -338,6 +338,11 @@ fn check_agents(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
     let mut in_use = InUse::default();
     for name in agents.names() {
         let what = format!("agent {name}");
+        let faults = agents.faults(&name);
+        if !faults.is_empty() {
+            faults.iter().for_each(|fault| tell(&what, Verdict::Fault, fault.to_string()));
+            continue;
+        }
         match agents.build(&name) {
             Ok(agent) => {
                 in_use.add(&agent);

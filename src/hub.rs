@@ -355,8 +355,8 @@ fn converse_with_agent(
     observer: mpsc::Sender<SessionEvent>,
 ) -> Conversation {
     Box::pin(async move {
-        let agent = match agents.ready(&name).await {
-            Ok(agent) => agent,
+        let (agent, voice) = match agents.ready(&name).await {
+            Ok(ready) => ready,
             Err(what) => {
                 let end = ConversationEnd::Failed { what, upstream: false };
                 return Outcome { end, line, providers: None, resume: None };
@@ -365,7 +365,7 @@ fn converse_with_agent(
         let providers = Providers {
             recognizer: agent.recognizers.first().map(|recognizer| recognizer.name().to_owned()).unwrap_or_default(),
             brain: agent.brain.name().to_owned(),
-            voice: agents.voice_name(&name),
+            voice,
         };
         hold(Session::new(agent, observer), BrainInput::Start, line, providers).await
     })

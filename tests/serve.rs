@@ -137,6 +137,19 @@ fn a_wrong_configuration_is_told_before_anything_starts() {
 }
 
 #[test]
+fn an_agents_definition_that_cannot_be_used_is_found_by_check() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    let sales = "[brain]\nkind = \"foo\"\n[voice]\nkind = \"flite\"\nvoice = \"bob\"\n";
+    std::fs::write(folder.path().join("agents/sales.toml"), sales).unwrap();
+    let output = omnivox(folder.path(), &["check"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    for expected in ["agent sales: brain.kind: \"foo\" is not known", "agent sales: voice.voice: flite has no voice"] {
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
 fn logs_hold_no_numbers_and_no_words_unless_asked_to() {
     let server = Server::start(&["log.level=debug"]);
     let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,8 @@
 //! [`Registry::build`] turns an [`AgentDefinition`] into an [`Agent`]. Where the definition says `auto`, it takes what is
 //! there and says in the agent's notes what it took and why.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -97,6 +99,8 @@ pub struct Registry {
     recognizers: BTreeMap<String, RecognizerMaker>,
     brains: BTreeMap<String, BrainMaker>,
     voices: BTreeMap<String, VoiceMaker>,
+    /// What is looked at in those of this package before they are made, by the setting and the name.
+    checks: BTreeMap<(&'static str, String), check::Check>,
 }
 
 impl Default for Registry {
@@ -119,14 +123,14 @@ impl Registry {
     /// Without any provider.
     #[must_use]
     pub fn empty() -> Self {
-        Self { recognizers: BTreeMap::new(), brains: BTreeMap::new(), voices: BTreeMap::new() }
+        Self { recognizers: BTreeMap::new(), brains: BTreeMap::new(), voices: BTreeMap::new(), checks: BTreeMap::new() }
     }
 
     /// With the providers of this package: a new one is one line here.
     #[must_use]
     pub fn built_in() -> Self {
         let (sphinx, whispers) = (Shared::default(), Mutex::default());
-        Self::empty()
+        let mut registry = Self::empty()
             .with_recognizer("sphinx", Arc::new(move |definition, _| sphinx_for(definition, &sphinx)))
             .with_recognizer("whisper", Arc::new(move |definition, at| whisper_for(definition, at, &whispers)))
             .with_recognizer("openai", Arc::new(openai_ear))
@@ -134,12 +138,16 @@ impl Registry {
             .with_brain("openai", Arc::new(openai_brain))
             .with_voice("flite", Arc::new(voice))
             .with_voice("espeak", Arc::new(voice))
-            .with_voice("openai", Arc::new(voice))
+            .with_voice("openai", Arc::new(voice));
+        registry.checks =
+            check::BUILT_IN.iter().map(|(place, name, check)| ((*place, (*name).to_owned()), *check)).collect();
+        registry
     }
 
     /// Adds or replaces a recogniser.
     #[must_use]
     pub fn with_recognizer(mut self, name: &str, maker: RecognizerMaker) -> Self {
+        self.checks.remove(&(check::EAR, name.to_owned()));
         self.recognizers.insert(name.to_owned(), maker);
         self
     }
@@ -147,6 +155,7 @@ impl Registry {
     /// Adds or replaces a brain.
     #[must_use]
     pub fn with_brain(mut self, name: &str, maker: BrainMaker) -> Self {
+        self.checks.remove(&(check::BRAIN, name.to_owned()));
         self.brains.insert(name.to_owned(), maker);
         self
     }
@@ -154,6 +163,7 @@ impl Registry {
     /// Adds or replaces a voice.
     #[must_use]
     pub fn with_voice(mut self, name: &str, maker: VoiceMaker) -> Self {
+        self.checks.remove(&(check::VOICE, name.to_owned()));
         self.voices.insert(name.to_owned(), maker);
         self
     }
@@ -315,10 +325,12 @@ fn known<'a, T>(
     all: &'a BTreeMap<String, T>,
     also: &[&str],
 ) -> Result<&'a T, BuildError> {
-    all.get(name).ok_or_else(|| {
-        let names: Vec<&str> = also.iter().copied().chain(all.keys().map(String::as_str)).collect();
-        BuildError::Unknown { place, name: name.to_owned(), known: names.join(", ") }
-    })
+    let unknown = || BuildError::Unknown { place, name: name.to_owned(), known: known_names(all, also) };
+    all.get(name).ok_or_else(unknown)
+}
+
+fn known_names<T>(all: &BTreeMap<String, T>, also: &[&str]) -> String {
+    also.iter().copied().chain(all.keys().map(String::as_str)).collect::<Vec<_>>().join(", ")
 }
 
 fn unavailable(place: &'static str, name: &str, reason: String) -> BuildError {
@@ -389,15 +401,22 @@ fn openai_ear(definition: &AgentDefinition, environment: &Environment) -> Result
     let limit_ms = u64::from(definition.session.recognizer_final_ms);
     let config = OpenAiEarConfig {
         base_url: ear.base_url.clone(),
-        api_key: (environment.variable)(&ear.api_key_env),
+        api_key: ear_key(definition, environment)?,
         model: ear.remote_model.clone(),
         timeout: Duration::from_millis(limit_ms.saturating_sub(200).max(200)),
         ..OpenAiEarConfig::default()
     };
-    if config.api_key.is_none() && ear.base_url == EarTable::default().base_url {
+    Ok(Arc::new(OpenAiEar::new(config).map_err(|error| error.to_string())?))
+}
+
+/// The key to a server that recognises, which one of one's own need not have.
+fn ear_key(definition: &AgentDefinition, environment: &Environment) -> Result<Option<String>, String> {
+    let ear = &definition.ear;
+    let key = (environment.variable)(&ear.api_key_env);
+    if key.is_none() && ear.base_url == EarTable::default().base_url {
         return Err(format!("no key: set the environment variable {}", ear.api_key_env));
     }
-    Ok(Arc::new(OpenAiEar::new(config).map_err(|error| error.to_string())?))
+    Ok(key)
 }
 
 fn script(definition: &AgentDefinition) -> Result<Arc<dyn BrainFactory>, String> {

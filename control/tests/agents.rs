@@ -116,6 +116,22 @@ async fn what_is_wrong_with_a_definition_is_named_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn a_version_that_cannot_be_used_any_more_is_refused_and_the_one_before_takes_calls() {
+    on_both(|server| async move {
+        let ada = server.as_role(Role::Administrator).await;
+        ada.post("/agents", json!({ "name": "sales", "definition": "one" })).await;
+        assert_eq!(ada.put("/agents/sales/published", json!({ "version": 1 })).await.status(), StatusCode::OK);
+        let by = control::store::agents::NewVersion { agent: "sales", definition: "wrong", note: "", by: "ada" };
+        server.control.store.add_agent_version(by, control::time::Moment::now()).await.unwrap();
+        let refused = ada.put("/agents/sales/published", json!({ "version": 2 })).await;
+        assert_eq!(wrong(refused).await, (422, vec!["definition.voice.kind".into()]));
+        assert_eq!(ada.read("/agents/sales").await["published"], 1);
+        assert_eq!(server.board.agents.lock().unwrap()["sales"], "one");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_another_server_publishes_takes_calls_here_too() {
     on_both(|server| async move {
         let ada = server.as_role(Role::Administrator).await;

@@ -21,9 +21,9 @@ impl Port for Agents {
     fn list(&self) -> Vec<AgentState> {
         let state = |name: String| {
             let slot = self.slot(&name)?;
-            let (state, fault) = match slot.state.borrow().as_ref() {
+            let (state, fault) = match slot.state.borrow().loaded.as_ref() {
                 None => (AgentReadiness::Loading, None),
-                Some(Ok(_)) => (AgentReadiness::Ready, None),
+                Some(Ok(())) => (AgentReadiness::Ready, None),
                 Some(Err(fault)) => (AgentReadiness::Failed, Some(fault.clone())),
             };
             Some(AgentState { name, source: slot.source, state, fault })
@@ -37,18 +37,29 @@ impl Port for Agents {
     }
 
     fn check(&self, definition: &str) -> Vec<AgentFault> {
-        parse(definition).err().unwrap_or_default()
+        let definition = match parse(definition) {
+            Ok(definition) => definition,
+            Err(faults) => return faults,
+        };
+        let faults = self.registry.check(&definition, &self.environment);
+        faults.into_iter().map(|found| fault(&found.place, found.what)).collect()
     }
 
     fn publish(&self, name: &str, definition: &str) -> Result<(), Vec<AgentFault>> {
-        let slot = Arc::new(Slot::of(AgentSource::Stored, parse(definition)?, definition));
-        {
+        let slot = Slot::of(AgentSource::Stored, parse(definition)?, definition);
+        let slot = {
             let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-            if slots.get(name).is_some_and(|slot| slot.source != AgentSource::Stored) {
-                return Err(vec![fault("agent.name", format!("{name} comes with the server: choose another name"))]);
-            }
+            let slot = match slots.get(name) {
+                Some(before) if before.source != AgentSource::Stored => {
+                    let taken = format!("{name} comes with the server: choose another name");
+                    return Err(vec![fault("agent.name", taken)]);
+                }
+                Some(before) => Arc::new(slot.after(before)),
+                None => Arc::new(slot),
+            };
             slots.insert(name.to_owned(), Arc::clone(&slot));
-        }
+            slot
+        };
         let (agents, name) = (self.clone(), name.to_owned());
         self.apart(move || agents.build_into(&name, &slot));
         Ok(())
@@ -181,5 +192,49 @@ mod tests {
         let places: Vec<&str> = empty.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(places, ["agent.name", "script"]);
         assert!(agents.check(agent::definition::FRONT_DESK).is_empty());
+        let unknown = |more: &str| format!("{more}\n{SALES}");
+        for (more, place) in [
+            ("[brain]\nkind = \"foo\"", "brain.kind"),
+            ("[ear]\nrecognizer = \"foo\"", "ear.recognizer"),
+            ("[voice]\nkind = \"foo\"", "voice.kind"),
+            ("[voice]\nkind = \"flite\"\nvoice = \"bob\"", "voice.voice"),
+        ] {
+            let faults = agents.check(&unknown(more));
+            assert_eq!(faults.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), [place], "{faults:?}");
+        }
+    }
+
+    const SALES: &str = "[script]\nstart = \"menu\"\n[script.states.menu]\nsay = \"Hello.\"\nhang_up = \"goodbye\"";
+
+    /// Waits until nothing loads any more; returns how it went.
+    async fn settled(agents: &Agents) -> AgentState {
+        loop {
+            let state = agents.list().into_iter().find(|state| state.name == "sales").unwrap();
+            if state.state != AgentReadiness::Loading {
+                return state;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_version_that_cannot_be_loaded_leaves_the_calls_to_the_one_before() {
+        let agents = Agents::none();
+        let named = |name: &str, more: &str| format!("[agent]\nname = \"{name}\"\n{more}\n{SALES}");
+        agents.publish("sales", &named("one", "")).unwrap();
+        assert_eq!(settled(&agents).await.state, AgentReadiness::Ready);
+        agents.publish("sales", &named("two", "[brain]\nkind = \"foo\"")).unwrap();
+        let state = settled(&agents).await;
+        assert_eq!(state.state, AgentReadiness::Failed);
+        assert!(state.fault.as_deref().is_some_and(|fault| fault.contains("brain.kind")), "{state:?}");
+        assert_eq!(agents.ready("sales").await.unwrap().0.name, "one");
+        agents.publish("sales", &named("three", "[voice]\nkind = \"flite\"")).unwrap();
+        assert_eq!(settled(&agents).await.state, AgentReadiness::Ready);
+        let (agent, voice) = agents.ready("sales").await.unwrap();
+        assert_eq!((agent.name.as_str(), voice.as_str()), ("three", "flite"));
+        agents.withdraw("sales");
+        agents.publish("sales", &named("four", "[brain]\nkind = \"foo\"")).unwrap();
+        settled(&agents).await;
+        assert!(agents.ready("sales").await.is_err(), "none was there before");
     }
 }

@@ -35,6 +35,10 @@ use crate::grammar::Grammar;
 pub const DEBIAN_MODEL: &str = "/usr/share/pocketsphinx/model/en-us";
 
 const PROVIDER: &str = "sphinx";
+/// The model's parts: a folder and two files.
+const ACOUSTIC: &str = "en-us";
+const PHONES: &str = "en-us-phone.lm.bin";
+const WORDS: &str = "cmudict-en-us.dict";
 /// Audio that may wait for a decoder before an utterance is given up.
 const BACKLOG: Duration = Duration::from_secs(20);
 /// Decoder pairs kept for the next utterance.
@@ -97,14 +101,9 @@ impl Sphinx {
     /// # Errors
     /// [`EarError::ModelMissing`] with the Debian package to install, [`EarError::ModelBad`].
     pub fn new(config: SphinxConfig) -> Result<Self, EarError> {
+        Self::check(&config)?;
         let folder = &config.model_dir;
-        let acoustic = folder.join("en-us");
-        let (phones, words) = (folder.join("en-us-phone.lm.bin"), folder.join("cmudict-en-us.dict"));
-        for file in ["mdef", "means", "variances", "sendump", "transition_matrices", "feat.params"] {
-            must_be_there(&acoustic.join(file))?;
-        }
-        must_be_there(&phones)?;
-        must_be_there(&words)?;
+        let (acoustic, phones, words) = (folder.join(ACOUSTIC), folder.join(PHONES), folder.join(WORDS));
         let shared = Shared {
             settings: settings(&acoustic.join("feat.params"))?,
             dictionary: Dictionary::read(&words)?,
@@ -115,6 +114,19 @@ impl Sphinx {
         let threads = if config.threads == 0 { available_parallelism().map_or(1, usize::from) } else { config.threads };
         let limits = Limits { provider: PROVIDER, streams: config.max_streams.max(1), backlog: BACKLOG };
         Ok(Self { workers: Workers::start(limits, threads)?, shared: Arc::new(shared) })
+    }
+
+    /// Whether its files are there, without loading them.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(config: &SphinxConfig) -> Result<(), EarError> {
+        let folder = &config.model_dir;
+        for file in ["mdef", "means", "variances", "sendump", "transition_matrices", "feat.params"] {
+            must_be_there(&folder.join(ACOUSTIC).join(file))?;
+        }
+        must_be_there(&folder.join(PHONES))?;
+        must_be_there(&folder.join(WORDS))
     }
 
     /// Loads a decoder for this grammar while nobody speaks, so that the first utterance does not wait for it.

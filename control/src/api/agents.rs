@@ -281,7 +281,7 @@ pub(crate) async fn version(
 
 /// Publish a version of an agent
 ///
-/// It takes the calls that come from here on. An older version is gone back to in the same way.
+/// It takes the calls that come from here on, as soon as it is loaded. An older version is gone back to in the same way. One that cannot be used is refused.
 #[utoipa::path(put, path = "/api/v1/agents/{name}/published", operation_id = "publishAgent", tag = "agents", request_body = Publish,
     params(("name" = String, Path, description = "The agent's name"), ("If-Match" = Option<String>, Header, description = "The ETag that was read")),
     responses((status = 200, description = "The agent", body = Agent),
@@ -297,9 +297,10 @@ pub(crate) async fn publish(
     let stored = find(&control, &agent).await?;
     let missing = || Problem::field("version", format!("{agent} has no version {}", wanted.version));
     let definition = control.store.agent_definition(&agent, wanted.version).await?.ok_or_else(missing)?;
-    // What could be used when it was written may name what is gone since.
-    if let Some(fault) = control.agents.check(&definition).first() {
-        return Err(Problem::field("version", format!("it cannot be used: {}: {}", fault.field, fault.detail)));
+    // What could be used when it was written may name what is gone since. The version that takes calls goes on then.
+    let faults = control.agents.check(&definition);
+    if !faults.is_empty() {
+        return Err(wrong(&faults));
     }
     settle(&control, &caller, &stored, Some(wanted.version), if_match(&headers)?).await
 }

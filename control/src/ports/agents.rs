@@ -17,7 +17,8 @@ pub trait Agents: Send + Sync {
     /// What is wrong with a definition; nothing where it can be used.
     fn check(&self, definition: &str) -> Vec<AgentFault>;
 
-    /// An agent of that name takes calls from here on, as the definition says; conversations that run go on as they began.
+    /// An agent of that name takes calls from here on, as the definition says; conversations that run go on as they began. Until it is
+    /// loaded, and where it cannot be, the agent takes calls as it did before.
     ///
     /// # Errors
     /// What is wrong with it. The agent is as it was.
