@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError, RouteConfig, RouteTo};
 use crate::readiness::Readiness;
 
 /// The agent that is built in.
@@ -113,6 +113,28 @@ impl Agents {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         sorted(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The routes of the configuration that lead to agents which are not there, and are none of `others` either: what is wrong with each.
+    #[must_use]
+    pub fn missed_by(&self, config: &Config, others: &[String]) -> Vec<ConfigError> {
+        let mut there = self.names();
+        there.extend_from_slice(others);
+        there.sort_unstable();
+        there.dedup();
+        let missed = |(index, route): (usize, &RouteConfig)| match &route.to {
+            RouteTo::Agent(name) if !there.contains(name) => Some(ConfigError::Entry {
+                key: format!("routes.{}.to", route.label(index)),
+                value: format!("agent {name}"),
+                fix: format!(
+                    "no agent is called so: there are {}; more are read from {}, or published by the API",
+                    there.join(", "),
+                    config.agents.dir.join("NAME.toml").display()
+                ),
+            }),
+            _ => None,
+        };
+        config.routes.iter().enumerate().filter_map(missed).collect()
     }
 
     /// Loads every agent's models and voices on threads of their own.
@@ -235,4 +257,27 @@ fn definition_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
         .collect();
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_to_an_agent_that_is_not_there_is_named_with_those_that_are() {
+        let to = |to: &str| RouteConfig { to: to.parse().unwrap(), ..RouteConfig::default() };
+        let agents_dir =
+            crate::config::AgentsConfig { dir: "/nowhere".into(), ..crate::config::AgentsConfig::default() };
+        let routes = vec![to("agent desk"), to("agent nosuch"), to("agent sales"), to("echo")];
+        let config = Config { routes, agents: agents_dir, ..Config::default() };
+        let agents = Agents::load(&config, Registry::built_in(), HashMap::new()).unwrap();
+        let told: Vec<String> =
+            agents.missed_by(&config, &["sales".to_owned()]).iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("routes.#2.to = agent nosuch") && told[0].contains("there are desk, sales"),
+            "{told:?}"
+        );
+    }
 }

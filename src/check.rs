@@ -117,8 +117,8 @@ fn findings(sources: &Sources) -> Vec<Finding> {
     check_ports(&config, &mut tell);
     check_sound(&config, &mut tell);
     check_web(&config, &mut tell);
-    check_control(&config, &mut tell);
-    check_agents(&config, &mut tell);
+    let published = check_control(&config, &mut tell);
+    check_agents(&config, published.as_deref(), &mut tell);
     found
 }
 
@@ -277,11 +277,12 @@ fn check_web(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
     tell("web", Verdict::Ok, format!("pages may call {}: {way}://{at}/call", config.web.numbers.join(", ")));
 }
 
-/// The database answers. One that is not there yet is not made here.
-fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+/// The database answers. One that is not there yet is not made here. Returns the agents that take calls by it; `None` where that cannot be
+/// told.
+fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) -> Option<Vec<String>> {
     if !config.control.on {
         tell("control", Verdict::Note, "off: no users, no /api/v1; records are in calls.jsonl alone".to_owned());
-        return;
+        return Some(Vec::new());
     }
     let plain = &config.http;
     if plain.plain == PlainHttp::Serve && !plain.listen.ip().is_loopback() && plain.trusted_proxies.is_empty() {
@@ -295,26 +296,30 @@ fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) 
     check_provider(config, tell);
     if config.control.database.is_empty() && !config.data.dir.join("omnivox.db").exists() {
         tell("control.database", Verdict::Ok, "SQLite in data.dir, made at the first start".to_owned());
-        return;
+        return Some(Vec::new());
     }
     let url = plane::options(config).database;
     let answer = tokio::runtime::Handle::current().block_on(async {
         let store = Store::open(&url).await?;
         let steps = store.migrations().await?;
-        let administrators = if steps.iter().all(|step| step.applied) { store.administrators().await? } else { -1 };
+        let is_new = steps.iter().all(|step| step.applied);
+        let found = match is_new {
+            true => Some((store.administrators().await?, store.published_agents().await?)),
+            false => None,
+        };
         store.close().await;
-        Ok::<_, StoreError>(administrators)
+        Ok::<_, StoreError>(found)
     });
-    match answer {
-        Ok(-1) => tell(
-            "control.database",
-            Verdict::Note,
-            "its schema is older than this program's: serve brings it up".to_owned(),
-        ),
-        Ok(0) => tell("control.database", Verdict::Note, "nobody administers it: omnivox user add NAME".to_owned()),
-        Ok(_) => tell("control.database", Verdict::Ok, "it answers".to_owned()),
-        Err(fault) => tell("control.database", Verdict::Fault, fault.to_string()),
-    }
+    let (verdict, says, published) = match answer {
+        Ok(None) => (Verdict::Note, "its schema is older than this program's: serve brings it up".to_owned(), None),
+        Ok(Some((0, agents))) => {
+            (Verdict::Note, "nobody administers it: omnivox user add NAME".to_owned(), Some(agents))
+        }
+        Ok(Some((_, agents))) => (Verdict::Ok, "it answers".to_owned(), Some(agents)),
+        Err(fault) => (Verdict::Fault, fault.to_string(), None),
+    };
+    tell("control.database", verdict, says);
+    published.map(|agents| agents.into_iter().map(|(name, _)| name).collect())
 }
 
 /// The provider that people log in by answers as one does.
@@ -330,11 +335,17 @@ fn check_provider(config: &Config, tell: &mut impl FnMut(&str, Verdict, String))
     }
 }
 
-fn check_agents(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+/// Agents of files can be loaded, and routes lead to agents that there are: those, and the `published` of the database.
+fn check_agents(config: &Config, published: Option<&[String]>, tell: &mut impl FnMut(&str, Verdict, String)) {
     let agents = match Agents::load(config, Registry::built_in(), HashMap::new()) {
         Ok(agents) => agents,
         Err(fault) => return tell("agents", Verdict::Fault, format!("{fault:#}")),
     };
+    // Where the database cannot be asked, it may have them.
+    let verdict = if published.is_some() { Verdict::Fault } else { Verdict::Note };
+    for missed in agents.missed_by(config, published.unwrap_or_default()) {
+        tell("configuration", verdict, missed.to_string());
+    }
     let mut in_use = InUse::default();
     for name in agents.names() {
         let what = format!("agent {name}");

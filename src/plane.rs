@@ -31,6 +31,7 @@ use sip::trace::pcap;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::agents::Agents;
 use crate::call::dial::Party;
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
@@ -350,6 +351,7 @@ pub(crate) async fn run(
     let options = options(&hub.config);
     let (live, events) = live;
     let config = Arc::clone(&hub.config);
+    let (config_of_files, agents) = (Arc::clone(&config), hub.agents.clone());
     let desk = Desk { hub: Arc::downgrade(&hub), config, live, readiness: Arc::clone(&readiness) };
     let spans: Arc<dyn Spans> = match &hub.traces {
         Some(traces) => Arc::clone(traces) as _,
@@ -377,11 +379,24 @@ pub(crate) async fn run(
             }
         }
     };
+    tell_missed_agents(&config_of_files, &agents, &control).await;
     invite_first(&control).await;
     let _ = interface.0.set(control::api::router(Arc::new(control.clone())));
     readiness.remove(waiting);
     drop(ports);
     control.run(stop).await;
+}
+
+/// Routes of the configuration may lead to agents of the database: only now it is known whether they are there. Calls are taken meanwhile,
+/// so that one that is not is no reason to stop.
+async fn tell_missed_agents(config: &Config, agents: &Agents, control: &Control) {
+    let published = match control.store.published_agents().await {
+        Ok(published) => published.into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        Err(fault) => return tracing::error!("it cannot be told which agents are published: {fault}"),
+    };
+    for missed in agents.missed_by(config, &published) {
+        tracing::warn!("{missed}. Until then callers are told that nobody is there");
+    }
 }
 
 /// Tells whoever starts the server how the first administrator comes in.

@@ -153,6 +153,13 @@ impl ServerBuilder {
         let notice =
             if config.records_calls() { RecordNotice::open(&config.calls).await? } else { RecordNotice::default() };
         let agents = Agents::load(&config, self.registry, self.agents)?;
+        // With a control plane they may be in its database, which is asked once it is open. A directory asks no routes.
+        let has_plane = self.http && config.control.on;
+        if let Some(missed) =
+            agents.missed_by(&config, &[]).into_iter().find(|_| !has_plane && self.directory.is_none())
+        {
+            return Err(missed.into());
+        }
         let media = media::Media::start(crate::config::engines::media(&config))?;
         let beside = Beside::start()?;
         let listener = if self.http {
@@ -202,7 +209,6 @@ impl ServerBuilder {
         hub.set_routing(Routing { config: Arc::clone(&config), trunks, router: Some(router), dialer });
         hub.accounts = Some(Arc::clone(&accounts));
         let events = Live::new(Moment::now());
-        let has_plane = listener.is_some() && config.control.on;
         hub.live = has_plane.then(|| Arc::new(LiveCalls::new(events.clone())));
         let stop_traces = CancellationToken::new();
         let (spans, exporting) = match config.telemetry.otlp.traces_url() {

@@ -109,6 +109,27 @@ async fn settings_of_files_are_shown_and_changed_there_alone() {
 }
 
 #[tokio::test]
+async fn a_number_leads_to_an_agent_that_takes_calls_or_is_refused() {
+    on_both(|server| async move {
+        let ada = server.as_role(Role::Administrator).await;
+        let number = |agent: &str| json!({ "number": "+4930123", "to": format!("agent {agent}") });
+        let refused = ada.post("/numbers", number("sales")).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let refused = body(refused).await;
+        let (field, why) = (&refused["errors"][0]["field"], refused["errors"][0]["message"].as_str().unwrap());
+        assert!(*field == "to" && why.contains("no agent is called sales: there are desk"), "{refused}");
+        ada.post("/agents", json!({ "name": "sales", "definition": "one" })).await;
+        let refused = body(ada.post("/numbers", number("sales")).await).await;
+        assert!(refused["errors"][0]["message"].as_str().unwrap().contains("takes no calls yet"), "{refused}");
+        ada.put("/agents/sales/published", json!({ "version": 1 })).await;
+        assert_eq!(ada.post("/numbers", number("sales")).await.status(), StatusCode::CREATED);
+        assert_eq!(wrong(ada.put("/numbers/+4930123", number("nosuch")).await).await, (422, vec!["to".into()]));
+        assert_eq!(ada.put("/numbers/+4930123", number("desk")).await.status(), StatusCode::OK);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_another_server_stores_takes_effect_here_too() {
     on_both(|server| async move {
         let ada = server.as_role(Role::Administrator).await;

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{Router, described};
 use crate::accounts::Accounts;
 use crate::call::dial::{Dialer, Direct};
-use crate::config::{CallerKind, Config, ConfigError, DeviceConfig, RouteConfig, TrunkConfig};
+use crate::config::{CallerKind, Config, ConfigError, DeviceConfig, RouteConfig, RouteTo, TrunkConfig};
 use crate::hub::Hub;
 use crate::stir::passport::Signer;
 use crate::trunks::Trunks;
@@ -187,6 +187,14 @@ impl Settings for LiveSettings {
         shown
     }
 
+    fn agent_of(&self, kind: SettingKind, value: &SettingValue) -> Option<String> {
+        let leads_somewhere = matches!(kind, SettingKind::Route | SettingKind::Number);
+        match value.get("to").filter(|_| leads_somewhere)?.as_str()?.parse() {
+            Ok(RouteTo::Agent(name)) => Some(name),
+            _ => None,
+        }
+    }
+
     fn check(&self, settings: &[(SettingKind, SettingValue)]) -> Result<(), SettingFault> {
         self.merged(settings).map(|_| ())
     }
@@ -335,6 +343,20 @@ mod tests {
         }
         assert_eq!(live.schema(SettingKind::Route)["properties"]["position"]["default"], POSITION);
         assert_eq!(live.schema(SettingKind::Number)["required"], json!(["number", "to"]));
+    }
+
+    #[test]
+    fn the_agent_that_a_route_or_a_number_leads_to_is_found() {
+        let live = live(files());
+        for (kind, to, agent) in [
+            (SettingKind::Route, "agent Sales", Some("sales")),
+            (SettingKind::Number, "agent sales", Some("sales")),
+            (SettingKind::Route, "user sales", None),
+            (SettingKind::Number, "agent", None),
+            (SettingKind::Device, "agent sales", None),
+        ] {
+            assert_eq!(live.agent_of(kind, &keys(json!({ "to": to }))).as_deref(), agent, "{kind:?} {to}");
+        }
     }
 
     #[test]

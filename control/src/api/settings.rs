@@ -74,6 +74,7 @@ async fn add(control: &Control, caller: &Caller, kind: SettingKind, keys: Settin
     if fixed(control, kind, &name).is_some() {
         return Err(StoreError::Taken { field: kind.key(), value: name }.into());
     }
+    leads_to_an_agent(control, kind, &keys).await?;
     control.settings.put(kind, &name, &keys, None).await?;
     control.audit(caller, &format!("{}.create", kind.as_str()), &name, json!({})).await;
     answer(control, kind, &name, StatusCode::CREATED).await
@@ -104,6 +105,7 @@ async fn change(
             keys.insert((*secret).to_owned(), old.clone());
         }
     }
+    leads_to_an_agent(control, kind, &keys).await?;
     control.settings.put(kind, name, &keys, Some(&before)).await?;
     control.audit(caller, &format!("{}.change", kind.as_str()), name, json!({})).await;
     answer(control, kind, name, StatusCode::OK).await
@@ -118,6 +120,23 @@ async fn remove(control: &Control, caller: &Caller, kind: SettingKind, name: &st
     })?;
     control.audit(caller, &format!("{}.remove", kind.as_str()), name, json!({})).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What leads to an agent leads to one that takes calls: one of the server's, or one that a version is published of.
+async fn leads_to_an_agent(control: &Control, kind: SettingKind, keys: &SettingValue) -> Result<(), Problem> {
+    let Some(agent) = control.settings.port().agent_of(kind, keys) else { return Ok(()) };
+    let there: Vec<String> = control.agents.list().into_iter().map(|state| state.name).collect();
+    if there.contains(&agent) {
+        return Ok(());
+    }
+    let stored = if agent.contains('\0') { None } else { control.store.agent(&agent).await? };
+    let why = match stored {
+        // Another server of the database has it, and this one will within seconds.
+        Some(stored) if stored.published.is_some() => return Ok(()),
+        Some(_) => format!("the agent {agent} takes no calls yet: publish a version of it first"),
+        None => format!("no agent is called {agent}: there are {}", there.join(", ")),
+    };
+    Err(Problem::field("to", why))
 }
 
 async fn find(control: &Control, kind: SettingKind, name: &str) -> Result<StoredSetting, Problem> {

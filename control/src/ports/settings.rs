@@ -16,7 +16,10 @@ pub trait Settings: Send + Sync {
     /// A setting as people may see it: with every key and its default, without its secrets.
     fn shown(&self, kind: SettingKind, value: &SettingValue) -> SettingValue;
 
-    /// Whether these, beside those of the files, make a whole.
+    /// The agent that a route or a number leads to; `None` where it leads to somebody else, or cannot be read.
+    fn agent_of(&self, kind: SettingKind, value: &SettingValue) -> Option<String>;
+
+    /// Whether these, beside those of the files, make a whole. Which agents there are is not asked: they come and go.
     ///
     /// # Errors
     /// The first thing that is wrong.

@@ -269,6 +269,10 @@ impl Settings for Board {
         shown
     }
 
+    fn agent_of(&self, _: SettingKind, value: &SettingValue) -> Option<String> {
+        value.get("to")?.as_str()?.strip_prefix("agent ").map(str::to_owned)
+    }
+
     fn check(&self, settings: &[(SettingKind, SettingValue)]) -> Result<(), SettingFault> {
         let has = |name: &Value| {
             settings.iter().any(|(kind, value)| *kind == SettingKind::Device && value.get("user") == Some(name))
