@@ -137,6 +137,12 @@ impl Calls for Desk {
         })
     }
 
+    fn has_device(&self, name: &str) -> bool {
+        let Some(hub) = self.hub.upgrade() else { return true };
+        let own = hub.accounts.as_ref().and_then(|accounts| accounts.named(name));
+        own.is_some_and(|device| device.user == name)
+    }
+
     fn bar(&self, numbers: Vec<(String, Option<Moment>)>) {
         if let Some(hub) = self.hub.upgrade() {
             hub.barred.set(numbers);

@@ -62,6 +62,9 @@ pub trait Calls: Send + Sync {
     /// Whether a device, an agent or another name of ours is called so: no number of somebody else's.
     fn is_inside(&self, name: &str) -> bool;
 
+    /// Whether a phone's account of this very name is there, in the configuration files or in the database.
+    fn has_device(&self, name: &str) -> bool;
+
     /// Numbers (E.164) that nobody of ours calls outside from here on, each until it says; for ever where it does not.
     fn bar(&self, numbers: Vec<(String, Option<Moment>)>);
 

@@ -76,6 +76,7 @@ async fn each_wrong_field_is_named_and_nothing_is_written() {
             ("password", json!("password1234")),
             ("team", json!("no-such")),
             ("device", json!("")),
+            ("device", json!("nosuch")),
             ("nickname", json!("x")),
         ];
         for (field, value) in cases {
@@ -89,6 +90,12 @@ async fn each_wrong_field_is_named_and_nothing_is_written() {
             assert_eq!(wrong(ada.post("/users", user).await).await, (422, vec![field.to_owned()]));
         }
         assert_eq!(ada.read("/users").await["items"].as_array().unwrap().len(), 1, "nothing was written");
+        let me = server.user("eve", Role::Operator, None, Some("nosuch")).await;
+        let stays = ada.patch(&format!("/users/{me}"), json!({ "display": "Eve", "device": "nosuch" })).await;
+        assert_eq!(stays.status(), StatusCode::OK, "one that has gone since may stay");
+        assert_eq!(ada.patch(&format!("/users/{me}"), json!({ "device": "bob" })).await.status(), StatusCode::OK);
+        let gone = ada.patch(&format!("/users/{me}"), json!({ "device": "nosuch" })).await;
+        assert_eq!(wrong(gone).await, (422, vec!["device".into()]));
         let text = ada
             .request(Method::POST, "/users")
             .body("{")

@@ -49,6 +49,22 @@ impl Checks<'_> {
     }
 }
 
+/// The names and numbers of all devices, in lower case: each is one device's alone.
+fn names_of_devices(config: &Config) -> Result<HashSet<String>, ConfigError> {
+    let mut names = HashSet::new();
+    for device in &config.devices {
+        if !names.insert(device.user.to_ascii_lowercase()) {
+            let fix = "two devices are called so: give each its own names";
+            return Err(ConfigError::entry("devices.user", &device.user, fix));
+        }
+        if let Some(number) = device.numbers.iter().find(|number| !names.insert(number.to_ascii_lowercase())) {
+            let fix = "two devices are called so: give each its own numbers";
+            return Err(ConfigError::entry(format!("devices.{}.numbers", device.user), number, fix));
+        }
+    }
+    Ok(names)
+}
+
 /// What devices, trunks and routes ask of one another: names given once, and only names that exist.
 pub(super) fn references(config: &Config) -> Result<(), ConfigError> {
     for (key, count) in
@@ -69,18 +85,7 @@ pub(super) fn references(config: &Config) -> Result<(), ConfigError> {
             ));
         }
     }
-    let mut names = HashSet::new();
-    for device in &config.devices {
-        for name in std::iter::once(&device.user).chain(&device.numbers) {
-            if !names.insert(name.to_ascii_lowercase()) {
-                return Err(ConfigError::entry(
-                    "devices.user",
-                    name,
-                    "two devices are called so: give each its own names",
-                ));
-            }
-        }
-    }
+    let mut names = names_of_devices(config)?;
     let users: HashSet<&str> = config.devices.iter().map(|device| device.user.as_str()).collect();
     let mut trunks = HashSet::new();
     for trunk in &config.trunks {

@@ -139,8 +139,9 @@ impl LiveSettings {
             }
         }
         routes.sort_by(|(at, a), (other_at, b)| at.cmp(other_at).then_with(|| a.name.cmp(&b.name)));
+        let named: Vec<String> = numbers.iter().map(|number: &RouteConfig| number.name.clone()).collect();
         let routes = routes.into_iter().map(|(_, route)| route).chain(numbers).collect();
-        self.files.with_settings(devices, trunks, routes).map_err(|error| in_short(&error))
+        self.files.with_settings(devices, trunks, routes).map_err(|error| in_short(&error, &named))
     }
 }
 
@@ -254,14 +255,16 @@ fn fault(field: &str, detail: String) -> SettingFault {
     SettingFault { field: field.to_owned(), detail }
 }
 
-/// The key alone where an entry of its own is wrong, as whoever sent it wrote it; with the entry where it is wrong beside others.
-fn in_short(error: &ConfigError) -> SettingFault {
-    match error {
-        ConfigError::Entry { key, value, fix } => {
-            let field = key.rsplit_once('.').map_or(key.as_str(), |(_, key)| key);
-            fault(field, format!("{key} = {value}: {fix}"))
-        }
-        other => fault("body", other.to_string()),
+/// The key alone where an entry of its own is wrong, as whoever sent it wrote it; with the entry where it is wrong beside others. What is
+/// wrong with the route of a number is told of the number.
+fn in_short(error: &ConfigError, numbers: &[String]) -> SettingFault {
+    let ConfigError::Entry { key, value, fix } = error else { return fault("body", error.to_string()) };
+    let (entry, field) = key.rsplit_once('.').unwrap_or(("", key));
+    let route = entry.strip_prefix("routes.").filter(|route| numbers.iter().any(|number| number == route));
+    match (route.and_then(|route| route.strip_prefix("number ")), field) {
+        (Some(number), "from") => fault("trunk", format!("numbers.{number}.trunk = {value}: {fix}")),
+        (Some(number), field) => fault(field, format!("numbers.{number}.{field} = {value}: {fix}")),
+        (None, field) => fault(field, format!("{key} = {value}: {fix}")),
     }
 }
 
@@ -321,10 +324,22 @@ mod tests {
             (SettingKind::Route, json!({ "name": "r", "position": "first" }), "position"),
             (SettingKind::Number, json!({ "number": "12a", "to": "echo" }), "number"),
             (SettingKind::Number, json!({ "number": "12", "to": "somewhere" }), "to"),
+            (SettingKind::Number, json!({ "number": "12", "to": "echo", "trunk": "nosuch" }), "trunk"),
+            (SettingKind::Number, json!({ "number": "12", "to": "user nobody" }), "to"),
         ] {
             let fault = live.check(&[(kind, keys(value.clone()))]).unwrap_err();
             assert_eq!(fault.field, field, "{value}: {fault}");
         }
+        let number = live.check(&[(SettingKind::Number, keys(json!({ "number": "12", "to": "echo", "trunk": "b" })))]);
+        let said = number.unwrap_err().detail;
+        assert!(said.starts_with("numbers.12.trunk = b: no trunk is called so"), "{said}");
+        let device = |user: &str, number: &str| {
+            (SettingKind::Device, keys(json!({ "user": user, "password": "x", "numbers": [number] })))
+        };
+        let fault = live.check(&[device("alice", "101"), device("bob", "101")]).unwrap_err();
+        assert!(fault.field == "numbers" && fault.detail.starts_with("devices.bob.numbers = 101: "), "{fault}");
+        assert_eq!(live.check(&[device("101", "102"), device("bob", "101")]).unwrap_err().field, "numbers");
+        assert_eq!(live.check(&[device("alice", "bob"), device("bob", "103")]).unwrap_err().field, "user");
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let name = name("name", &wanted.name)?;
     let display = text("display", &wanted.display, 100)?;
-    let device = wanted.device.as_deref().map(|device| text("device", device, 64)).transpose()?;
+    let device = wanted.device.as_deref().map(|device| device_of_ours(&control, device)).transpose()?;
     let password_hash = hashed("password", wanted.password, &[&name, &display]).await?;
     let new = NewUser { name, display, role: wanted.role, team: wanted.team, device, password_hash };
     let user = control.store.add_user(new, Moment::now()).await?;
@@ -140,11 +140,16 @@ pub(crate) async fn change(
     if !stays {
         one_stays(&control, &user).await?;
     }
+    // One that has gone since may stay until another is named.
+    let own = |device: String| match user.device.as_deref() == Some(device.as_str()) {
+        true => Ok(device),
+        false => device_of_ours(&control, &device),
+    };
     let change = UserChange {
         display: wanted.display.as_deref().map(|display| text("display", display, 100)).transpose()?,
         role: wanted.role,
         team: wanted.team,
-        device: wanted.device.map(|device| device.map(|device| text("device", &device, 64)).transpose()).transpose()?,
+        device: wanted.device.map(|device| device.map(own).transpose()).transpose()?,
         disabled: wanted.disabled,
     };
     let changed = control.store.change_user(&user, change, if_match(&headers)?, Moment::now()).await?;
@@ -205,6 +210,16 @@ pub(crate) async fn log_out(
     control.store.log_out(&id).await?;
     control.audit(&caller, "user.log_out", &user.name, json!({})).await;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// A device that there is.
+fn device_of_ours(control: &Control, device: &str) -> Result<String, Problem> {
+    let device = text("device", device, 64)?;
+    if control.calls.has_device(&device) {
+        return Ok(device);
+    }
+    let why = format!("no device is called {device}: add it first (POST /api/v1/devices, or [[devices]])");
+    Err(Problem::field("device", why))
 }
 
 /// A user that the caller may see.

@@ -159,6 +159,11 @@ impl Calls for Board {
         Ok(format!("supervision-{}", supervised.len()))
     }
 
+    /// Every device is there but one.
+    fn has_device(&self, name: &str) -> bool {
+        name != "nosuch"
+    }
+
     fn is_inside(&self, name: &str) -> bool {
         ["alice", "desk", "+4999999"].contains(&name)
     }
