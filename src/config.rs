@@ -16,6 +16,7 @@ pub mod engines;
 mod guard;
 mod http;
 mod ice;
+mod kinds;
 mod load;
 mod pattern;
 mod prices;

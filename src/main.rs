@@ -99,7 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Command::Check(args) = cli.command {
         return block_on(omnivox::check::run(args, &sources));
     }
-    let mut config = Config::load(&sources)?;
+    let mut config = Config::load(&sources).map_err(|fault| anyhow::anyhow!("configuration: {fault}"))?;
     if matches!(cli.command, Command::Load(_)) && config.log == LogConfig::default() {
         // Two lines for each of thousands of calls hide what matters.
         config.log.level = "warn".to_owned();
