@@ -15,6 +15,8 @@ use serde::Serialize;
 use sip::endpoint::Transport;
 
 use crate::agents::Agents;
+use crate::call::music::HoldMusic;
+use crate::call::notice::RecordNotice;
 use crate::config::{Config, IceMode, PlainHttp, Sources, SrtpPolicy};
 use crate::ice;
 use crate::output::print_line;
@@ -117,9 +119,23 @@ fn findings(sources: &Sources) -> Vec<Finding> {
     check_ports(&config, &mut tell);
     check_sound(&config, &mut tell);
     check_web(&config, &mut tell);
+    check_calls(&config, &mut tell);
     let published = check_control(&config, &mut tell);
     check_agents(&config, published.as_deref(), &mut tell);
     found
+}
+
+/// What calls hear of ours is there.
+fn check_calls(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
+    if let Err(fault) = HoldMusic::open(&config.calls.music) {
+        tell("configuration", Verdict::Fault, format!("{fault:#}"));
+    }
+    if !config.records_calls() {
+        return;
+    }
+    if let Err(fault) = tokio::runtime::Handle::current().block_on(RecordNotice::open(&config.calls)) {
+        tell("configuration", Verdict::Fault, format!("{fault:#}"));
+    }
 }
 
 fn check_folder(config: &Config) -> std::io::Result<()> {

@@ -196,6 +196,16 @@ impl Default for LogConfig {
     }
 }
 
+impl LogConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        if crate::telemetry::filter(&self.level).is_some() {
+            return Ok(());
+        }
+        let fix = "write error, warn, info, debug, trace, or a filter such as info,sip=debug";
+        Err(ConfigError::Value { key: "log.level", value: self.level.clone(), fix })
+    }
+}
+
 impl Default for NumbersConfig {
     fn default() -> Self {
         Self { agent: true, echo: true, ring: true, bye: true, places: true }
@@ -263,6 +273,7 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
+        self.log.validate()?;
         self.sip.validate()?;
         self.rtp.validate()?;
         self.calls.validate()?;
@@ -444,6 +455,8 @@ mod tests {
     #[test]
     fn a_value_out_of_range_names_the_key_and_the_fix() {
         for (set, key) in [
+            ("log.level=loud", "log.level = loud: write error, warn"),
+            ("log.level=info,sip=loud", "log.level"),
             ("rtp.ptime_ms=25", "rtp.ptime_ms"),
             ("rtp.ports=\"9-5\"", "rtp.ports"),
             ("rtp.worker_cpus=[0, 1024]", "rtp.worker_cpus"),
@@ -486,6 +499,9 @@ mod tests {
         ] {
             let message = with_sets(&[set]).unwrap_err().to_string();
             assert!(message.contains(key), "{set}: {message}");
+        }
+        for level in ["info", "WARN", "off", "debug,sip=trace", "sip[call{id=1}]=debug"] {
+            assert!(with_sets(&[format!("log.level={level}").as_str()]).is_ok(), "{level}");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -47,9 +48,9 @@ impl fmt::Debug for Masked<'_> {
 /// The filter in `log.level` cannot be read.
 pub fn init_logs(config: &LogConfig, reports: Option<&'static Reports>) -> anyhow::Result<()> {
     SHOW_PERSONAL.store(config.personal, Ordering::Relaxed);
-    let filter = EnvFilter::try_new(&config.level).map_err(|fault| {
+    let filter = filter(&config.level).ok_or_else(|| {
         anyhow::anyhow!(
-            "log.level = \"{}\": {fault}. Write error, warn, info, debug, trace, or a filter such as info,sip=debug",
+            "log.level = \"{}\": write error, warn, info, debug, trace, or a filter such as info,sip=debug",
             config.level
         )
     })?;
@@ -77,6 +78,17 @@ pub fn init_logs(config: &LogConfig, reports: Option<&'static Reports>) -> anyho
         reports.hook_panics();
     }
     Ok(())
+}
+
+/// The filter that `log.level` stands for; `None` where it stands for none. A word that is no level is none: it would name a part of the
+/// program, and silence all others.
+#[must_use]
+pub fn filter(level: &str) -> Option<EnvFilter> {
+    // Those that name spans have commas of their own.
+    let names_spans = level.contains('[');
+    let is_known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    let is_whole = names_spans || level.split(',').all(is_known);
+    EnvFilter::try_new(level).ok().filter(|_| is_whole)
 }
 
 /// Starts collecting metrics; the handle renders them for `/metrics`.

@@ -137,6 +137,36 @@ fn a_wrong_configuration_is_told_before_anything_starts() {
 }
 
 #[test]
+fn what_serve_refuses_check_finds_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let route = "[control]\non = false\n[[routes]]\nto = \"agent nosuch\"\n";
+    std::fs::write(folder.path().join("route.toml"), route).unwrap();
+    let voice = ["--set", "calls.record_announcement=Recorded.", "--set", "calls.record_announcement_voice=bob"];
+    for (arguments, expected) in [
+        (vec!["--set", "calls.music=nofile.wav"], "configuration: calls.music: nofile.wav"),
+        (voice.to_vec(), "calls.record_announcement_voice = \"bob\": voice: kind = \"bob\" is not known"),
+        (vec!["--set", "log.level=loud"], "configuration: log.level = loud: write error, warn"),
+        (vec!["--set", "http.listen=foo"], "configuration: http.listen = foo: write ADDRESS:PORT"),
+        (vec!["--config", "route.toml"], "routes.#1.to = agent nosuch: no agent is called so: there are desk"),
+        (vec!["--config", "absent.toml"], "configuration: cannot read absent.toml: No such file or directory"),
+    ] {
+        for command in ["check", "serve"] {
+            let all: Vec<&str> = std::iter::once(command).chain(arguments.iter().copied()).collect();
+            let output = omnivox(folder.path(), &all);
+            assert!(!output.status.success(), "{command} {arguments:?}");
+            let told =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let expected = if command == "serve" { expected.trim_start_matches("configuration: ") } else { expected };
+            assert!(told.contains(expected), "{command} {arguments:?}: {told}");
+            assert!(
+                !told.contains("configuration: configuration") && told.matches("No such file").count() <= 1,
+                "{told}"
+            );
+        }
+    }
+}
+
+#[test]
 fn an_agents_definition_that_cannot_be_used_is_found_by_check() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("agents")).unwrap();
