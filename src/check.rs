@@ -366,19 +366,20 @@ fn check_agents(config: &Config, published: Option<&[String]>, tell: &mut impl F
     for name in agents.names() {
         let what = format!("agent {name}");
         let faults = agents.faults(&name);
-        if !faults.is_empty() {
-            faults.iter().for_each(|fault| tell(&what, Verdict::Fault, fault.to_string()));
-            continue;
-        }
+        faults.iter().for_each(|fault| tell(&what, Verdict::Fault, fault.to_string()));
         match agents.build(&name) {
             Ok(agent) => {
                 in_use.add(&agent);
-                tell(&what, Verdict::Ok, format!("takes calls to sip:{name}@"));
+                if faults.is_empty() {
+                    tell(&what, Verdict::Ok, format!("takes calls to sip:{name}@"));
+                }
                 for note in &agent.notes {
                     tell(&what, Verdict::Note, note.clone());
                 }
             }
-            Err(fault) => tell(&what, Verdict::Fault, format!("{fault:#}")),
+            Err(fault) if faults.is_empty() => tell(&what, Verdict::Fault, format!("{fault:#}")),
+            // Said already.
+            Err(_) => {}
         }
     }
     prices::check(config, &in_use, tell);

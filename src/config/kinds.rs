@@ -99,7 +99,7 @@ fn listed(names: &[&str]) -> String {
 /// A type of serde's in words.
 fn wanted(expected: &str) -> String {
     let words = match expected {
-        "a string" | "string" => "text in quotes",
+        "a string" | "string" | "string only" => "text in quotes",
         "path string" => "a path in quotes",
         "a boolean" => "true or false",
         "a sequence" => "a list, such as [\"...\"]",
@@ -134,6 +134,7 @@ mod tests {
             ("[calls]\nrecord = \"no\"", "calls.record = no: write true or false"),
             ("[calls]\nmusic = 5", "calls.music = 5: write a path in quotes"),
             ("[log]\nlevel = 5", "log.level = 5: write text in quotes"),
+            ("[log]\nformat = 5", "log.format = 5: write text in quotes"),
             ("[log]\nformat = \"xml\"", "log.format = xml: write text or json"),
             ("[rtp]\ncodecs = \"opus\"", "rtp.codecs = opus: write a list, such as [\"...\"]"),
             ("log = 5", "log = 5: write a section with keys of its own, [SECTION]"),
