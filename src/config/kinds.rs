@@ -23,7 +23,13 @@ pub(super) fn read(merged: Table) -> Result<Config, ConfigError> {
 
 /// What is wrong with a value, by its key.
 fn said(key: String, value: Option<&Value>, message: &str) -> ConfigError {
-    let text = value.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    // What has keys of its own may have secrets among them.
+    let text = value.map(|value| match value {
+        Value::String(text) => text.clone(),
+        Value::Table(_) => "(a section)".to_owned(),
+        Value::Array(_) => "(a list)".to_owned(),
+        other => other.to_string(),
+    });
     let is_secret = key.split('.').any(|part| SECRETS.iter().any(|secret| part.ends_with(secret)));
     let shown = match &text {
         Some(_) if is_secret => "(hidden)".to_owned(),
@@ -31,6 +37,10 @@ fn said(key: String, value: Option<&Value>, message: &str) -> ConfigError {
         None => String::new(),
     };
     match (fix(&key, message), text) {
+        (Some(_), Some(_)) if matches!(value, Some(Value::Table(_))) && message.ends_with("expected a sequence") => {
+            let fix = format!("write [[{key}]], once for each");
+            ConfigError::Entry { key, value: shown, fix }
+        }
         (Some(fix), Some(_)) => ConfigError::Entry { key, value: shown, fix },
         (Some(fix), None) => ConfigError::Type(format!("{key}: {fix}")),
         // The value stands in it.
@@ -137,6 +147,8 @@ mod tests {
             ("[log]\nformat = 5", "log.format = 5: write text in quotes"),
             ("[log]\nformat = \"xml\"", "log.format = xml: write text or json"),
             ("[rtp]\ncodecs = \"opus\"", "rtp.codecs = opus: write a list, such as [\"...\"]"),
+            ("[devices]\npassword = \"hunter2\"", "devices = (a section): write [[devices]], once for each"),
+            ("[[devices]]\npassword = [\"hunter2\"]", "devices.#1.password = (hidden): write text in quotes"),
             ("log = 5", "log = 5: write a section with keys of its own, [SECTION]"),
             ("[[routes]]\nhours = [\"8-17\"]", "routes.#1.hours: `8-17` is no span of hours: write HH:MM-HH:MM"),
             ("[[devices]]\nuser = \"al\"\nsrtp = \"x\"", "devices.al.srtp = x: write default, off, preferred"),

@@ -228,6 +228,11 @@ fn check_keys(known: &Table, table: &Table, origin: &str, prefix: &str) -> Resul
             (Some(Value::Table(known)), Value::Table(table)) => {
                 check_keys(known, table, origin, &format!("{prefix}{key}."))?
             }
+            // Serde would read a list as the section's values in order.
+            (Some(Value::Table(_)), Value::Array(_)) => {
+                let what = format!("{origin}: {prefix}{key} is one section and no list: write [{prefix}{key}]");
+                return Err(ConfigError::Type(what));
+            }
             (Some(Value::Array(known)), Value::Array(entries)) => {
                 let Some(Value::Table(known)) = known.first() else { continue };
                 for entry in entries.iter().filter_map(Value::as_table) {
@@ -323,6 +328,8 @@ mod tests {
         assert!(message.contains("line 1"), "{message}");
         let message = load(write("[calls]\nmax = \"many\"\n").path()).unwrap_err().to_string();
         assert_eq!(message, "calls.max = many: write a whole number from 0");
+        let message = load(write("[[log]]\nlevel = \"info\"\n").path()).unwrap_err().to_string();
+        assert!(message.ends_with(": log is one section and no list: write [log]"), "{message}");
         assert!(matches!(
             Config::load(&Sources { sets: vec!["nonsense".into()], ..Sources::default() }),
             Err(ConfigError::Set(_))
