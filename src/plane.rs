@@ -230,7 +230,7 @@ fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, 
     let is_devices = on_behalf.is_some();
     let party = Party { uri: call.to.clone(), device: on_behalf, ..Party::default() };
     let is_passed_back = !is_devices && hub.routing().router.is_some_and(|router| router.is_passed_back(&to));
-    let is_agent = hub.converser(&to, &party).is_some();
+    let is_agent = !hub.agents.has(&call.target) && hub.converser(&to, &party).is_some();
     if !is_passed_back
         && !is_agent
         && dialer.place(&to, &party).is_none()

@@ -118,7 +118,12 @@ impl Router {
         };
         let diverted = query.request.map(sip::diversion::read).unwrap_or_default();
         let signed = query.request.map(|invite| history::signed(invite, query.verdict)).unwrap_or_default();
-        History { called: self.called(query), diverted: diverted.into_iter().map(one).collect(), signed }
+        History {
+            caller: Some(self.callers(query).0),
+            called: self.called(query),
+            diverted: diverted.into_iter().map(one).collect(),
+            signed,
+        }
     }
 
     /// The Identity headers of a call by a trunk: ours, and where the call is sent on for a number of ours, those that it came with too.
@@ -360,9 +365,10 @@ impl Dialer for Router {
         let is_ours = matches!(origin, Origin::Device(_) | Origin::Agent);
         let diverted: Vec<_> = on_behalf.diverted.iter().map(|by| self.by_number(by)).collect();
         let (is_sent_on, signed) = (!diverted.is_empty(), on_behalf.signed.clone());
-        let seen = on_behalf.seen_inside.as_deref().map(user_of);
-        let inside = seen.map_or_else(|| caller.clone(), |number| Caller { number, ..Caller::default() });
-        let outside = caller.clone();
+        let inside = on_behalf.seen_inside.clone().unwrap_or_else(|| caller.clone());
+        // A phone passes on a caller who is not to be known.
+        let is_private = inside.is_private && on_behalf.device.is_some();
+        let outside = Caller { is_private, ..caller.clone() };
         let way = Way { called: number, inside, outside, diverted, is_sent_on, signed, is_ours, invite: None };
         if let Some((rule, _)) = &found {
             return self.plan_of(rule, &way);

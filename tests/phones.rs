@@ -75,6 +75,8 @@ fn a_phone_hands_its_caller_to_the_agent() {
     let turns = record["agent"]["turns"].as_array().unwrap();
     assert!(turns.iter().any(|turn| turn["who"] == "agent"), "the agent greeted her: {record}");
     assert_eq!((&record["target"], &record["end"]["reason"]), (&"desk".into(), &"caller_hung_up".into()), "{record}");
+    let recording = record["recording"].as_str().unwrap_or_else(|| panic!("she is recorded from there on: {record}"));
+    assert!(std::fs::metadata(recording).unwrap().len() > 10_000, "{record}");
     server.stop();
 }
 

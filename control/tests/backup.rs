@@ -94,7 +94,7 @@ async fn every_row_comes_back_in_either_database_and_serves() {
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(verify(&file).unwrap(), manifest);
         let again = back_up(&server.control.store, &parts(&server.folder), &file).await.unwrap_err();
-        assert!(matches!(again, BackupError::Occupied(_)), "{again}");
+        assert!(matches!(again, BackupError::Exists(_)), "{again}");
         let before = rows(&server.control.store).await;
         assert!(before.iter().any(|(table, lines)| table == "turns" && lines.len() == 1));
         for database in [Database::sqlite(), Database::postgres().await] {

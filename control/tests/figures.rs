@@ -52,9 +52,9 @@ const DAY: &str = "from=2026-11-01T00:00:00Z&to=2026-11-02T00:00:00Z";
 async fn key_figures_are_those_of_the_calls() {
     on_both(|server| async move {
         filled(&server).await;
-        // Who listens to a call, fetches or joins one is in that call's figures.
+        // Who listens to a call, fetches or picks up one is in that call's figures.
         let end = json!({ "class": "ok", "reason": "transferred" });
-        let parts = ["watch", "park", "room", "pickup", "replaces"].into_iter().zip(103..);
+        let parts = ["watch", "park", "pickup", "replaces"].into_iter().zip(103..);
         let parts = parts.map(|(target, n)| call(n, None, 0, json!({ "end": end, "target": target })));
         server.journal(&parts.collect::<Vec<_>>()).await;
         let ada = server.as_role(Role::Administrator).await;

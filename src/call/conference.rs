@@ -37,7 +37,9 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
             (Phase::Conference, actions)
         }
         // Whoever called here first and wants another in their place: a phone's attended transfer.
-        Input::Adopted(leg, Errand::Replace(replaced)) if view.staying().any(|other| other == replaced) => {
+        Input::Adopted(leg, Errand::Replace(replaced))
+            if replaced != leg && view.staying().any(|other| other == replaced) =>
+        {
             let let_go = [Action::HangUp(replaced, None), Action::Music(leg, false)];
             (Phase::Conference, let_go.into_iter().chain(enter(leg, view)).collect())
         }

@@ -17,6 +17,7 @@ use super::inbound::Refusal;
 use super::place::Place;
 use crate::config::SrtpPolicy;
 use crate::routing::history::Diverted;
+use crate::routing::identity::Caller;
 
 /// Branches in one group at most; a plan with more is cut there.
 pub const BRANCHES_LIMIT: usize = 32;
@@ -126,8 +127,8 @@ impl BranchResult {
 /// On whose behalf somebody is called.
 #[derive(Debug, Clone, Default)]
 pub struct Party {
-    /// Whom phones of ours see, where it is somebody else than carriers do: an address.
-    pub seen_inside: Option<String>,
+    /// Whom phones of ours see, where that is somebody else than carriers do.
+    pub seen_inside: Option<Caller>,
     /// The From URI of whoever the call is for.
     pub uri: String,
     /// Its display name; empty where there is none.

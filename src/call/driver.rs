@@ -410,7 +410,7 @@ impl Driver {
         for action in actions {
             self.perform(action);
         }
-        if matches!(self.phase, Phase::Bridged(_) | Phase::Talking | Phase::Conference) {
+        if !matches!(self.phase, Phase::Ending(_) | Phase::Over(_)) {
             // Whoever it was that gave them, the call goes on.
             self.reasons = None;
         }

@@ -54,6 +54,7 @@ pub struct Providers {
 pub struct CallLog {
     record: CallRecord,
     answered: Option<SystemTime>,
+    answered_by: Option<LegNo>,
     /// When it was settled that it ends; what follows is peers' confirmation.
     ended: Option<SystemTime>,
     /// The leg that the record's own fields speak of has gone to another call, or is over, without an answer.
@@ -159,6 +160,7 @@ impl CallLog {
         Self {
             record,
             answered: None,
+            answered_by: None,
             ended: None,
             has_lost_main: false,
             speaking: Vec::new(),
@@ -347,7 +349,10 @@ impl CallLog {
         // Who takes the place of a caller that waits speaks with whoever answers.
         if (self.is_main(no) || self.has_lost_main) && self.answered.is_none() {
             self.answered = Some(now);
+            self.answered_by = Some(no);
             self.record.answered_at = Some(timestamp(now));
+            // Of those who were called before.
+            self.record.reasons.clear();
         }
     }
 
@@ -433,7 +438,7 @@ impl CallLog {
         if let Some(leg) = self.leg(no) {
             reasons.clone_into(&mut leg.reasons);
         }
-        if self.is_main(no) {
+        if self.is_main(no) && self.answered_by.is_none_or(|leg| leg == no) {
             reasons.clone_into(&mut self.record.reasons);
         }
     }
@@ -591,6 +596,25 @@ mod tests {
         let record =
             log.close(End::new(super::super::end::EndReason::FarSideHungUp), &PricesConfig::default(), at(3_500));
         assert_eq!((record.duration_ms, record.answered_at), (3_000, Some(timestamp(at(500)))));
+    }
+
+    #[test]
+    fn why_others_refused_is_nothing_of_whoever_answered() {
+        let now = SystemTime::UNIX_EPOCH;
+        let refused = || {
+            let mut log = CallLog::new("c", CallDirection::Outbound, String::new(), "desk", now);
+            log.dialled(LegNo(0), "trunk one", "sip:a@one", now);
+            log.gave_reasons(LegNo(0), "Q.850;cause=34");
+            log.dialled(LegNo(1), "trunk other", "sip:a@other", now);
+            log
+        };
+        let end = || End::new(super::super::end::EndReason::FarSideHungUp);
+        let mut answered = refused();
+        answered.answered(LegNo(1), now);
+        answered.gave_reasons(LegNo(0), "Q.850;cause=38");
+        assert_eq!(answered.close(end(), &PricesConfig::default(), now).reasons, "");
+        let record = refused().close(end(), &PricesConfig::default(), now);
+        assert_eq!((record.reasons.as_str(), record.legs[0].reasons.as_str()), ("Q.850;cause=34", "Q.850;cause=34"));
     }
 
     #[test]

@@ -69,11 +69,9 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
             actions.push(Action::Enter(transfer.caller, place));
             (Phase::Transferring(Box::new(transfer)), actions)
         }
-        Input::Found(Ok(Found::Converse(target))) => {
-            let mut actions = transfer.released();
-            actions.push(Action::Converse(transfer.caller, target, transfer.handover.summary.clone()));
-            actions.extend(supervision::resume(&[transfer.caller], view));
-            (Phase::Talking, actions)
+        // A call that an agent has goes to no other.
+        Input::Found(Ok(Found::Converse(_))) => {
+            back(&transfer, vec![], "nobody is to be reached there".to_owned(), view)
         }
         Input::Found(Ok(Found::Refer(to))) => {
             let mut actions = transfer.released();

@@ -5,6 +5,7 @@ use sip::Message;
 use sip::diversion::{Diversion, DiversionReason, as_diversion, as_history};
 use sip::headers::Name;
 
+use super::identity::Caller;
 use super::numbers;
 use crate::config::{HistoryPolicy, IdentityPolicy, TrunkConfig};
 use crate::stir::passport::PASSPORTS_LIMIT;
@@ -25,6 +26,8 @@ pub struct Diverted {
 /// A call's way up to us.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
+    /// Who calls, as phones of ours are shown it.
+    pub caller: Option<Caller>,
     /// The number that was called here.
     pub called: String,
     /// Who sent the call on before, the first of them first.

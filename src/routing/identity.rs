@@ -1,6 +1,7 @@
 //! Who is shown as calling: to a phone, and to a carrier that we trust or do not (RFC 3323, RFC 3325).
 
 use sip::headers::Name;
+use sip::uri::user_of;
 use sip::{Message, NameAddr};
 
 use super::numbers;
@@ -33,6 +34,14 @@ pub fn caller(invite: &Message, trusted: bool) -> Caller {
     let number = numbers::user_of(from.uri_text);
     let is_private = wants_privacy || number == "anonymous";
     Caller { number, display: from.display_name().into_owned(), is_private, verstat: None }
+}
+
+impl Caller {
+    /// Whoever is at this address.
+    #[must_use]
+    pub fn of(uri: &str) -> Self {
+        Self { number: user_of(uri), ..Self::default() }
+    }
 }
 
 /// The From value for a phone of ours.

@@ -25,9 +25,9 @@ pub const GROUPS_LIMIT: usize = 1_000;
 /// Below this mean opinion score people begin to complain (ITU-T G.109: "some users dissatisfied" ends at R 70, which is 3.6).
 pub const MOS_GOOD: f64 = 3.6;
 
-/// What calls are for that become a part of another: a conference's, one that waits, rings, is supervised or taken over. Its figures have what
-/// was said there.
-const PLACES: [&str; 5] = ["room", "park", "pickup", "watch", "replaces"];
+/// What calls are for that have to do with another: it is fetched where it waits, picked up where it rings, supervised, taken over. Its figures
+/// have what was said there.
+const ABOUT_OTHERS: [&str; 4] = ["park", "pickup", "watch", "replaces"];
 
 /// A span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,8 +294,7 @@ impl Kinds {
             let Ok(id) = usize::try_from(row.try_get::<i64, _>("id")?) else { continue };
             let name: String = row.try_get("target")?;
             let (class, reason): (&str, &str) = (row.try_get("class")?, row.try_get("reason")?);
-            let transferred = reason == "transferred";
-            if transferred && PLACES.contains(&name.as_str()) {
+            if ABOUT_OTHERS.contains(&name.as_str()) {
                 continue;
             }
             let target = *places.entry(name).or_insert_with_key(|name| {
@@ -303,8 +302,12 @@ impl Kinds {
                 kinds.names.len() - 1
             });
             kinds.counted.resize(id + 1, None);
-            kinds.counted[id] =
-                Some(Counted { target, class: Class::of(class), cancelled: reason == "caller_cancelled", transferred });
+            kinds.counted[id] = Some(Counted {
+                target,
+                class: Class::of(class),
+                cancelled: reason == "caller_cancelled",
+                transferred: reason == "transferred",
+            });
         }
         Ok(kinds)
     }

@@ -1,7 +1,7 @@
 //! The schema's history: each step up, and back down, for both databases.
 
 use sqlx::SqlSafeStr;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use super::{Backend, Store, StoreError};
 
@@ -183,7 +183,8 @@ impl Store {
     /// # Errors
     /// The database is newer than this program, was changed by hand, or refuses.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        migrator(self.backend()).run(self.writer()).await.map_err(newer)?;
+        self.applied().await?;
+        migrator(self.backend()).run(self.writer()).await?;
         self.fill_figures().await
     }
 
@@ -192,7 +193,8 @@ impl Store {
     /// # Errors
     /// As for [`Store::migrate`]; the version is none.
     pub(crate) async fn migrate_to(&self, version: i64) -> Result<(), StoreError> {
-        migrator(self.backend()).run_to(version, self.writer()).await.map_err(newer)
+        self.applied().await?;
+        Ok(migrator(self.backend()).run_to(version, self.writer()).await?)
     }
 
     /// Takes the schema back to a version; 0 takes everything away. **Data of what is taken away is gone.**
@@ -200,7 +202,8 @@ impl Store {
     /// # Errors
     /// As for [`Store::migrate`].
     pub async fn migrate_down(&self, to: i64) -> Result<(), StoreError> {
-        migrator(self.backend()).undo(self.writer(), to).await.map_err(newer)
+        self.applied().await?;
+        Ok(migrator(self.backend()).undo(self.writer(), to).await?)
     }
 
     /// Every step this program knows.
@@ -208,6 +211,13 @@ impl Store {
     /// # Errors
     /// The database does not answer, or is of a newer program.
     pub async fn migrations(&self) -> Result<Vec<Applied>, StoreError> {
+        let there = self.applied().await?;
+        Ok(CHANGES.iter().map(|change| change.state(&there)).collect())
+    }
+
+    /// The steps that the database has. Asked before anything is done to it: the migrator keeps its lock where it finds one that it does not
+    /// know (PostgreSQL), and whoever comes next waits for ever.
+    async fn applied(&self) -> Result<Vec<i64>, StoreError> {
         let there = sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations WHERE success")
             .fetch_all(self.reader())
             .await;
@@ -219,16 +229,8 @@ impl Store {
         };
         match there.iter().max() {
             Some(newest) if *newest > LATEST => Err(StoreError::Newer(*newest)),
-            _ => Ok(CHANGES.iter().map(|change| change.state(&there)).collect()),
+            _ => Ok(there),
         }
-    }
-}
-
-/// A step that this program does not know is a newer program's.
-fn newer(fault: MigrateError) -> StoreError {
-    match fault {
-        MigrateError::VersionMissing(version) if version > LATEST => StoreError::Newer(version),
-        fault => fault.into(),
     }
 }
 

@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn times_are_told_to_a_tenth_of_a_millisecond() {
-        for (ms, told) in [(400.000_129_999_999_44, "400.0"), (249.96, "250.0"), (-0.04, "-0.0"), (1.7e308, "1.7e308")]
+        for (ms, told) in [(400.000_129_999_999_44, "400.0"), (249.96, "250.0"), (-0.04, "-0.0"), (1.7e308, "1.7e+308")]
         {
             assert_eq!(serde_json::to_string(&tenth(ms)).unwrap(), told);
         }

@@ -8,6 +8,7 @@ use super::Driver;
 use crate::call::dial::Party;
 use crate::call::inbound::Refusal;
 use crate::call::{Found, Input, LegNo, NotFound, Stage};
+use crate::routing::identity::Caller;
 
 impl Driver {
     /// Asks how somebody is reached, on behalf of a device, or of the server: what an agent may ask for, its definition says.
@@ -43,7 +44,8 @@ impl Driver {
         let diverted = self.history.sent_on(device.as_deref(), DiversionReason::Deflection);
         // What speaks for the caller goes on with the caller alone.
         let signed = if no == LegNo::FIRST { Vec::new() } else { self.history.signed.clone() };
-        let party = Party { uri: from, device, local, diverted, signed, ..Party::default() };
+        let seen_inside = if no == LegNo::FIRST { None } else { self.history.caller.clone() };
+        let party = Party { uri: from, device, local, diverted, signed, seen_inside, ..Party::default() };
         let found = self.found(uri, &party, replaces);
         self.queue.push(Input::Found(found));
     }
@@ -61,16 +63,17 @@ impl Driver {
     fn server(&self) -> Party {
         let party = self.legs.iter().find(|leg| leg.stage == Stage::Here && !leg.supervises());
         let is_caller = party.is_none_or(|leg| leg.no == LegNo::FIRST) == self.log.is_inbound();
-        let seen_inside = if is_caller { self.log.from() } else { self.log.to() };
-        Party { uri: self.log.to().to_owned(), seen_inside: Some(seen_inside.to_owned()), ..Party::default() }
+        let seen_inside = if is_caller { self.history.caller.clone() } else { Some(Caller::of(self.log.to())) };
+        Party { uri: self.log.to().to_owned(), seen_inside, ..Party::default() }
     }
 
     fn found(&self, target: &str, party: &Party, replaces: Option<String>) -> Result<Found, NotFound> {
         if let Some(place) = self.hub.dialer().place(target, party) {
             return Ok(Found::Place(place));
         }
-        // Whom another leg of somebody's is to be replaced with is nobody to talk with.
+        // Whom another leg of somebody's is to be replaced with is nobody to talk with. A call has one conversation, which goes on or is over.
         if replaces.is_none()
+            && !self.target.converses()
             && let Some(target) = self.hub.converser(target, party)
         {
             return Ok(Found::Converse(target));

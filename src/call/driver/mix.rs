@@ -108,7 +108,7 @@ impl Driver {
         let member = self.mix.number(places).ok_or("the room is full")?;
         let Some(leg) = self.leg(no) else { return Ok(()) };
         // An agent keeps its line, and what it says is heard by all.
-        let is_agents = is_conversing && leg.errand.is_none();
+        let is_agents = is_conversing && !leg.supervises();
         if !is_agents {
             leg.line.attend();
         }

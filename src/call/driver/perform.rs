@@ -254,6 +254,9 @@ impl Driver {
     fn converse(&mut self, no: LegNo, target: Target, known: String) {
         self.log.goes_to(&self.target, &target);
         self.target = target;
+        if self.hub.config.calls.record {
+            self.tape_conversation(no);
+        }
         self.start_conversation(no);
         if !known.is_empty() {
             self.order(no, LineOrder::Ask(Request::Know(known)));

@@ -5,7 +5,7 @@
 //!
 //! | call | in the recording |
 //! | --- | --- |
-//! | with an agent (`calls.record`) | the caller, from the first packet to the last; whom the agent passes the call on to, once they are connected |
+//! | with an agent (`calls.record`) | the caller, from the first packet, or from where somebody passed them to the agent, to the last; whom the agent passes the call on to, once they are connected |
 //! | bridged (`calls.record_bridged`) | both, and who takes their place, while they are connected: whoever is on hold speaks to nobody |
 //! | a conference (`calls.record_conferences`) | everybody in it |
 //!
@@ -33,6 +33,8 @@ const RATE: SampleRate = SampleRate::HZ_16000;
 pub(super) struct Tape {
     /// To be made with the first leg, whoever else comes.
     wanted: Option<RecorderConfig>,
+    /// Who came to an agent later.
+    conversing: Option<LegNo>,
     recording: Option<Recording>,
     is_paused: bool,
     legs: Vec<(LegNo, Side)>,
@@ -109,7 +111,7 @@ impl Driver {
 
     fn is_to_be_taped(&self, no: LegNo) -> bool {
         let Some(leg) = self.legs.iter().find(|leg| leg.no == no) else { return false };
-        if no == LegNo::FIRST && self.tape.is_of_first() {
+        if (no == LegNo::FIRST && self.tape.is_of_first()) || self.tape.conversing == Some(no) {
             return true;
         }
         let is_heard = !matches!(leg.errand, Some(Errand::Watch(Watching::Listen | Watching::Whisper)));
@@ -122,7 +124,24 @@ impl Driver {
         is_wanted && is_heard && self.mix.has(no)
     }
 
+    /// Somebody talks with an agent from here on who did not before: the agent's beginning says that they are recorded.
+    pub(super) fn tape_conversation(&mut self, no: LegNo) {
+        self.tape.conversing = Some(no);
+        if self.tape.legs.iter().all(|(leg, _)| *leg != no) {
+            self.put_on_tape(no);
+        }
+    }
+
     fn tape_leg(&mut self, no: LegNo) {
+        if self.put_on_tape(no)
+            && let (Some(pcm), Some(leg)) = (self.notice_for(no), self.leg(no))
+        {
+            leg.line.occupy(notice::and_idle(pcm));
+        }
+    }
+
+    /// Whether it is in the recording from here on.
+    fn put_on_tape(&mut self, no: LegNo) -> bool {
         let config = self
             .tape
             .wanted
@@ -142,11 +161,10 @@ impl Driver {
             }
             self.log.set_recording(path);
             self.log.set_side(no, peer);
-            if let (Some(pcm), Some(leg)) = (self.notice_for(no), self.leg(no)) {
-                leg.line.occupy(notice::and_idle(pcm));
-            }
+            true
         } else {
             self.log.failure(format!("recording: leg {} could not be put into it", no.0));
+            false
         }
     }
 
