@@ -80,14 +80,15 @@ pub fn init_logs(config: &LogConfig, reports: Option<&'static Reports>) -> anyho
     Ok(())
 }
 
-/// The filter that `log.level` stands for; `None` where it stands for none. A word that is no level is none: it would name a part of the
-/// program, and silence all others.
+/// The filter that `log.level` stands for; `None` where it stands for none. A word that is no level names a part of the program, all of
+/// which is logged; where no level beside it is for the others, it would silence them, and is none.
 #[must_use]
 pub fn filter(level: &str) -> Option<EnvFilter> {
     // Those that name spans have commas of their own.
     let names_spans = level.contains('[');
-    let is_known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-    let is_whole = names_spans || level.split(',').all(is_known);
+    let is_level = |part: &str| !part.trim().is_empty() && part.trim().parse::<LevelFilter>().is_ok();
+    let names_its_level = |part: &str| part.contains('=') || part.trim().is_empty();
+    let is_whole = names_spans || level.split(',').any(is_level) || level.split(',').all(names_its_level);
     EnvFilter::try_new(level).ok().filter(|_| is_whole)
 }
 
@@ -211,4 +212,20 @@ fn describe() {
         "omnivox_records_failed_total",
         "Call records that are lost: the disk took none until too many waited, or until the stop"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_needs_one_beside_it() {
+        for level in ["info", "debug", "info,sip", "sip,warn", "info,sip=debug", "sip=debug", "INFO", "sip[call]=debug"]
+        {
+            assert!(filter(level).is_some(), "{level}");
+        }
+        for level in ["loud", "sip", "sip,", "sip,media", "sip=debug,media", "info,sip=loud"] {
+            assert!(filter(level).is_none(), "{level}");
+        }
+    }
 }
