@@ -120,9 +120,10 @@ export function tell(lines: Line[], { type, data }: Pick<Event, 'type' | 'data'>
       const line = { who: turn.who, text: turn.text, at_ms: turn.started_ms, turn }
       // Where it was told while it was said: what was told of it meanwhile stands below.
       const at = lines.findLastIndex((line) => line.partial && line.who === turn.who)
-      if (at < 0) lines.push(line)
+      if (!turn.text && !turn.tools?.length) {
+        if (at >= 0) lines.splice(at, 1)
+      } else if (at < 0) lines.push(line)
       else lines.splice(at, 1, line)
-      if (!turn.text && !turn.tools?.length) lines.splice(lines.indexOf(line), 1)
       break
     }
     case 'tool': {

@@ -1,3 +1,4 @@
+import { createStore, produce } from 'solid-js/store'
 import { expect, test } from 'vitest'
 import { askedAfter, toolSays } from '../src/call/turns'
 import { tell, type Line } from '../src/live'
@@ -19,6 +20,23 @@ test('what is understood so far is replaced by what was said, and what the agent
   expect(lines.map((line) => [line.who, line.text])).toEqual([
     ['caller', 'what are your opening hours'], ['agent', 'We are open.'], ['caller', 'thanks'], ['note', 'The caller cut the agent off.'],
   ])
+})
+
+test('a turn without words takes away what was told of it, and nothing else', () => {
+  // As `live.ts` has it: within a store, lines are proxies.
+  const [talks, set] = createStore<Record<string, Line[]>>({})
+  const told = (event: Parameters<typeof tell>[1]) => set(produce((all) => tell(all.c ??= [], event)))
+  const texts = () => talks.c!.map((line) => line.text)
+  told(turn('agent', 'Hello.'))
+  told(turn('caller', ''))
+  expect(texts()).toEqual(['Hello.'])
+  told({ type: 'transcript.partial', data: { text: 'hm' } })
+  told({ type: 'note', data: { text: 'go on' } })
+  told(turn('caller', ''))
+  expect(texts()).toEqual(['Hello.', 'Note to the agent: go on'])
+  told({ type: 'transcript.partial', data: { text: 'my ord' } })
+  told(turn('caller', 'my order'))
+  expect(texts()).toEqual(['Hello.', 'Note to the agent: go on', 'my order'])
 })
 
 test('who holds the call is told', () => {
