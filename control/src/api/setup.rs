@@ -56,7 +56,7 @@ pub(crate) async fn setup(
 /// Why a code is not good. Whether somebody administers is told to everybody (`health`).
 async fn not_good(control: &Control, now: Moment) -> Result<Problem, Problem> {
     let why = if control.store.administrators().await? > 0 {
-        "this server has an administrator already, and its first code was used: log in, or ask them for an account"
+        "this server has an administrator already: log in, or ask them for an account"
     } else if control.store.has_invitation(now).await? {
         "the code is not right: copy all of the one that the server printed when it last started"
     } else {
