@@ -105,7 +105,10 @@ async fn change(
             keys.insert((*secret).to_owned(), old.clone());
         }
     }
-    leads_to_an_agent(control, kind, &keys).await?;
+    // One that leads where it led is changed also where nobody takes its calls any more.
+    if agent_of(control, kind, &keys) != agent_of(control, kind, &old) {
+        leads_to_an_agent(control, kind, &keys).await?;
+    }
     control.settings.put(kind, name, &keys, Some(&before)).await?;
     control.audit(caller, &format!("{}.change", kind.as_str()), name, json!({})).await;
     answer(control, kind, name, StatusCode::OK).await
@@ -124,7 +127,7 @@ async fn remove(control: &Control, caller: &Caller, kind: SettingKind, name: &st
 
 /// What leads to an agent leads to one that takes calls: one of the server's, or one that a version is published of.
 async fn leads_to_an_agent(control: &Control, kind: SettingKind, keys: &SettingValue) -> Result<(), Problem> {
-    let Some(agent) = control.settings.port().agent_of(kind, keys) else { return Ok(()) };
+    let Some(agent) = agent_of(control, kind, keys) else { return Ok(()) };
     let there: Vec<String> = control.agents.list().into_iter().map(|state| state.name).collect();
     if there.contains(&agent) {
         return Ok(());
@@ -137,6 +140,10 @@ async fn leads_to_an_agent(control: &Control, kind: SettingKind, keys: &SettingV
         None => format!("no agent is called {agent}: there are {}", there.join(", ")),
     };
     Err(Problem::field("to", why))
+}
+
+fn agent_of(control: &Control, kind: SettingKind, keys: &SettingValue) -> Option<String> {
+    control.settings.port().agent_of(kind, keys)
 }
 
 async fn find(control: &Control, kind: SettingKind, name: &str) -> Result<StoredSetting, Problem> {
