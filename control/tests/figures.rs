@@ -114,9 +114,11 @@ async fn everybody_counts_the_calls_that_they_see() {
     on_both(|server| async move {
         let store = &server.control.store;
         let ours = store.add_team("ours", Moment::now()).await.unwrap().id;
-        server.user("alice", Role::Operator, Some(&ours), Some("alice")).await;
+        let members = [
+            server.user("alice", Role::Operator, Some(&ours), Some("alice")).await,
+            server.user("sue", Role::Supervisor, Some(&ours), None).await,
+        ];
         server.user("bob", Role::Operator, None, Some("bob")).await;
-        server.user("sue", Role::Supervisor, Some(&ours), None).await;
         filled(&server).await;
         let ada = server.as_role(Role::Administrator).await;
         let (alice, bob, sue) = (server.log_in("alice").await, server.log_in("bob").await, server.log_in("sue").await);
@@ -147,6 +149,12 @@ async fn everybody_counts_the_calls_that_they_see() {
             );
         }
         assert_eq!(bob.read(&format!("/reports/users?{DAY}")).await["items"], json!([]));
+        // Of a team that is taken away the figures stay.
+        for id in members {
+            assert_eq!(ada.delete(&format!("/users/{id}")).await.status(), 204);
+        }
+        assert_eq!(ada.delete(&format!("/teams/{ours}")).await.status(), 204);
+        assert_eq!(ada.read(&format!("/kpis?{DAY}&team={ours}")).await["total"]["calls"], 25);
     })
     .await;
 }

@@ -372,7 +372,8 @@ async fn visible(store: &Store, caller: &Caller, team: Option<String>) -> Result
     if !may {
         return Err(Problem::field("team", "name your own as its supervisor, or leave it out"));
     }
-    if store.team(&team).await?.is_none() {
+    // Of a team that was taken away the figures stay.
+    if store.team(&team).await?.is_none() && !store.has_figures(&team).await? {
         return Err(Problem::field("team", "there is no such team: write the id of one, or leave it out"));
     }
     Ok(Visible::Team(team))

@@ -146,6 +146,15 @@ impl Store {
         Ok(work.await.map_err(worked)?)
     }
 
+    /// Whether there are calls of a team.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn has_figures(&self, team: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT day FROM call_figures WHERE scope = $1 LIMIT 1";
+        Ok(sqlx::query(sql).bind(team).fetch_optional(self.reader()).await?.is_some())
+    }
+
     /// The same by what answered alone: those with most calls first.
     ///
     /// # Errors
