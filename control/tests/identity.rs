@@ -161,6 +161,9 @@ async fn a_key_opens_what_its_scopes_name_and_no_more_than_its_user_may() {
         assert!(!listed.contains(secret), "shown once");
         // An operator's key has no scope that an operator has no use for.
         let bob = server.as_role(Role::Operator).await;
+        let mine = bob.read("/session").await["scopes"].to_string();
+        assert!(mine.contains("calls:write") && !mine.contains("admin") && !mine.contains("webhooks"), "{mine}");
+        assert_eq!(ada.read("/session").await["scopes"].as_array().map(Vec::len), Some(11));
         for scope in ["admin:write", "admin:read", "webhooks:read"] {
             let refused = bob.post("/api-keys", json!({ "name": "all", "scopes": ["calls:read", scope] })).await;
             assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{scope}");

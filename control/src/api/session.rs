@@ -15,7 +15,7 @@ use super::gate::{Address, ByTls};
 use super::problem::Problem;
 use crate::control::Control;
 use crate::identity::limit::{Tier, network};
-use crate::identity::{Caller, Means, password, second_factor, secret};
+use crate::identity::{Caller, Means, Scope, access, password, second_factor, secret};
 use crate::store::users::{Credentials, User};
 use crate::time::Moment;
 
@@ -43,6 +43,15 @@ pub struct Who {
     pub user: User,
     /// To be sent as `X-CSRF-Token` with what changes something; sessions have one.
     pub csrf: Option<String>,
+    /// What keys of theirs are of use for.
+    pub scopes: Vec<Scope>,
+}
+
+impl Who {
+    fn is(user: User, csrf: Option<String>) -> Json<Self> {
+        let scopes = Scope::ALL.into_iter().filter(|scope| access::is_of_use(user.role, *scope)).collect();
+        Json(Self { user, csrf, scopes })
+    }
 }
 
 /// Log in
@@ -57,8 +66,8 @@ pub(crate) async fn log_in(
 ) -> Result<Response, Problem> {
     let user = authenticate(&control, from, login).await?;
     let (cookie, set) = open(&control, &user, (from, by_tls), json!({})).await?;
-    let who = Who { user, csrf: Some(secret::csrf(&cookie)) };
-    Ok((StatusCode::CREATED, [(header::SET_COOKIE, set)], Json(who)).into_response())
+    let who = Who::is(user, Some(secret::csrf(&cookie)));
+    Ok((StatusCode::CREATED, [(header::SET_COOKIE, set)], who).into_response())
 }
 
 /// Opens a session for whoever showed who they are: its secret, and the cookie that has it.
@@ -85,7 +94,7 @@ pub(crate) async fn who(caller: Caller) -> Json<Who> {
         Means::Session { csrf, .. } => Some(csrf),
         Means::Token | Means::Key { .. } => None,
     };
-    Json(Who { user: caller.user, csrf })
+    Who::is(caller.user, csrf)
 }
 
 /// Log out

@@ -1,7 +1,7 @@
 // API keys: for programs, each with what it may do.
-import { createResource, createSignal, For, Show } from 'solid-js'
+import { createSignal, For, Show } from 'solid-js'
 import { api, ask, take, type Schemas } from '../api/client'
-import { is } from '../session'
+import { is, who } from '../session'
 import { day } from '../format'
 import { Button, Check, Confirm, Empty, Head, Modal, Notice, Secret, Select, Tag, Text, useWork } from '../ui/parts'
 import { List, usePages } from '../ui/pages'
@@ -34,7 +34,6 @@ export default function Keys() {
 }
 
 function Make(props: { close: () => void }) {
-  const [scopes] = createResource(() => ask<{ components: { schemas: { Scope: { enum: Scope[] } } } }>('GET', '/api/v1/openapi.json').then((document) => document.components.schemas.Scope.enum))
   const [name, setName] = createSignal('')
   const [chosen, setChosen] = createSignal<Scope[]>([])
   const [days, setDays] = createSignal('90')
@@ -59,7 +58,7 @@ function Make(props: { close: () => void }) {
           <div class="row"><Text label="What it is for" required value={name()} on={setName} wrong={work.wrong('name')} /><Select label="Good for" value={days()} on={setDays} options={LASTS} wrong={work.wrong('expires_at')} /></div>
           <fieldset class="form">
             <legend class="small"><b>It may</b></legend>
-            <For each={scopes()}>{(scope) => <Check label={scope} value={chosen().includes(scope)} on={(on) => setChosen((all) => on ? [...all, scope] : all.filter((other) => other !== scope))} />}</For>
+            <For each={who()?.scopes}>{(scope) => <Check label={scope} value={chosen().includes(scope)} on={(on) => setChosen((all) => on ? [...all, scope] : all.filter((other) => other !== scope))} />}</For>
           </fieldset>
           <Notice>{work.wrong('scopes') ?? work.rest('name', 'expires_at')}</Notice>
           <div class="buttons"><Button onClick={props.close}>Cancel</Button><Button kind="primary" type="submit" disabled={work.busy() || !chosen().length}>Make it</Button></div>
