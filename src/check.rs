@@ -357,8 +357,8 @@ fn check_agents(config: &Config, published: Option<&[String]>, tell: &mut impl F
         Ok(agents) => agents,
         Err(fault) => return tell("agents", Verdict::Fault, format!("{fault:#}")),
     };
-    // Where the database cannot be asked, it may have them.
-    let verdict = if published.is_some() { Verdict::Fault } else { Verdict::Note };
+    // With a control plane they may be published while it serves: it starts without them, and warns.
+    let verdict = if config.control.on { Verdict::Note } else { Verdict::Fault };
     for missed in agents.missed_by(config, published.unwrap_or_default()) {
         tell("configuration", verdict, missed.to_string());
     }

@@ -167,6 +167,16 @@ fn what_serve_refuses_check_finds_too() {
 }
 
 #[test]
+fn an_agent_that_may_be_published_yet_is_no_fault_of_its_route() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("route.toml"), "[[routes]]\nto = \"agent sales\"\n").unwrap();
+    let output = omnivox(folder.path(), &["check", "--config", "route.toml"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = told.lines().find(|line| line.contains("routes.#1.to = agent sales")).unwrap_or_default();
+    assert!(line.starts_with("note"), "{told}");
+}
+
+#[test]
 fn an_agents_definition_that_cannot_be_used_is_found_by_check() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("agents")).unwrap();
