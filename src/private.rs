@@ -25,12 +25,24 @@ pub fn keep() {
 
 /// What an earlier version left for others to read is for this user alone too.
 pub(crate) fn tighten(config: &Config) {
-    for path in files(config).into_iter().chain(recordings(&config.recordings_dir())) {
-        match close(&path) {
-            Ok(false) => {}
-            Ok(true) => tracing::info!("{} is for this user alone now", path.display()),
-            Err(fault) if fault.kind() == ErrorKind::NotFound => {}
-            Err(fault) => tracing::warn!("others may read {}: {fault}", path.display()),
+    let recordings = config.recordings_dir();
+    if closed(&recordings) {
+        tracing::info!("{} is for this user alone now", recordings.display());
+    }
+    let files = files(config).into_iter().chain(within(&recordings)).filter(|path| closed(path)).count();
+    if files > 0 {
+        tracing::info!("{files} files that tell of calls and people are for this user alone now");
+    }
+}
+
+/// Takes from others what they may; whether they might. Where that fails, it is told.
+fn closed(path: &Path) -> bool {
+    match close(path) {
+        Ok(was_open) => was_open,
+        Err(fault) if fault.kind() == ErrorKind::NotFound => false,
+        Err(fault) => {
+            tracing::warn!("others may read {}: {fault}", path.display());
+            false
         }
     }
 }
@@ -50,10 +62,10 @@ fn files(config: &Config) -> Vec<PathBuf> {
     files
 }
 
-/// The folder of recordings, and what is in it: once the folder is closed nobody else gets there, and its files are not asked any more.
-fn recordings(folder: &Path) -> Vec<PathBuf> {
+/// What is in a folder that others still get into: where it is a link, say. There may be very many files in one that is closed.
+fn within(folder: &Path) -> Vec<PathBuf> {
     match std::fs::metadata(folder) {
-        Ok(meta) if meta.permissions().mode() & OTHERS != 0 => entries(folder).chain([folder.to_path_buf()]).collect(),
+        Ok(meta) if meta.permissions().mode() & OTHERS != 0 => entries(folder).collect(),
         _ => Vec::new(),
     }
 }
@@ -87,9 +99,9 @@ mod tests {
         let mode = |name: &str| std::fs::metadata(of(name)).unwrap().permissions().mode() & 0o777;
         std::fs::create_dir_all(of("recordings")).unwrap();
         std::fs::create_dir_all(of("models")).unwrap();
-        let kept =
-            ["omnivox.db", "omnivox.db-wal", "calls.jsonl", "calls.open.jsonl", "calls.1.jsonl", "recordings/a.wav"];
-        let others = ["models/voice", "omnivox.toml"];
+        let kept = ["omnivox.db", "omnivox.db-wal", "calls.jsonl", "calls.open.jsonl", "calls.1.jsonl"];
+        // Nobody else gets to what is in a folder that is closed.
+        let others = ["models/voice", "omnivox.toml", "recordings/a.wav"];
         for name in kept.iter().chain(&others) {
             std::fs::write(of(name), "x").unwrap();
             std::fs::set_permissions(of(name), Permissions::from_mode(0o644)).unwrap();
@@ -101,8 +113,14 @@ mod tests {
         kept.iter().for_each(|name| assert_eq!(mode(name), 0o600, "{name}"));
         others.iter().for_each(|name| assert_eq!(mode(name), 0o644, "{name}"));
         assert_eq!((mode("recordings"), mode("models")), (0o700, 0o755));
+        // A folder that a link leads to is not ours to close: its files are.
+        std::fs::rename(of("recordings"), of("elsewhere")).unwrap();
+        std::fs::set_permissions(of("elsewhere"), Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(of("elsewhere"), of("recordings")).unwrap();
+        tighten(&config);
+        assert_eq!((mode("elsewhere"), mode("elsewhere/a.wav")), (0o755, 0o600));
         // What is not there yet is no fault.
-        std::fs::remove_dir_all(of("recordings")).unwrap();
+        std::fs::remove_file(of("recordings")).unwrap();
         tighten(&config);
     }
 
