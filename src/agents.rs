@@ -38,21 +38,28 @@ struct Slot {
     definition: Option<AgentDefinition>,
     /// The definition as it was written.
     text: String,
-    state: watch::Sender<State>,
+    /// How many were published in this place before it.
+    version: u64,
+    /// Shared with those.
+    state: Arc<watch::Sender<State>>,
 }
 
-/// How far an agent has come.
+/// How far an agent has come, all versions that were published in one place together.
 #[derive(Default)]
 struct State {
-    /// What takes calls: as it is defined; until that is loaded, and where it cannot be, as it was defined before.
+    /// What takes calls: the latest version that could be loaded.
     ready: Option<Ready>,
-    /// Whether it could be loaded; `None` while it loads.
+    /// The latest version.
+    latest: u64,
+    /// Whether that could be loaded; `None` while it loads.
     loaded: Option<Result<(), String>>,
+    /// Versions that are not loaded yet.
+    loading: usize,
 }
 
 /// An agent that takes calls.
-#[derive(Clone)]
 struct Ready {
+    version: u64,
     agent: Agent,
     /// The voice that it is defined with.
     voice: String,
@@ -80,9 +87,10 @@ impl Agents {
             slots.insert(name, Arc::new(Slot::of(AgentSource::File, definition, &text)));
         }
         for (name, agent) in embedded {
-            let ready = Ready { agent, voice: String::new() };
-            let state = watch::Sender::new(State { ready: Some(ready), loaded: Some(Ok(())) });
-            let slot = Slot { source: AgentSource::Program, definition: None, text: String::new(), state };
+            let ready = Some(Ready { version: 0, agent, voice: String::new() });
+            let state = State { ready, loaded: Some(Ok(())), ..State::default() };
+            let state = Arc::new(watch::Sender::new(state));
+            let slot = Slot { source: AgentSource::Program, definition: None, text: String::new(), version: 0, state };
             slots.insert(name, Arc::new(slot));
         }
         anyhow::ensure!(
@@ -164,21 +172,24 @@ impl Agents {
         let Some(definition) = &slot.definition else { return };
         let built = self.registry.build(definition, &self.environment).map_err(|fault| fault.to_string());
         slot.state.send_modify(|state| {
-            state.loaded = Some(match built {
-                Ok(agent) => {
+            state.loading = state.loading.saturating_sub(1);
+            let result = built.as_ref().map(|_| ()).map_err(Clone::clone);
+            match built {
+                Ok(agent) if state.ready.as_ref().is_none_or(|ready| ready.version <= slot.version) => {
                     agent.notes.iter().for_each(|note| tracing::info!("agent {name}: {note}"));
-                    state.ready = Some(Ready { agent, voice: definition.voice.kind.clone() });
-                    Ok(())
+                    let voice = definition.voice.kind.clone();
+                    state.ready = Some(Ready { version: slot.version, agent, voice });
                 }
-                Err(fault) if state.ready.is_some() => {
-                    tracing::error!("agent {name} takes calls as it was defined before: {fault}");
-                    Err(format!("{fault}. The version before it takes the calls"))
+                // A later version takes the calls already.
+                Ok(_) => {}
+                Err(fault) if state.ready.is_some() || state.loading > 0 => {
+                    tracing::error!("agent {name} takes calls as another version defines it: {fault}");
                 }
-                Err(fault) => {
-                    tracing::error!("agent {name} cannot take calls: {fault}");
-                    Err(fault)
-                }
-            });
+                Err(fault) => tracing::error!("agent {name} cannot take calls: {fault}"),
+            }
+            if state.latest == slot.version {
+                state.loaded = Some(result);
+            }
         });
     }
 
@@ -213,7 +224,7 @@ impl Agents {
     pub async fn ready(&self, name: &str) -> Result<(Agent, String), String> {
         let slot = self.slot(name).ok_or_else(|| format!("there is no agent called {name}"))?;
         let mut state = slot.state.subscribe();
-        let is_known = |state: &State| state.ready.is_some() || state.loaded.is_some();
+        let is_known = |state: &State| state.ready.is_some() || state.loading == 0;
         let state = state.wait_for(is_known).await.map_err(|_| "the server is stopping".to_owned())?;
         match (&state.ready, &state.loaded) {
             (Some(ready), _) => Ok((ready.agent.clone(), ready.voice.clone())),
@@ -229,13 +240,19 @@ impl Agents {
 
 impl Slot {
     fn of(source: AgentSource, definition: AgentDefinition, text: &str) -> Self {
-        Self { source, definition: Some(definition), text: text.to_owned(), state: watch::Sender::default() }
+        let state = Arc::new(watch::Sender::new(State { loading: 1, ..State::default() }));
+        Self { source, definition: Some(definition), text: text.to_owned(), version: 0, state }
     }
 
-    /// The same, in the place of another, which takes the calls until this one can.
+    /// The same, in the place of another: until this one is loaded, and where it cannot be, the latest before it takes the calls.
     fn after(self, before: &Slot) -> Self {
-        let ready = before.state.borrow().ready.clone();
-        Self { state: watch::Sender::new(State { ready, loaded: None }), ..self }
+        let version = before.version + 1;
+        before.state.send_modify(|state| {
+            state.latest = version;
+            state.loaded = None;
+            state.loading += 1;
+        });
+        Self { version, state: Arc::clone(&before.state), ..self }
     }
 }
 

@@ -21,11 +21,16 @@ impl Port for Agents {
     fn list(&self) -> Vec<AgentState> {
         let state = |name: String| {
             let slot = self.slot(&name)?;
-            let (state, fault) = match slot.state.borrow().loaded.as_ref() {
-                None => (AgentReadiness::Loading, None),
-                Some(Ok(())) => (AgentReadiness::Ready, None),
-                Some(Err(fault)) => (AgentReadiness::Failed, Some(fault.clone())),
+            let reached = slot.state.borrow();
+            let (state, fault) = match (&reached.loaded, &reached.ready) {
+                (None, _) => (AgentReadiness::Loading, None),
+                (Some(Ok(())), _) => (AgentReadiness::Ready, None),
+                (Some(Err(fault)), None) => (AgentReadiness::Failed, Some(fault.clone())),
+                (Some(Err(fault)), Some(_)) => {
+                    (AgentReadiness::Failed, Some(format!("{fault}. The version before it takes the calls")))
+                }
             };
+            drop(reached);
             Some(AgentState { name, source: slot.source, state, fault })
         };
         self.names().into_iter().filter_map(state).collect()
@@ -236,5 +241,32 @@ mod tests {
         agents.publish("sales", &named("four", "[brain]\nkind = \"foo\"")).unwrap();
         settled(&agents).await;
         assert!(agents.ready("sales").await.is_err(), "none was there before");
+    }
+
+    #[tokio::test]
+    async fn the_latest_version_that_can_be_loaded_takes_the_calls_whichever_is_loaded_first() {
+        let version = |name: &str, more: &str| {
+            let text = format!("[agent]\nname = \"{name}\"\n{more}\n{SALES}");
+            Slot::of(AgentSource::Stored, parse(&text).unwrap(), &text)
+        };
+        let agents = Agents::none();
+        let one = Arc::new(version("one", ""));
+        let two = Arc::new(version("two", "[brain]\nkind = \"foo\"").after(&one));
+        agents.slots.write().unwrap().insert("sales".to_owned(), Arc::clone(&two));
+        agents.build_into("sales", &two);
+        let mut waiting = Box::pin(agents.ready("sales"));
+        assert!(futures::poll!(&mut waiting).is_pending(), "the first still loads");
+        agents.build_into("sales", &one);
+        assert_eq!(waiting.await.unwrap().0.name, "one");
+        let state = settled(&agents).await;
+        let says = state.fault.unwrap_or_default();
+        assert!(state.state == AgentReadiness::Failed && says.contains("The version before it"), "{says}");
+        let three = Arc::new(version("three", "").after(&two));
+        let four = Arc::new(version("four", "").after(&three));
+        agents.slots.write().unwrap().insert("sales".to_owned(), Arc::clone(&four));
+        agents.build_into("sales", &four);
+        agents.build_into("sales", &three);
+        assert_eq!(agents.ready("sales").await.unwrap().0.name, "four");
+        assert_eq!(settled(&agents).await.state, AgentReadiness::Ready);
     }
 }
