@@ -17,12 +17,13 @@ pub(super) fn read(merged: Table) -> Result<Config, ConfigError> {
     let written = Value::Table(merged.clone());
     serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
         let (key, value) = find(&written, error.path());
-        said(key, value, error.inner().message())
+        let is_entry = matches!(error.path().iter().last(), Some(Segment::Seq { .. }));
+        said(key, value, is_entry, error.inner().message())
     })
 }
 
-/// What is wrong with a value, by its key.
-fn said(key: String, value: Option<&Value>, message: &str) -> ConfigError {
+/// What is wrong with a value, by its key, or by that of the list that it is an entry of.
+fn said(key: String, value: Option<&Value>, is_entry: bool, message: &str) -> ConfigError {
     // What has keys of its own may have secrets among them.
     let text = value.map(|value| match value {
         Value::String(text) => text.clone(),
@@ -36,8 +37,13 @@ fn said(key: String, value: Option<&Value>, message: &str) -> ConfigError {
         Some(text) => text.replace('\n', " ").chars().take(SHOWN).collect(),
         None => String::new(),
     };
+    let is_section = matches!(value, Some(Value::Table(_)));
+    let (_, expected) = message.trim().rsplit_once(", expected ").unwrap_or_default();
+    // A list of sections, and what stands there is a section alone, or an entry that is none.
+    let wants_sections =
+        if is_section { expected == "a sequence" } else { is_entry && expected.starts_with("struct ") };
     match (fix(&key, message), text) {
-        (Some(_), Some(_)) if matches!(value, Some(Value::Table(_))) && message.ends_with("expected a sequence") => {
+        (Some(_), Some(_)) if wants_sections => {
             let fix = format!("write [[{key}]], once for each");
             ConfigError::Entry { key, value: shown, fix }
         }
@@ -149,6 +155,8 @@ mod tests {
             ("[rtp]\ncodecs = \"opus\"", "rtp.codecs = opus: write a list, such as [\"...\"]"),
             ("[devices]\npassword = \"hunter2\"", "devices = (a section): write [[devices]], once for each"),
             ("[[devices]]\npassword = [\"hunter2\"]", "devices.#1.password = (hidden): write text in quotes"),
+            ("devices = [\"x\"]", "devices = x: write [[devices]], once for each"),
+            ("[prices]\nvoices = [5]", "prices.voices = 5: write [[prices.voices]], once for each"),
             ("log = 5", "log = 5: write a section with keys of its own, [SECTION]"),
             ("[[routes]]\nhours = [\"8-17\"]", "routes.#1.hours: `8-17` is no span of hours: write HH:MM-HH:MM"),
             ("[[devices]]\nuser = \"al\"\nsrtp = \"x\"", "devices.al.srtp = x: write default, off, preferred"),
