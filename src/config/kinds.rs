@@ -17,7 +17,7 @@ pub(super) fn read(merged: Table) -> Result<Config, ConfigError> {
     let written = Value::Table(merged.clone());
     serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
         let (key, value) = find(&written, error.path());
-        let is_entry = matches!(error.path().iter().last(), Some(Segment::Seq { .. }));
+        let is_entry = matches!(error.path().iter().next_back(), Some(Segment::Seq { .. }));
         said(key, value, is_entry, error.inner().message())
     })
 }
