@@ -1,7 +1,7 @@
 //! The schema's history: each step up, and back down, for both databases.
 
-use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyPool, SqlSafeStr};
 
 use super::{Backend, Store, StoreError};
 
@@ -183,7 +183,7 @@ impl Store {
     /// # Errors
     /// The database is newer than this program, was changed by hand, or refuses.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        self.applied().await?;
+        self.applied(self.writer()).await?;
         migrator(self.backend()).run(self.writer()).await?;
         self.fill_figures().await
     }
@@ -193,7 +193,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::migrate`]; the version is none.
     pub(crate) async fn migrate_to(&self, version: i64) -> Result<(), StoreError> {
-        self.applied().await?;
+        self.applied(self.writer()).await?;
         Ok(migrator(self.backend()).run_to(version, self.writer()).await?)
     }
 
@@ -202,7 +202,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::migrate`].
     pub async fn migrate_down(&self, to: i64) -> Result<(), StoreError> {
-        self.applied().await?;
+        self.applied(self.writer()).await?;
         Ok(migrator(self.backend()).undo(self.writer(), to).await?)
     }
 
@@ -211,16 +211,15 @@ impl Store {
     /// # Errors
     /// The database does not answer, or is of a newer program.
     pub async fn migrations(&self) -> Result<Vec<Applied>, StoreError> {
-        let there = self.applied().await?;
+        let there = self.applied(self.reader()).await?;
         Ok(CHANGES.iter().map(|change| change.state(&there)).collect())
     }
 
     /// The steps that the database has. Asked before anything is done to it: the migrator keeps its lock where it finds one that it does not
     /// know (PostgreSQL), and whoever comes next waits for ever.
-    async fn applied(&self) -> Result<Vec<i64>, StoreError> {
-        let there = sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations WHERE success")
-            .fetch_all(self.reader())
-            .await;
+    async fn applied(&self, asked: &AnyPool) -> Result<Vec<i64>, StoreError> {
+        let there =
+            sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(asked).await;
         // A database without the table has no step yet.
         let there = match there {
             Ok(there) => there,

@@ -63,7 +63,11 @@ impl Driver {
     fn server(&self) -> Party {
         let party = self.legs.iter().find(|leg| leg.stage == Stage::Here && !leg.supervises());
         let is_caller = party.is_none_or(|leg| leg.no == LegNo::FIRST) == self.log.is_inbound();
-        let seen_inside = if is_caller { self.history.caller.clone() } else { Some(Caller::of(self.log.to())) };
+        let seen_inside = match is_caller {
+            // Of a page's call there is no more than its address.
+            true => self.history.caller.clone().or_else(|| Some(Caller::of(self.log.from()))),
+            false => Some(Caller::of(self.log.to())),
+        };
         Party { uri: self.log.to().to_owned(), seen_inside, ..Party::default() }
     }
 
