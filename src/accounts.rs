@@ -224,12 +224,9 @@ impl Accounts {
     /// Whether a phone of this device has this host for our domain.
     pub(crate) fn knows_us_as(&self, device: &str, uri: &sip::Uri) -> bool {
         let Some(device) = self.named(device) else { return false };
-        let host = |domain: &str| {
-            domain.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(domain.len(), |(host, _)| host.len())
-        };
+        let is_it = |own: sip::Uri| own.host().eq_ignore_ascii_case(uri.host());
         let bindings = self.bindings(&device.user);
-        let mut domains = bindings.iter().filter_map(|binding| binding.domain.get(..host(&binding.domain)));
-        domains.any(|domain| !domain.is_empty() && domain.eq_ignore_ascii_case(uri.host()))
+        bindings.iter().any(|binding| sip::Uri::parse(&format!("sip:{}", binding.domain)).is_ok_and(is_it))
     }
 
     /// Whether a phone of this device registered from this very socket.

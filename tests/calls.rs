@@ -8,7 +8,7 @@ mod office;
 mod phone;
 
 use common::Server;
-use office::{ALICE, BOB, CAROL, DAVE, DEVICES, phones};
+use office::{ALICE, BOB, CAROL, DAVE, DEVICES, connect, phones};
 use omnivox::SampleRate;
 use omnivox::call::app::ActiveCall;
 use omnivox::call::place::{Place, Watching};
@@ -19,14 +19,6 @@ use sip::headers::{ReferTo, Replaces};
 fn server(settings: &[&str]) -> Server {
     let own = ["rtp.codecs=[\"PCMU\"]", "rtp.workers=2"];
     Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &[&own, settings].concat())
-}
-
-/// One calls the other.
-fn connect(caller: &mut Phone, callee: &mut Phone, name: &str) -> (sip::CallId, sip::CallId) {
-    let call = caller.dial(name, &[]);
-    let at_callee = callee.pick_up();
-    caller.wait_answered(call);
-    (call, at_callee)
 }
 
 /// The Refer-To of an attended transfer: `to`, in the place of a call of whoever says so.

@@ -9,7 +9,7 @@ mod office;
 mod phone;
 
 use common::Server;
-use office::{ALICE, BOB, CAROL, DEVICES, phones};
+use office::{ALICE, BOB, CAROL, DEVICES, connect, phones};
 use phone::Phone;
 use sip::headers::ReferTo;
 
@@ -18,13 +18,6 @@ const DOMAIN: &str = "pbx.example.com";
 
 fn server() -> Server {
     Server::start_with(DEVICES, tempfile::tempdir().unwrap(), &["rtp.codecs=[\"PCMU\"]"])
-}
-
-fn connect(caller: &mut Phone, callee: &mut Phone, name: &str) -> (sip::CallId, sip::CallId) {
-    let call = caller.dial(name, &[]);
-    let at_callee = callee.pick_up();
-    caller.wait_answered(call);
-    (call, at_callee)
 }
 
 /// Conforms: RFC 3261 §10.3 — the domain of a phone's own address is the one that it is called by, calls others by, and is shown.

@@ -29,6 +29,9 @@ pub struct RegistrarLimits {
     pub bindings: usize,
 }
 
+/// Bytes of a domain with its port at most: a name of DNS has 253.
+const DOMAIN_LIMIT: usize = 260;
+
 /// One way to a user's phone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binding {
@@ -153,7 +156,8 @@ impl Registrar {
         if path.len() > PATHS_LIMIT {
             return Err(Refused::Bad("Path has too many values"));
         }
-        let domain = request.to().ok().and_then(|to| to.uri().ok().map(|uri| uri.authority())).unwrap_or_default();
+        let domain = request.to().ok().and_then(|to| to.uri().ok().map(|uri| uri.authority()));
+        let domain = domain.filter(|domain| domain.len() <= DOMAIN_LIMIT).unwrap_or_default();
         let wishes = self.wishes(request)?;
         let wanted = wishes.iter().filter(|wish| wish.seconds > 0).count();
         if wanted > most {

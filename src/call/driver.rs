@@ -330,8 +330,8 @@ impl Driver {
             Command::Press(no, keys) => keys.chars().for_each(|key| self.perform(Action::Press(no, key))),
             Command::Ask(request) => {
                 // With whom an agent talks, as long as nobody has taken their line.
-                let party = self.legs.iter().find(|leg| leg.stage == Stage::Here && !leg.supervises());
-                if let Some(no) = party.map(|leg| leg.no) {
+                let party = self.parties().next().map(|leg| leg.no);
+                if let Some(no) = party {
                     self.order(no, LineOrder::Ask(request));
                 }
             }
@@ -443,6 +443,11 @@ impl Driver {
             self.tape.forget(leg.no);
             self.log.left(leg.no, SystemTime::now());
         }
+    }
+
+    /// The legs that are here and for whose sake the call goes on: all but supervisors'.
+    fn parties(&self) -> impl Iterator<Item = &Leg> {
+        self.legs.iter().filter(|leg| leg.stage == Stage::Here && !leg.supervises())
     }
 
     fn leg(&mut self, no: LegNo) -> Option<&mut Leg> {

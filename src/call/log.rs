@@ -224,11 +224,9 @@ impl CallLog {
         self.answered.is_some()
     }
 
-    /// Somebody else of ours talks with the caller: the record is that of the first agent who did.
-    pub fn goes_to(&mut self, before: &Target, next: &Target) {
-        if !before.converses() {
-            next.name().clone_into(&mut self.record.target);
-        }
+    /// An agent or a program talks with the caller, where nobody did.
+    pub fn goes_to(&mut self, target: &Target) {
+        target.name().clone_into(&mut self.record.target);
     }
 
     /// Whether it came in.

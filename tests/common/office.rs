@@ -35,3 +35,11 @@ pub fn phones(at: SocketAddr) -> [Phone; 4] {
     [("alice", "a", ALICE), ("bob", "b", BOB), ("carol", "c", CAROL), ("dave", "d", DAVE)]
         .map(|(user, password, tone)| Phone::register(at, user, password, tone))
 }
+
+/// One calls the other, who answers: the call at each.
+pub fn connect(caller: &mut Phone, callee: &mut Phone, name: &str) -> (sip::CallId, sip::CallId) {
+    let call = caller.dial(name, &[]);
+    let at_callee = callee.pick_up();
+    caller.wait_answered(call);
+    (call, at_callee)
+}

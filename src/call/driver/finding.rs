@@ -7,7 +7,7 @@ use sip::diversion::DiversionReason;
 use super::Driver;
 use crate::call::dial::Party;
 use crate::call::inbound::Refusal;
-use crate::call::{Found, Input, LegNo, NotFound, Stage};
+use crate::call::{Found, Input, LegNo, NotFound};
 use crate::routing::identity::Caller;
 
 impl Driver {
@@ -61,8 +61,7 @@ impl Driver {
 
     /// The server itself: outside it shows the number that was called, phones of ours see whom they are to speak with.
     fn server(&self) -> Party {
-        let party = self.legs.iter().find(|leg| leg.stage == Stage::Here && !leg.supervises());
-        let is_caller = party.is_none_or(|leg| leg.no == LegNo::FIRST) == self.log.is_inbound();
+        let is_caller = self.parties().next().is_none_or(|leg| leg.no == LegNo::FIRST) == self.log.is_inbound();
         let seen_inside = match is_caller {
             // Of a page's call there is no more than its address.
             true => self.history.caller.clone().or_else(|| Some(Caller::of(self.log.from()))),

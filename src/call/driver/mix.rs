@@ -151,13 +151,12 @@ impl Driver {
     /// Where there is none, it is whoever the one that the call began with was connected with.
     fn is_our_side(&self, leg: &Leg) -> bool {
         let is_ours = |leg: &&Leg| leg.device.is_some() || leg.person.is_some();
-        let parties = || self.legs.iter().filter(|leg| leg.stage == Stage::Here && !leg.supervises());
         if leg.supervises() {
             return false;
         }
-        match parties().filter(is_ours).count() {
+        match self.parties().filter(is_ours).count() {
             0 => leg.no != LegNo::FIRST,
-            ours if ours == parties().count() => leg.role == Role::Callee,
+            ours if ours == self.parties().count() => leg.role == Role::Callee,
             _ => is_ours(&leg),
         }
     }

@@ -250,9 +250,9 @@ impl Driver {
         }
     }
 
-    /// Whoever is on the leg talks with somebody else of ours.
+    /// Whoever is on the leg talks with an agent or a program from here on.
     fn converse(&mut self, no: LegNo, target: Target, known: String) {
-        self.log.goes_to(&self.target, &target);
+        self.log.goes_to(&target);
         self.target = target;
         if self.hub.config.calls.record {
             self.tape_conversation(no);
