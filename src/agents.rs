@@ -40,6 +40,8 @@ struct Slot {
     text: String,
     /// How many were published in this place before it.
     version: u64,
+    /// What the database calls the version.
+    number: Option<i64>,
     /// Shared with those.
     state: Arc<watch::Sender<State>>,
 }
@@ -58,11 +60,15 @@ struct State {
 }
 
 /// An agent that takes calls.
-struct Ready {
+#[derive(Debug, Clone)]
+pub struct Ready {
     version: u64,
-    agent: Agent,
+    /// The agent.
+    pub agent: Agent,
     /// The voice that it is defined with.
-    voice: String,
+    pub voice: String,
+    /// The version that was published, of one that is kept in the database.
+    pub number: Option<i64>,
 }
 
 impl std::fmt::Debug for Agents {
@@ -87,10 +93,11 @@ impl Agents {
             slots.insert(name, Arc::new(Slot::of(AgentSource::File, definition, &text)));
         }
         for (name, agent) in embedded {
-            let ready = Some(Ready { version: 0, agent, voice: String::new() });
+            let ready = Some(Ready { version: 0, agent, voice: String::new(), number: None });
             let state = State { ready, loaded: Some(Ok(())), ..State::default() };
             let state = Arc::new(watch::Sender::new(state));
-            let slot = Slot { source: AgentSource::Program, definition: None, text: String::new(), version: 0, state };
+            let (source, text) = (AgentSource::Program, String::new());
+            let slot = Slot { source, definition: None, text, version: 0, number: None, state };
             slots.insert(name, Arc::new(slot));
         }
         anyhow::ensure!(
@@ -178,7 +185,7 @@ impl Agents {
                 Ok(agent) if state.ready.as_ref().is_none_or(|ready| ready.version <= slot.version) => {
                     agent.notes.iter().for_each(|note| tracing::info!("agent {name}: {note}"));
                     let voice = definition.voice.kind.clone();
-                    state.ready = Some(Ready { version: slot.version, agent, voice });
+                    state.ready = Some(Ready { version: slot.version, agent, voice, number: slot.number });
                 }
                 // A later version takes the calls already.
                 Ok(_) => {}
@@ -216,18 +223,18 @@ impl Agents {
         Ok(self.registry.build(definition, &self.environment)?)
     }
 
-    /// The agent, as soon as it is loaded, with the voice that it is defined with, for records. One that was published anew is as it was
+    /// The agent, as soon as it is loaded. One that was published anew is as it was
     /// before until then.
     ///
     /// # Errors
     /// It cannot be made: why.
-    pub async fn ready(&self, name: &str) -> Result<(Agent, String), String> {
+    pub async fn ready(&self, name: &str) -> Result<Ready, String> {
         let slot = self.slot(name).ok_or_else(|| format!("there is no agent called {name}"))?;
         let mut state = slot.state.subscribe();
         let is_known = |state: &State| state.ready.is_some() || state.loading == 0;
         let state = state.wait_for(is_known).await.map_err(|_| "the server is stopping".to_owned())?;
         match (&state.ready, &state.loaded) {
-            (Some(ready), _) => Ok((ready.agent.clone(), ready.voice.clone())),
+            (Some(ready), _) => Ok(ready.clone()),
             (None, Some(Err(fault))) => Err(fault.clone()),
             (None, _) => Err("not loaded".to_owned()),
         }
@@ -241,7 +248,7 @@ impl Agents {
 impl Slot {
     fn of(source: AgentSource, definition: AgentDefinition, text: &str) -> Self {
         let state = Arc::new(watch::Sender::new(State { loading: 1, ..State::default() }));
-        Self { source, definition: Some(definition), text: text.to_owned(), version: 0, state }
+        Self { source, definition: Some(definition), text: text.to_owned(), version: 0, number: None, state }
     }
 
     /// The same, in the place of another: until this one is loaded, and where it cannot be, the latest before it takes the calls.

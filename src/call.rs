@@ -148,6 +148,8 @@ pub enum Input {
     Leg(LegNo, LegInput),
     /// A timer fired.
     Fired(Timer),
+    /// It takes a moment to find out how somebody is reached: an agent is being loaded.
+    Finding,
     /// How somebody is reached, or why they are not.
     Found(Result<Found, NotFound>),
     /// A leg has come from another call, for this.
@@ -165,7 +167,7 @@ pub enum Found {
     Plan(Arc<DialPlan>),
     /// It is a place of the server's own.
     Place(Place),
-    /// It is an agent, or a program that embeds the server.
+    /// It is an agent, which is ready, or a program that embeds the server.
     Converse(route::Target),
     /// Whoever sent the call is asked to call them, at this address, and to take the caller back (REFER, RFC 3515).
     Refer(String),
@@ -350,8 +352,9 @@ pub enum Action {
     Disarm(Timer),
     /// Hand a key to the leg's line.
     DeliverDigit(LegNo, char),
-    /// Whoever is on this leg talks with this agent or program from here on; an agent is to know that of them.
-    Converse(LegNo, route::Target, String),
+    /// Whoever is on this leg talks with this agent or program from here on, which is to know of them what the handover says; whoever had
+    /// them before does not get them back.
+    Converse(LegNo, route::Target, Handover),
     /// Find out how this address is reached, on behalf of this device or, without one, of the server; [`Input::Found`] follows.
     Find(String, Option<String>),
     /// The same; whoever sent the call may be asked to pass it on instead, where it takes its calls back.

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use agent::brain::BrainInput;
-use agent::session::{OBSERVER_CAPACITY, Session, SessionEnd, SessionEvent};
+use agent::session::{Began, OBSERVER_CAPACITY, Session, SessionEnd, SessionEvent};
 use sip::endpoint::CallId;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::accounts::Accounts;
-use crate::agents::Agents;
+use crate::agents::{Agents, Ready};
 use crate::call::app::{self, App, Conversation, Outcome, Resume};
 use crate::call::dial::{Converser, Dialer, Party};
 use crate::call::end::EndReason;
@@ -250,6 +250,10 @@ impl Hub {
     /// Counts a conversation's event and passes it on.
     pub fn observe(&self, call: &str, event: &SessionEvent) {
         match event {
+            SessionEvent::Began(began) => {
+                tracing::debug!(call, "call {call}: agent {} has the caller", began.agent);
+                metrics::counter!("omnivox_conversations_total", "agent" => began.agent.clone()).increment(1);
+            }
             SessionEvent::Turn(turn) => {
                 tracing::debug!(call, "call {call}: {:?} said: {}", turn.who, Masked(&turn.text));
                 metrics::counter!("omnivox_turns_total", "who" => format!("{:?}", turn.who).to_lowercase())
@@ -351,11 +355,11 @@ impl Drop for CallGuard {
 fn converse_with_agent(
     agents: Agents,
     name: String,
-    line: CallLine,
+    mut line: CallLine,
     observer: mpsc::Sender<SessionEvent>,
 ) -> Conversation {
     Box::pin(async move {
-        let (agent, voice) = match agents.ready(&name).await {
+        let Ready { agent, voice, number, .. } = match agents.ready(&name).await {
             Ok(ready) => ready,
             Err(what) => {
                 let end = ConversationEnd::Failed { what, upstream: false };
@@ -367,7 +371,16 @@ fn converse_with_agent(
             brain: agent.brain.name().to_owned(),
             voice,
         };
-        hold(Session::new(agent, observer), BrainInput::Start, line, providers).await
+        let Providers { recognizer, brain, voice } = providers.clone();
+        let began = Began { conversation: 0, agent: name, version: number, recognizer, brain, voice };
+        // The queue is new, and has room.
+        let _ = observer.try_send(SessionEvent::Began(began));
+        let session = Session::new(agent, observer);
+        let session = match line.take_briefing() {
+            Some((briefing, since)) => session.briefed(briefing, since),
+            None => session,
+        };
+        hold(session, BrainInput::Start, line, providers).await
     })
 }
 

@@ -110,6 +110,7 @@ impl LiveCalls {
 /// What the event is called outside; `None`: it is of no use there.
 fn kind(event: &SessionEvent) -> Option<&'static str> {
     Some(match event {
+        SessionEvent::Began(_) => "conversation.started",
         SessionEvent::SpeechStarted { .. } => "speech.started",
         SessionEvent::Partial { .. } => "transcript.partial",
         SessionEvent::Final { .. } => "transcript.final",

@@ -106,7 +106,7 @@ impl Calls for Desk {
         if let Some(why) = unfit(&hub, id, &command) {
             return Err(CallFault::Unfit(why.to_owned()));
         }
-        let is_agents = self.live.find(id).is_some_and(|call| hub.agents.has(&call.target));
+        let is_agents = self.live.find(id).is_some_and(|call| call.agent.is_some() || hub.agents.has(&call.target));
         if matches!(command, Command::Ask(_)) && !is_agents {
             let fault = CallFault::Unfit("no agent has the call".to_owned());
             return Err(if self.live.find(id).is_some() { fault } else { CallFault::Gone });
@@ -230,7 +230,7 @@ fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, 
     let is_devices = on_behalf.is_some();
     let party = Party { uri: call.to.clone(), device: on_behalf, ..Party::default() };
     let is_passed_back = !is_devices && hub.routing().router.is_some_and(|router| router.is_passed_back(&to));
-    let is_agent = !hub.agents.has(&call.target) && hub.converser(&to, &party).is_some();
+    let is_agent = hub.converser(&to, &party).is_some();
     if !is_passed_back
         && !is_agent
         && dialer.place(&to, &party).is_none()
@@ -249,7 +249,7 @@ fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, 
         }
         TransferKind::Warm => agent::brain::TransferKind::Warm,
     };
-    Ok(Handover { uri: to, kind, summary, must_accept: accept })
+    Ok(Handover { uri: to, kind, summary, must_accept: accept, ..Handover::default() })
 }
 
 /// Whether one more call may begin. Those that supervise or take over one that goes on are not asked.

@@ -483,6 +483,7 @@ fn a_program_gets_its_caller_back_and_is_told_why() {
         kind: TransferKind::Warm,
         summary: "A caller from Hamburg.".to_owned(),
         must_accept: true,
+        ..Handover::default()
     };
     let desk = move |mut call: ActiveCall| {
         let (tell, ticks, warmly) = (tell.clone(), std::sync::Arc::clone(&ticks), warmly.clone());

@@ -10,6 +10,7 @@
 pub mod openai;
 pub mod script;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use futures::Stream;
 use serde::{Deserialize, Serialize};
 
+use crate::briefing::Briefing;
 use crate::grammar::Grammar;
 use crate::history::History;
 use crate::tool::ToolAsk;
@@ -59,10 +61,16 @@ pub struct Handover {
     pub uri: String,
     /// How.
     pub kind: TransferKind,
-    /// What the person hears first, of a warm transfer.
+    /// What the person hears first, of a warm transfer. An agent that is to have the caller knows it.
     pub summary: String,
-    /// Whether the person has to press 1 to take the call.
+    /// Whether the person has to press 1 to take the call. An agent takes every call.
     pub must_accept: bool,
+    /// What an agent is to know by name, at most [`VARIABLES_LIMIT`](crate::briefing::VARIABLES_LIMIT).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+    /// An agent is not told what was said in the call before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub afresh: bool,
 }
 
 /// How a call is passed on.
@@ -214,6 +222,12 @@ pub trait Brain: Send {
     fn note(&mut self, text: &str) -> bool {
         let _ = text;
         false
+    }
+
+    /// Before the first answer: the caller has been handed over in mid-call, and this is known of them. What was said before stands in the
+    /// history as well.
+    fn brief(&mut self, briefing: &Briefing) {
+        let _ = briefing;
     }
 
     /// What is used of those who are paid by use is to be counted here.

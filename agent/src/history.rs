@@ -44,6 +44,13 @@ impl History {
         Self::default()
     }
 
+    /// What was said before; of more than [`MAX_ENTRIES`] the latest.
+    #[must_use]
+    pub fn of(mut entries: Vec<Entry>) -> Self {
+        entries.drain(..entries.len().saturating_sub(MAX_ENTRIES));
+        Self { entries: entries.into() }
+    }
+
     /// The entries, oldest first.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> + ExactSizeIterator {
         self.entries.iter()

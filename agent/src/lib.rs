@@ -15,6 +15,7 @@
 //! * [`definition`] is an agent as TOML; [`definition::AgentDefinition::front_desk`] is built in.
 
 pub mod brain;
+pub mod briefing;
 pub mod definition;
 pub mod ear;
 pub mod echo;

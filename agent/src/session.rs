@@ -21,14 +21,16 @@ mod speaking;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use codecs::pcm::SampleRate;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub use event::{Fault, Means, PRIVATE, Part, Remedy, SessionEnd, SessionEvent, Stages, TurnRecord, Waits};
+pub use event::{Began, Fault, Means, PRIVATE, Part, Remedy, SessionEnd, SessionEvent, Stages, TurnRecord, Waits};
 
 use crate::brain::{BrainFactory, BrainInput};
+use crate::briefing::Briefing;
 use crate::ear::Recognizer;
 use crate::ear::silero::SileroModel;
 use crate::line::Line;
@@ -168,6 +170,8 @@ impl fmt::Debug for Agent {
 pub struct Session {
     agent: Agent,
     observer: mpsc::Sender<SessionEvent>,
+    /// What is known of a caller who was handed over, and how long they have been there.
+    briefing: Option<(Briefing, Duration)>,
     run: Option<Box<run::Run>>,
 }
 
@@ -185,7 +189,14 @@ impl Session {
     /// [`OBSERVER_CAPACITY`].
     #[must_use]
     pub fn new(agent: Agent, observer: mpsc::Sender<SessionEvent>) -> Self {
-        Self { agent, observer, run: None }
+        Self { agent, observer, briefing: None, run: None }
+    }
+
+    /// The same with a caller who was handed over in mid-call: the brain knows this of them, and times go on from here.
+    #[must_use]
+    pub fn briefed(mut self, briefing: Briefing, since: Duration) -> Self {
+        self.briefing = Some((briefing, since));
+        self
     }
 
     /// Holds the conversation until it ends. The line is left open, with everything said played out.
@@ -199,7 +210,7 @@ impl Session {
     pub async fn hold<L: Line>(&mut self, input: BrainInput, line: &mut L) -> SessionEnd {
         let run = match self.run.take() {
             Some(run) => run,
-            None => match run::Run::new(self.agent.clone(), self.observer.clone(), line.rate()) {
+            None => match run::Run::new(self.agent.clone(), self.observer.clone(), line.rate(), self.briefing.take()) {
                 Ok(run) => Box::new(run),
                 Err(what) => return SessionEnd::Failed { what, fault: Fault::Ours },
             },

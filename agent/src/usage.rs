@@ -72,6 +72,34 @@ pub struct Tokens {
 }
 
 impl Usage {
+    /// What others used is added.
+    pub fn add(&mut self, other: &Self) {
+        for used in &other.recognizers {
+            let new = || HeardUsage { provider: used.provider.clone(), audio_ms: 0 };
+            if let Some(sum) = of(&mut self.recognizers, |sum| sum.provider == used.provider, new) {
+                sum.audio_ms = sum.audio_ms.saturating_add(used.audio_ms);
+            }
+        }
+        for used in &other.voices {
+            let new = || SpokenUsage { provider: used.provider.clone(), characters: 0 };
+            if let Some(sum) = of(&mut self.voices, |sum| sum.provider == used.provider, new) {
+                sum.characters = sum.characters.saturating_add(used.characters);
+            }
+        }
+        for used in &other.models {
+            let ModelUsage { provider, model, .. } = used;
+            let new = || ModelUsage { provider: provider.clone(), model: model.clone(), ..ModelUsage::default() };
+            let is_it = |sum: &ModelUsage| sum.provider == *provider && sum.model == *model;
+            if let Some(sum) = of(&mut self.models, is_it, new) {
+                sum.answers = sum.answers.saturating_add(used.answers);
+                sum.answers_unknown = sum.answers_unknown.saturating_add(used.answers_unknown);
+                sum.tokens_in = sum.tokens_in.saturating_add(used.tokens_in);
+                sum.tokens_cached = sum.tokens_cached.saturating_add(used.tokens_cached);
+                sum.tokens_out = sum.tokens_out.saturating_add(used.tokens_out);
+            }
+        }
+    }
+
     /// Nothing was used.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -197,6 +225,16 @@ mod tests {
             tokens_out: 3,
         };
         assert_eq!(usage.models, [wanted]);
+    }
+
+    #[test]
+    fn what_several_conversations_used_is_summed_by_provider() {
+        let spoke = |characters| SpokenUsage { provider: "voice".into(), characters };
+        let model = |model: &str, answers| ModelUsage { model: model.into(), answers, ..ModelUsage::default() };
+        let mut all = Usage { voices: vec![spoke(3)], models: vec![model("a", 1)], ..Usage::default() };
+        all.add(&Usage { voices: vec![spoke(4)], models: vec![model("b", 2), model("a", 5)], ..Usage::default() });
+        assert_eq!(all.voices, [spoke(7)]);
+        assert_eq!(all.models, [model("a", 6), model("b", 2)]);
     }
 
     #[test]

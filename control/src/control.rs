@@ -281,7 +281,7 @@ impl Control {
             wanted.into_iter().filter(|(name, version)| published.get(name) != Some(version)).collect::<Vec<_>>()
         {
             let Some(definition) = self.store.agent_definition(&name, version).await? else { continue };
-            match self.agents.publish(&name, &definition) {
+            match self.agents.publish(&name, version, &definition) {
                 Ok(()) => tracing::info!("agent {name}: version {version} takes calls"),
                 Err(faults) => {
                     let what: Vec<String> =

@@ -187,8 +187,11 @@ pub struct LiveCall {
     pub from: String,
     /// The address that was called.
     pub to: String,
-    /// What answers: an agent's name, `echo`, `dial`.
+    /// What answered: an agent's name, `echo`, `dial`.
     pub target: String,
+    /// The agent that has the caller now; none while they are with somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// When it began.
     pub started_at: Moment,
     /// When it was answered, if it is.

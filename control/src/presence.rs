@@ -347,6 +347,7 @@ mod tests {
             state: CallState::Up,
             from: String::new(),
             to: String::new(),
+            agent: None,
             target: "dial".into(),
             started_at: Moment(0),
             answered_at: None,

@@ -28,10 +28,11 @@ pub const DEAD_KEPT_S: i64 = 30 * 86_400;
 pub const PENDING_LIMIT: i64 = 200_000;
 
 /// What may be told. `call.ended` has the record as `/call-records` lists it; the others have what `/events` tells.
-pub const KINDS: [&str; 9] = [
+pub const KINDS: [&str; 10] = [
     "call.started",
     "call.answered",
     "call.ended",
+    "conversation.started",
     "turn",
     "tool",
     "tone",

@@ -50,8 +50,8 @@ impl Port for Agents {
         faults.into_iter().map(|found| fault(&found.place, found.what)).collect()
     }
 
-    fn publish(&self, name: &str, definition: &str) -> Result<(), Vec<AgentFault>> {
-        let slot = Slot::of(AgentSource::Stored, parse(definition)?, definition);
+    fn publish(&self, name: &str, version: i64, definition: &str) -> Result<(), Vec<AgentFault>> {
+        let slot = Slot { number: Some(version), ..Slot::of(AgentSource::Stored, parse(definition)?, definition) };
         let slot = {
             let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
             let slot = match slots.get(name) {
@@ -175,6 +175,7 @@ fn line_of(message: &str) -> Option<u32> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::agents::Ready;
 
     #[tokio::test]
     async fn the_front_desk_talks_in_writing_too() {
@@ -226,19 +227,19 @@ mod tests {
     async fn a_version_that_cannot_be_loaded_leaves_the_calls_to_the_one_before() {
         let agents = Agents::none();
         let named = |name: &str, more: &str| format!("[agent]\nname = \"{name}\"\n{more}\n{SALES}");
-        agents.publish("sales", &named("one", "")).unwrap();
+        agents.publish("sales", 1, &named("one", "")).unwrap();
         assert_eq!(settled(&agents).await.state, AgentReadiness::Ready);
-        agents.publish("sales", &named("two", "[brain]\nkind = \"foo\"")).unwrap();
+        agents.publish("sales", 2, &named("two", "[brain]\nkind = \"foo\"")).unwrap();
         let state = settled(&agents).await;
         assert_eq!(state.state, AgentReadiness::Failed);
         assert!(state.fault.as_deref().is_some_and(|fault| fault.contains("brain.kind")), "{state:?}");
-        assert_eq!(agents.ready("sales").await.unwrap().0.name, "one");
-        agents.publish("sales", &named("three", "[voice]\nkind = \"flite\"")).unwrap();
+        assert_eq!(agents.ready("sales").await.unwrap().agent.name, "one");
+        agents.publish("sales", 3, &named("three", "[voice]\nkind = \"flite\"")).unwrap();
         assert_eq!(settled(&agents).await.state, AgentReadiness::Ready);
-        let (agent, voice) = agents.ready("sales").await.unwrap();
-        assert_eq!((agent.name.as_str(), voice.as_str()), ("three", "flite"));
+        let Ready { agent, voice, number, .. } = agents.ready("sales").await.unwrap();
+        assert_eq!((agent.name.as_str(), voice.as_str(), number), ("three", "flite", Some(3)));
         agents.withdraw("sales");
-        agents.publish("sales", &named("four", "[brain]\nkind = \"foo\"")).unwrap();
+        agents.publish("sales", 4, &named("four", "[brain]\nkind = \"foo\"")).unwrap();
         settled(&agents).await;
         assert!(agents.ready("sales").await.is_err(), "none was there before");
     }
@@ -257,7 +258,7 @@ mod tests {
         let mut waiting = Box::pin(agents.ready("sales"));
         assert!(futures::poll!(&mut waiting).is_pending(), "the first still loads");
         agents.build_into("sales", &one);
-        assert_eq!(waiting.await.unwrap().0.name, "one");
+        assert_eq!(waiting.await.unwrap().agent.name, "one");
         let state = settled(&agents).await;
         let says = state.fault.unwrap_or_default();
         assert!(state.state == AgentReadiness::Failed && says.contains("The version before it"), "{says}");
@@ -266,7 +267,7 @@ mod tests {
         agents.slots.write().unwrap().insert("sales".to_owned(), Arc::clone(&four));
         agents.build_into("sales", &four);
         agents.build_into("sales", &three);
-        assert_eq!(agents.ready("sales").await.unwrap().0.name, "four");
+        assert_eq!(agents.ready("sales").await.unwrap().agent.name, "four");
         assert_eq!(settled(&agents).await.state, AgentReadiness::Ready);
     }
 }

@@ -80,7 +80,7 @@ async fn spoken(voices: &Voices, text: &str, rate: SampleRate) -> Result<(Vec<i1
 }
 
 async fn spoken_by(agents: &Agents, agent: &str, text: &str, rate: SampleRate) -> Result<Vec<i16>, String> {
-    let (agent, _) = agents.ready(agent).await?;
+    let agent = agents.ready(agent).await?.agent;
     let mut fault = "it has no voice".to_owned();
     for source in &agent.voices {
         let speech = source(rate).and_then(|voice| voice.speak(text));

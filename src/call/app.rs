@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::briefing::Briefing;
 use agent::line::{HeardFrame, Line, LineEvent};
 use codecs::CodecError;
 use codecs::pcm::SampleRate;
@@ -129,6 +130,7 @@ pub struct ActiveCall {
     away: Option<oneshot::Receiver<Comeback>>,
     /// Why it is back.
     returned: Option<String>,
+    briefing: Briefing,
 }
 
 /// Why a line is back, and the line.
@@ -138,7 +140,24 @@ impl ActiveCall {
     pub(crate) fn new(mut line: CallLine) -> Self {
         line.take_up();
         let farewell = "the program hung up".to_owned();
-        Self { line, keys: VecDeque::new(), is_closed: false, farewell, partings: None, away: None, returned: None }
+        let briefing = line.take_briefing().map(|(briefing, _)| briefing).unwrap_or_default();
+        Self {
+            line,
+            keys: VecDeque::new(),
+            is_closed: false,
+            farewell,
+            partings: None,
+            away: None,
+            returned: None,
+            briefing,
+        }
+    }
+
+    /// What is known of a caller who was handed over in mid-call: by which agent, its summary, what it knows by name, and what was said before;
+    /// empty of one who called this number.
+    #[must_use]
+    pub fn briefing(&self) -> &Briefing {
+        &self.briefing
     }
 
     /// The rate of the sound, both ways.
@@ -171,8 +190,8 @@ impl ActiveCall {
         &mut self.line
     }
 
-    /// Has the caller connected with somebody (a device, a number, an address) or put into a place (`room-NAME`, `park-SLOT`), as an agent
-    /// does. What is being said is said to its end before; then the caller hears music until somebody is there for them. `Ok`: they are
+    /// Has the caller connected with somebody (a device, a number, an address), put into a place (`room-NAME`, `park-SLOT`) or handed over to
+    /// an agent, which knows the handover's summary and variables, as an agent does. What is being said is said to its end before; then the caller hears music until somebody is there for them. `Ok`: they are
     /// with somebody else, or have hung up, and the call is closed.
     ///
     /// # Errors

@@ -46,7 +46,9 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
         Input::Adopted(leg, _) => (Phase::Conference, vec![view.turn_away(leg, 486)]),
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
-        Input::Fired(_) | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => (Phase::Conference, vec![]),
+        Input::Fired(_) | Input::Finding | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
+            (Phase::Conference, vec![])
+        }
     }
 }
 

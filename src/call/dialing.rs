@@ -103,7 +103,7 @@ pub fn step(mut dialing: Dialing, input: Input, view: &View<'_>) -> Step {
             actions.extend(more);
             (phase, actions)
         }
-        Input::Fired(_) | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
+        Input::Fired(_) | Input::Finding | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
             (Phase::Dialing(Box::new(dialing)), vec![])
         }
     }

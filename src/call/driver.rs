@@ -7,6 +7,7 @@
 //! | [`mix`] | the call's room |
 //! | [`attendance`] | who is said to be in a conference, and to speak |
 //! | [`hearing`] | what lines and conversations tell |
+//! | [`finding`] | how somebody is reached |
 //! | [`finish`] | the end: the record |
 //! | [`fault`] | a panic: the end of this call alone |
 //! | [`moving`] | legs that go to other calls, or come from them |
@@ -51,8 +52,8 @@ use super::route::Target;
 use super::sound::{self, Sound};
 use super::switchboard::{COMMAND_QUEUE, DeviceLeg, Inbox, Mail};
 use super::{
-    Action, Command, Input, LegNo, LegView, Phase, Role, SignallingEnd, Stage, Step, Timer, View, bridge, conference,
-    dialing, ending, entering, inbound, note_refused, parking, referral, talking, transfer,
+    Action, Command, Found, Input, LegNo, LegView, NotFound, Phase, Role, SignallingEnd, Stage, Step, Timer, View,
+    bridge, conference, dialing, ending, entering, inbound, note_refused, parking, referral, talking, transfer,
 };
 use crate::config::SrtpPolicy;
 use crate::hub::{CallSeat, Hub};
@@ -64,6 +65,7 @@ pub use finish::record_refusal;
 pub use moving::Arrival;
 pub use signalling::signalling_end;
 
+use finding::{Finding, next_found};
 use mix::Mix;
 use tape::Tape;
 
@@ -124,7 +126,12 @@ pub struct Driver {
     inbox: Inbox,
     max_duration: Duration,
     tape: Tape,
-    observations: Option<mpsc::Receiver<SessionEvent>>,
+    /// What the call's conversations tell, the first of them first: one that is over may have something to tell still.
+    observations: Vec<mpsc::Receiver<SessionEvent>>,
+    /// Somebody who is about to be found.
+    finding: Option<Finding>,
+    /// How often somebody was handed over to an agent or a program.
+    handovers: usize,
     /// Inputs that came of performing actions.
     queue: Vec<Input>,
     /// Mail that was taken out of its queue and not looked at.
@@ -145,8 +152,8 @@ pub struct Driver {
     members: Vec<Member>,
     /// Who speaks in it.
     speakers: Vec<LegNo>,
-    /// What those who watch calls were told: that it ends, that it was answered, who takes part.
-    told: Option<(bool, bool, Attending)>,
+    /// What those who watch calls were told: that it ends, that it was answered, which agent has it, who takes part.
+    told: Option<(bool, bool, Option<String>, Attending)>,
     /// How far it had come when that was written down last.
     kept: Option<CallStage>,
     /// When the legs' sound is looked at next.
@@ -174,7 +181,8 @@ enum Wake {
     Mail(Option<Mail>),
     Commanded(Command),
     Leg(LegNo, Happening),
-    Observed(Option<SessionEvent>),
+    Observed(SessionEvent),
+    Found(Result<Found, NotFound>),
     Fired(Timer),
     /// The legs' sound is to be looked at.
     Measure,
@@ -252,7 +260,9 @@ impl Driver {
             inbox,
             max_duration,
             tape: Tape::new(recording),
-            observations: None,
+            observations: Vec::new(),
+            finding: None,
+            handovers: 0,
             queue: Vec::new(),
             postponed: VecDeque::new(),
             strays: Vec::new(),
@@ -313,6 +323,7 @@ impl Driver {
                 Wake::Commanded(command) => self.commanded(command),
                 Wake::Leg(no, happening) => self.happened(no, happening),
                 Wake::Observed(seen) => self.observed(seen),
+                Wake::Found(found) => self.queue.push(Input::Found(found)),
                 Wake::Measure => self.measure(),
                 Wake::Fired(timer) => {
                     self.timers.retain(|(_, armed)| *armed != timer);
@@ -353,12 +364,13 @@ impl Driver {
     }
 
     async fn wake(&mut self) -> Wake {
-        let (legs, observations) = (&mut self.legs, &mut self.observations);
+        let (legs, observations, finding) = (&mut self.legs, &mut self.observations, &mut self.finding);
         tokio::select! {
             mail = self.inbox.mail.recv() => Wake::Mail(mail),
             Some(command) = self.inbox.commands.recv() => Wake::Commanded(command),
             (no, happening) = poll_fn(|cx| poll_legs(legs, cx)) => Wake::Leg(no, happening),
-            seen = next_observation(observations) => Wake::Observed(seen),
+            seen = poll_fn(|cx| poll_observations(observations, cx)) => Wake::Observed(seen),
+            found = next_found(finding) => Wake::Found(found),
             timer = next_timer(&self.timers) => Wake::Fired(timer),
             _ = self.measuring.tick() => Wake::Measure,
         }
@@ -399,7 +411,7 @@ impl Driver {
 
     fn view<'a>(&'a self, legs: &'a [LegView]) -> View<'a> {
         let park_for = Duration::from_secs(self.hub.config.calls.park_s);
-        View { target: &self.target, max_duration: self.max_duration, park_for, legs }
+        View { target: &self.target, max_duration: self.max_duration, park_for, handovers: self.handovers, legs }
     }
 
     fn take(&mut self, (phase, actions): Step) {
@@ -407,6 +419,9 @@ impl Driver {
             self.log.ends(SystemTime::now());
         }
         self.phase = phase;
+        if !matches!(self.phase, Phase::Transferring(_) | Phase::Referring(_)) {
+            self.finding = None;
+        }
         for action in actions {
             self.perform(action);
         }
@@ -486,11 +501,17 @@ fn poll_legs(legs: &mut [Leg], cx: &mut Context<'_>) -> Poll<(LegNo, Happening)>
     Poll::Pending
 }
 
-async fn next_observation(observations: &mut Option<mpsc::Receiver<SessionEvent>>) -> Option<SessionEvent> {
-    match observations {
-        Some(observations) => observations.recv().await,
-        None => pending().await,
+/// What a conversation tells next; those that have told all are forgotten.
+fn poll_observations(observations: &mut Vec<mpsc::Receiver<SessionEvent>>, cx: &mut Context<'_>) -> Poll<SessionEvent> {
+    let mut at = 0;
+    while let Some(conversation) = observations.get_mut(at) {
+        match conversation.poll_recv(cx) {
+            Poll::Ready(Some(event)) => return Poll::Ready(event),
+            Poll::Ready(None) => drop(observations.remove(at)),
+            Poll::Pending => at += 1,
+        }
     }
+    Poll::Pending
 }
 
 async fn next_timer(timers: &[(Instant, Timer)]) -> Timer {

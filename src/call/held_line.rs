@@ -25,6 +25,8 @@ pub struct HeldLine {
     resume: Option<Resume>,
     /// Whoever is letting go of it gets it back at once, told this.
     returns: Option<String>,
+    /// Whoever is letting go of it does not get it back.
+    is_left_for_good: bool,
 }
 
 /// What a line brings.
@@ -65,6 +67,13 @@ impl HeldLine {
             self.order(LineOrder::Release);
         }
         self.next = Some(occupation);
+    }
+
+    /// The same for good: neither whoever holds it nor whoever has left it gets it back.
+    pub fn hand_over(&mut self, occupation: Occupation) {
+        (self.resume, self.returns) = (None, None);
+        self.is_left_for_good = self.conversation.is_some();
+        self.occupy(occupation);
     }
 
     /// Gives the line back to the conversation that was left, told `why`; false where there is none.
@@ -144,6 +153,9 @@ impl HeldLine {
 
     /// The line goes to whoever is to have it next, or back to whoever had it.
     fn let_go(&mut self, mut outcome: Outcome, next: Occupation) -> Happening {
+        if std::mem::take(&mut self.is_left_for_good) {
+            outcome.resume = None;
+        }
         match (self.returns.take(), outcome.resume.take()) {
             (Some(why), Some(Resume(resume))) => self.conversation = Some(resume(why, outcome.line)),
             (Some(why), None) => {
@@ -269,6 +281,31 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_handed_over_goes_back_to_nobody_who_had_it() {
+        // The agent holds it; or has left it, and nobody in particular does.
+        for has_left in [false, true] {
+            let (mut line, holders) = (HeldLine::default(), Holders::default());
+            open(&mut line);
+            let (agent, lets_go) = somebody("agent", &holders, true);
+            line.occupy(agent);
+            let mut lets_go = lets_go;
+            if has_left {
+                let (idle, idle_lets_go) = somebody("idle", &holders, false);
+                line.occupy(idle);
+                lets_go.send(()).unwrap();
+                assert!(matches!(next(&mut line), Some(Happening::LetGo(None))));
+                lets_go = idle_lets_go;
+            }
+            let (other, _stays) = somebody("other", &holders, true);
+            line.hand_over(other);
+            lets_go.send(()).unwrap();
+            assert!(matches!(next(&mut line), Some(Happening::LetGo(None))));
+            assert_eq!(holders.lock().unwrap().last().map(String::as_str), Some("other"));
+            assert!(!line.return_to_conversation("busy".to_owned()), "nobody is left to go back to");
         }
     }
 

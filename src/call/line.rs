@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use agent::briefing::Briefing;
 use agent::line::{HeardFrame, Line, LineEvent, Request};
 use codecs::pcm::SampleRate;
 use media::tones::{HeardTone, ToneListener};
@@ -106,6 +107,8 @@ pub struct CallLine {
     is_released: bool,
     /// Listens to sound of this rate for what is said by tones.
     tones: Option<(SampleRate, Box<ToneListener>)>,
+    /// What whoever holds it next is to know of a caller who was handed over, and since when the caller has been there.
+    briefing: Option<Box<(Briefing, Duration)>>,
 }
 
 /// The call's end of its line.
@@ -139,6 +142,7 @@ impl CallLine {
             is_on_hold: false,
             is_released: false,
             tones: None,
+            briefing: None,
         };
         (line, LineControl { orders, notes })
     }
@@ -159,6 +163,16 @@ impl CallLine {
     #[must_use]
     pub fn is_released(&self) -> bool {
         self.is_released
+    }
+
+    /// The caller is handed over to whoever holds it next, who is to know this of them.
+    pub fn brief(&mut self, briefing: Briefing, since: Duration) {
+        self.briefing = Some(Box::new((briefing, since)));
+    }
+
+    /// What is to be known of the caller, of one who was handed over, and how long they have been there; told once.
+    pub fn take_briefing(&mut self) -> Option<(Briefing, Duration)> {
+        self.briefing.take().map(|briefing| *briefing)
     }
 
     /// Somebody else holds the line from here on.

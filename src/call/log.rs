@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use agent::usage::Usage;
 use control::ports::{LiveCall, Queued};
 use control::time::Moment;
 use media::tones::HeardTone;
@@ -22,7 +21,8 @@ use super::driver::{Incoming, Outgoing};
 use super::end::End;
 use super::quality::{self, QualityLog};
 use super::record::{
-    AgentRecord, CallDirection, CallRecord, LegRecord, MediaRecord, SoFar, SpokeRecord, ToneRecord, timestamp,
+    AgentRecord, CallDirection, CallRecord, ConversationOutcome, LegRecord, MediaRecord, SoFar, SpokeRecord,
+    ToneRecord, timestamp,
 };
 use super::route::Target;
 use crate::config::{PricesConfig, TrunkDirection};
@@ -66,8 +66,9 @@ pub struct CallLog {
     turns: Turns,
     /// Since when a tool of the agent's is under way: its turn, and its place there.
     tool: Option<(u32, usize, SystemTime)>,
-    /// What the conversation used so far.
-    usage: Usage,
+    /// The number of the next turn, and of the present conversation's first.
+    next_turn: u32,
+    first_turn: u32,
     /// Its legs by trunks, those that are over as far as they were answered.
     by_trunks: Vec<TrunkLeg>,
     /// It had more of them than are charged.
@@ -94,6 +95,8 @@ pub struct CallStage {
     is_recorded: bool,
     legs: usize,
     failures: usize,
+    /// Its conversations with agents, and of them those that are over.
+    conversations: (usize, usize),
     /// Its legs by trunks that were answered, and of them those that are here no more.
     by_trunks: (usize, usize),
 }
@@ -148,6 +151,7 @@ impl CallLog {
             srtp: String::new(),
             end: End::new(super::end::EndReason::Internal),
             agent: None,
+            conversations: Vec::new(),
             media: None,
             recording: None,
             legs: Vec::new(),
@@ -168,7 +172,8 @@ impl CallLog {
             quality: Vec::new(),
             turns: Turns::default(),
             tool: None,
-            usage: Usage::default(),
+            next_turn: 0,
+            first_turn: 0,
             by_trunks: Vec::new(),
             has_uncharged: false,
         }
@@ -205,6 +210,10 @@ impl CallLog {
             is_recorded: record.recording.is_some(),
             legs: record.legs.iter().filter(|leg| leg.answered_at.is_some()).count(),
             failures: record.agent.as_ref().map_or(0, |agent| agent.failures.len()),
+            conversations: (
+                record.conversations.len(),
+                record.conversations.iter().filter(|one| one.ended_at.is_some()).count(),
+            ),
             by_trunks: (
                 self.by_trunks.iter().filter(|leg| leg.answered.is_some()).count(),
                 self.by_trunks.iter().filter(|leg| leg.left.is_some()).count(),
@@ -259,6 +268,7 @@ impl CallLog {
             from: record.from.clone(),
             to: record.to.clone(),
             target: record.target.clone(),
+            agent: self.agent().map(str::to_owned),
             started_at: Moment::parse(&record.started_at).unwrap_or_default(),
             answered_at: record.answered_at.as_deref().and_then(Moment::parse),
             devices,
@@ -507,6 +517,7 @@ impl CallLog {
         let now = self.ended.unwrap_or(now);
         self.record.cost = self.cost(prices, now);
         self.settle_tool(Some("the call was over before"), now);
+        self.conversation_over(ConversationOutcome::CallEnded, now);
         for no in self.speaking.iter().map(|(no, _)| *no).collect::<Vec<_>>() {
             self.speaks(no, false, now);
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use agent::usage::Usage;
 use serde::{Deserialize, Serialize};
 
 use super::cost::{CostRecord, TrunkLeg};
@@ -84,8 +85,11 @@ pub struct CallRecord {
     pub srtp: String,
     /// How it ended.
     pub end: End,
-    /// The parts of the conversation, where an agent answered.
+    /// The parts of the conversation, where an agent answered; of several the turns of all, and the parts of the last.
     pub agent: Option<AgentRecord>,
+    /// The conversations with agents, in order: several where one handed the caller over to another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conversations: Vec<ConversationRecord>,
     /// Packet figures, where there was media.
     pub media: Option<MediaRecord>,
     /// Stereo: caller left, agent right, or whoever was called; in a conference by [`LegRecord::recorded`], where whoever came first is left.
@@ -200,6 +204,51 @@ impl From<media::Side> for RecordedSide {
             media::Side::Right => Self::Right,
         }
     }
+}
+
+/// A conversation with an agent, from where it got the caller to where they were somebody else's or gone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConversationRecord {
+    /// From 0; its turns name it so.
+    pub conversation: u32,
+    /// The agent.
+    pub agent: String,
+    /// The version of it that was published, of one that is kept in the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// The recogniser used.
+    pub recognizer: String,
+    /// The brain used.
+    pub brain: String,
+    /// The voice used.
+    pub voice: String,
+    /// When it began.
+    pub began_at: String,
+    /// When it was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<ConversationOutcome>,
+    /// How many turns it has, both sides' together.
+    pub turns: u32,
+    /// What it used of those who are paid by use.
+    #[serde(default, skip_serializing_if = "Usage::is_empty")]
+    pub usage: Usage,
+}
+
+/// How a conversation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConversationOutcome {
+    /// The caller went to somebody else: a person, a place, another agent.
+    Transferred,
+    /// The agent hung up.
+    HungUp,
+    /// A provider failed.
+    Failed,
+    /// The call was over: the caller hung up, for one.
+    CallEnded,
 }
 
 /// What the agent did.

@@ -105,7 +105,13 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
             let enter = Action::Enter(referral.stays, place);
             (Phase::Referring(Box::new(referral)), vec![enter])
         }
+        Input::Found(Ok(Found::Converse(_))) if transfer::may_hand_over(view).is_err() => {
+            // Loop Detected (RFC 3261 section 21.4.20).
+            give_back(&referral, vec![Action::RejectRefer(referral.referrer, 482)], view)
+        }
         Input::Found(Ok(Found::Converse(target))) => converse(&referral, target, view),
+        // Both go on with one another.
+        Input::Finding => stay(referral),
         // Only agents' calls are passed back.
         Input::Found(Ok(Found::Refer(_))) => {
             give_back(&referral, vec![Action::RejectRefer(referral.referrer, 404)], view)
@@ -164,7 +170,7 @@ fn converse(referral: &Referral, target: Target, view: &View<'_>) -> Step {
     if !referral.has_left {
         actions.push(Action::HangUp(referrer, None));
     }
-    actions.push(Action::Converse(stays, target, referral.handover.summary.clone()));
+    actions.push(Action::Converse(stays, target, referral.handover.clone()));
     actions.extend(supervision::resume(&[stays], view));
     (Phase::Talking, actions)
 }
@@ -369,6 +375,7 @@ mod tests {
             kind: TransferKind::Warm,
             summary: "A caller.".into(),
             must_accept: true,
+            ..Handover::default()
         };
         let announced = || {
             let (phase, _) = commanded(PHONE, STAYS, Bridge::connected(PHONE, STAYS), handover.clone(), None);

@@ -1,5 +1,5 @@
 //! A call that an agent or a program has is passed on, as they or somebody else want it: the person is called while the caller hears music,
-//! and both are connected; or whoever had the caller gets them back, and is told why.
+//! and both are connected; or it is another agent, who has the caller at once; or whoever had the caller gets them back, and is told why.
 
 use std::sync::Arc;
 
@@ -9,10 +9,14 @@ use super::bridge::Bridge;
 use super::dial::{BranchResult, DialPlan};
 use super::end::{End, EndReason};
 use super::fork::{Fate, Fork};
+use super::route::Target;
 use super::{
     Action, ConversationEnd, Found, Input, LegInput, LegNo, NotFound, Phase, SignallingEnd, Step, Timer, View,
 };
-use super::{ending, entering, supervision};
+use super::{ending, entering, supervision, talking};
+
+/// So often somebody in a call is handed over to an agent or a program: two that send a caller to one another come to an end.
+pub const HANDOVERS_LIMIT: usize = 16;
 
 /// A call that is being passed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,9 +73,12 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
             actions.push(Action::Enter(transfer.caller, place));
             (Phase::Transferring(Box::new(transfer)), actions)
         }
-        // A call that an agent has goes to no other.
-        Input::Found(Ok(Found::Converse(_))) => {
-            back(&transfer, vec![], "nobody is to be reached there".to_owned(), view)
+        Input::Found(Ok(Found::Converse(target))) => hand_over(&transfer, target, view),
+        // An agent that has its caller still goes on with them.
+        Input::Finding if transfer.is_commanded => stay(transfer),
+        Input::Finding => {
+            let music = Action::Music(transfer.caller, true);
+            (Phase::Transferring(Box::new(transfer)), vec![music])
         }
         Input::Found(Ok(Found::Refer(to))) => {
             let mut actions = transfer.released();
@@ -119,8 +126,43 @@ fn called(mut transfer: Transfer, plan: Arc<DialPlan>, view: &View<'_>) -> Step 
     settle(transfer, actions, fate, view)
 }
 
+/// The caller goes to another agent, on the line that the former one had. With a caller who has been passed about enough it goes on itself.
+fn hand_over(transfer: &Transfer, target: Target, view: &View<'_>) -> Step {
+    let caller = transfer.caller;
+    match may_hand_over(view) {
+        Ok(()) => {
+            let converse = Action::Converse(caller, target, transfer.handover.clone());
+            let mut actions = vec![Action::Music(caller, false), converse];
+            actions.extend(supervision::resume(&[caller], view));
+            (Phase::Talking, actions)
+        }
+        Err(_) if transfer.is_commanded => (Phase::Talking, vec![]),
+        Err(why) => back(transfer, vec![], why.to_owned(), view),
+    }
+}
+
+/// Whether somebody in the call may be handed over once more.
+///
+/// # Errors
+/// Why not, as a clause.
+pub(super) fn may_hand_over(view: &View<'_>) -> Result<(), &'static str> {
+    if view.handovers < HANDOVERS_LIMIT { Ok(()) } else { Err("the call has been handed over too often") }
+}
+
 fn on_caller(transfer: Transfer, input: LegInput, view: &View<'_>) -> Step {
     match input {
+        // The agent has the caller still, while it is found out how somebody is reached.
+        LegInput::Digit(key) if transfer.is_beside() => {
+            let deliver = Action::DeliverDigit(transfer.caller, key);
+            (Phase::Transferring(Box::new(transfer)), vec![deliver])
+        }
+        LegInput::Conversed(ConversationEnd::Transfer(handover)) if transfer.is_beside() => {
+            begin(transfer.caller, handover)
+        }
+        LegInput::Conversed(end) if transfer.is_beside() => match talking::conversed(end, view) {
+            (Phase::Talking, actions) => (Phase::Transferring(Box::new(transfer)), actions),
+            over => over,
+        },
         // It may hang up by itself once it has.
         LegInput::Ended(SignallingEnd::Remote) if transfer.is_passed_back => ended(
             transfer,
@@ -173,6 +215,11 @@ fn settle(mut transfer: Transfer, mut actions: Vec<Action>, fate: Fate, view: &V
 }
 
 impl Transfer {
+    /// Whether the agent goes on meanwhile: somebody else wants it, and there is no way yet.
+    fn is_beside(&self) -> bool {
+        self.is_commanded && self.fork.is_none() && !self.is_passed_back
+    }
+
     /// Takes the line from the agent, where it has not given it up itself.
     fn released(&self) -> Vec<Action> {
         if self.is_commanded { vec![Action::Release(self.caller)] } else { vec![] }
@@ -314,6 +361,7 @@ mod tests {
             kind: TransferKind::Warm,
             summary: "A caller for you.".into(),
             must_accept: true,
+            ..Handover::default()
         };
         let answered = || {
             let (phase, _) = begin(CALLER, handover.clone());
@@ -347,6 +395,75 @@ mod tests {
         assert_eq!(stepped(phase.clone(), Input::Found(Err(nobody)), &[UP]), (Phase::Talking, vec![]));
         let (_, actions) = stepped(phase, Input::Found(Ok(Found::Plan(plan()))), &[UP]);
         assert!(actions.starts_with(&[Action::Release(CALLER), Action::Music(CALLER, true)]), "{actions:?}");
+    }
+
+    fn next_agent() -> Target {
+        Target::Agent("sales".into())
+    }
+
+    fn found() -> Input {
+        Input::Found(Ok(Found::Converse(next_agent())))
+    }
+
+    #[test]
+    fn another_agent_has_the_caller_at_once_and_knows_what_the_handover_says() {
+        let handover = Handover { summary: "A lamp.".into(), ..Handover::blind("sales") };
+        let (phase, _) = begin(CALLER, handover.clone());
+        let (phase, actions) = stepped(phase, Input::Finding, &[UP]);
+        assert_eq!(actions, vec![Action::Music(CALLER, true)], "it is loaded meanwhile");
+        let (phase, actions) = stepped(phase, found(), &[UP]);
+        assert_eq!(phase, Phase::Talking);
+        assert_eq!(
+            actions,
+            vec![Action::Music(CALLER, false), Action::Converse(CALLER, next_agent(), handover)],
+            "nobody is called, and nobody takes the line from it"
+        );
+    }
+
+    #[test]
+    fn an_agent_that_cannot_take_the_caller_leaves_them_where_they_are() {
+        let why = NotFound { code: 480, why: "they cannot be reached now".into() };
+        let (phase, actions) =
+            stepped(begin(CALLER, Handover::blind("sales")).0, Input::Found(Err(why.clone())), &[UP]);
+        assert_eq!(phase, Phase::Talking);
+        assert_eq!(actions.last(), Some(&Action::ReturnToAgent(CALLER, why.why.clone())));
+        let (phase, _) = commanded(CALLER, Handover::blind("sales"), None);
+        let (phase, actions) = stepped(phase, Input::Finding, &[UP]);
+        assert!(actions.is_empty(), "the agent goes on: {actions:?}");
+        assert_eq!(stepped(phase, Input::Found(Err(why)), &[UP]), (Phase::Talking, vec![]));
+    }
+
+    #[test]
+    fn a_caller_is_passed_about_among_agents_only_so_often() {
+        let target = Target::Agent("desk".into());
+        let stepped = |phase: Phase, handovers| {
+            let Phase::Transferring(transfer) = phase else { panic!("{phase:?}") };
+            step(*transfer, found(), &View { handovers, ..View::of(&target, &[UP]) })
+        };
+        let (own, _) = begin(CALLER, Handover::blind("sales"));
+        let (_, actions) = stepped(own.clone(), HANDOVERS_LIMIT - 1);
+        assert!(actions.iter().any(|action| matches!(action, Action::Converse(..))), "{actions:?}");
+        let (phase, actions) = stepped(own, HANDOVERS_LIMIT);
+        assert_eq!(phase, Phase::Talking);
+        let why = "the call has been handed over too often".to_owned();
+        assert_eq!(actions.last(), Some(&Action::ReturnToAgent(CALLER, why)));
+        let (asked, _) = commanded(CALLER, Handover::blind("sales"), None);
+        assert_eq!(stepped(asked, HANDOVERS_LIMIT), (Phase::Talking, vec![]), "the agent is not even interrupted");
+    }
+
+    #[test]
+    fn an_agent_that_has_its_caller_still_while_the_next_is_loaded_hears_keys_and_may_end_the_call() {
+        let looking = || stepped(commanded(CALLER, Handover::blind("sales"), None).0, Input::Finding, &[UP]).0;
+        let (_, actions) = stepped(looking(), Input::Leg(CALLER, LegInput::Digit('5')), &[UP]);
+        assert_eq!(actions, vec![Action::DeliverDigit(CALLER, '5')]);
+        let conversed = |end| Input::Leg(CALLER, LegInput::Conversed(end));
+        let (phase, _) = stepped(looking(), conversed(ConversationEnd::Done("goodbye".into())), &[UP]);
+        assert!(matches!(phase, Phase::Ending(End { reason: EndReason::AgentHungUp, .. })), "{phase:?}");
+        let own = conversed(ConversationEnd::Transfer(Handover::blind("other")));
+        assert_eq!(stepped(looking(), own, &[UP]), begin(CALLER, Handover::blind("other")));
+        let gone = LegView { stage: Stage::Over, ..UP };
+        let left = Input::Leg(CALLER, LegInput::Ended(SignallingEnd::Remote));
+        assert!(matches!(stepped(looking(), left, &[gone]).0, Phase::Ending(_)));
     }
 
     #[test]

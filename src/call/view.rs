@@ -14,6 +14,8 @@ pub struct View<'a> {
     pub max_duration: Duration,
     /// Somebody who is parked waits this long.
     pub park_for: Duration,
+    /// How often somebody in it was handed over to an agent or a program.
+    pub handovers: usize,
     /// The legs; one that has just ended is still among them.
     pub legs: &'a [LegView],
 }
@@ -123,7 +125,7 @@ impl View<'_> {
     #[must_use]
     pub fn of<'a>(target: &'a route::Target, legs: &'a [LegView]) -> View<'a> {
         let minute = Duration::from_secs(60);
-        View { target, max_duration: minute, park_for: minute, legs }
+        View { target, max_duration: minute, park_for: minute, handovers: 0, legs }
     }
 
     /// The legs that were not told to end, and have not.

@@ -243,6 +243,7 @@ fn details(html: &mut String, record: &CallRecord) {
         ("SIP Call-ID", record.sip_call_id.clone()),
         ("Peer", format!("{} over {}", record.peer, record.transport)),
         ("Answered by", record.target.clone()),
+        ("Handed over to", record.conversations.iter().skip(1).map(|one| &*one.agent).collect::<Vec<_>>().join(", ")),
         ("Recogniser", agent.recognizer.clone()),
         ("Brain", agent.brain.clone()),
         ("Voice", agent.voice.clone()),

@@ -318,12 +318,30 @@ impl Telling<'_> {
     /// What was said, each answer with what it waited for.
     fn conversation(&self, answered: SystemTime, ended: SystemTime, spans: &mut Vec<Span>) {
         let Some(agent) = &self.record.agent else { return };
-        let mut whole = spanning(&self.place, format!("invoke_agent {}", self.record.target), answered, ended);
+        let [_, _, ..] = &self.record.conversations[..] else {
+            let providers = [&*agent.recognizer, &agent.brain, &agent.voice];
+            let held = Held { name: &self.record.target, providers, from: answered, until: ended };
+            return self.held(&held, answered, &agent.turns.iter().collect::<Vec<_>>(), spans);
+        };
+        // Each agent's own, where one handed the caller over to another.
+        let at = |text: &str| humantime::parse_rfc3339(text).ok();
+        for one in &self.record.conversations {
+            let from = at(&one.began_at).unwrap_or(answered);
+            let until = one.ended_at.as_deref().and_then(at).unwrap_or(ended).max(from);
+            let providers = [&*one.recognizer, &one.brain, &one.voice];
+            let turns: Vec<_> = agent.turns.iter().filter(|turn| turn.conversation == one.conversation).collect();
+            self.held(&Held { name: &one.agent, providers, from, until }, answered, &turns, spans);
+        }
+    }
+
+    fn held(&self, held: &Held<'_>, answered: SystemTime, turns: &[&TurnRecord], spans: &mut Vec<Span>) {
+        let mut whole = spanning(&self.place, format!("invoke_agent {}", held.name), held.from, held.until);
+        let failures = self.record.agent.as_ref().map_or(0, |agent| agent.failures.len());
         whole.attributes = vec![
             attribute("gen_ai.operation.name", "invoke_agent"),
-            attribute("gen_ai.agent.name", &self.record.target),
-            attribute("gen_ai.provider.name", &agent.brain),
-            count("omnivox.failures", agent.failures.len() as u64),
+            attribute("gen_ai.agent.name", held.name),
+            attribute("gen_ai.provider.name", held.providers[1]),
+            count("omnivox.failures", failures as u64),
         ];
         let within = |parent: &Span, mut span: Span| {
             span.parent_span_id.clone_from(&parent.span_id);
@@ -339,12 +357,12 @@ impl Telling<'_> {
             let since = Duration::try_from_secs_f64(ms / 1_000.0).unwrap_or_default();
             answered.checked_add(since).unwrap_or(answered)
         };
-        for turn in &agent.turns {
+        for turn in turns {
             let from = turn.stages.speech_end_ms.unwrap_or(turn.started_ms).min(turn.started_ms);
             let span = spanning(&self.place, turn_name(turn).to_owned(), on_line(from), on_line(turn.ended_ms));
             let mut span = within(&whole, span);
             span.attributes = self.about(turn);
-            for (name, from, until, attributes) in stages(turn, [&agent.recognizer, &agent.brain, &agent.voice]) {
+            for (name, from, until, attributes) in stages(turn, held.providers) {
                 let stage = spanning(&self.place, name, on_line(from), on_line(until));
                 let mut stage = within(&span, stage);
                 stage.attributes = attributes;
@@ -397,6 +415,15 @@ impl Telling<'_> {
         }
         attributes
     }
+}
+
+/// A conversation with an agent.
+struct Held<'a> {
+    name: &'a str,
+    /// Who recognised, thought and spoke.
+    providers: [&'a str; 3],
+    from: SystemTime,
+    until: SystemTime,
 }
 
 /// A tool's name, where it is none that the model made up: that may say anything.

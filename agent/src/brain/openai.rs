@@ -7,6 +7,7 @@
 //! Every step has a time limit, and whatever was whole when an answer broke off is still said.
 
 mod answer;
+mod transfers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +20,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Brain, BrainError, BrainFactory, BrainInput, BrainOutput, BrainStream, Listen, TransferKind};
+use crate::briefing::Briefing;
 use crate::grammar::Grammar;
 use crate::history::{History, Speaker};
 use crate::tool::{AskedBy, HANG_UP, TRANSFER, ToolAsk};
 use crate::traced;
 use crate::usage::{Meter, Tokens};
 use answer::Answer;
+pub use transfers::TransferTarget;
 
 /// At most so many outputs wait to be taken.
 const QUEUE: usize = 32;
@@ -77,6 +80,10 @@ pub struct OpenAiBrainConfig {
     pub transfer_to: String,
     /// When the model should do so.
     pub transfer_when: String,
+    /// An agent that the caller is handed over to is not told what was said before.
+    pub transfer_afresh: bool,
+    /// Where else: whom the model may choose from, instead of `transfer_to`.
+    pub transfers: Vec<TransferTarget>,
     /// Said after silence, one after the other; then the call ends.
     pub no_input: Vec<String>,
     /// Said after something that was not understood.
@@ -105,6 +112,8 @@ impl Default for OpenAiBrainConfig {
             transfer_kind: TransferKind::Blind,
             transfer_accept: false,
             transfer_when: "the caller asks for a person".into(),
+            transfer_afresh: false,
+            transfers: Vec::new(),
             no_input: vec!["Are you still there?".into(), "I cannot hear you. Please say something.".into()],
             no_match: vec!["Sorry, could you say that again?".into()],
         }
@@ -132,7 +141,7 @@ impl OpenAiBrainConfig {
         if self.max_tokens == 0 {
             return Err("max_tokens = 0 leaves no room for an answer".into());
         }
-        Ok(())
+        self.check_transfers()
     }
 }
 
@@ -174,7 +183,8 @@ impl BrainFactory for OpenAiFactory {
     }
 
     fn open(&self) -> Box<dyn Brain> {
-        Box::new(OpenAiBrain { shared: Arc::clone(&self.shared), notes: Vec::new(), meter: Meter::default() })
+        let shared = Arc::clone(&self.shared);
+        Box::new(OpenAiBrain { shared, briefing: None, notes: Vec::new(), meter: Meter::default() })
     }
 
     fn phrases(&self) -> Vec<String> {
@@ -194,6 +204,8 @@ const NOTES_ARE: &str = "Notes from a colleague, for you alone. Act on them, and
 #[derive(Debug)]
 pub struct OpenAiBrain {
     shared: Arc<Shared>,
+    /// What it was told of a caller who was handed over to it.
+    briefing: Option<String>,
     /// What it was told by somebody of the house, oldest first.
     notes: Vec<String>,
     meter: Meter,
@@ -223,7 +235,7 @@ impl Brain for OpenAiBrain {
         match canned {
             Some(outputs) => Box::pin(futures::stream::iter(outputs.into_iter().map(Ok))),
             None => {
-                let asked = messages(config, &input, history, &self.notes);
+                let asked = messages(config, &input, history, self.briefing.as_deref(), &self.notes);
                 ask(Arc::clone(&self.shared), asked, self.meter.clone())
             }
         }
@@ -240,6 +252,10 @@ impl Brain for OpenAiBrain {
         }
         self.notes.push(text.to_owned());
         true
+    }
+
+    fn brief(&mut self, briefing: &Briefing) {
+        self.briefing = Some(told(briefing));
     }
 
     fn count_on(&mut self, meter: Meter) {
@@ -263,10 +279,36 @@ fn ask_again(texts: &[String], n: u32, goodbye: &str, reason: &str) -> Vec<Brain
     }
 }
 
+/// What the model is told of a caller who has been handed over to it.
+fn told(briefing: &Briefing) -> String {
+    let Briefing { from, summary, variables, said } = briefing;
+    let by = if from.is_empty() { "a colleague".to_owned() } else { format!("another agent, {from:?}") };
+    let mut told = format!("The caller has been handed over to you in mid-call by {by}. Go on from there.");
+    if !said.is_empty() {
+        told.push_str(
+            " What was said before is the beginning of the conversation: do not ask again for what is known.",
+        );
+    }
+    if !summary.is_empty() {
+        told.push_str(&format!("\nWhat they say of the caller: {summary}"));
+    }
+    for (name, value) in variables {
+        told.push_str(&format!("\n{name}: {value}"));
+    }
+    told
+}
+
 /// The conversation as the protocol has it, with what was really heard.
-fn messages(config: &OpenAiBrainConfig, input: &BrainInput, history: &History, notes: &[String]) -> Vec<Value> {
+fn messages(
+    config: &OpenAiBrainConfig,
+    input: &BrainInput,
+    history: &History,
+    briefing: Option<&str>,
+    notes: &[String],
+) -> Vec<Value> {
     let mut messages =
         vec![json!({ "role": "system", "content": format!("{}\n\n{HOUSE_RULES}", config.system_prompt) })];
+    messages.extend(briefing.map(|told| json!({ "role": "system", "content": told })));
     let skip = history.len().saturating_sub(config.history_entries);
     for entry in history.entries().skip(skip) {
         let (role, content) = match entry.who {
@@ -285,6 +327,9 @@ fn messages(config: &OpenAiBrainConfig, input: &BrainInput, history: &History, n
         BrainInput::Returned(why) => format!(
             "(a colleague wanted the caller connected with somebody, in vain, since {why}; the caller heard music and is back: say so and go on)"
         ),
+        _ if briefing.is_some() => {
+            "(the caller has just been handed over to you: say who you are and go on)".to_owned()
+        }
         _ => "(the caller has just been connected: greet them)".to_owned(),
     };
     if !notes.is_empty() {
@@ -308,27 +353,27 @@ fn request(config: &OpenAiBrainConfig, messages: Vec<Value>) -> Value {
     if let Some(temperature) = config.temperature {
         body["temperature"] = json!(temperature);
     }
-    let tool = |name: &str, description: &str| {
+    let tool = |name: &str, description: &str, takes: Vec<(&str, Value)>| {
         let reason = json!({ "type": "string", "description": "why, in a few words" });
-        let parameters = json!({ "type": "object", "properties": { "reason": reason } });
+        let mut parameters = json!({ "type": "object", "properties": { "reason": reason } });
+        for (name, what) in takes {
+            parameters["properties"][name] = what;
+            if name == "to" {
+                parameters["required"] = json!([name]);
+            }
+        }
         json!({ "type": "function", "function": { "name": name, "description": description, "parameters": parameters } })
     };
     let mut tools = Vec::new();
     if config.may_hang_up {
-        tools.push(tool(HANG_UP, "Ends the call. Say goodbye in the same message. Only when the caller is done."));
+        tools.push(tool(
+            HANG_UP,
+            "Ends the call. Say goodbye in the same message. Only when the caller is done.",
+            vec![],
+        ));
     }
-    if !config.transfer_to.is_empty() {
-        let description = format!(
-            "Connects the caller with a person. Announce it in the same message. Use it when {}.",
-            config.transfer_when
-        );
-        let mut transfer = tool(TRANSFER, &description);
-        if config.transfer_kind == TransferKind::Warm {
-            let what = "what the person is to know before they take the call, in one or two spoken sentences";
-            transfer["function"]["parameters"]["properties"]["summary"] =
-                json!({ "type": "string", "description": what });
-        }
-        tools.push(transfer);
+    if let Some((description, takes)) = transfers::tool(&config.targets()) {
+        tools.push(tool(TRANSFER, &description, takes));
     }
     if !tools.is_empty() {
         body["tools"] = Value::Array(tools);
@@ -486,21 +531,40 @@ fn causes(error: &reqwest::Error) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::history::Entry;
 
     #[test]
     fn notes_stand_before_what_the_caller_says_and_the_oldest_goes_first() {
         let factory = OpenAiFactory::new(OpenAiBrainConfig { model: "m".into(), ..OpenAiBrainConfig::default() }, None);
         let shared = factory.unwrap().shared;
-        let mut brain = OpenAiBrain { shared, notes: Vec::new(), meter: Meter::default() };
+        let mut brain = OpenAiBrain { shared, briefing: None, notes: Vec::new(), meter: Meter::default() };
         for n in 0..=MAX_NOTES {
             assert!(brain.note(&format!("note {n};")));
         }
         let heard = BrainInput::Heard { text: "hello".into(), confidence: 1.0 };
-        let sent = messages(&brain.shared.config, &heard, &History::new(), &brain.notes);
+        let sent = messages(&brain.shared.config, &heard, &History::new(), None, &brain.notes);
         let roles: Vec<&str> = sent.iter().map(|message| message["role"].as_str().unwrap()).collect();
         assert_eq!(roles, ["system", "system", "user"]);
         let notes = sent[1]["content"].as_str().unwrap();
         assert!(notes.contains("note 20;") && notes.contains("note 1;") && !notes.contains("note 0;"), "{notes}");
-        assert_eq!(messages(&brain.shared.config, &heard, &History::new(), &[]).len(), 2);
+        assert_eq!(messages(&brain.shared.config, &heard, &History::new(), None, &[]).len(), 2);
+    }
+
+    #[test]
+    fn what_is_known_of_a_caller_who_was_handed_over_stands_before_what_was_said() {
+        let factory = OpenAiFactory::new(OpenAiBrainConfig { model: "m".into(), ..OpenAiBrainConfig::default() }, None);
+        let mut brain = factory.unwrap().open();
+        let entry = Entry { who: Speaker::Caller, text: "I want to buy a lamp".into(), interrupted: false };
+        let variables = [("name".to_owned(), "Smith".to_owned())].into();
+        let briefing = Briefing { from: "desk".into(), summary: "A lamp.".into(), variables, said: vec![entry] };
+        brain.brief(&briefing);
+        let told = told(&briefing);
+        assert!(told.contains("\"desk\"") && told.contains("A lamp.") && told.contains("name: Smith"), "{told}");
+        let config = OpenAiBrainConfig::default();
+        let history = History::of(briefing.said);
+        let sent = messages(&config, &BrainInput::Start, &history, Some(&told), &[]);
+        let said: Vec<_> = sent.iter().map(|message| message["content"].as_str().unwrap()).collect();
+        assert_eq!((said[1], said[2]), (told.as_str(), "I want to buy a lamp"));
+        assert!(said[3].contains("handed over"), "{said:?}");
     }
 }

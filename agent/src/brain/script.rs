@@ -13,6 +13,7 @@ use std::time::Duration;
 pub use definition::{Answer, Branch, Digits, Entry, Fault, ScriptDefinition, State, Texts};
 
 use super::{Brain, BrainFactory, BrainInput, BrainOutput, BrainStream, Handover, KeyAnswer, Listen};
+use crate::briefing::{self, Briefing};
 use crate::grammar::{Grammar, GrammarError};
 use crate::history::History;
 use crate::tool::{AskedBy, HANG_UP, TRANSFER, ToolAsk};
@@ -239,6 +240,17 @@ impl Brain for ScriptBrain {
         Box::pin(futures::stream::iter(outputs.into_iter().map(Ok)))
     }
 
+    /// The variables that the dialogue itself has take what is known by their names; nothing else is taken.
+    fn brief(&mut self, briefing: &Briefing) {
+        let own = [(briefing::FROM, &briefing.from), (briefing::SUMMARY, &briefing.summary)];
+        let known = briefing.variables.iter().map(|(name, value)| (name.as_str(), value)).chain(own);
+        for (name, value) in known.filter(|(_, value)| !value.is_empty()) {
+            if let Some(variable) = self.situation.variables.get_mut(name) {
+                variable.clone_from(value);
+            }
+        }
+    }
+
     fn is_private(&self) -> bool {
         self.here().is_some_and(|state| state.private)
     }
@@ -342,12 +354,20 @@ impl<'a> Step<'a> {
                     kind: state.transfer_kind,
                     summary: template::fill(&state.transfer_summary, &self.situation.variables),
                     must_accept: state.transfer_accept,
+                    variables: self.told(state),
+                    afresh: state.transfer_afresh,
                 }),
             });
         } else {
             outputs.push(BrainOutput::Listen(listen(state)));
         }
         outputs
+    }
+
+    /// What an agent that the caller goes to is told by name.
+    fn told(&self, state: &State) -> BTreeMap<String, String> {
+        let value = |name: &String| self.situation.variables.get(name).filter(|value| !value.is_empty());
+        state.transfer_variables.iter().filter_map(|name| Some((name.clone(), value(name)?.clone()))).collect()
     }
 
     fn said(&mut self) -> Vec<BrainOutput> {

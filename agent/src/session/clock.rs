@@ -12,6 +12,8 @@ const BREAK: Duration = Duration::from_secs(5);
 pub(super) struct LineClock {
     /// What to add to a frame's own position, after breaks.
     offset_ms: f64,
+    /// The first frame stands where the clock is, whatever its own position says.
+    follows: bool,
     /// The end of the last frame.
     at: Duration,
     /// When that was set.
@@ -20,8 +22,9 @@ pub(super) struct LineClock {
 }
 
 impl LineClock {
-    pub(super) fn new() -> Self {
-        Self { offset_ms: 0.0, at: Duration::ZERO, set: Instant::now(), read: Duration::ZERO }
+    /// A clock that shows this now.
+    pub(super) fn at(now: Duration) -> Self {
+        Self { offset_ms: 0.0, follows: now.is_zero(), at: now, set: Instant::now(), read: now }
     }
 
     /// A frame ended at `end_ms` of the line; returns where that is on this clock.
@@ -29,7 +32,8 @@ impl LineClock {
         let end_ms = if end_ms.is_finite() { end_ms } else { 0.0 };
         let mut end = position(end_ms + self.offset_ms);
         let expected = self.now();
-        if end.abs_diff(expected) > BREAK {
+        if end.abs_diff(expected) > BREAK || !self.follows {
+            self.follows = true;
             self.offset_ms = millis(expected) - end_ms;
             end = expected;
         }
@@ -61,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_break_in_numbering_is_no_jump_in_time() {
-        let mut clock = LineClock::new();
+        let mut clock = LineClock::at(Duration::ZERO);
         for n in 1..=50 {
             clock.frame(f64::from(n) * 20.0);
         }
@@ -75,8 +79,17 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_begins_later_goes_on_from_there_wherever_the_line_counts_from() {
+        let began = Duration::from_secs(40);
+        let mut clock = LineClock::at(began);
+        let end = clock.frame(38_500.0);
+        assert!(end >= began && end.abs_diff(began) < Duration::from_secs(1), "{end:?}");
+        assert!(clock.frame(38_520.0).saturating_sub(end) <= Duration::from_millis(21));
+    }
+
+    #[test]
     fn nonsense_positions_do_no_harm() {
-        let mut clock = LineClock::new();
+        let mut clock = LineClock::at(Duration::ZERO);
         for nonsense in [f64::NAN, f64::INFINITY, -1e300, 1e300] {
             clock.frame(nonsense);
         }

@@ -76,6 +76,8 @@ pub enum Remedy {
 #[serde(rename_all = "snake_case", tag = "event")]
 #[non_exhaustive]
 pub enum SessionEvent {
+    /// An agent has a call's caller from here on.
+    Began(Began),
     /// The caller began to speak (confirmed where the agent was speaking, likely where not).
     SpeechStarted {
         /// When.
@@ -180,11 +182,32 @@ pub enum SessionEvent {
     },
 }
 
+/// Who has the caller from here on. Told by whoever gives an agent its line.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Began {
+    /// Which of the call's conversations with agents this is, from 0.
+    pub conversation: u32,
+    /// The agent's name.
+    pub agent: String,
+    /// The version of it that was published, of one that is kept in a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// The recogniser.
+    pub recognizer: String,
+    /// The brain.
+    pub brain: String,
+    /// The voice.
+    pub voice: String,
+}
+
 /// One side's utterance, for the record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TurnRecord {
-    /// From 0, over both sides.
+    /// From 0, over both sides, and in a call over all of its conversations.
     pub index: u32,
+    /// Which of the call's conversations with agents it belongs to, from 0; whoever has several says so.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub conversation: u32,
     /// Whose turn.
     pub who: Speaker,
     /// Caller: what was understood, or the keys. Agent: what was heard of it.
@@ -210,6 +233,10 @@ pub struct TurnRecord {
     /// Agent: what the brain asked for besides talking.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolRecord>,
+}
+
+fn is_first(conversation: &u32) -> bool {
+    *conversation == 0
 }
 
 /// How a turn was made.

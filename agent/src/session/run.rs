@@ -20,6 +20,7 @@ use super::reply::{After, Made, Reply};
 use super::speaking::Speaking;
 use super::{Agent, SessionConfig};
 use crate::brain::{Brain, BrainInput, Listen};
+use crate::briefing::Briefing;
 use crate::echo::EchoControl;
 use crate::grammar::Grammar;
 use crate::history::History;
@@ -121,7 +122,12 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(agent: Agent, observer: mpsc::Sender<SessionEvent>, rate: SampleRate) -> Result<Self, String> {
+    pub(super) fn new(
+        agent: Agent,
+        observer: mpsc::Sender<SessionEvent>,
+        rate: SampleRate,
+        briefing: Option<(Briefing, Duration)>,
+    ) -> Result<Self, String> {
         let mut voices = Vec::new();
         let mut fault = String::from("no voice is configured");
         for source in &agent.voices {
@@ -137,6 +143,14 @@ impl Run {
         let meter = Meter::default();
         let mut brain = agent.brain.open();
         brain.count_on(meter.clone());
+        if let Some((briefing, _)) = &briefing {
+            brain.brief(briefing);
+        }
+        let (said, since) = briefing.map(|(briefing, since)| (briefing.said, since)).unwrap_or_default();
+        // How long a conversation may last counts from its own beginning.
+        let mut turn_config = agent.turn;
+        let since_ms = u32::try_from(since.as_millis()).unwrap_or(u32::MAX);
+        turn_config.max_call_ms = turn_config.max_call_ms.saturating_add(since_ms);
         let mouth = Speaking::new(voices, rate, ms(agent.session.voice_first_ms), meter.clone());
         let opinion = Opinion::new(agent.detector);
         let final_limit = ms(agent.session.recognizer_final_ms);
@@ -146,18 +160,18 @@ impl Run {
             brain,
             meter,
             used: Usage::default(),
-            machine: TurnMachine::new(agent.turn.clone()),
+            machine: TurnMachine::new(turn_config.clone()),
             config: agent.session,
-            turn_config: agent.turn,
+            turn_config,
             observer,
-            clock: LineClock::new(),
-            now: Duration::ZERO,
+            clock: LineClock::at(since),
+            now: since,
             hearing,
             opinion,
             echo: agent.echo_control.then(EchoControl::default),
             noise_control: agent.noise_control,
             noise: None,
-            history: History::new(),
+            history: History::of(said),
             mouth,
             current: None,
             ahead: None,
@@ -169,7 +183,7 @@ impl Run {
             verdict_word: None,
             ear_lost: None,
             carried: String::new(),
-            caller_onset: Duration::ZERO,
+            caller_onset: since,
             turns: 0,
             no_inputs: 0,
             no_matches: 0,

@@ -134,6 +134,10 @@ export function tell(lines: Line[], { type, data }: Pick<Event, 'type' | 'data'>
       else note(toolSays(tool))
       break
     }
+    case 'conversation.started':
+      // Who has the caller from the start stands above.
+      if (Number(data.conversation) > 0) note(`The caller is handed over to ${data.agent}.`)
+      break
     case 'interrupted': note('The caller cut the agent off.'); break
     case 'held': note(data.on ? 'The caller put the call on hold: the agent waits.' : 'The caller is back.'); break
     case 'provider.failed': note(`${data.part} ${data.provider} failed: ${data.reason}`); break

@@ -52,7 +52,7 @@ pub(crate) struct After {
 
 /// Watch what happens
 ///
-/// `call.started`, `call.changed`, `call.answered`, `call.ended`, `turn`, `tool`, `agent.says`, `interrupted`, `held`, `provider.failed`, `tone`, `conference.speaker`, `operator.presence`, `queue.changed`; and `gap` where events were lost
+/// `call.started`, `call.changed`, `call.answered`, `call.ended`, `conversation.started`, `turn`, `tool`, `agent.says`, `interrupted`, `held`, `provider.failed`, `tone`, `conference.speaker`, `operator.presence`, `queue.changed`; and `gap` where events were lost
 /// to a reader that was away for too long or reads too slowly: what it shows has to be read anew. By WebSocket each message is an event
 /// as JSON; by server-sent events its `data` is.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "watchEvents", tag = "events",

@@ -98,6 +98,36 @@ pub struct Transcript {
     pub call: String,
     /// In order.
     pub turns: Vec<Turn>,
+    /// The conversations with agents that they belong to, in order: several where one handed the caller over to another.
+    pub conversations: Vec<HeldConversation>,
+}
+
+/// A conversation with an agent.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct HeldConversation {
+    /// From 0, as turns name it.
+    pub conversation: i64,
+    /// The agent.
+    pub agent: String,
+    /// The version of it that was published, of one that is kept in the database.
+    #[serde(default)]
+    pub version: Option<i64>,
+    /// When it began.
+    #[serde(default)]
+    pub began_at: Option<Moment>,
+    /// When it was over.
+    #[serde(default)]
+    pub ended_at: Option<Moment>,
+    /// How it ended: `transferred`, `hung_up` (by the agent), `failed`, `call_ended`.
+    #[serde(default)]
+    pub outcome: Option<String>,
+}
+
+/// A record, as far as it is looked at here.
+#[derive(Deserialize)]
+struct Noted {
+    #[serde(default)]
+    conversations: Vec<HeldConversation>,
 }
 
 /// List ended calls
@@ -137,8 +167,9 @@ pub(crate) async fn transcript(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Transcript>, Problem> {
-    find(&control, &caller, &id).await?;
-    Ok(Json(Transcript { turns: control.store.turns(&id).await?, call: id }))
+    let (_, record) = find(&control, &caller, &id).await?;
+    let noted: Noted = serde_json::from_str(&record).map_err(|fault| Problem::internal("a call record", fault))?;
+    Ok(Json(Transcript { turns: control.store.turns(&id).await?, conversations: noted.conversations, call: id }))
 }
 
 /// A record that the caller may see: what lists show of it, and all of it.

@@ -17,12 +17,12 @@ pub trait Agents: Send + Sync {
     /// What is wrong with a definition; nothing where it can be used.
     fn check(&self, definition: &str) -> Vec<AgentFault>;
 
-    /// An agent of that name takes calls from here on, as the definition says; conversations that run go on as they began. Until it is
+    /// An agent of that name takes calls from here on, as this version of its definition says; conversations that run go on as they began. Until it is
     /// loaded, and where it cannot be, the agent takes calls as it did before.
     ///
     /// # Errors
     /// What is wrong with it. The agent is as it was.
-    fn publish(&self, name: &str, definition: &str) -> Result<(), Vec<AgentFault>>;
+    fn publish(&self, name: &str, version: i64, definition: &str) -> Result<(), Vec<AgentFault>>;
 
     /// An agent that was published takes no more calls.
     fn withdraw(&self, name: &str);

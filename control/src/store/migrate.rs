@@ -148,6 +148,12 @@ const CHANGES: &[Change] = &[
         up: Sql::Both(sql!("0040_written.up")),
         down: Sql::Both(sql!("0040_written.down")),
     },
+    Change {
+        version: 44,
+        name: "conversations",
+        up: Sql::Both(sql!("0044_conversations.up")),
+        down: Sql::Both(sql!("0044_conversations.down")),
+    },
 ];
 
 /// The newest version of the schema that this program knows.

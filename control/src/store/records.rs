@@ -77,6 +77,9 @@ pub struct CallRecord {
 pub struct Turn {
     /// Its number within the call.
     pub number: i64,
+    /// Which of the call's conversations with agents it belongs to, from 0.
+    #[serde(default)]
+    pub conversation: i64,
     /// `caller` or `agent`.
     pub speaker: String,
     /// The words; of the agent those that were heard.
@@ -181,6 +184,7 @@ impl<'r> FromRow<'r, AnyRow> for Turn {
     fn from_row(row: &'r AnyRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             number: row.try_get("number")?,
+            conversation: row.try_get("conversation")?,
             speaker: row.try_get("speaker")?,
             text: row.try_get("text")?,
             started_ms: row.try_get("started_ms")?,
@@ -236,8 +240,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn turns(&self, call: &str) -> Result<Vec<Turn>, StoreError> {
-        let sql =
-            "SELECT number, speaker, text, started_ms, ended_ms, gap_ms FROM turns WHERE call = $1 ORDER BY number";
+        let sql = "SELECT number, conversation, speaker, text, started_ms, ended_ms, gap_ms FROM turns WHERE call = $1 ORDER BY number";
         Ok(sqlx::query_as(sql).bind(call).fetch_all(self.reader()).await?)
     }
 }
@@ -254,6 +257,7 @@ mod tests {
         }
         let turn = Turn {
             number: 1,
+            conversation: 0,
             speaker: "agent".into(),
             text: String::new(),
             started_ms: 0.0,

@@ -119,6 +119,7 @@ impl Board {
             from: "sip:+49301@carrier.example".into(),
             to: "sip:agent@here".into(),
             target: "desk".into(),
+            agent: Some("desk".into()),
             started_at: Moment::now(),
             answered_at: Some(Moment::now()),
             devices: devices.iter().map(ToString::to_string).collect(),
@@ -239,7 +240,7 @@ impl Agents for Board {
         definition.contains("wrong").then_some(fault).into_iter().collect()
     }
 
-    fn publish(&self, name: &str, definition: &str) -> Result<(), Vec<AgentFault>> {
+    fn publish(&self, name: &str, _version: i64, definition: &str) -> Result<(), Vec<AgentFault>> {
         self.agents.lock().unwrap().insert(name.into(), definition.into());
         Ok(())
     }

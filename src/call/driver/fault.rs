@@ -29,7 +29,8 @@ impl Driver {
         self.postponed.clear();
         self.early.clear();
         self.timers.clear();
-        self.observations = None;
+        self.observations.clear();
+        self.finding = None;
         for leg in &mut self.legs {
             // Whoever holds the line may be what panicked, and may not be asked for anything again.
             drop(leg.line.take_conversation());

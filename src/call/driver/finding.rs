@@ -1,14 +1,37 @@
 //! How somebody is reached whom a call is to be connected with, and on whose behalf that is asked.
 
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt as _;
 use sip::diversion::DiversionReason;
 
 use super::Driver;
 use crate::call::dial::Party;
 use crate::call::inbound::Refusal;
+use crate::call::route::Target;
 use crate::call::{Found, Input, LegNo, NotFound};
 use crate::routing::identity::Caller;
+
+/// An agent that is to have a caller and is not loaded by then does not get them.
+const LOADED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Somebody who is found in a moment.
+pub(super) type Finding = Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send>>;
+
+/// Who is found, once they are.
+pub(super) async fn next_found(finding: &mut Option<Finding>) -> Result<Found, NotFound> {
+    match finding {
+        Some(found) => {
+            let found = found.await;
+            *finding = None;
+            found
+        }
+        None => pending().await,
+    }
+}
 
 impl Driver {
     /// Asks how somebody is reached, on behalf of a device, or of the server: what an agent may ask for, its definition says.
@@ -25,7 +48,33 @@ impl Driver {
                 };
                 NotFound { code, why }
             });
-        self.queue.push(Input::Found(found));
+        self.tell_found(found);
+    }
+
+    /// An agent is found once it is loaded; whatever was looked for before is not.
+    fn tell_found(&mut self, found: Result<Found, NotFound>) {
+        self.finding = None;
+        let Ok(Found::Converse(Target::Agent(name))) = found else {
+            self.queue.push(Input::Found(found));
+            return;
+        };
+        let (agents, id) = (self.hub.agents.clone(), self.log.id().to_owned());
+        let mut finding: Finding = Box::pin(async move {
+            let why = match tokio::time::timeout(LOADED_WITHIN, agents.ready(&name)).await {
+                Ok(Ok(_)) => return Ok(Found::Converse(Target::Agent(name))),
+                Ok(Err(why)) => why,
+                Err(_) => format!("it is not loaded within {} s", LOADED_WITHIN.as_secs()),
+            };
+            tracing::error!(call = %id, "call {id}: agent {name} does not get its caller: {why}");
+            Err(NotFound { code: 480, why: "they cannot be reached now".to_owned() })
+        });
+        match (&mut finding).now_or_never() {
+            Some(found) => self.queue.push(Input::Found(found)),
+            None => {
+                self.finding = Some(finding);
+                self.queue.push(Input::Finding);
+            }
+        }
     }
 
     pub(super) fn find_or_pass_back(&mut self, uri: &str) {
@@ -47,7 +96,7 @@ impl Driver {
         let seen_inside = if no == LegNo::FIRST { None } else { self.history.caller.clone() };
         let party = Party { uri: from, device, local, diverted, signed, seen_inside, ..Party::default() };
         let found = self.found(uri, &party, replaces);
-        self.queue.push(Input::Found(found));
+        self.tell_found(found);
     }
 
     pub(super) fn call_back(&mut self, no: LegNo) {
@@ -74,9 +123,8 @@ impl Driver {
         if let Some(place) = self.hub.dialer().place(target, party) {
             return Ok(Found::Place(place));
         }
-        // Whom another leg of somebody's is to be replaced with is nobody to talk with. A call has one conversation, which goes on or is over.
+        // Whom another leg of somebody's is to be replaced with is nobody to talk with.
         if replaces.is_none()
-            && !self.target.converses()
             && let Some(target) = self.hub.converser(target, party)
         {
             return Ok(Found::Converse(target));

@@ -10,6 +10,7 @@ use crate::call::app::Outcome;
 use crate::call::end::EndReason;
 use crate::call::held_line::Happening;
 use crate::call::line::LineNote;
+use crate::call::record::ConversationOutcome;
 use crate::call::{ConversationEnd, Input, LegInput, LegNo, Phase, Stage};
 
 impl Driver {
@@ -60,24 +61,31 @@ impl Driver {
         self.queue.push(Input::Leg(no, input));
     }
 
-    pub(super) fn observed(&mut self, event: Option<SessionEvent>) {
-        match event {
-            Some(event) => {
-                self.hub.observe(self.log.id(), &event);
-                let index = match &event {
-                    SessionEvent::Turn(TurnRecord { index, .. }) => Some(*index),
-                    SessionEvent::Tool { turn, .. } => Some(*turn),
-                    _ => None,
-                };
-                if let SessionEvent::Used(usage) = &event {
-                    self.hub.records.used(self.log.id(), usage);
-                }
-                self.log.session_event(event, SystemTime::now());
-                if let Some(turn) = index.and_then(|index| self.log.turn(index)) {
-                    self.hub.records.turn(self.log.id(), turn);
-                }
-            }
-            None => self.observations = None,
+    /// Something happened in a conversation, which counts its turns from 0.
+    pub(super) fn observed(&mut self, mut event: SessionEvent) {
+        self.log.number(&mut event);
+        self.told(event);
+    }
+
+    /// Something happened in a conversation of this call.
+    pub(super) fn told(&mut self, event: SessionEvent) {
+        self.hub.observe(self.log.id(), &event);
+        let index = match &event {
+            SessionEvent::Turn(TurnRecord { index, .. }) => Some(*index),
+            SessionEvent::Tool { turn, .. } => Some(*turn),
+            _ => None,
+        };
+        if let (SessionEvent::Used(usage), Some(conversation)) = (&event, self.log.conversation()) {
+            self.hub.records.used(self.log.id(), conversation, usage);
+        }
+        let has_begun = matches!(event, SessionEvent::Began(_));
+        self.log.session_event(event, SystemTime::now());
+        if let Some(turn) = index.and_then(|index| self.log.turn(index)) {
+            self.hub.records.turn(self.log.id(), turn);
+        }
+        if has_begun {
+            self.show();
+            self.keep();
         }
     }
 
@@ -104,8 +112,8 @@ impl Driver {
 
     /// What the conversation has told so far.
     pub(super) fn catch_up(&mut self) {
-        while let Some(event) = self.observations.as_mut().and_then(|observations| observations.try_recv().ok()) {
-            self.observed(Some(event));
+        while let Some(event) = self.observations.iter_mut().find_map(|conversation| conversation.try_recv().ok()) {
+            self.observed(event);
         }
     }
 
@@ -119,14 +127,29 @@ impl Driver {
             _ => None,
         };
         self.forget_left();
-        if let Some(event) = self.log.settle_tool(failed.as_deref(), SystemTime::now()) {
-            self.observed(Some(event));
+        if failed.is_none() {
+            self.log.conversation_over(ConversationOutcome::Transferred, SystemTime::now());
+        }
+        self.settle_tool(failed.as_deref());
+    }
+
+    /// What the agent wanted done is done, or failed.
+    pub(super) fn settle_tool(&mut self, failed: Option<&str>) {
+        if let Some(event) = self.log.settle_tool(failed, SystemTime::now()) {
+            self.told(event);
         }
     }
 
     pub(super) fn conversed(&mut self, no: LegNo, outcome: Outcome) -> ConversationEnd {
         self.catch_up();
         self.log.set_providers(outcome.providers);
+        match outcome.end {
+            ConversationEnd::Done(_) => self.log.conversation_over(ConversationOutcome::HungUp, SystemTime::now()),
+            ConversationEnd::Failed { .. } => {
+                self.log.conversation_over(ConversationOutcome::Failed, SystemTime::now())
+            }
+            _ => {}
+        }
         if let Some(leg) = self.leg(no) {
             leg.line.take_back(outcome.line, outcome.resume);
             if let ConversationEnd::Transfer(_) = outcome.end {

@@ -169,7 +169,11 @@ impl Driver {
 
     /// Tells others what the devices in this call do, and whether it takes legs in.
     pub(super) fn show(&mut self) {
-        let takes_over = matches!(self.phase, Phase::Bridged(_) | Phase::Dialing(_) | Phase::Conference);
+        let takes_over = match self.phase {
+            Phase::Talking => self.target.converses(),
+            Phase::Bridged(_) | Phase::Dialing(_) | Phase::Conference => true,
+            _ => false,
+        };
         let presence = &self.inbox.address.presence;
         presence.takes_over.store(takes_over, Ordering::Relaxed);
         presence.passes_on.store(self.phase.passes_on(&self.target), Ordering::Relaxed);
@@ -210,7 +214,8 @@ impl Driver {
         let devices = sorted(legs.iter().map(|leg| leg.device.clone()).collect());
         let queue = waits(&mut self.queued, &self.legs, is_over || is_ending);
         let attending = Attending { devices, people: self.people(), connected: self.phase.holds(), queue };
-        let now = (is_ending, self.log.is_answered(), attending.clone());
+        let agent = self.log.agent().map(str::to_owned);
+        let now = (is_ending, self.log.is_answered(), agent, attending.clone());
         if is_over || self.told.as_ref() == Some(&now) {
             return;
         }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use agent::line::Request;
+use agent::briefing::Briefing;
 use tokio::time::Instant;
 
 use super::Driver;
 use crate::call::app;
-use crate::call::held_line::nobody_to_return_to;
+use crate::call::held_line::{Occupation, nobody_to_return_to};
 use crate::call::line::{DIGIT_MS, LineOrder};
+use crate::call::record::ConversationOutcome;
 use crate::call::route::Target;
 use crate::call::sound::{self, Sound};
-use crate::call::{Action, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
+use crate::call::{Action, Handover, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
 use crate::call::{announce, keys, notice};
 
 impl Driver {
@@ -38,7 +39,7 @@ impl Driver {
             Action::DeliverDigit(no, digit) => {
                 self.order(no, LineOrder::Digit(digit));
             }
-            Action::Converse(no, target, known) => self.converse(no, target, known),
+            Action::Converse(no, target, handover) => self.converse(no, target, &handover),
             Action::Find(uri, device) => self.find(&uri, device),
             Action::FindOrPassBack(uri) => self.find_or_pass_back(&uri),
             Action::FindFor(no, uri, replaces) => self.find_for(no, &uri, replaces),
@@ -239,27 +240,47 @@ impl Driver {
     }
 
     fn start_conversation(&mut self, no: LegNo) {
-        let (occupation, observations) = self.hub.converse(&self.target);
-        let occupation = match self.notice_for(no) {
-            Some(pcm) => notice::before(pcm, occupation),
-            None => occupation,
-        };
+        let occupation = self.occupation(no);
         if let Some(leg) = self.leg(no) {
             leg.line.occupy(occupation);
-            self.observations = observations;
         }
     }
 
-    /// Whoever is on the leg talks with an agent or a program from here on.
-    fn converse(&mut self, no: LegNo, target: Target, known: String) {
-        self.log.goes_to(&target);
+    /// Whoever is to have the leg's line, after what its peer is still to hear of a recording.
+    fn occupation(&mut self, no: LegNo) -> Occupation {
+        let (occupation, observations) = self.hub.converse(&self.target);
+        self.observations.extend(observations);
+        match self.notice_for(no) {
+            Some(pcm) => notice::before(pcm, occupation),
+            None => occupation,
+        }
+    }
+
+    /// Whoever is on the leg talks with an agent or a program from here on, and with nobody else's.
+    fn converse(&mut self, no: LegNo, target: Target, handover: &Handover) {
+        let (id, now) = (self.log.id().to_owned(), SystemTime::now());
+        self.catch_up();
+        // Who begins anew with somebody else was told of them by a person.
+        let from = self.log.agent().filter(|agent| *agent != target.name()).unwrap_or_default().to_owned();
+        tracing::info!(call = %id, "call {id}: leg {no} is handed over to {}", target.name());
+        metrics::counter!("omnivox_handovers_total").increment(1);
+        self.settle_tool(None);
+        self.log.conversation_over(ConversationOutcome::Transferred, now);
+        let (briefing, since) = (Briefing::of(handover, &from, self.log.said()), self.log.up_for(now));
+        if !self.target.converses() {
+            self.log.goes_to(&target);
+        }
         self.target = target;
+        self.handovers += 1;
         if self.hub.config.calls.record {
             self.tape_conversation(no);
         }
-        self.start_conversation(no);
-        if !known.is_empty() {
-            self.order(no, LineOrder::Ask(Request::Know(known)));
+        let occupation = self.occupation(no);
+        if let Some(leg) = self.leg(no) {
+            leg.line.hand_over(Box::new(move |mut line| {
+                line.brief(briefing, since);
+                occupation(line)
+            }));
         }
     }
 

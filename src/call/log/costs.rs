@@ -52,7 +52,7 @@ impl CallLog {
     }
 
     pub(super) fn cost(&self, prices: &PricesConfig, now: SystemTime) -> Option<CostRecord> {
-        let mut cost = cost::settle(prices, &self.usage, &self.by_trunks, now)?;
+        let mut cost = cost::settle(prices, &self.usage(), &self.by_trunks, now)?;
         cost.is_partial |= self.has_uncharged;
         Some(cost)
     }

@@ -56,6 +56,21 @@ impl Turns {
         self.latest.iter_mut().rev().find(|turn| turn.index == index)
     }
 
+    /// The latest, in order.
+    pub(super) fn latest(&self, count: usize) -> Vec<TurnRecord> {
+        let mut latest = std::collections::VecDeque::from(self.latest.clone());
+        for packed in self.packed.iter().rev() {
+            if latest.len() >= count {
+                break;
+            }
+            for turn in unpack(packed).unwrap_or_default().into_iter().rev() {
+                latest.push_front(turn);
+            }
+        }
+        latest.drain(..latest.len().saturating_sub(count));
+        latest.into()
+    }
+
     /// All of them, in order.
     pub(super) fn into_records(self) -> Vec<TurnRecord> {
         let mut all = Vec::with_capacity(self.len());
@@ -105,6 +120,10 @@ mod tests {
         assert_eq!((turns.len(), turns.get(999), turns.get(3)), (1_000, Some(&turn(999)), None));
         let packed: usize = turns.packed.iter().map(|packed| packed.len()).sum();
         assert!(turns.latest.len() < LATEST + PACKED_AT_ONCE && packed < 60_000, "{packed} bytes");
+        for count in [0, 1, 100, 400, 2_000] {
+            let wanted: Vec<_> = (1_000 - count.min(1_000)..1_000).map(turn).collect();
+            assert_eq!(turns.latest(count as usize), wanted, "{count}");
+        }
         assert_eq!(turns.into_records(), (0..1_000).map(turn).collect::<Vec<_>>());
     }
 

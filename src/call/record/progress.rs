@@ -4,14 +4,14 @@
 //! | --- | --- |
 //! | `{"goes_on": RECORD, "after": BYTES, "by_trunks": LEGS}` | how far a call has come, and its legs by trunks; the last one counts. The journal was so long then: a record of the call stands after that |
 //! | `{"turn": TURN, "call": ID}` | somebody has spoken in it; the last one of the same index counts |
-//! | `{"used": USAGE, "call": ID}` | what its conversation has used of recognisers, voices and models; the last one counts |
+//! | `{"used": USAGE, "call": ID, "conversation": N}` | what this conversation of its has used of recognisers, voices and models; the last one counts |
 //! | `{"ended": ID}` | its record is in the journal |
 //!
 //! Lines of calls that have ended are thrown away once there is a moment's quiet, and where there is none once they are many; so nothing
 //! personal stays. The file's own time tells when its calls were last known to go on.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -22,7 +22,7 @@ use agent::usage::Usage;
 use serde::{Deserialize, Serialize};
 
 use super::appended::Appended;
-use super::{CallRecord, SoFar, timestamp};
+use super::{CallRecord, ConversationOutcome, SoFar, timestamp};
 use crate::call::cost::{self, CostRecord, TrunkLeg};
 use crate::call::end::{End, EndReason};
 use crate::config::PricesConfig;
@@ -40,7 +40,7 @@ const ENDING_LIMIT: usize = 64;
 enum Says<'a> {
     GoesOn { goes_on: &'a CallRecord, after: u64, by_trunks: &'a [TrunkLeg] },
     Turn { turn: &'a TurnRecord, call: &'a str },
-    Used { used: &'a Usage, call: &'a str },
+    Used { used: &'a Usage, call: &'a str, conversation: u32 },
     Ended { ended: &'a str },
 }
 
@@ -61,6 +61,8 @@ enum Line {
     Used {
         used: Usage,
         call: String,
+        #[serde(default)]
+        conversation: u32,
     },
     Ended {
         ended: String,
@@ -72,7 +74,7 @@ enum Line {
 enum Fresh {
     GoesOn(Box<SoFar>, u64),
     Turn(Box<TurnRecord>),
-    Used(Usage),
+    Used(u32, Usage),
     Ended,
 }
 
@@ -128,8 +130,8 @@ impl Progress {
         self.fresh.push((so_far.record.call.clone(), Fresh::GoesOn(so_far, after)));
     }
 
-    pub(super) fn used(&mut self, call: String, used: Usage) {
-        self.fresh.push((call, Fresh::Used(used)));
+    pub(super) fn used(&mut self, call: String, conversation: u32, used: Usage) {
+        self.fresh.push((call, Fresh::Used(conversation, used)));
     }
 
     pub(super) fn turn(&mut self, call: String, turn: Box<TurnRecord>) {
@@ -228,7 +230,7 @@ fn lines(fresh: &[(String, Fresh)]) -> Vec<u8> {
                 Says::GoesOn { goes_on: record, after, by_trunks }
             }
             Fresh::Turn(turn) => Says::Turn { turn, call },
-            Fresh::Used(used) => Says::Used { used, call },
+            Fresh::Used(conversation, used) => Says::Used { used, call, conversation: *conversation },
             Fresh::Ended => Says::Ended { ended: call },
         };
         let before = lines.len();
@@ -273,7 +275,8 @@ struct Known {
     after: u64,
     by_trunks: Vec<TrunkLeg>,
     turns: Vec<TurnRecord>,
-    used: Usage,
+    /// By conversation.
+    used: BTreeMap<u32, Usage>,
 }
 
 /// The records of those calls that had not ended when the file was written last.
@@ -288,13 +291,13 @@ fn unfinished(path: &Path, journal: &Path, prices: &PricesConfig, now: SystemTim
                 let record = *goes_on;
                 let known = match calls.remove(&record.call) {
                     Some(known) => Known { record, by_trunks, ..known },
-                    None => Known { record, after, by_trunks, turns: Vec::new(), used: Usage::default() },
+                    None => Known { record, after, by_trunks, turns: Vec::new(), used: BTreeMap::new() },
                 };
                 calls.insert(known.record.call.clone(), known);
             }
-            Ok(Line::Used { used, call }) => {
+            Ok(Line::Used { used, call, conversation }) => {
                 if let Some(known) = calls.get_mut(&call) {
-                    known.used = used;
+                    known.used.insert(conversation, used);
                 }
             }
             Ok(Line::Turn { turn, call }) => {
@@ -347,7 +350,18 @@ impl Known {
         if !turns.is_empty() {
             record.agent.get_or_insert_default().turns = turns;
         }
-        let cost = cost::settle(prices, &used, &by_trunks, ended);
+        let mut all = Usage::default();
+        used.values().for_each(|used| all.add(used));
+        for one in &mut record.conversations {
+            let turns = record.agent.iter().flat_map(|agent| &agent.turns);
+            let turns = turns.filter(|turn| turn.conversation == one.conversation).count();
+            one.turns = u32::try_from(turns).unwrap_or(u32::MAX);
+            one.usage = used.get(&one.conversation).cloned().unwrap_or_default();
+            if one.ended_at.is_none() {
+                (one.ended_at, one.outcome) = (Some(timestamp(ended)), Some(ConversationOutcome::CallEnded));
+            }
+        }
+        let cost = cost::settle(prices, &all, &by_trunks, ended);
         record.cost = cost.map(|cost| CostRecord { is_partial: true, ..cost });
         record.end = End::new(EndReason::ServerKilled).with_detail("it ended at this time or soon after");
         record.ended_at = timestamp(ended);
@@ -463,14 +477,15 @@ mod tests {
         for call in ["costly", "free"] {
             progress.goes_on(record(call), 0);
         }
-        progress.used("costly".to_owned(), spoke(10));
+        progress.used("costly".to_owned(), 0, spoke(10));
         // What its conversation has used stands in lines of its own: how far it has come says nothing of it.
         let by_trunks = vec![trunk(1, Some(answered)), trunk(2, None)];
         progress.goes_on(Box::new(SoFar { by_trunks, ..*record("costly") }), 0);
         progress.write();
-        progress.used("costly".to_owned(), spoke(15));
+        progress.used("costly".to_owned(), 0, spoke(12));
+        progress.used("costly".to_owned(), 1, spoke(3));
         progress.goes_on(record("over"), 0);
-        progress.used("over".to_owned(), spoke(99));
+        progress.used("over".to_owned(), 0, spoke(99));
         progress.write();
         progress.ended("over");
         // It is thrown away what is over, and nothing else.
@@ -481,7 +496,7 @@ mod tests {
         let [costly, free] = killed.try_into().unwrap();
         assert_eq!(free.cost, None);
         let cost = costly.cost.unwrap();
-        // A minute, and 15 characters.
+        // A minute, and 15 characters, by two agents.
         let micros: Vec<_> = cost.lines.iter().map(|line| line.micros).collect();
         assert_eq!((micros, cost.micros, cost.is_partial), (vec![Some(600_000), Some(30_000)], Some(630_000), true));
     }

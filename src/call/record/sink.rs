@@ -52,8 +52,8 @@ pub(super) enum Entry {
     GoesOn(Box<SoFar>),
     /// Somebody has spoken in it.
     Turn(String, Box<TurnRecord>),
-    /// What its conversation has used.
-    Used(String, Usage),
+    /// What a conversation of its has used.
+    Used(String, u32, Usage),
     /// It is over.
     Ended(Box<CallRecord>),
 }
@@ -130,12 +130,12 @@ impl RecordSink {
         }
     }
 
-    /// What the conversation of a call that goes on has used so far. Never waits.
-    pub fn used(&self, call: &str, usage: &Usage) {
+    /// What a conversation of a call that goes on has used so far. Never waits.
+    pub fn used(&self, call: &str, conversation: u32, usage: &Usage) {
         if let Keeper::File(sender) = &self.to
             && let Ok(place) = sender.try_reserve()
         {
-            place.send(Entry::Used(call.to_owned(), usage.clone()));
+            place.send(Entry::Used(call.to_owned(), conversation, usage.clone()));
         }
     }
 }
@@ -208,7 +208,7 @@ impl Disk {
             (Entry::Ended(record), _) => self.enqueue(&record),
             (Entry::GoesOn(so_far), Some(progress)) => progress.goes_on(so_far, self.length),
             (Entry::Turn(call, turn), Some(progress)) => progress.turn(call, turn),
-            (Entry::Used(call, usage), Some(progress)) => progress.used(call, usage),
+            (Entry::Used(call, conversation, usage), Some(progress)) => progress.used(call, conversation, usage),
             (_, None) => {}
         }
     }

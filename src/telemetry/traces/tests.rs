@@ -93,3 +93,36 @@ fn each_leg_that_was_called_has_its_invite_within_the_call_also_of_a_call_that_a
     let root = &spans[0];
     assert_eq!((root.name.as_str(), root.status.as_ref().unwrap().message.as_str()), ("call", "server_killed"));
 }
+
+#[test]
+fn each_agent_that_had_the_caller_has_its_own_conversation_with_its_turns_within() {
+    let turn = |index: u32, conversation: u32, from: f64| {
+        serde_json::json!({
+            "index": index, "conversation": conversation, "who": "agent", "text": "Hello.", "started_ms": from, "ended_ms": from + 500.0,
+            "gap_ms": null, "stages": {}, "interrupted": false, "matched": null, "confidence": null, "by": "unprompted", "ahead": false
+        })
+    };
+    let held = |number: u32, agent: &str, from: &str, until: &str| {
+        serde_json::json!({
+            "conversation": number, "agent": agent, "recognizer": "", "brain": format!("brain of {agent}"), "voice": "", "turns": 1,
+            "began_at": format!("2026-01-01T00:00:{from}Z"), "ended_at": format!("2026-01-01T00:00:{until}Z"), "outcome": "transferred"
+        })
+    };
+    let mut record = CallRecord::example("c");
+    record.ended_at = "2026-01-01T00:00:09.000Z".to_owned();
+    let agent = serde_json::json!({
+        "recognizer": "", "brain": "brain of sales", "voice": "", "failures": [], "turns": [turn(0, 0, 100.0), turn(1, 1, 4_000.0)]
+    });
+    record.agent = serde_json::from_value(agent).unwrap();
+    let conversations = [held(0, "desk", "01.000", "03.000"), held(1, "sales", "03.000", "09.000")];
+    record.conversations = conversations.map(|one| serde_json::from_value(one).unwrap()).into();
+    let place = Place { trace: [1; 16], root: [2; 8], parent: None };
+    let spans = Telling { place, record: &record, personal: false }.spans();
+    let whole = |agent: &str| spans.iter().find(|span| span.name == format!("invoke_agent {agent}")).unwrap();
+    for (agent, at) in [("desk", 0), ("sales", 1)] {
+        let answers: Vec<_> = spans.iter().filter(|span| span.name == "agent answers").collect();
+        assert_eq!(answers[at].parent_span_id, whole(agent).span_id);
+        assert!(format!("{:?}", whole(agent).attributes).contains(&format!("brain of {agent}")));
+    }
+    assert_eq!(whole("desk").end_time_unix_nano, whole("sales").start_time_unix_nano);
+}

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::transfers::{TransferTarget, meant};
 use super::{MAX_REASON, OpenAiBrainConfig, name};
-use crate::brain::{BrainError, BrainOutput, Handover, Listen};
+use crate::brain::{BrainError, BrainOutput, Listen};
 use crate::tool::{AskedBy, HANG_UP, TOOLS_LIMIT, TRANSFER, ToolAsk, ToolOutcome};
 use crate::usage::Tokens;
 use crate::voice::sentences::Splitter;
@@ -70,7 +71,7 @@ struct Function {
 /// An answer being received.
 pub(super) struct Answer {
     may_hang_up: bool,
-    handover: Handover,
+    targets: Vec<TransferTarget>,
     goodbye: String,
     splitter: Splitter,
     text_bytes: usize,
@@ -88,12 +89,7 @@ impl Answer {
     pub(super) fn new(config: &OpenAiBrainConfig) -> Self {
         Self {
             may_hang_up: config.may_hang_up,
-            handover: Handover {
-                uri: config.transfer_to.clone(),
-                kind: config.transfer_kind,
-                must_accept: config.transfer_accept,
-                summary: String::new(),
-            },
+            targets: config.targets(),
             goodbye: config.goodbye.clone(),
             splitter: Splitter::new(),
             text_bytes: 0,
@@ -217,17 +213,20 @@ impl Answer {
 
     /// The tool that is carried out. The caller's wish to speak to a person goes before hanging up.
     fn chosen(&self) -> Option<usize> {
-        let first = |tool: &str| self.tools.keys().copied().find(|index| self.is_called(*index, tool));
-        first(TRANSFER).filter(|_| self.offers(TRANSFER)).or_else(|| first(HANG_UP).filter(|_| self.offers(HANG_UP)))
+        let first =
+            |tool: &str| self.tools.keys().copied().find(|index| self.is_called(*index, tool) && self.offers(*index));
+        first(TRANSFER).or_else(|| first(HANG_UP))
     }
 
     fn is_called(&self, index: usize, tool: &str) -> bool {
         self.tools.get(&index).is_some_and(|(name, _)| name == tool)
     }
 
-    fn offers(&self, tool: &str) -> bool {
-        match tool {
-            TRANSFER => !self.handover.uri.is_empty(),
+    /// Whether what was called may be done: it was offered, and names somebody whom the model may choose.
+    fn offers(&self, index: usize) -> bool {
+        let Some((tool, arguments)) = self.tools.get(&index) else { return false };
+        match tool.as_str() {
+            TRANSFER => meant(&self.targets, arguments).is_some(),
             HANG_UP => self.may_hang_up,
             _ => false,
         }
@@ -239,7 +238,10 @@ impl Answer {
         let ask = ToolAsk::new(&name, &arguments, AskedBy::Model);
         match chosen {
             Some(chosen) if chosen == index => ask,
-            _ if !self.offers(&name) => ask.not_done(ToolOutcome::Refused, "it was not offered"),
+            _ if !self.offers(index) && name == TRANSFER && !self.targets.is_empty() => {
+                ask.not_done(ToolOutcome::Refused, "it names nobody whom the model may choose")
+            }
+            _ if !self.offers(index) => ask.not_done(ToolOutcome::Refused, "it was not offered"),
             _ => ask.not_done(ToolOutcome::Failed, "one tool is done in an answer, and another was chosen"),
         }
     }
@@ -252,9 +254,9 @@ impl Answer {
             text.chars().take(limit).collect()
         };
         if name == TRANSFER {
-            // Where to and how is settled by the configuration; the model has its say in the summary alone.
-            let summary = text("summary", MAX_SUMMARY);
-            return Some(BrainOutput::Transfer(Handover { summary, ..self.handover.clone() }));
+            // Where to and how is settled by the configuration; the model chooses among those, and has its say in the summary.
+            let target = meant(&self.targets, arguments)?;
+            return Some(BrainOutput::Transfer(target.handover(text("summary", MAX_SUMMARY))));
         }
         // Broken arguments are no reason to stay on the line.
         let reason = Some(text("reason", 100)).filter(|reason| !reason.trim().is_empty());
@@ -365,6 +367,33 @@ mod tests {
         let outputs = answer.broken();
         assert_eq!(tools(&outputs), [(HANG_UP, ToolOutcome::Failed), (TRANSFER, ToolOutcome::Failed)]);
         assert_eq!(outputs.len(), 2);
+    }
+
+    #[test]
+    fn a_model_passes_its_caller_on_to_whomever_it_chooses_of_those_who_are_listed() {
+        let target = |name: &str| TransferTarget {
+            name: name.into(),
+            to: format!("agent-{name}"),
+            when: "asked for".into(),
+            afresh: name == "sales",
+            ..TransferTarget::default()
+        };
+        let transfers = vec![target("support"), target("sales")];
+        let config = OpenAiBrainConfig { transfers, ..OpenAiBrainConfig::default() };
+        let ended = |arguments: &str| {
+            let mut answer = Answer::new(&config);
+            answer.receive(&called(&[(TRANSFER, arguments)])).unwrap();
+            answer.whole().0
+        };
+        let outputs = ended("{\"to\": \"Sales\", \"summary\": \"A lamp.\"}");
+        let Some(BrainOutput::Transfer(handover)) = outputs.last() else { panic!("{outputs:?}") };
+        assert_eq!(
+            (handover.uri.as_str(), handover.summary.as_str(), handover.afresh),
+            ("agent-sales", "A lamp.", true)
+        );
+        for nobody in ["{\"to\": \"sip:attacker@example.org\"}", "{}", "{\"to\": 7}", "no JSON"] {
+            assert_eq!(tools(&ended(nobody)), [(TRANSFER, ToolOutcome::Refused)], "{nobody}");
+        }
     }
 
     #[test]

@@ -126,6 +126,10 @@ pub struct State {
     pub transfer_summary: String,
     /// The person has to press 1 to take the call.
     pub transfer_accept: bool,
+    /// The variables whose values an agent that the caller goes to knows.
+    pub transfer_variables: Vec<String>,
+    /// Such an agent is not told what was said before.
+    pub transfer_afresh: bool,
     /// Where to go when the person is not to be had. Without it the caller hears so, and is hung up.
     pub transfer_failed: Option<String>,
     /// The call is hung up after `say`, for this reason.
@@ -358,6 +362,9 @@ impl Check<'_> {
         self.template(&format!("{place}.transfer_summary"), &state.transfer_summary, known);
         if state.transfer_kind == TransferKind::Warm && state.transfer_summary.trim().is_empty() {
             self.fault(format!("{place}.transfer_summary"), "is empty: say what the person is to hear first");
+        }
+        for name in &state.transfer_variables {
+            self.variable(&format!("{place}.transfer_variables"), name, known);
         }
         for (n, branch) in state.branch.iter().enumerate() {
             self.target(&format!("{place}.branch[{n}].next"), Some(&branch.next));

@@ -55,6 +55,9 @@ fn of_state(place: &str, state: &State, check: &mut dyn FnMut(String, &str)) {
     // These are told to others, wherever they stand.
     check(format!("{place}.transfer"), state.transfer.as_deref().unwrap_or_default());
     check(format!("{place}.transfer_summary"), &state.transfer_summary);
+    for name in &state.transfer_variables {
+        check(format!("{place}.transfer_variables"), &format!("{{{name}}}"));
+    }
     for (n, answer) in state.on.iter().enumerate() {
         // Said on the way out of the state.
         answer.say.iter().for_each(|text| check(format!("{place}.on[{n}].say"), text));

@@ -363,6 +363,7 @@ impl Run {
         let answers = reply.stages.speech_end_ms;
         let record = TurnRecord {
             index: self.turns,
+            conversation: 0,
             who: Speaker::Agent,
             text,
             started_ms: sent_ms.unwrap_or(millis(self.now)),
@@ -416,6 +417,7 @@ impl Run {
     ) {
         let record = TurnRecord {
             index: self.turns,
+            conversation: 0,
             who: Speaker::Caller,
             text: text.to_owned(),
             started_ms: millis(from),

@@ -2,7 +2,7 @@
 import { createEffect, For, on, Show } from 'solid-js'
 import type { Line } from '../live'
 import { clock, ms } from '../format'
-import { toolSays, type TurnRecord } from './turns'
+import { toolSays, type Conversation, type TurnRecord } from './turns'
 
 const NAMES = { caller: 'Caller', agent: 'Agent', note: '' }
 
@@ -29,11 +29,17 @@ export function LiveTalk(props: { lines: Line[] }) {
 }
 
 /** A talk that is over; the turn at `now_ms` stands out, and each leads to its place in the recording. */
-export function Transcript(props: { turns: TurnRecord[]; now_ms?: number; seek?: (at_ms: number) => void }) {
+export function Transcript(props: { turns: TurnRecord[]; conversations?: Conversation[]; now_ms?: number; seek?: (at_ms: number) => void }) {
   const isNow = (turn: TurnRecord) => props.now_ms != null && props.now_ms >= turn.started_ms && props.now_ms < Math.max(turn.ended_ms, turn.started_ms + 300)
+  // The agent that a turn is the first of, where another had the caller before.
+  const handedTo = (turn: TurnRecord, at: number) => {
+    const now = turn.conversation ?? 0
+    return now === (props.turns[at - 1]?.conversation ?? 0) ? undefined : props.conversations?.find((one) => one.conversation === now)?.agent
+  }
   return (
     <ol class="talk" aria-label="Transcript">
-      <For each={props.turns}>{(turn) => (
+      <For each={props.turns}>{(turn, at) => (<>
+        <Show when={handedTo(turn, at())}>{(agent) => <li class="note"><span class="at" /><span class="said">The caller is handed over to {agent()}.</span></li>}</Show>
         <li class={turn.who} classList={{ now: isNow(turn) }} aria-current={isNow(turn) ? 'true' : undefined}>
           <span class="at">{clock(turn.started_ms)}</span>
           <Show when={props.seek} fallback={<span class="said"><b>{NAMES[turn.who]}</b>{turn.text || '…'}<Meta turn={turn} /></span>}>
@@ -44,7 +50,7 @@ export function Transcript(props: { turns: TurnRecord[]; now_ms?: number; seek?:
             )}
           </Show>
         </li>
-      )}</For>
+      </>)}</For>
     </ol>
   )
 }

@@ -3,8 +3,12 @@ import { ms } from '../format'
 
 export type Stages = Partial<Record<'speech_end_ms' | 'endpoint_ms' | 'recogniser_ms' | 'brain_ms' | 'voice_ms' | 'sent_ms', number | null>>
 
+/** A conversation with an agent: several in a call where one handed the caller over to another. */
+export type Conversation = { conversation: number; agent: string; version?: number | null; began_at?: string; ended_at?: string; outcome?: string }
+
 export type TurnRecord = {
   index: number
+  conversation?: number
   who: 'caller' | 'agent'
   text: string
   started_ms: number

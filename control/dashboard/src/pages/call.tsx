@@ -63,7 +63,7 @@ function Running(props: { call: LiveCall; lines: Line[] }) {
   const hows = () => HOWS.filter(([how]) => can('/web-calls') || (how !== 'take_over' && props.call.devices.length > 0))
   return (
     <div class="page">
-      <Head title={name()} sub={<><State state={props.call.state} /> <span class="num">{clock(now() - Date.parse(props.call.answered_at ?? props.call.started_at))}</span> · {words(props.call.direction)} · {props.call.target}</>}>
+      <Head title={name()} sub={<><State state={props.call.state} /> <span class="num">{clock(now() - Date.parse(props.call.answered_at ?? props.call.started_at))}</span> · {words(props.call.direction)} · {props.call.agent ?? props.call.target}</>}>
         <Connection />
         <Button kind="solid-danger" icon="hangup" onClick={() => act(() => ask('DELETE', path()), 'Hanging up.')}>End the call</Button>
       </Head>
@@ -101,6 +101,7 @@ function Running(props: { call: LiveCall; lines: Line[] }) {
               <dt>From</dt><dd>{party(props.call.from)}<br /><span class="small muted">{props.call.from}</span></dd>
               <dt>To</dt><dd>{party(props.call.to)}<br /><span class="small muted">{props.call.to}</span></dd>
               <dt>Answered by</dt><dd>{props.call.target}</dd>
+              <Show when={props.call.agent}><dt>With the agent</dt><dd>{props.call.agent}</dd></Show>
               <Show when={props.call.devices.length}><dt>Devices</dt><dd>{props.call.devices.join(', ')}</dd></Show>
               <dt>Began</dt><dd>{when(props.call.started_at)}</dd>
               <dt>Id</dt><dd><code>{props.call.call}</code></dd>
@@ -131,7 +132,7 @@ function Transfer(props: { path: string; close: () => void }) {
   return (
     <Modal title="Transfer the caller" close={props.close}>
       <form class="form" onSubmit={submit}>
-        <Text label="To" hint="A device, a number, an address, room-NAME or park-SLOT" required value={to()} on={setTo} wrong={work.wrong('to')} />
+        <Text label="To" hint="A device, an agent, a number, an address, room-NAME or park-SLOT" required value={to()} on={setTo} wrong={work.wrong('to')} />
         <Select label="How" value={kind()} on={setKind} options={[['blind', 'At once'], ['warm', 'Tell them first who calls']]} />
         <Show when={isWarm()}>
           <Text label="What they hear first" hint="Read to them while the caller hears music" value={summary()} on={setSummary} wrong={work.wrong('summary')} />

@@ -10,7 +10,7 @@ import { Quality, QualityOverTime, type Leg, type Media, type OverTime } from '.
 import { StageTimeline } from '../call/stages'
 import { Transcript } from '../call/talk'
 import { Ladder } from '../call/sip'
-import type { TurnRecord } from '../call/turns'
+import type { Conversation, TurnRecord } from '../call/turns'
 import type { Peaks } from '../call/wave'
 import { Outcome } from '../call/outcome'
 import { CostPanel, type Cost } from '../call/cost'
@@ -19,6 +19,7 @@ type Noted = {
   from: string; to: string; peer: string; transport: string; codec: string; srtp?: string; trunk?: string; device?: string
   end: { class: string; reason: string; detail?: string }
   agent?: { recognizer: string; brain: string; voice: string; turns: TurnRecord[]; failures: string[] } | null
+  conversations?: Conversation[]
   media?: Media | null; legs?: Leg[]; quality?: OverTime[]; cost?: Cost | null; tones?: { leg: number; at: string; tone: string }[]
 }
 
@@ -90,7 +91,7 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
         <div>
           <Panel title="Transcript">
             <Show when={turns().length} fallback={<p class="muted">Nothing was said with an agent.</p>}>
-              <Transcript turns={turns()} now_ms={player.peaks() ? player.now() * 1_000 - offset_ms() : undefined}
+              <Transcript turns={turns()} conversations={props.noted.conversations} now_ms={player.peaks() ? player.now() * 1_000 - offset_ms() : undefined}
                 seek={player.peaks() ? (at_ms) => player.seek(Math.max(0, at_ms + offset_ms()) / 1_000) : undefined} />
             </Show>
           </Panel>
@@ -111,6 +112,9 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
               <Show when={props.noted.trunk}><dt>Trunk</dt><dd>{props.noted.trunk}</dd></Show>
               <Show when={props.noted.device}><dt>Device</dt><dd>{props.noted.device}</dd></Show>
               <dt>Peer</dt><dd>{props.noted.peer} by {props.noted.transport}</dd>
+              <Show when={props.noted.conversations?.length}>
+                <dt>Agents</dt><dd><For each={props.noted.conversations}>{(one, at) => <>{at() ? ', ' : ''}{one.agent}{one.version ? ` (version ${one.version})` : ''}</>}</For></dd>
+              </Show>
               <Show when={props.noted.agent}>{(agent) => <><dt>Recogniser</dt><dd>{agent().recognizer}</dd><dt>Brain</dt><dd>{agent().brain}</dd><dt>Voice</dt><dd>{agent().voice}</dd></>}</Show>
               <dt>Id</dt><dd><code>{props.call.call}</code></dd>
             </dl>

@@ -17,7 +17,7 @@ export function Wall() {
   const all = createMemo(() => Object.values(calls).sort((a, b) => a.started_at.localeCompare(b.started_at) || a.call.localeCompare(b.call)))
   const shown = createMemo(() => {
     const text = wanted().toLowerCase()
-    return all().filter((call) => [call.from, call.to, call.target, ...call.devices].some((part) => part.toLowerCase().includes(text)))
+    return all().filter((call) => [call.from, call.to, call.target, call.agent ?? '', ...call.devices].some((part) => part.toLowerCase().includes(text)))
   })
   const count = (fits: (call: LiveCall) => boolean) => all().filter(fits).length
   const longest = () => all().reduce((most, call) => Math.max(most, call.answered_at ? now() - Date.parse(call.answered_at) : 0), 0)
@@ -55,7 +55,7 @@ function Line(props: { call: LiveCall; now: number }) {
       <span class="state"><State state={props.call.state} /></span>
       <span class="who cut">
         <A href={`/live/${props.call.call}`}>{party(props.call.from)} → {party(props.call.to)}</A>
-        <span class="small muted cut"><br />{words(props.call.direction)}, {props.call.target}{props.call.devices.length ? `, ${props.call.devices.join(', ')}` : ''}</span>
+        <span class="small muted cut"><br />{words(props.call.direction)}, {props.call.agent ?? props.call.target}{props.call.devices.length ? `, ${props.call.devices.join(', ')}` : ''}</span>
       </span>
       <span class="said cut">
         <Show when={last()}>{(line) => <><b class={`said-by-${line().who}`}>{line().who === 'agent' ? 'Agent' : 'Caller'}</b> {line().text}</>}</Show>

@@ -195,8 +195,8 @@ struct NewTurn<'a> {
 
 async fn insert_turns(connection: &mut AnyConnection, backend: Backend, calls: &[New<'_>]) -> Result<(), StoreError> {
     const TURNS: Rows<'_> = Rows {
-        before: "INSERT INTO turns (id, call, number, speaker, text, facets, kinds, started_ms, ended_ms, gap_ms) VALUES ",
-        row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS DOUBLE PRECISION))",
+        before: "INSERT INTO turns (id, call, number, conversation, speaker, text, facets, kinds, started_ms, ended_ms, gap_ms) VALUES ",
+        row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS DOUBLE PRECISION))",
         after: "",
     };
     let mut last = last_turns(connection, backend, calls).await?;
@@ -219,6 +219,7 @@ async fn insert_turns(connection: &mut AnyConnection, backend: Backend, calls: &
         arguments.add(new.id)?;
         arguments.add(new.call)?;
         arguments.add(new.turn.number)?;
+        arguments.add(new.turn.conversation)?;
         arguments.add(new.turn.speaker.as_str())?;
         arguments.add(new.turn.text.as_str())?;
         arguments.add(&*new.facets)?;

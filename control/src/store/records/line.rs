@@ -77,6 +77,8 @@ struct LineAgent {
 #[derive(Deserialize)]
 struct LineTurn {
     index: i64,
+    #[serde(default)]
+    conversation: i64,
     who: String,
     text: String,
     started_ms: f64,
@@ -112,6 +114,7 @@ impl Ended {
         let gap_ms = median(turns.iter().filter_map(|turn| turn.gap_ms).collect());
         let turns = turns.into_iter().map(|turn| Turn {
             number: turn.index,
+            conversation: turn.conversation,
             speaker: clean(turn.who),
             text: clean(turn.text),
             started_ms: turn.started_ms,
