@@ -176,4 +176,6 @@ fn what_was_said_in_private_may_not_be_told_elsewhere() {
     assert!(fault(&on_the_way).contains("script.states.menu.on[0].say"), "{}", fault(&on_the_way));
     let passed_on = private.replace("hang_up = \"done\"", "transfer = \"sip:{day}@host\"");
     assert!(fault(&passed_on).contains("script.states.end.transfer"), "{}", fault(&passed_on));
+    let told = private.replace("hang_up = \"done\"", "transfer = \"sales\"\ntransfer_variables = [\"day\"]");
+    assert!(fault(&told).contains("script.states.end.transfer_variables"), "{}", fault(&told));
 }

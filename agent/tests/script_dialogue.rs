@@ -6,6 +6,7 @@ use std::path::Path;
 
 use agent::brain::script::{Script, ScriptFactory};
 use agent::brain::{Brain, BrainFactory, BrainInput, BrainOutput, Handover, TransferKind};
+use agent::briefing::Briefing;
 use agent::definition::AgentDefinition;
 use agent::history::History;
 use futures::StreamExt;
@@ -179,6 +180,30 @@ fn a_transfer_that_fails_goes_on_where_the_script_says() {
     let then = give(brain.as_mut(), BrainInput::TransferFailed("the person is busy".into()));
     assert_eq!(text_of(&then), "Nobody is there.");
     assert_eq!(then.last(), Some(&BrainOutput::HangUp { reason: "nobody".into() }));
+}
+
+#[test]
+fn an_agent_takes_what_it_is_told_of_a_caller_into_the_variables_that_it_has() {
+    let text = r#"
+        [script]
+        start = "hello"
+        [script.variables]
+        name = "nobody"
+        handover_from = "nobody"
+        handover_summary = "nothing"
+        [script.states.hello]
+        say = "{name}, {handover_from}, {handover_summary}."
+        transfer = "next"
+        transfer_variables = ["name"]
+    "#;
+    let mut brain = open(text, "");
+    let variables = [("name", "Smith"), ("other", "x")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let briefing = Briefing { from: "desk".into(), variables: variables.into(), ..Briefing::default() };
+    brain.brief(&briefing);
+    let said = give(brain.as_mut(), BrainInput::Start);
+    assert_eq!(text_of(&said), "Smith, desk, nothing.", "what is not said is as it was");
+    let Some(BrainOutput::Transfer(handover)) = said.last() else { panic!("{said:?}") };
+    assert_eq!(handover.variables, [("name".to_owned(), "Smith".to_owned())].into(), "and goes on to the next");
 }
 
 #[test]
