@@ -19,6 +19,8 @@ use std::time::Duration;
 use chat_server::{ChatServer, Manner};
 use common::{Running, Server};
 use office::{BOB, DEVICES, connect, phones};
+use omnivox::call::Handover;
+use omnivox::call::app::ActiveCall;
 use person::{Person, add_user, only};
 use phone::Phone;
 use reqwest::{Method, StatusCode};
@@ -371,4 +373,66 @@ fn a_phone_that_consulted_an_agent_brings_its_caller_to_it() {
     let all = [("reception", "transferred"), ("reception", "transferred"), ("sales", "call_ended")];
     assert_eq!(conversations(after), all, "{after}");
     house.server.stop();
+}
+
+/// Passes its caller on to a program, with what it was told of them.
+const CLERK: &str = r#"
+[agent]
+name = "clerk"
+[ear]
+recognizer = "none"
+[voice]
+kind = "flite"
+[script]
+start = "hello"
+[script.variables]
+name = ""
+[script.states.hello]
+say = "Hello {name}."
+transfer = "back"
+transfer_variables = ["name"]
+"#;
+
+#[test]
+fn a_program_hands_its_caller_over_to_an_agent_and_gets_one_from_it_with_what_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    std::fs::write(folder.path().join("agents/clerk.toml"), CLERK).unwrap();
+    let mut config: omnivox::Config = toml::from_str(DEVICES).unwrap();
+    config.sip.listen = vec![omnivox::config::SipListen::new(sip::Transport::Udp, "127.0.0.1:0".parse().unwrap())];
+    config.data.dir = folder.path().to_owned();
+    config.agents.dir = folder.path().join("agents");
+    config.rtp.bind = [127, 0, 0, 1].into();
+    config.rtp.ports = common::rtp_ports().parse().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell_of_briefing = tell.clone();
+    let desk = move |mut call: ActiveCall| {
+        let tell = tell.clone();
+        async move {
+            let variables = [("name".to_owned(), "Smith".to_owned())].into();
+            let handover = Handover { variables, ..Handover::blind("clerk") };
+            let passed = call.transfer(handover).await;
+            tell.send(format!("{passed:?}, closed: {}", call.is_closed())).unwrap();
+            call
+        }
+    };
+    let back = move |call: ActiveCall| {
+        let tell = tell_of_briefing.clone();
+        async move {
+            let briefing = call.briefing();
+            let said: Vec<&str> = briefing.said.iter().map(|entry| entry.text.as_str()).collect();
+            tell.send(format!("{} {:?} {said:?}", briefing.from, briefing.variables)).unwrap();
+            call
+        }
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = omnivox::Server::builder(config).number("desk", desk).number("back", back);
+    let server = runtime.block_on(server.start()).unwrap();
+    let mut alice = Phone::register(server.sip_addrs().first().unwrap().1, "alice", "a", 0.0);
+    let at_alice = alice.call("desk");
+    let mut all = [0, 1].map(|_| told.recv_timeout(common::PATIENCE).unwrap());
+    all.sort();
+    assert_eq!(all, ["Ok(()), closed: true", r#"clerk {"name": "Smith"} ["Hello Smith."]"#]);
+    alice.ended(at_alice);
+    runtime.block_on(server.shut_down()).unwrap();
 }
