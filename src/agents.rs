@@ -4,6 +4,7 @@
 pub(crate) mod desk;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -177,7 +178,7 @@ impl Agents {
     /// Loads what an agent needs, and lets those know who wait for it.
     fn build_into(&self, name: &str, slot: &Slot) {
         let Some(definition) = &slot.definition else { return };
-        let built = self.registry.build(definition, &self.environment).map_err(|fault| fault.to_string());
+        let built = self.load_safely(definition);
         slot.state.send_modify(|state| {
             state.loading = state.loading.saturating_sub(1);
             let result = built.as_ref().map(|_| ()).map_err(Clone::clone);
@@ -198,6 +199,16 @@ impl Agents {
                 state.loaded = Some(result);
             }
         });
+    }
+
+    /// Loads what a definition needs. A panic there is a load that failed: whoever waits for the agent is told, and the next is loaded all the same.
+    fn load_safely(&self, definition: &AgentDefinition) -> Result<Agent, String> {
+        let load = || self.registry.build(definition, &self.environment).map_err(|fault| fault.to_string());
+        // What a maker leaves in pieces is its own, and locks are taken whoever panicked with them.
+        std::panic::catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| {
+            metrics::counter!("omnivox_panics_total", "part" => "agent").increment(1);
+            Err("a fault of this program while it was loaded (a panic): the log has it".to_owned())
+        })
     }
 
     /// What is certain to be wrong with an agent's definition, without loading anything.

@@ -113,7 +113,7 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
 const FROM_ZERO: [(&str, &str, &[&str]); 17] = [
     ("omnivox_records_failed_total", "", &[]),
     ("omnivox_provider_failures_total", "stage", &["recognizer", "brain", "voice"]),
-    ("omnivox_panics_total", "part", &["call", "program", "signalling", "media", "control"]),
+    ("omnivox_panics_total", "part", &["call", "program", "agent", "signalling", "media", "control"]),
     ("omnivox_media_packets_total", "direction", &["in", "out"]),
     ("omnivox_media_lost_packets_total", "", &[]),
     ("omnivox_media_ring_drops_total", "ring", &["ear"]),

@@ -610,6 +610,37 @@ fn a_program_that_panics_ends_its_call_and_leaves_no_other() {
     assert!(records[0]["end"]["detail"].as_str().unwrap().contains("panicked"), "{records:?}");
 }
 
+/// What an agent needs fails with a panic while it loads: its callers are not kept waiting, and the other agents take theirs.
+#[test]
+fn callers_of_an_agent_whose_loading_panics_get_what_one_that_fails_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    for (name, brain) in [("frail", "frail"), ("plain", "script")] {
+        let agent = format!(
+            "[agent]\nname = \"{name}\"\n[ear]\nrecognizer = \"none\"\n[brain]\nkind = \"{brain}\"\n[script]\nstart = \"a\"\n\
+             [script.states.a]\nsay = \"Hello.\"\nhang_up = \"goodbye\"\n"
+        );
+        std::fs::write(folder.path().join(format!("agents/{name}.toml")), agent).unwrap();
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut config = config(DEVICES, folder.path());
+    config.agents.dir = folder.path().join("agents");
+    let registry =
+        agent::registry::Registry::built_in().with_brain("frail", std::sync::Arc::new(|_, _| panic!("on purpose")));
+    let server = runtime.block_on(omnivox::Server::builder(config).registry(registry).start()).unwrap();
+    let [mut alice, ..] = phones(server.sip_addrs().first().unwrap().1);
+    let at_alice = alice.call("frail");
+    alice.ended(at_alice);
+    let at_alice = alice.call("plain");
+    alice.ended(at_alice);
+    runtime.block_on(server.shut_down()).unwrap();
+    let records = std::fs::read_to_string(folder.path().join("calls.jsonl")).unwrap();
+    let records: Vec<serde_json::Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records[0]["end"]["reason"], "agent_unavailable", "{records:?}");
+    assert!(records[0]["end"]["detail"].as_str().unwrap().contains("a fault of this program"), "{records:?}");
+    assert_eq!(records[1]["end"]["reason"], "agent_hung_up", "{records:?}");
+}
+
 /// The call of somebody who lets us wait for the ACK: a raw caller, once our answer has come.
 struct Answered {
     socket: std::net::UdpSocket,

@@ -174,6 +174,8 @@ fn line_of(message: &str) -> Option<u32> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use agent::registry::Registry;
+
     use super::*;
     use crate::agents::Ready;
 
@@ -242,6 +244,34 @@ mod tests {
         agents.publish("sales", 4, &named("four", "[brain]\nkind = \"foo\"")).unwrap();
         settled(&agents).await;
         assert!(agents.ready("sales").await.is_err(), "none was there before");
+    }
+
+    #[tokio::test]
+    async fn a_load_that_panics_is_one_that_failed_and_the_next_is_tried() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let loads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&loads);
+        let script = Registry::built_in().with_brain(
+            "frail",
+            Arc::new(move |_, _| {
+                assert!(counted.fetch_add(1, Ordering::Relaxed) > 0, "on purpose");
+                Err("it is not there".to_owned())
+            }),
+        );
+        let agents = Agents { registry: script, ..Agents::none() };
+        let text = |brain: &str| format!("[agent]\nname = \"sales\"\n{brain}\n{SALES}");
+        agents.publish("sales", &text("[brain]\nkind = \"frail\"")).unwrap();
+        // Whoever calls meanwhile does not wait for ever.
+        let told = agents.ready("sales").await.err().unwrap_or_default();
+        assert!(told.contains("a fault of this program"), "{told}");
+        assert_eq!(settled(&agents).await.state, AgentReadiness::Failed);
+        agents.publish("sales", &text("[brain]\nkind = \"frail\"")).unwrap();
+        settled(&agents).await;
+        assert!(agents.ready("sales").await.err().is_some_and(|why| why.contains("it is not there")));
+        agents.publish("sales", &text("")).unwrap();
+        assert_eq!(settled(&agents).await.state, AgentReadiness::Ready);
+        assert!(agents.ready("sales").await.is_ok());
+        assert_eq!(loads.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]
