@@ -41,6 +41,7 @@ pub mod music;
 pub mod notice;
 pub mod parking;
 pub mod place;
+pub mod progress_tone;
 mod protection;
 pub mod quality;
 pub mod record;
@@ -66,6 +67,7 @@ use dialing::Dialing;
 use end::End;
 use parking::Parked;
 use place::{Entry, Errand, Place, Watching};
+use progress_tone::ProgressTone;
 use referral::Referral;
 use sip::endpoint::CallId;
 use transfer::Transfer;
@@ -385,6 +387,10 @@ pub enum Action {
     Part(LegNo),
     /// Play music to this leg's peer, or no more.
     Music(LegNo, bool),
+    /// Play this tone to this leg's peer, or no more.
+    Signal(LegNo, Option<ProgressTone>),
+    /// Whoever is on this leg, which we placed, is who calls from here on; legs from this number on are of those whom they want.
+    CallsFrom(LegNo, LegNo),
     /// Give the caller on this leg back to the agent or the program that had the call, and tell it why nobody is connected with them.
     ReturnToAgent(LegNo, String),
     /// Say this on the leg, in the voice of the call's agent, or the server's where it has none; [`ConversationEnd::Announced`] follows.

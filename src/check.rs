@@ -1,6 +1,7 @@
 //! `omnivox check`: configuration, folders, ports, agents with their models and providers; for each fault what to do.
 
 mod prices;
+mod stored;
 
 use std::collections::HashMap;
 use std::net::{TcpListener, UdpSocket};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use agent::registry::Registry;
 use clap::Args;
 use control::identity::oidc::{CALLBACK, Oidc};
+use control::store::settings::StoredSetting;
 use control::store::{Store, StoreError};
 use serde::Serialize;
 use sip::endpoint::Transport;
@@ -120,8 +122,14 @@ fn findings(sources: &Sources) -> Vec<Finding> {
     check_sound(&config, &mut tell);
     check_web(&config, &mut tell);
     check_calls(&config, &mut tell);
-    let published = check_control(&config, &mut tell);
-    check_agents(&config, published.as_deref(), &mut tell);
+    let database = check_control(&config, &mut tell);
+    let whole = database.as_ref().and_then(|database| stored::check(&config, &database.settings, &mut tell));
+    let added = whole.as_ref().map(|whole| stored::alone(&config, whole));
+    if let Some(added) = &added {
+        check_trunks(added, " (database)", &mut tell);
+    }
+    let published = database.as_ref().map(|database| database.agents.as_slice());
+    check_agents(&config, (whole.as_ref().unwrap_or(&config), added.as_ref()), published, &mut tell);
     found
 }
 
@@ -218,20 +226,25 @@ fn check_ports(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
 /// What protects the sound, and what of it does not do what it seems to.
 fn check_sound(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
     tell("rtp.srtp", Verdict::Ok, config.rtp.srtp.to_string());
-    let is_private =
-        |host: &crate::config::TrunkHost| host.uri.contains("transport=tls") || host.uri.starts_with("sips:");
-    for trunk in &config.trunks {
-        if trunk.srtp == SrtpPolicy::Sdes && !trunk.hosts.iter().all(is_private) {
-            let says = "sdes puts the keys into signalling that anybody on the way can read: reach it by transport=tls, or write dtls";
-            tell(&format!("trunks.{}.srtp", trunk.name), Verdict::Note, says.to_owned());
-        }
-    }
+    check_trunks(config, "", tell);
     let is_public = |ip: &std::net::IpAddr| !crate::config::Network::Private.contains(*ip) && !ip.is_loopback();
     let own = if_addrs::get_if_addrs().unwrap_or_default();
     if config.rtp.ice == IceMode::Lite && config.sip.advertise.is_empty() && !own.iter().any(|at| is_public(&at.ip())) {
         let says =
             "lite is for a public address, and this machine has none of its own: write full, or set sip.advertise";
         tell("rtp.ice", Verdict::Note, says.to_owned());
+    }
+}
+
+/// What trunks do not protect; `whose`: where those of this configuration stand, where that is not its file.
+fn check_trunks(config: &Config, whose: &str, tell: &mut impl FnMut(&str, Verdict, String)) {
+    let is_private =
+        |host: &crate::config::TrunkHost| host.uri.contains("transport=tls") || host.uri.starts_with("sips:");
+    for trunk in &config.trunks {
+        if trunk.srtp == SrtpPolicy::Sdes && !trunk.hosts.iter().all(is_private) {
+            let says = "sdes puts the keys into signalling that anybody on the way can read: reach it by transport=tls, or write dtls";
+            tell(&format!("trunks.{}.srtp{whose}", trunk.name), Verdict::Note, says.to_owned());
+        }
     }
 }
 
@@ -293,12 +306,20 @@ fn check_web(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) {
     tell("web", Verdict::Ok, format!("pages may call {}: {way}://{at}/call", config.web.numbers.join(", ")));
 }
 
-/// The database answers. One that is not there yet is not made here. Returns the agents that take calls by it; `None` where that cannot be
-/// told.
-fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) -> Option<Vec<String>> {
+/// What is read of the database.
+#[derive(Debug, Default)]
+struct Database {
+    /// The agents that take calls by it.
+    agents: Vec<String>,
+    /// Devices, trunks, routes and numbers.
+    settings: Vec<StoredSetting>,
+}
+
+/// The database answers. One that is not there yet is not made here. Returns what is to be checked of it; `None` where that cannot be told.
+fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) -> Option<Database> {
     if !config.control.on {
         tell("control", Verdict::Note, "off: no users, no /api/v1; records are in calls.jsonl alone".to_owned());
-        return Some(Vec::new());
+        return Some(Database::default());
     }
     let plain = &config.http;
     if plain.plain == PlainHttp::Serve && !plain.listen.ip().is_loopback() && plain.trusted_proxies.is_empty() {
@@ -312,7 +333,7 @@ fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) 
     check_provider(config, tell);
     if config.control.database.is_empty() && !config.data.dir.join("omnivox.db").exists() {
         tell("control.database", Verdict::Ok, "SQLite in data.dir, made at the first start".to_owned());
-        return Some(Vec::new());
+        return Some(Database::default());
     }
     let url = plane::options(config).database;
     let answer = tokio::runtime::Handle::current().block_on(async {
@@ -320,22 +341,29 @@ fn check_control(config: &Config, tell: &mut impl FnMut(&str, Verdict, String)) 
         let steps = store.migrations().await?;
         let is_new = steps.iter().all(|step| step.applied);
         let found = match is_new {
-            true => Some((store.administrators().await?, store.published_agents().await?)),
+            true => {
+                let agents = store.published_agents().await?.into_iter().map(|(name, _)| name).collect();
+                Some((store.administrators().await?, Database { agents, settings: store.settings().await? }))
+            }
             false => None,
         };
         store.close().await;
         Ok::<_, StoreError>(found)
     });
-    let (verdict, says, published) = match answer {
-        Ok(None) => (Verdict::Note, "its schema is older than this program's: serve brings it up".to_owned(), None),
-        Ok(Some((0, agents))) => {
-            (Verdict::Note, "nobody administers it: omnivox user add NAME".to_owned(), Some(agents))
+    const UNREAD: &str = "agents, devices, trunks, routes and numbers that stand in it are not checked";
+    let (verdict, says, found) = match answer {
+        Ok(None) => {
+            let says = format!(
+                "its schema is older than this program's: serve brings it up, or omnivox migrate up. Until then {UNREAD}"
+            );
+            (Verdict::Note, says, None)
         }
-        Ok(Some((_, agents))) => (Verdict::Ok, "it answers".to_owned(), Some(agents)),
-        Err(fault) => (Verdict::Fault, fault.to_string(), None),
+        Ok(Some((0, found))) => (Verdict::Note, "nobody administers it: omnivox user add NAME".to_owned(), Some(found)),
+        Ok(Some((_, found))) => (Verdict::Ok, "it answers".to_owned(), Some(found)),
+        Err(fault) => (Verdict::Fault, format!("{fault}. As it is not open, {UNREAD}"), None),
     };
     tell("control.database", verdict, says);
-    published.map(|agents| agents.into_iter().map(|(name, _)| name).collect())
+    found
 }
 
 /// The provider that people log in by answers as one does.
@@ -351,8 +379,14 @@ fn check_provider(config: &Config, tell: &mut impl FnMut(&str, Verdict, String))
     }
 }
 
-/// Agents of files can be loaded, and routes lead to agents that there are: those, and the `published` of the database.
-fn check_agents(config: &Config, published: Option<&[String]>, tell: &mut impl FnMut(&str, Verdict, String)) {
+/// Agents of files can be loaded, and routes lead to agents that there are: those, and the `published` of the database. `whole`: the configuration
+/// with what the database adds, and that alone.
+fn check_agents(
+    config: &Config,
+    (whole, added): (&Config, Option<&Config>),
+    published: Option<&[String]>,
+    tell: &mut impl FnMut(&str, Verdict, String),
+) {
     let agents = match Agents::load(config, Registry::built_in(), HashMap::new()) {
         Ok(agents) => agents,
         Err(fault) => return tell("agents", Verdict::Fault, format!("{fault:#}")),
@@ -361,6 +395,10 @@ fn check_agents(config: &Config, published: Option<&[String]>, tell: &mut impl F
     let verdict = if config.control.on { Verdict::Note } else { Verdict::Fault };
     for missed in agents.missed_by(config, published.unwrap_or_default()) {
         tell("configuration", verdict, missed.to_string());
+    }
+    for missed in added.into_iter().flat_map(|added| agents.missed_by(added, published.unwrap_or_default())) {
+        // A number is a route in short.
+        tell("database", Verdict::Note, missed.to_string().replace("routes.number ", "numbers."));
     }
     let mut in_use = InUse::default();
     for name in agents.names() {
@@ -382,5 +420,5 @@ fn check_agents(config: &Config, published: Option<&[String]>, tell: &mut impl F
             Err(_) => {}
         }
     }
-    prices::check(config, &in_use, tell);
+    prices::check(whole, &in_use, tell);
 }

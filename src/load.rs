@@ -130,6 +130,7 @@ async fn drive(args: &LoadArgs, keys: &Arc<[char]>, mut phone: Phone, mut server
                     credentials: None,
                     record: None,
                     max_duration: hold + Duration::from_secs(30),
+                    is_duration_asked: false,
                     answer_within: Duration::from_secs(30),
                 };
                 let Some(uri) = args.uris.get(placed % args.uris.len()) else { break };

@@ -1,5 +1,6 @@
 //! Runs the control plane beside the calls: what it asks of them, and opening its database without holding them up.
 
+mod own_phone;
 mod web;
 
 use std::fmt;
@@ -119,7 +120,8 @@ impl Calls for Desk {
 
     fn start(&self, order: StartCall) -> Result<String, CallFault> {
         let hub = self.hub.upgrade().filter(|hub| !hub.stopping.load(Ordering::Relaxed)).ok_or(CallFault::Busy)?;
-        let target = target(&hub, &order.connect_with)?;
+        let Some(connect_with) = &order.connect_with else { return own_phone::call(&hub, &order) };
+        let target = target(&hub, connect_with)?;
         has_room(&hub)?;
         server::invite(&hub, &order.to, target, order.traceparent.as_deref()).map_err(CallFault::Unreachable)
     }
@@ -141,6 +143,11 @@ impl Calls for Desk {
         let Some(hub) = self.hub.upgrade() else { return true };
         let own = hub.accounts.as_ref().and_then(|accounts| accounts.named(name));
         own.is_some_and(|device| device.user == name)
+    }
+
+    fn devices(&self) -> Vec<String> {
+        let config = self.hub.upgrade().map(|hub| hub.routing().config);
+        config.map(|config| config.devices.iter().map(|device| device.user.clone()).collect()).unwrap_or_default()
     }
 
     fn bar(&self, numbers: Vec<(String, Option<Moment>)>) {

@@ -8,6 +8,7 @@ pub mod history;
 pub mod identity;
 pub(crate) mod live;
 pub mod numbers;
+mod own_phone;
 pub mod rules;
 
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -34,7 +34,7 @@ use crate::agents::Agents;
 use crate::beside::Beside;
 use crate::call::Command;
 use crate::call::app::{ActiveCall, App};
-use crate::call::dial::{Dialer, Party};
+use crate::call::dial::{DialPlan, Dialer, Party};
 use crate::call::driver::{Driver, Outgoing};
 use crate::call::music::HoldMusic;
 use crate::call::notice::RecordNotice;
@@ -460,13 +460,27 @@ pub(crate) fn invite(hub: &Arc<Hub>, whom: &str, target: Target, traceparent: Op
     let from = format!("sip:{}@{}", target.name(), hub.config.registrar.realm);
     let party = Party { uri: from.clone(), ..Party::default() };
     let plan = hub.dialer().plan(whom, &party).map_err(|refusal| plane::not_to_be_reached(whom, refusal))?;
+    Ok(place(hub, plan, target, (from, whom.to_owned()), None, traceparent))
+}
+
+/// Places a call that nobody else does, from one to another, for a device where it is for one. Returns the id of the call.
+pub(crate) fn place(
+    hub: &Arc<Hub>,
+    plan: DialPlan,
+    target: Target,
+    (from, to): (String, String),
+    device: Option<String>,
+    traceparent: Option<&str>,
+) -> String {
     let outgoing = Outgoing {
         plan: Arc::new(plan),
         target,
         from,
-        to: whom.to_owned(),
+        to,
         recording: None,
         max_duration: Duration::from_secs(hub.config.calls.max_duration_s),
+        is_duration_asked: false,
+        device,
     };
     let seat = hub.enter();
     let call = seat.id().to_owned();
@@ -474,7 +488,7 @@ pub(crate) fn invite(hub: &Arc<Hub>, whom: &str, target: Target, traceparent: Op
         traces.continues(&call, traceparent);
     }
     hub.spawn(Driver::place(Arc::clone(hub), seat, outgoing));
-    Ok(call)
+    call
 }
 
 /// Figures of what there is now; and what histograms gathered is summed up, which nobody else may ask for.

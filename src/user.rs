@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use control::api::users::no_device;
 use control::identity::{Role, password};
+use control::ports::settings::SettingKind;
 use control::store::Store;
 use control::store::migrate::{self, Applied};
 use control::store::users::NewUser;
@@ -38,7 +40,7 @@ enum UserCommand {
         /// What they may do.
         #[arg(long, value_enum, default_value = "administrator")]
         role: RoleArg,
-        /// The SIP account they take calls with.
+        /// The SIP account they take calls with: a device of the configuration or of the database.
         #[arg(long)]
         device: Option<String>,
     },
@@ -97,6 +99,10 @@ pub async fn run(args: UserArgs, config: Config) -> anyhow::Result<ExitCode> {
     match args.command {
         UserCommand::Add { name, display, role, device } => {
             let name = control::api::extract::name("NAME", &name).map_err(|problem| anyhow::anyhow!(problem.detail))?;
+            if let Some(device) = &device {
+                let there = devices(&config, &store).await?;
+                anyhow::ensure!(there.contains(device), "--device: {}", no_device(device, there));
+            }
             let display = display.unwrap_or_else(|| name.clone());
             let password_hash = new_password(&[&name, &display]).await?;
             let role = Role::from(role);
@@ -188,6 +194,13 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
     std::fs::create_dir_all(&options.folder)
         .with_context(|| format!("cannot make the data folder {}", options.folder.display()))?;
     Ok(Store::open(&options.database).await?)
+}
+
+/// The devices that there are: of the configuration, and of the database.
+async fn devices(config: &Config, store: &Store) -> anyhow::Result<Vec<String>> {
+    let stored = store.settings().await?.into_iter().filter(|setting| setting.kind == SettingKind::Device.as_str());
+    let configured = config.devices.iter().map(|device| device.user.clone());
+    Ok(configured.chain(stored.map(|setting| setting.name)).collect())
 }
 
 async fn list(store: &Store, as_json: bool) -> anyhow::Result<()> {

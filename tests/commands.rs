@@ -124,6 +124,30 @@ fn nothing_is_restored_under_a_server_that_runs() {
 }
 
 #[test]
+fn a_call_that_ends_after_the_duration_asked_for_says_so_and_blames_nobody() {
+    let server = Server::start(&[]);
+    server.wait_until_ready();
+    let call = omnivox(server.folder.path(), &["call", &server.uri("echo"), "--duration", "1"]);
+    let text = told(&call);
+    assert!(call.status.success(), "{text}");
+    assert!(text.contains("the duration asked for is over") && text.contains("ended: commanded (ok)"), "{text}");
+    assert!(!text.contains("max_duration") && !text.contains("our_fault"), "{text}");
+    server.stop();
+}
+
+#[test]
+fn a_database_that_does_not_open_is_told_and_the_rest_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::write(folder.path().join("data/omnivox.db"), "this is no database, and long enough to be seen as none")
+        .unwrap();
+    let text = told(&omnivox(folder.path(), &["check"]));
+    let line = text.lines().find(|line| line.starts_with("FAULT  control.database")).unwrap_or_default();
+    assert!(line.contains("devices, trunks, routes and numbers that stand in it are not checked"), "{text}");
+    assert!(text.contains("agent desk"), "the rest is checked: {text}");
+}
+
+#[test]
 fn the_configuration_of_the_folder_is_read_and_told() {
     let folder = tempfile::tempdir().unwrap();
     let check = omnivox(folder.path(), &["check"]);

@@ -133,7 +133,16 @@ fn users_are_added_by_the_command_line_with_passwords_that_hold() {
     };
     let (done, says) = run(&["user", "add", "ada"], "short");
     assert!(!done && says.contains("at least 12 characters"), "{says}");
-    assert!(run(&["user", "add", "ada", "--role", "operator", "--device", "phone1"], PASSWORD).0);
+    let add = ["user", "add", "ada", "--role", "operator", "--device", "phone1"];
+    let (done, says) = run(&add, PASSWORD);
+    assert!(!done && says.contains("no device is called phone1: there is none yet. Add it first"), "{says}");
+    let devices =
+        |names: [&str; 2]| names.map(|name| format!("[[devices]]\nuser = \"{name}\"\npassword = \"x\"\n")).concat();
+    std::fs::write(folder.path().join("omnivox.toml"), devices(["alice", "phone2"])).unwrap();
+    let (done, says) = run(&add, PASSWORD);
+    assert!(!done && says.contains("there are alice, phone2. Add it first"), "{says}");
+    std::fs::write(folder.path().join("omnivox.toml"), devices(["alice", "phone1"])).unwrap();
+    assert!(run(&add, PASSWORD).0);
     let (done, says) = run(&["user", "add", "Ada"], PASSWORD);
     assert!(!done && says.contains("name ada is taken"), "{says}");
     let (done, says) = run(&["user", "passwd", "bob"], PASSWORD);
@@ -154,6 +163,43 @@ fn greeter(sentence: &str) -> String {
         "[agent]\nname = \"greeter\"\n[ear]\nrecognizer = \"none\"\n[script]\nstart = \"hello\"\n[script.states.hello]\nsay = \"{sentence}\"\n\
          on = [{{ keys = [\"1\"], next = \"hello\" }}]\n"
     )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_have_set_up_is_checked_with_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let phone = |name: &str| format!("[[devices]]\nuser = \"{name}\"\npassword = \"x\"\n");
+    let server = Server::start_with(&phone("bob"), folder, &[]);
+    server.wait_until_ready();
+    assert!(add_user(&server, &[], &["add", "ada"]).0);
+    let ada = Person::log_in(&server, "ada").await;
+    let add = async |kind: &str, value: Value| {
+        let (status, says) = ada.ask(Method::POST, &format!("/{kind}"), value).await;
+        assert_eq!(status, StatusCode::CREATED, "{says}");
+    };
+    add("devices", json!({ "user": "alice", "password": "walrus-pedal" })).await;
+    add("numbers", json!({ "number": "+4930123", "to": "user bob" })).await;
+    add("routes", json!({ "name": "office", "called": "+4930124*", "to": "queue alice bob" })).await;
+    // Names of the database are known to the command line too.
+    let (done, says) = add_user(&server, &[], &["add", "bea", "--device", "alice"]);
+    assert!(done, "{says}");
+    let check = || {
+        let output = common::omnivox(server.folder.path(), &["check", "--json"]);
+        let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let of_database = |one: &&Value| one["what"].as_str().unwrap().contains("(database)");
+        found.iter().filter(of_database).cloned().collect::<Vec<Value>>()
+    };
+    let found = check();
+    assert_eq!((found.len(), &found[0]["verdict"]), (1, &json!("ok")), "{found:?}");
+    // The file changes, and what leans on it does not fit any more.
+    std::fs::write(server.folder.path().join("omnivox.toml"), phone("carol")).unwrap();
+    let found = check();
+    let named: Vec<&str> = found.iter().map(|one| one["what"].as_str().unwrap()).collect();
+    assert_eq!(named, ["numbers.+4930123 (database)", "routes.office (database)"], "{found:?}");
+    let says = found[0]["says"].as_str().unwrap();
+    assert!(found[0]["verdict"] == "fault" && says.contains("no device is called so"), "{says}");
+    assert!(says.contains("PUT or DELETE /api/v1/numbers/NAME"), "{says}");
+    server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -110,6 +110,9 @@ fn somebody_who_sees_it_for_the_first_time_gets_all_the_way_and_axe_finds_nothin
         assert_eq!(of("keeps its name"), &json!([true, name]));
         assert_eq!((of("changed"), of("removed")), (&json!(value), &json!(true)), "{one}");
     }
+    assert_eq!(found["wrong phone"], &json!(["From the phone of"]));
+    assert!(text(&found, "refused").contains("None was refused."), "{}", found["refused"]);
+    assert_eq!(found["nowhere"], &json!(404));
     assert_eq!((found["first stop"], found["skips to"]), (&json!("Skip to content"), &json!("main")));
     assert_eq!(
         (found["theme"], found["theme stays"], found["menu closes"]),

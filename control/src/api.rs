@@ -24,6 +24,7 @@ pub mod presence;
 pub mod problem;
 pub mod recordings;
 pub mod records;
+pub mod refused;
 pub mod session;
 pub mod settings;
 pub mod setup;
@@ -117,6 +118,7 @@ fn described() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(records::list))
         .routes(routes!(records::show))
         .routes(routes!(records::transcript))
+        .routes(routes!(refused::list))
         .routes(routes!(recordings::play))
         .routes(routes!(recordings::link))
         .routes(routes!(recordings::linked))

@@ -65,6 +65,9 @@ pub trait Calls: Send + Sync {
     /// Whether a phone's account of this very name is there, in the configuration files or in the database.
     fn has_device(&self, name: &str) -> bool;
 
+    /// The devices that there are.
+    fn devices(&self) -> Vec<String>;
+
     /// Numbers (E.164) that nobody of ours calls outside from here on, each until it says; for ever where it does not.
     fn bar(&self, numbers: Vec<(String, Option<Moment>)>);
 
@@ -295,12 +298,17 @@ pub enum TransferKind {
 #[serde(deny_unknown_fields)]
 pub struct StartCall {
     /// Who is called: a device's name, a number, an address.
-    #[schema(example = "alice")]
+    #[schema(example = "+4930123456")]
     pub to: String,
-    /// What they are connected with once they answer: an agent's name, a conference (`room-NAME`), whoever waits in a slot (`park-SLOT`),
-    /// a call that rings at a device (`pickup-DEVICE`) or `echo`.
+    /// The device whose phone rings first, and calls `to` once it is answered; one's own where neither this nor `connect_with` is there.
+    #[serde(default)]
+    #[schema(example = "alice")]
+    pub from: Option<String>,
+    /// Without a phone first: what `to` is connected with once they answer, an agent's name, a conference (`room-NAME`), whoever waits in a slot
+    /// (`park-SLOT`), a call that rings at a device (`pickup-DEVICE`) or `echo`.
+    #[serde(default)]
     #[schema(example = "room-standup")]
-    pub connect_with: String,
+    pub connect_with: Option<String>,
     /// The trace that the call is to go on with (`traceparent`, W3C Trace Context): by a header.
     #[serde(skip)]
     pub traceparent: Option<String>,

@@ -42,7 +42,7 @@ fn may(role: Option<Role>, method: &str, path: &str) -> bool {
         "do-not-call" => method != "DELETE" || role >= Role::Supervisor,
         "users" | "teams" if method == "GET" => role >= Role::Supervisor,
         "webhooks" | "incoming-sources" => role == Role::Administrator,
-        "users" | "teams" | "audit" | "people" => role == Role::Administrator,
+        "users" | "teams" | "audit" | "people" | "refused-calls" => role == Role::Administrator,
         other => panic!("{method} {other}: say here who may"),
     }
 }

@@ -45,12 +45,29 @@ async fn its_own_places_have_the_page_and_others_are_not_found() {
     ] {
         let answer = get(path).await;
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
-        // Whoever asks the interface is answered as it answers.
-        if path.starts_with("/api/") {
-            assert_eq!(text(&answer, "content-type"), "application/problem+json", "{path}");
-            assert!(body(answer).await.contains("/api/v1/openapi.json"), "{path}");
+        // Programs are answered as the interface answers.
+        assert_eq!(text(&answer, "content-type"), "application/problem+json", "{path}");
+        let said = body(answer).await;
+        assert!(said.contains(if path.starts_with("/api/") { "/api/v1/openapi.json" } else { "/api/v1" }), "{path}");
+    }
+    // A browser gets a page that says so, with a way back; of the interface not even that does.
+    let browser = [(header::ACCEPT, "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")];
+    for (path, kind) in [
+        ("/nothing", "text/html; charset=utf-8"),
+        ("/recordings/x", "text/html; charset=utf-8"),
+        ("/api/v1/nothing", "application/problem+json"),
+    ] {
+        let answer = ask(Method::GET, path, &browser).await;
+        assert_eq!((answer.status(), text(&answer, "content-type")), (StatusCode::NOT_FOUND, kind), "{path}");
+        assert_eq!(text(&answer, "etag"), "", "{path}");
+        if path == "/nothing" {
+            assert!(text(&answer, "content-security-policy").contains("default-src 'none'"));
+            let page = if dashboard::is_there() { "id=\"app\"" } else { "href=\"/\"" };
+            assert!(body(answer).await.contains(page), "{path}");
         }
     }
+    let post = ask(Method::POST, "/nothing", &browser).await;
+    assert_eq!((post.status(), text(&post, "content-type")), (StatusCode::NOT_FOUND, "application/problem+json"));
     let answer = ask(Method::POST, "/records", &[]).await;
     assert_eq!((answer.status(), text(&answer, "allow")), (StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD"));
 }

@@ -200,6 +200,29 @@ async fn a_record_that_is_refused_is_set_aside_and_those_around_it_are_stored_an
         );
         let none = aside.iter().find(|one| one.call.is_empty()).unwrap();
         assert!(text[none.position as usize..].starts_with("no record\n"));
+        // The interface shows them to whoever administers, in pages, the latest first: of one moment each once.
+        let ada = server.as_role(Role::Administrator).await;
+        let (mut shown, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = ada.read(&format!("/refused-calls?limit=3{after}")).await;
+            shown.extend(page["items"].as_array().unwrap().clone());
+            let Some(next) = page["next"].as_str() else { break };
+            after = format!("&after={next}");
+        }
+        assert_eq!(shown.len(), 7, "{shown:?}");
+        let mut places: Vec<u64> = shown.iter().map(|one| one["position"].as_u64().unwrap()).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), 7, "each once: {shown:?}");
+        assert!(shown[0]["call"].is_null(), "what is none of a call was looked at just now: {shown:?}");
+        let odd_one = shown.iter().find(|one| one["call"] == "call-007").unwrap();
+        assert_eq!((&odd_one["server"], &odd_one["recorded"]), (&json!("omnivox"), &json!(true)), "{odd_one}");
+        assert!(odd_one["why"].as_str().is_some_and(|why| !why.is_empty()), "{odd_one}");
+        assert_eq!(ada.get("/refused-calls?after=MQ").await.status(), 422);
+        for role in [Role::Operator, Role::Supervisor] {
+            let other = server.as_role(role).await;
+            assert_eq!(other.get("/refused-calls").await.status(), 403, "whose they are cannot be told");
+        }
         // It is read on from there, alone as well.
         server.journal(&[line("odd", json!({ "target": "odd" }))]).await;
         server.journal(&[line("after", json!({}))]).await;

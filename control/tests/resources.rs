@@ -221,6 +221,28 @@ async fn what_is_asked_of_calls_reaches_them_once_for_each_key() {
             bob.post("/calls", json!({ "to": "bob", "connect_with": "desk" })).await.status(),
             StatusCode::ACCEPTED
         );
+        // From their own phone they call whom that may; supervisors from those of their team, whoever administers from any.
+        let from = |device: &str| json!({ "to": "+4930", "from": device });
+        assert_eq!(wrong(bob.post("/calls", from("carol")).await).await.0, 403);
+        let team = server.control.store.add_team("sales", control::time::Moment(5)).await.unwrap().id;
+        server.user("carol", Role::Operator, Some(&team), Some("carol")).await;
+        server.user("sam", Role::Supervisor, Some(&team), None).await;
+        let sam = server.log_in("sam").await;
+        let own = sam.post("/calls", json!({ "to": "+4930" })).await;
+        assert_eq!(wrong(own).await, (422, vec!["from".into()]), "there is no phone to ring");
+        assert_eq!(wrong(sam.post("/calls", from("bob")).await).await.0, 403);
+        let both = json!({ "to": "+4930", "from": "bob", "connect_with": "desk" });
+        assert_eq!(wrong(ada.post("/calls", both).await).await, (422, vec!["from".into()]));
+        for (who, order) in [
+            (&bob, json!({ "to": "+4930" })),
+            (&bob, json!({ "to": "+4930", "from": "bob" })),
+            (&sam, json!({ "to": "+4930", "from": "carol" })),
+            (&ada, json!({ "to": "+4930", "from": "bob" })),
+        ] {
+            assert_eq!(who.post("/calls", order.clone()).await.status(), StatusCode::ACCEPTED, "{order}");
+        }
+        let from: Vec<_> = server.board.started.lock().unwrap().iter().filter_map(|order| order.from.clone()).collect();
+        assert_eq!(from, ["bob", "bob", "carol", "bob"]);
     })
     .await;
 }

@@ -114,6 +114,13 @@ impl Bridge {
         }
     }
 
+    /// Whoever calls is up already when the other answers.
+    #[must_use]
+    pub(super) fn connected_now(mut self, view: &View<'_>) -> (Self, Vec<Action>) {
+        let actions = self.connect(view);
+        (self, actions)
+    }
+
     /// The caller has acknowledged our answer: both are connected, or hear music where the other holds already, also
     /// since before it was known with whom.
     fn connect(&mut self, view: &View<'_>) -> Vec<Action> {

@@ -113,6 +113,10 @@ pub struct Outgoing {
     pub recording: Option<PathBuf>,
     /// It is ended after this long.
     pub max_duration: Duration,
+    /// That is what whoever places it has asked for, and nobody's fault.
+    pub is_duration_asked: bool,
+    /// The device of ours that it is placed for.
+    pub device: Option<String>,
 }
 
 /// Runs one call to its end.
@@ -125,6 +129,7 @@ pub struct Driver {
     timers: Vec<(Instant, Timer)>,
     inbox: Inbox,
     max_duration: Duration,
+    is_duration_asked: bool,
     tape: Tape,
     /// What the call's conversations tell, the first of them first: one that is over may have something to tell still.
     observations: Vec<mpsc::Receiver<SessionEvent>>,
@@ -237,7 +242,8 @@ impl Driver {
         let log = CallLog::outbound(seat.id(), &outgoing, SystemTime::now());
         let recording = outgoing.recording.map(|path| hub.config.recorder_config_at(path));
         let (inbox, _guard) = seat.take();
-        let driver = Box::new(Self::new(hub, inbox, outgoing.target, log, outgoing.max_duration, recording));
+        let mut driver = Box::new(Self::new(hub, inbox, outgoing.target, log, outgoing.max_duration, recording));
+        driver.is_duration_asked = outgoing.is_duration_asked;
         let begin = dialing::place(outgoing.plan);
         Box::pin(driver.run(begin)).await;
     }
@@ -259,6 +265,7 @@ impl Driver {
             timers: Vec::new(),
             inbox,
             max_duration,
+            is_duration_asked: false,
             tape: Tape::new(recording),
             observations: Vec::new(),
             finding: None,

@@ -227,6 +227,25 @@ pub fn code_of(result: BranchResult) -> u16 {
     }
 }
 
+/// The Reason (RFC 3326) that tells one who is up already of such a status.
+#[must_use]
+pub fn cause_of(code: u16) -> &'static str {
+    match code {
+        403 => "SIP;cause=403;text=\"Forbidden\"",
+        404 => "SIP;cause=404;text=\"Not Found\"",
+        408 => "SIP;cause=408;text=\"Request Timeout\"",
+        486 => "SIP;cause=486;text=\"Busy Here\"",
+        487 => "SIP;cause=487;text=\"Request Terminated\"",
+        488 => "SIP;cause=488;text=\"Not Acceptable Here\"",
+        500 => "SIP;cause=500;text=\"Server Internal Error\"",
+        502 => "SIP;cause=502;text=\"Bad Gateway\"",
+        503 => "SIP;cause=503;text=\"Service Unavailable\"",
+        600 => "SIP;cause=600;text=\"Busy Everywhere\"",
+        603 => "SIP;cause=603;text=\"Decline\"",
+        _ => "SIP;cause=480;text=\"Temporarily Unavailable\"",
+    }
+}
+
 /// What became of a branch whose dialog ended before an answer.
 fn result_of(end: &SignallingEnd) -> BranchResult {
     match end {

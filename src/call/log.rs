@@ -59,6 +59,8 @@ pub struct CallLog {
     ended: Option<SystemTime>,
     /// The leg that the record's own fields speak of has gone to another call, or is over, without an answer.
     has_lost_main: bool,
+    /// Of a call that we placed for a user of ours, once their phone has answered: its leg, and the first number of legs of whom they want.
+    calls_from: Option<(LegNo, LegNo)>,
     /// Who speaks, since when.
     speaking: Vec<(LegNo, SystemTime)>,
     began: SystemTime,
@@ -125,7 +127,8 @@ impl CallLog {
     /// The log of a call that we place.
     #[must_use]
     pub fn outbound(id: &str, outgoing: &Outgoing, now: SystemTime) -> Self {
-        let log = Self::new(id, CallDirection::Outbound, String::new(), outgoing.target.name(), now);
+        let mut log = Self::new(id, CallDirection::Outbound, String::new(), outgoing.target.name(), now);
+        log.record.device.clone_from(&outgoing.device);
         log.with_parties(&outgoing.from, &outgoing.to, "", "")
     }
 
@@ -167,6 +170,7 @@ impl CallLog {
             answered_by: None,
             ended: None,
             has_lost_main: false,
+            calls_from: None,
             speaking: Vec::new(),
             began: now,
             quality: Vec::new(),
@@ -355,18 +359,46 @@ impl CallLog {
             leg.answered = leg.answered.or(Some(now));
         }
         // Who takes the place of a caller that waits speaks with whoever answers.
-        if (self.is_main(no) || self.has_lost_main) && self.answered.is_none() {
+        let counts = match self.calls_from {
+            Some((_, others)) => no >= others,
+            None => self.is_main(no) || self.has_lost_main,
+        };
+        if counts && self.answered.is_none() {
             self.answered = Some(now);
-            self.answered_by = Some(no);
+            self.answered_by = Some(self.calls_from.map_or(no, |(caller, _)| caller));
             self.record.answered_at = Some(timestamp(now));
             // Of those who were called before.
             self.record.reasons.clear();
         }
     }
 
+    /// Whoever is on this leg calls: that their phone was answered is not yet that the call was. `others`: the first number of legs of whom they
+    /// want.
+    pub fn calls_from(&mut self, no: LegNo, others: LegNo) {
+        self.calls_from = Some((no, others));
+        (self.answered, self.answered_by, self.record.answered_at) = (None, None, None);
+        // Of the user's phones, those that did not answer may have been set up too.
+        if let Some(leg) = self.leg(no) {
+            let (codec, srtp) = (leg.codec.clone(), leg.srtp.clone());
+            (self.record.codec, self.record.srtp) = (codec, srtp);
+        }
+    }
+
+    /// Whether this leg is the caller's.
+    #[must_use]
+    pub fn is_callers(&self, no: LegNo) -> bool {
+        self.calls_from.map_or(no == LegNo::FIRST, |(caller, _)| caller == no)
+    }
+
+    /// Whether the leg that the call began with is its caller's: we were called, or called the caller first.
+    #[must_use]
+    pub fn begins_with_caller(&self) -> bool {
+        self.is_inbound() || self.calls_from.is_some()
+    }
+
     /// A leg is over here, or has gone to another call.
     pub fn left(&mut self, no: LegNo, now: SystemTime) {
-        self.has_lost_main |= no == LegNo::FIRST && self.is_main(no);
+        self.has_lost_main |= self.is_callers(no) && self.is_main(no);
         self.left_trunk(no, now);
         if let Some(leg) = self.leg(no) {
             leg.ended_at = leg.ended_at.take().or_else(|| Some(timestamp(now)));
@@ -403,7 +435,8 @@ impl CallLog {
 
     /// Whether the record's own fields speak of this leg: the caller's, or, of a call that we placed, whichever answered.
     fn is_main(&self, no: LegNo) -> bool {
-        self.record.direction == CallDirection::Outbound || no == LegNo::FIRST
+        let is_any = self.record.direction == CallDirection::Outbound && self.calls_from.is_none();
+        is_any || self.is_callers(no)
     }
 
     /// A leg's last figures.

@@ -124,25 +124,33 @@ impl LiveSettings {
     }
 
     fn merged(&self, settings: &[(SettingKind, SettingValue)]) -> Result<Config, SettingFault> {
-        let (mut devices, mut trunks, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-        let mut routes: Vec<(i64, RouteConfig)> = Vec::new();
-        for (kind, value) in settings {
-            match kind {
-                SettingKind::Device => devices.push(read::<DeviceConfig>(value)?),
-                SettingKind::Trunk => trunks.push(read::<TrunkConfig>(value)?),
-                SettingKind::Number => numbers.push(read::<NumberConfig>(value)?.route()?),
-                SettingKind::Route => {
-                    let mut value = value.clone();
-                    let Place { position } = Place::taken_from(&mut value)?;
-                    routes.push((position, read(&value)?));
-                }
+        merged(&self.files, settings)
+    }
+}
+
+/// The configuration of the files with these settings.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(crate) fn merged(files: &Config, settings: &[(SettingKind, SettingValue)]) -> Result<Config, SettingFault> {
+    let (mut devices, mut trunks, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    let mut routes: Vec<(i64, RouteConfig)> = Vec::new();
+    for (kind, value) in settings {
+        match kind {
+            SettingKind::Device => devices.push(read::<DeviceConfig>(value)?),
+            SettingKind::Trunk => trunks.push(read::<TrunkConfig>(value)?),
+            SettingKind::Number => numbers.push(read::<NumberConfig>(value)?.route()?),
+            SettingKind::Route => {
+                let mut value = value.clone();
+                let Place { position } = Place::taken_from(&mut value)?;
+                routes.push((position, read(&value)?));
             }
         }
-        routes.sort_by(|(at, a), (other_at, b)| at.cmp(other_at).then_with(|| a.name.cmp(&b.name)));
-        let named: Vec<String> = numbers.iter().map(|number: &RouteConfig| number.name.clone()).collect();
-        let routes = routes.into_iter().map(|(_, route)| route).chain(numbers).collect();
-        self.files.with_settings(devices, trunks, routes).map_err(|error| in_short(&error, &named))
     }
+    routes.sort_by(|(at, a), (other_at, b)| at.cmp(other_at).then_with(|| a.name.cmp(&b.name)));
+    let named: Vec<String> = numbers.iter().map(|number: &RouteConfig| number.name.clone()).collect();
+    let routes = routes.into_iter().map(|(_, route)| route).chain(numbers).collect();
+    files.with_settings(devices, trunks, routes).map_err(|error| in_short(&error, &named))
 }
 
 impl Settings for LiveSettings {

@@ -19,7 +19,7 @@ use crate::call::Command;
 use crate::call::app::{ActiveCall, App, resampled};
 use crate::call::dial::{DialBranch, DialGroup, DialPlan};
 use crate::call::driver::{Driver, Outgoing};
-use crate::call::end::{End, EndReason};
+use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
 use crate::call::record::{CallRecord, RecordSink};
 use crate::call::route::{Directory, RouteQuery, Target};
@@ -66,6 +66,8 @@ pub struct PlaceRequest {
     pub record: Option<PathBuf>,
     /// It is ended after this.
     pub max_duration: Duration,
+    /// Because that was asked for: such an end is nobody's fault.
+    pub is_duration_asked: bool,
     /// Give up without an answer after this.
     pub answer_within: Duration,
 }
@@ -174,6 +176,7 @@ impl Phone {
             credentials: request.credentials.clone(),
             record: request.record.clone(),
             max_duration: request.duration.unwrap_or(MAX_DURATION),
+            is_duration_asked: request.duration.is_some(),
             answer_within: request.answer_within,
         };
         let id = self.place(app, place);
@@ -202,10 +205,6 @@ impl Phone {
         if record.end.reason == EndReason::NoAnswer && record.end.detail.is_empty() {
             record.end.detail = format!("nobody answered within {} s", request.answer_within.as_secs());
         }
-        // The time asked for is nobody's fault.
-        if record.end.reason == EndReason::MaxDuration && request.duration.is_some() {
-            record.end = End::new(EndReason::Commanded).with_detail("the duration asked for is over");
-        }
         Ok(record)
     }
 
@@ -227,6 +226,8 @@ impl Phone {
             to: uri.to_owned(),
             recording: request.record,
             max_duration: request.max_duration,
+            is_duration_asked: request.is_duration_asked,
+            device: None,
         };
         let seat = self.hub.enter();
         let id = seat.id().to_owned();

@@ -270,6 +270,15 @@ const steps = {
     await click('button', 'Call')
     await page.waitForSelector('dialog[open]')
     await look('new call, light, 1280')
+    await shot('new-call')
+    // Whoever has no phone of their own names one; what is wrong stands at its field.
+    await type('Call', '+4930123456')
+    await type('From the phone of', 'nosuch', 'combobox')
+    await click('button', 'Call from the phone')
+    await shows('dialog .wrong', 'there is no device called nosuch')
+    found('wrong phone', await page.$$eval('dialog .field', (all) => all.filter((one) => one.querySelector('.wrong')).map((one) => one.querySelector('label').innerText)))
+    await page.select('dialog select', 'other')
+    await look('new call without a phone, light, 1280')
     await page.keyboard.press('Escape')
   },
 
@@ -385,6 +394,15 @@ const steps = {
     ]) {
       if (await page.$(`nav a[href="${path}"]`) || path === '/account') await lookAtAll(name, path, 'h1')
     }
+    await lookAtAll('records-refused', '/records/refused', '.tabs .active')
+    found('refused', await page.$eval('.page', (one) => one.innerText.replace(/\s+/g, ' ')))
+    // Nothing stands there, and it is said so with a way back.
+    const answer = await page.goto(`${job.url}/no/such/page`)
+    await shows('h1', 'There is no such page')
+    await lookAtAll('nowhere', null, '.head a.button')
+    found('nowhere', answer.status())
+    await page.click('.head a.button')
+    await shows('h1', 'Live calls')
   },
 }
 

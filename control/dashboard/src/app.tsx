@@ -1,7 +1,7 @@
 // Which page stands at which address, and whether somebody is logged in at all.
-import { Route, Router } from '@solidjs/router'
+import { A, Route, Router } from '@solidjs/router'
 import { lazy, Match, onMount, Switch } from 'solid-js'
-import { Empty, Toasts } from './ui/parts'
+import { Empty, Head, Toasts } from './ui/parts'
 import { begin, who } from './session'
 import { Frame, Outside } from './frame'
 import { SignIn } from './pages/sign-in'
@@ -10,6 +10,7 @@ import { Wall } from './pages/wall'
 const pages = {
   '/live/:id': lazy(() => import('./pages/call')),
   '/records': lazy(() => import('./pages/records')),
+  '/records/refused': lazy(() => import('./pages/refused')),
   '/records/:id': lazy(() => import('./pages/record')),
   '/kpis': lazy(() => import('./pages/kpis')),
   '/contacts': lazy(() => import('./pages/contacts')),
@@ -28,6 +29,14 @@ const pages = {
   '/api/v1/docs': lazy(() => import('./pages/reference')),
 }
 
+/** An address that leads nowhere. */
+const Nowhere = () => (
+  <div class="page">
+    <Head title="There is no such page" sub={<code>{location.pathname}</code>}><A href="/" class="button">To the live calls</A></Head>
+    <div class="panel"><Empty title="Nothing stands at this address.">It may have been mistyped, or what it showed is gone.</Empty></div>
+  </div>
+)
+
 export function App() {
   onMount(() => void begin())
   return (
@@ -41,7 +50,7 @@ export function App() {
           <Router root={Frame}>
             <Route path={['/', '/setup']} component={Wall} />
             {Object.entries(pages).map(([path, component]) => <Route path={path} component={component} />)}
-            <Route path="*" component={() => <Empty title="There is no such page." />} />
+            <Route path="*" component={Nowhere} />
           </Router>
         </Match>
       </Switch>

@@ -104,26 +104,39 @@ pub(crate) async fn list(State(control): State<Arc<Control>>, caller: Caller) ->
 
 /// Call somebody
 ///
-/// Whoever answers is connected with what `connect_with` names. Operators have their own device called. A number on the do-not-call list is
-/// not.
+/// From a phone of ours (`from`, or one's own device): it rings first, shows whom it is to call, and once it is answered `to` is called as if the
+/// phone had dialled it; whoever waits hears how that goes. Or `to` is called without a phone, and whoever answers is connected with what
+/// `connect_with` names. Operators have calls placed from their own device alone, supervisors from those of their team. A number on the do-not-call
+/// list is not called.
 #[utoipa::path(post, path = "/api/v1/calls", operation_id = "startCall", tag = "calls", request_body = StartCall,
     params(("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key the call is made once"),
            ("traceparent" = Option<String>, Header, description = "A trace (W3C Trace Context) that the call is to go on with")),
-    responses((status = 202, description = "They are being called", body = Started)))]
+    responses((status = 202, description = "They are being called", body = Started),
+        (status = 403, description = "It is not a device that one may have calls placed from", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Nobody is called that, or they are not to be reached now", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn start(
     State(control): State<Arc<Control>>,
     caller: Caller,
     headers: HeaderMap,
     Body(order): Body<StartCall>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
-    let order = StartCall {
+    let mut order = StartCall {
         to: text("to", &order.to, ADDRESS_CHARS)?,
-        connect_with: text("connect_with", &order.connect_with, ADDRESS_CHARS)?,
+        from: order.from.map(|from| text("from", &from, ADDRESS_CHARS)).transpose()?,
+        connect_with: order.connect_with.map(|name| text("connect_with", &name, ADDRESS_CHARS)).transpose()?,
         traceparent: headers.get("traceparent").and_then(|traceparent| traceparent.to_str().ok()).map(str::to_owned),
     };
-    // What may be dialled is settled here and by the configuration: an operator's phone is not a way to call the world.
-    if caller.user.role == Role::Operator && caller.user.device.as_deref() != Some(order.to.as_str()) {
-        return Err(Problem::forbidden("operators have their own device called: `to` has to be its name"));
+    match (&order.connect_with, &order.from) {
+        (Some(_), Some(_)) => {
+            let why = "either a phone calls `to`, or `to` is connected with `connect_with`: leave out one of both";
+            return Err(Problem::field("from", why));
+        }
+        // What may be dialled is settled here and by the configuration: an operator's phone is not a way to call the world.
+        (Some(_), None) if !is_own(&caller, &order.to) && caller.user.role == Role::Operator => {
+            return Err(Problem::forbidden("operators have their own device called: `to` has to be its name"));
+        }
+        (Some(_), None) => {}
+        (None, _) => order.from = Some(phone_of(&control, &caller, order.from.as_deref()).await?),
     }
     super::do_not_call::check(&control, "to", &order.to).await?;
     let call = control.calls.start(order.clone())?;
@@ -132,10 +145,40 @@ pub(crate) async fn start(
             &caller,
             "call.start",
             &call,
-            json!({ "to": shown(&control, &order.to), "connect_with": order.connect_with }),
+            match &order.from {
+                Some(from) => json!({ "to": shown(&control, &order.to), "from": from }),
+                None => json!({ "to": shown(&control, &order.to), "connect_with": order.connect_with }),
+            },
         )
         .await;
     Ok((StatusCode::ACCEPTED, Json(Started { call })))
+}
+
+/// The device that somebody has a call placed from: theirs, or one that they may have calls placed from.
+async fn phone_of(control: &Control, caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
+    let Some(named) = named else {
+        let why = "your account has no device whose phone could ring: name one, or say what `to` is connected with by `connect_with`";
+        return caller.user.device.clone().ok_or_else(|| Problem::field("from", why));
+    };
+    if is_own(caller, named) {
+        return Ok(named.to_owned());
+    }
+    let may = match caller.user.role {
+        Role::Operator => false,
+        Role::Supervisor => devices(control, caller).await?.is_some_and(|team| team.iter().any(|own| own == named)),
+        Role::Administrator => true,
+    };
+    match may {
+        true => Ok(named.to_owned()),
+        false if caller.user.role == Role::Operator => Err(Problem::forbidden(
+            "operators have calls placed from their own device: `from` has to be its name, or left out",
+        )),
+        false => Err(Problem::forbidden("supervisors have calls placed from devices of their team alone")),
+    }
+}
+
+fn is_own(caller: &Caller, device: &str) -> bool {
+    caller.user.device.as_deref() == Some(device)
 }
 
 /// Show a call

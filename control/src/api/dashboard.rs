@@ -40,6 +40,10 @@ const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">
     (it needs Node) and build the program again.</p><p>The HTTP interface is here all the same: \
     <a href=\"/api/v1/openapi.json\">/api/v1/openapi.json</a> describes it.</p></html>";
 
+/// The same for a page that there is not.
+const NOTHING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+    <title>Omnivox</title><h1>There is no such page</h1><p><a href=\"/\">To the beginning</a></p></html>";
+
 /// A file of the dashboard's.
 struct File {
     /// Its path in the folder.
@@ -59,19 +63,42 @@ pub fn is_there() -> bool {
     file("index.html").is_some()
 }
 
-/// Answers a request for a path that is no route of the interface.
+/// Whether whoever asks is a browser that wants a page to look at, and not a program or a page in want of a file.
+fn wants_page(request: &Request) -> bool {
+    let accepted =
+        request.headers().get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+    let is_looked_at = matches!(*request.method(), Method::GET | Method::HEAD);
+    is_looked_at && accepted.split(',').any(|kind| kind.split(';').next().unwrap_or_default().trim() == "text/html")
+}
+
+/// Answers a request for a path that is no route of the interface. Where there is nothing, browsers get the dashboard, which says so in its own
+/// look, and others a problem.
 pub async fn serve(request: Request) -> Response {
     let path = request.uri().path();
     let name = path.strip_prefix('/').unwrap_or(path);
     // `//records` is none: only the root's first part is empty.
     let is_place = name.is_empty() || path == REFERENCE || PLACES.contains(&name.split('/').next().unwrap_or_default());
     let found = file(name).or_else(|| file("index.html").filter(|_| is_place));
+    let is_nothing = found.is_none() && !is_place;
     let mut response = match (request.method(), found) {
-        _ if found.is_none() && !is_place && path.starts_with("/api/") => {
+        _ if is_nothing && path.starts_with("/api/") => {
             let detail = format!("there is no {path} here: GET /api/v1/openapi.json says what there is");
             return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
         }
-        _ if found.is_none() && !is_place => return StatusCode::NOT_FOUND.into_response(),
+        _ if is_nothing && wants_page(&request) => {
+            let mut page = match file("index.html") {
+                Some(page) => send(page, &HeaderMap::new()),
+                None => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], NOTHING).into_response(),
+            };
+            *page.status_mut() = StatusCode::NOT_FOUND;
+            // It is of no use to whoever asks for this again.
+            page.headers_mut().remove(header::ETAG);
+            page
+        }
+        _ if is_nothing => {
+            let detail = format!("there is no {path} here: the dashboard is at /, the HTTP interface at /api/v1");
+            return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+        }
         (&Method::GET | &Method::HEAD, Some(found)) => send(found, request.headers()),
         (&Method::GET | &Method::HEAD, None) => {
             ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], MISSING)

@@ -218,8 +218,28 @@ fn device_of_ours(control: &Control, device: &str) -> Result<String, Problem> {
     if control.calls.has_device(&device) {
         return Ok(device);
     }
-    let why = format!("no device is called {device}: add it first (POST /api/v1/devices, or [[devices]])");
-    Err(Problem::field("device", why))
+    Err(Problem::field("device", no_device(&device, control.calls.devices())))
+}
+
+/// Devices that are named to whoever has named another, at most.
+const NAMED: usize = 20;
+
+/// What to say where no device is called that: those that there are, and what to do.
+#[must_use]
+pub fn no_device(named: &str, mut there: Vec<String>) -> String {
+    there.sort_unstable();
+    there.dedup();
+    let more = there.len().saturating_sub(NAMED);
+    let known = match (there.len(), more) {
+        (0, _) => "there is none yet".to_owned(),
+        (_, 0) => format!("there are {}", there.join(", ")),
+        (_, more) => {
+            format!("there are {} and {more} more", there.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "))
+        }
+    };
+    format!(
+        "no device is called {named}: {known}. Add it first (POST /api/v1/devices, the dashboard's page Devices, or [[devices]] in the configuration), or leave it out"
+    )
 }
 
 /// A user that the caller may see.

@@ -104,6 +104,7 @@ pub const RULES: &[Rule] = rules! {
     GET "/api/v1/call-records" RECORDS, Report;
     GET "/api/v1/call-records/{id}" RECORDS, General;
     GET "/api/v1/call-records/{id}/transcript" RECORDS, General;
+    GET "/api/v1/refused-calls" ADMIN_LOOKS, Report;
     GET "/api/v1/call-records/{id}/recording" RECORDINGS, General;
     POST "/api/v1/call-records/{id}/recording-link" RECORDINGS, General;
     GET "/api/v1/recordings/{id}" Need::Nobody, General;

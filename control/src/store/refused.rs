@@ -2,7 +2,7 @@
 //! say stays in the journal, where they stand.
 
 use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{Arguments, FromRow, Row};
+use sqlx::{Arguments, AssertSqlSafe, FromRow, Row};
 
 use super::rows::Rows;
 use super::{Store, StoreError};
@@ -23,6 +23,19 @@ pub struct Refused {
     pub recording: Option<String>,
     /// Why it was refused.
     pub fault: String,
+}
+
+/// Where a line stands in the list of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// When its call began.
+    pub started_at: i64,
+    /// Its server.
+    pub node: String,
+    /// What its journal begins with, as a hash.
+    pub head: String,
+    /// Bytes from the journal's beginning.
+    pub position: i64,
 }
 
 impl<'r> FromRow<'r, AnyRow> for Refused {
@@ -62,6 +75,31 @@ impl Store {
         let mut change = self.writer().begin().await?;
         REFUSED.write(&mut change, self.backend(), refused, bind).await?;
         Ok(change.commit().await?)
+    }
+
+    /// Lines of all servers' journals that were set aside, the latest first, each with its server.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn refused(&self, after: Option<&Place>, limit: i64) -> Result<Vec<(String, Refused)>, StoreError> {
+        let row = |row: AnyRow| Ok((row.try_get("node")?, Refused::from_row(&row)?));
+        let columns = "node, head, position, call, started_at, recording, fault";
+        let order = "ORDER BY started_at DESC, node DESC, head DESC, position DESC";
+        let some = match after {
+            None => {
+                let sql = format!("SELECT {columns} FROM refused_calls {order} LIMIT $1");
+                sqlx::query(AssertSqlSafe(sql)).bind(limit).fetch_all(self.reader()).await?
+            }
+            Some(after) => {
+                let sql = format!(
+                    "SELECT {columns} FROM refused_calls
+                     WHERE (started_at, node, head, position) < ($1, $2, $3, $4) {order} LIMIT $5"
+                );
+                let query = sqlx::query(AssertSqlSafe(sql)).bind(after.started_at).bind(&after.node).bind(&after.head);
+                query.bind(after.position).bind(limit).fetch_all(self.reader()).await?
+            }
+        };
+        Ok(some.into_iter().map(row).collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// Lines of a server's journals that were set aside, of calls that began before a moment, the oldest first.

@@ -165,6 +165,10 @@ impl Calls for Board {
         name != "nosuch"
     }
 
+    fn devices(&self) -> Vec<String> {
+        vec!["alice".to_owned(), "bob".to_owned()]
+    }
+
     fn is_inside(&self, name: &str) -> bool {
         ["alice", "desk", "+4999999"].contains(&name)
     }

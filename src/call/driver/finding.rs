@@ -88,12 +88,13 @@ impl Driver {
 
     /// The same on behalf of a leg's peer: whom its device may call, it may have others connected with.
     pub(super) fn find_for(&mut self, no: LegNo, uri: &str, replaces: Option<String>) {
-        let from = if no == LegNo::FIRST { self.log.to() } else { self.log.from() }.to_owned();
+        let is_callers = self.log.is_callers(no);
+        let from = if is_callers { self.log.to() } else { self.log.from() }.to_owned();
         let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local)).unwrap_or_default();
         let diverted = self.history.sent_on(device.as_deref(), DiversionReason::Deflection);
         // What speaks for the caller goes on with the caller alone.
-        let signed = if no == LegNo::FIRST { Vec::new() } else { self.history.signed.clone() };
-        let seen_inside = if no == LegNo::FIRST { None } else { self.history.caller.clone() };
+        let signed = if is_callers { Vec::new() } else { self.history.signed.clone() };
+        let seen_inside = if is_callers { None } else { self.history.caller.clone() };
         let party = Party { uri: from, device, local, diverted, signed, seen_inside, ..Party::default() };
         let found = self.found(uri, &party, replaces);
         self.tell_found(found);
@@ -110,7 +111,8 @@ impl Driver {
 
     /// The server itself: outside it shows the number that was called, phones of ours see whom they are to speak with.
     fn server(&self) -> Party {
-        let is_caller = self.parties().next().is_none_or(|leg| leg.no == LegNo::FIRST) == self.log.is_inbound();
+        let is_first = self.parties().next().is_none_or(|leg| self.log.is_callers(leg.no));
+        let is_caller = is_first == self.log.begins_with_caller();
         let seen_inside = match is_caller {
             // Of a page's call there is no more than its address.
             true => self.history.caller.clone().or_else(|| Some(Caller::of(self.log.from()))),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Driver, Incoming};
-use crate::call::end::End;
+use crate::call::end::{End, EndReason};
 use crate::call::inbound::Refusal;
 use crate::call::log::{CallLog, new_id};
 use crate::call::record::CallRecord;
@@ -17,6 +17,13 @@ const CONVERSATION_ENDS_WITHIN: Duration = Duration::from_secs(3);
 impl Driver {
     /// Gives the legs back, gathers what conversations still tell, and writes the record.
     pub(super) async fn finish(mut self: Box<Self>, end: End) {
+        let end = match end.reason {
+            EndReason::MaxDuration if self.is_duration_asked => {
+                tracing::info!(call = %self.log.id(), "call {}: the duration asked for is over", self.log.id());
+                End::new(EndReason::Commanded).with_detail("the duration asked for is over")
+            }
+            _ => end,
+        };
         self.hub.places.leave(&self.inbox.address.call);
         self.let_go();
         self.legs.iter_mut().for_each(|leg| leg.stage = Stage::Over);

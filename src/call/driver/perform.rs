@@ -10,10 +10,11 @@ use super::Driver;
 use crate::call::app;
 use crate::call::held_line::{Occupation, nobody_to_return_to};
 use crate::call::line::{DIGIT_MS, LineOrder};
+use crate::call::progress_tone::ProgressTone;
 use crate::call::record::ConversationOutcome;
 use crate::call::route::Target;
 use crate::call::sound::{self, Sound};
-use crate::call::{Action, Handover, Input, LegInput, LegNo, Phase, Stage, Timer, note_refused};
+use crate::call::{Action, Handover, Input, LegInput, LegNo, Phase, Role, Stage, Timer, note_refused};
 use crate::call::{announce, keys, notice};
 
 impl Driver {
@@ -81,6 +82,8 @@ impl Driver {
                 self.settle_tape(no);
             }
             Action::Music(no, on) => self.music(no, on),
+            Action::Signal(no, tone) => self.signal(no, tone),
+            Action::CallsFrom(no, others) => self.calls_from(no, others),
             Action::ReturnToAgent(no, why) => self.return_to_agent(no, why),
             Action::Announce { leg, summary, must_accept } => self.announce(leg, summary, must_accept),
             Action::Connect(a, b) => self.connect(a, b),
@@ -205,6 +208,19 @@ impl Driver {
         let Some(leg) = self.leg(no) else { return };
         let music = leg.place.filter(|_| on).map(|(_, rate)| hub.music.at(rate));
         leg.line.order(LineOrder::Music(music));
+    }
+
+    fn signal(&mut self, no: LegNo, tone: Option<ProgressTone>) {
+        let Some(leg) = self.leg(no) else { return };
+        let tone = tone.and_then(|tone| leg.place.map(|(_, rate)| tone.at(rate)));
+        leg.line.order(LineOrder::Music(tone));
+    }
+
+    fn calls_from(&mut self, no: LegNo, others: LegNo) {
+        self.log.calls_from(no, others);
+        if let Some(leg) = self.leg(no) {
+            leg.role = Role::Caller;
+        }
     }
 
     fn announce(&mut self, no: LegNo, summary: String, must_accept: bool) {

@@ -136,7 +136,7 @@ impl Driver {
 
     fn invite(&mut self, no: LegNo, route: Route, port: Option<ReservedPort>) -> Result<(), String> {
         let hub = Arc::clone(&self.hub);
-        let near = self.worker();
+        let (near, mode) = (self.worker(), sound::mode_of(&self.target));
         let recorded = if self.legs.len() == 1 { self.tape_from_start(no) } else { None };
         let patience = self.leg(no).filter(|leg| !leg.ways.is_empty() || leg.has_next()).map(|_| NEXT_WAY_AFTER);
         let peer = (route.remote.to_string(), route.destination.transport.uri_name());
@@ -147,7 +147,7 @@ impl Driver {
         if let Some(port) = port {
             sound.use_port(port);
         }
-        let offer = sound.offer(&hub.media, media::LegMode::Talk, recorded.clone())?;
+        let offer = sound.offer(&hub.media, mode, recorded.clone())?;
         leg.sound = Some(sound);
         leg.is_placing = true;
         leg.way = Some(route.clone());

@@ -1,14 +1,17 @@
 // Contacts: who calls, by their numbers.
-import { useSearchParams } from '@solidjs/router'
+import { useNavigate, useSearchParams } from '@solidjs/router'
 import { createSignal, For, Show } from 'solid-js'
 import { ask, tagged, type Page } from '../api/client'
 import { Button, Confirm, Empty, Field, Head, Modal, Notice, Text, toast, useWork } from '../ui/parts'
 import { List, usePages } from '../ui/pages'
+import { NewCall } from '../call/new-call'
 import type { Contact } from '../call/outcome'
 
 export default function Contacts() {
   const [search, setSearch] = useSearchParams()
   const [wanted, setWanted] = createSignal(String(search.q ?? ''))
+  const [calling, setCalling] = createSignal('')
+  const navigate = useNavigate()
   const [editing, setEditing] = createSignal<Contact | 'new' | null>(null)
   const pages = usePages<Contact>((after) => ask<Page<Contact>>('GET', '/api/v1/contacts', { query: { after, q: search.q } }), () => search.q)
   const done = () => { setEditing(null); void pages.again() }
@@ -20,10 +23,11 @@ export default function Contacts() {
       </form>
       <List label="Contacts" pages={pages} open={setEditing} empty={<Empty title={search.q ? 'No contact fits.' : 'No contact yet.'} />} columns={[
         { title: 'Name', cell: (contact) => <><b>{contact.name}</b><Show when={contact.company}> <span class="muted small">{contact.company}</span></Show></> },
-        { title: 'Numbers', cell: (contact) => <For each={contact.numbers}>{(number) => <span class="num">{number} </span>}</For> },
+        { title: 'Numbers', cell: (contact) => <For each={contact.numbers}>{(number) => <span class="num">{number} <Button tiny kind="quiet" icon="phone" aria-label={`Call ${number}`} title={`Call ${number}`} onClick={() => setCalling(number)} /> </span>}</For> },
         { title: 'E-mail', wide: true, cell: (contact) => contact.email ?? '' },
         { title: '', kind: 'fit', cell: (contact) => <Button tiny aria-label={`Change ${contact.name}`} onClick={() => setEditing(contact)}>Change</Button> },
       ]} />
+      <Show when={calling()}>{(to) => <NewCall to={to()} close={() => setCalling('')} begun={(call) => navigate(`/live/${call}`)} />}</Show>
       <Show when={editing()} keyed>{(contact) => <Edit contact={contact === 'new' ? null : contact} close={() => setEditing(null)} done={done} />}</Show>
     </div>
   )

@@ -1,5 +1,5 @@
 // An ended call: heard again in step with what was said, and everything that was measured.
-import { useParams } from '@solidjs/router'
+import { useNavigate, useParams } from '@solidjs/router'
 import { createEffect, createResource, createSignal, For, Show } from 'solid-js'
 import { api, ask, Fault, take, type CallRecord } from '../api/client'
 import { can, is } from '../session'
@@ -10,6 +10,7 @@ import { Quality, QualityOverTime, type Leg, type Media, type OverTime } from '.
 import { StageTimeline } from '../call/stages'
 import { Transcript } from '../call/talk'
 import { Ladder } from '../call/sip'
+import { isCallable, NewCall } from '../call/new-call'
 import type { Conversation, TurnRecord } from '../call/turns'
 import type { Peaks } from '../call/wave'
 import { Outcome } from '../call/outcome'
@@ -56,6 +57,8 @@ export default function Record() {
 function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
   const player = usePlayer(props.call.call)
   const [erasing, setErasing] = createSignal(false)
+  const [calling, setCalling] = createSignal(false)
+  const navigate = useNavigate()
   const [linked, setLinked] = createSignal('')
   const turns = () => props.noted.agent?.turns ?? []
   createEffect(() => {
@@ -77,6 +80,7 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
   return (
     <div class="page">
       <Head title={`${props.call.caller || 'unknown'} → ${props.call.callee}`} sub={<>{when(props.call.started_at)} · {words(props.call.direction)} · {props.call.target}</>}>
+        <Show when={isCallable(other())}><Button icon="phone" onClick={() => setCalling(true)}>Call {other()}</Button></Show>
         <Show when={props.call.recorded}><Button icon="link" onClick={link}>Link to the recording</Button></Show>
         <Show when={can('/people/erasure') && is('administrator')}><Button kind="danger" icon="erase" onClick={() => setErasing(true)}>Erase this person</Button></Show>
       </Head>
@@ -132,6 +136,7 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
           </Show>
         </div>
       </div>
+      <Show when={calling()}><NewCall to={other()} close={() => setCalling(false)} begun={(call) => navigate(`/live/${call}`)} /></Show>
       <Show when={linked()}><Modal title="Link to the recording" close={() => setLinked('')}><div class="form"><p>Whoever has it may play the recording for an hour.</p><Secret value={linked()} label="The link" /></div></Modal></Show>
       <Show when={erasing()}>
         <Confirm title={`Erase ${other()}`} action="Erase for good" close={() => setErasing(false)}

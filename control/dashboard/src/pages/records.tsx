@@ -2,10 +2,12 @@
 import { A, useNavigate, useSearchParams } from '@solidjs/router'
 import { createSignal, Show } from 'solid-js'
 import { api, take, type CallRecord } from '../api/client'
-import { can } from '../session'
+import { can, is } from '../session'
 import { clock, day, fixed, mosTone, ms, tone, words } from '../format'
 import { Button, Empty, Head, Select, Tag, Text } from '../ui/parts'
 import { List, usePages } from '../ui/pages'
+import { isCallable, NewCall } from '../call/new-call'
+import { RecordTabs } from './refused'
 
 const CLASSES = [['', 'Any'], ['ok', 'Ok'], ['caller_fault', "Caller's doing"], ['upstream_fault', "Others' fault"], ['our_fault', 'Our fault'], ['unknown', 'Unknown']] as const
 type Filters = Partial<Record<'words' | 'caller' | 'callee' | 'target' | 'class' | 'direction' | 'from' | 'until', string>>
@@ -21,6 +23,7 @@ export default function Records() {
   const navigate = useNavigate()
   const [search, setSearch] = useSearchParams()
   const filters = () => ({ ...search }) as Filters
+  const [calling, setCalling] = createSignal('')
   const [form, setForm] = createSignal<Filters>(filters())
   const change = (name: keyof Filters) => (value: string) => setForm((form) => ({ ...form, [name]: value }))
   const query = () => {
@@ -39,6 +42,7 @@ export default function Records() {
   return (
     <div class="page">
       <Head title="Records"><Show when={can('/reports/calls')}><a class="button" href={report()} download="calls.csv">Download CSV</a></Show></Head>
+      <Show when={can('/refused-calls') && is('administrator')}><RecordTabs /></Show>
       <form class="filters" role="search" onSubmit={submit}>
         <Text class="wide" label="Said" type="search" placeholder="Words, all in one turn" value={form().words ?? ''} on={change('words')} />
         <Text label="From number" value={form().caller ?? ''} on={change('caller')} />
@@ -62,8 +66,13 @@ export default function Records() {
           { title: 'Gap', kind: 'right', wide: true, cell: (record) => ms(record.gap_ms) },
           { title: 'MOS', kind: 'right', phone: false, cell: (record) => record.mos_in == null ? '–' : <Tag tone={mosTone(record.mos_in)}>{fixed(record.mos_in, 1)}</Tag> },
           { title: 'End', kind: 'fit', phone: false, cell: (record) => <Tag tone={tone(record.class)}>{words(record.reason)}</Tag> },
+          { title: '', kind: 'fit', phone: false, cell: (record) => <Show when={isCallable(other(record))}><Button tiny kind="quiet" icon="phone" aria-label={`Call ${other(record)}`} title={`Call ${other(record)}`} onClick={() => setCalling(other(record))} /></Show> },
           { title: '', kind: 'fit', wide: true, cell: (record) => record.recorded ? <span class="small muted">Recorded</span> : '' },
         ]} />
+      <Show when={calling()}>{(to) => <NewCall to={to()} close={() => setCalling('')} begun={(call) => navigate(`/live/${call}`)} />}</Show>
     </div>
   )
 }
+
+/** The other side of a call. */
+const other = (record: CallRecord) => (record.direction === 'outbound' ? record.callee : record.caller)
