@@ -183,7 +183,8 @@ pub enum TurnInput {
     Listen(Listen),
     /// A key.
     Key(char),
-    /// The caller holds the call: neither hears nor means to be heard. Nothing is decided until [`TurnInput::Back`].
+    /// The caller holds the call: neither hears nor means to be heard. What they were saying ends; nothing else is decided until
+    /// [`TurnInput::Back`].
     Away,
     /// The caller is here again.
     Back,
@@ -387,15 +388,19 @@ impl TurnMachine {
         }
     }
 
-    /// What was begun is dropped: nobody ends it.
+    /// Whoever has said something is done with it by leaving, which no silence can tell any more. What is no speech for sure is dropped.
     fn leave(&mut self, now: Duration) {
         if std::mem::replace(&mut self.away, true) {
             return;
         }
         let was_open = self.caller_open;
+        let said = self.detector.stretch().filter(|stretch| was_open && self.is_surely_speech(stretch));
         match self.agent {
             Agent::Ducked { .. } => self.resume(now, -60.0),
-            _ => self.close_caller(),
+            _ => match said {
+                Some(stretch) => return self.end_turn(&stretch),
+                None => self.close_caller(),
+            },
         }
         if was_open {
             self.outputs.push_back(TurnOutput::CallerDropped);
@@ -465,7 +470,7 @@ impl TurnMachine {
                 self.agent = Agent::Silent;
                 self.outputs.push_back(TurnOutput::Interrupt { onset: stretch.onset, by_key: false });
             }
-            Judgement::Stopped if self.all_words == 0 && stretch.voiced < ms(self.config.least_speech_ms) => {
+            Judgement::Stopped if !self.is_surely_speech(&stretch) => {
                 self.caller_open = false;
                 self.outputs.push_back(TurnOutput::CallerDropped);
                 self.resume(now, stretch.peak_db);
@@ -517,7 +522,7 @@ impl TurnMachine {
         if silence.is_zero() {
             return;
         }
-        if self.all_words == 0 && stretch.voiced < ms(self.config.least_speech_ms) {
+        if !self.is_surely_speech(&stretch) {
             if silence >= ms(self.config.stopped_ms) {
                 self.close_caller();
                 self.outputs.push_back(TurnOutput::CallerDropped);
@@ -532,6 +537,11 @@ impl TurnMachine {
         if silence >= end_of_turn::silence_needed(&self.config, self.progress, self.listen.dictated) {
             self.end_turn(&stretch);
         }
+    }
+
+    /// A word was made of it, or it is too long for a click.
+    fn is_surely_speech(&self, stretch: &Stretch) -> bool {
+        self.all_words > 0 || stretch.voiced >= ms(self.config.least_speech_ms)
     }
 
     fn end_turn(&mut self, stretch: &Stretch) {

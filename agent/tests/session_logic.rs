@@ -245,16 +245,70 @@ fn what_was_said_before_a_hold_is_answered_after_it() {
 }
 
 #[test]
-fn half_a_sentence_that_a_hold_cut_off_is_nobodys_turn() {
+fn what_was_said_right_before_a_hold_is_answered_after_it() {
+    // From the very end of a word to a third of a second behind it.
+    for gap_ms in [-20.0, 0.0, 60.0, 140.0, 240.0, 330.0] {
+        let acts = vec![
+            Act::After(700.0, Deed::Say(tone(0, 500))),
+            Act::Then(500.0 + gap_ms, Deed::Hold(true)),
+            Act::Then(1_000.0, music(20_000)),
+            Act::Then(30_000.0, Deed::Hold(false)),
+        ];
+        let outcome = hold(agent(scripted(QUESTION), &["yes"]), acts);
+        assert_eq!(outcome.end, SessionEnd::HangUp { reason: "goodbye".into() }, "{gap_ms}");
+        assert_eq!(outcome.understood(), ["yes"], "{gap_ms}");
+        assert_eq!(outcome.said().len(), 2, "{gap_ms}: {:?}", outcome.said());
+        let (left, back) = (outcome.line.act_times[1], outcome.line.act_times[3]);
+        let spans = loud_spans(&outcome.line.agent_track, RATE, -40.0, 400.0);
+        assert!(spans.iter().all(|span| span.1 <= left || span.0 >= back), "{gap_ms}: {spans:?}");
+        assert!(spans.last().unwrap().0 < back + 300.0, "{gap_ms}: {spans:?}, {back}");
+    }
+}
+
+#[test]
+fn what_a_caller_cut_the_agent_off_with_right_before_a_hold_is_answered_after_it() {
+    for (text, back_after) in [("yes", 30_000.0), ("yes", 40.0), ("", 30_000.0)] {
+        let acts = vec![
+            Act::Over(2_500.0, Deed::Say(tone(0, 900))),
+            Act::Then(950.0, Deed::Hold(true)),
+            Act::Then(back_after, Deed::Hold(false)),
+            Act::After(700.0, Deed::HangUp),
+        ];
+        let outcome = hold(agent(scripted(QUESTION), &[text]), acts);
+        let said = outcome.said();
+        match text {
+            "" => assert!(said[0].ends_with("Is that right?"), "it goes on where nothing was said: {said:?}"),
+            _ => {
+                assert_eq!(outcome.understood(), [text], "{back_after}");
+                assert_eq!(said[1..], ["Goodbye."], "{back_after}");
+                assert!(outcome.turns()[0].interrupted);
+            }
+        }
+    }
+}
+
+#[test]
+fn half_a_sentence_that_a_hold_cut_off_is_asked_for_again_and_a_click_is_not() {
     let acts = vec![
-        Act::After(700.0, Deed::Say(tone(0, 2_000))),
+        Act::After(700.0, Deed::Say(tone(1, 2_000))),
         Act::Then(400.0, Deed::Hold(true)),
         Act::Then(30_000.0, Deed::Hold(false)),
-        Act::Then(1_000.0, Deed::Say(tone(0, 500))),
+        Act::After(700.0, Deed::Say(tone(0, 500))),
+    ];
+    let outcome = hold(agent(scripted(QUESTION), &["yes", "what I"]), acts);
+    assert_eq!(outcome.understood(), ["what I", "yes"]);
+    assert_eq!(outcome.said().len(), 3, "{:?}", outcome.said());
+    let back = outcome.line.act_times[2];
+    let spans = loud_spans(&outcome.line.agent_track, RATE, -40.0, 400.0);
+    assert!(spans.iter().any(|span| (back..back + 300.0).contains(&span.0)), "{spans:?}, {back}");
+    let acts = vec![
+        Act::After(700.0, Deed::Say(tone(0, 60))),
+        Act::Then(80.0, Deed::Hold(true)),
+        Act::Then(30_000.0, Deed::Hold(false)),
+        Act::Then(2_000.0, Deed::Say(tone(0, 500))),
     ];
     let outcome = hold(agent(scripted(QUESTION), &["yes"]), acts);
-    assert_eq!(outcome.understood(), ["yes"]);
-    assert!(outcome.turns().iter().all(|turn| turn.matched.is_some() || turn.who == Speaker::Agent));
+    assert_eq!((outcome.understood().len(), outcome.said().len()), (1, 2), "{:?}", outcome.turns());
 }
 
 #[test]

@@ -238,7 +238,8 @@ impl Run {
     pub(super) fn heard_nothing<L: Line>(&mut self, utterance: Utterance, line: &mut L) {
         self.forget_ahead();
         match self.current.as_ref() {
-            Some(reply) if reply.cut => self.resume(line),
+            // Whoever holds the call hears it when they are back.
+            Some(reply) if reply.cut && !self.on_hold => self.resume(line),
             Some(_) => {}
             None if millis(utterance.last_sound) - millis(utterance.onset) >= SURELY_SPEECH_MS => {
                 self.not_understood(utterance, String::new(), None, line);

@@ -1,6 +1,6 @@
 //! The caller holds the call: the agent falls silent and waits, and goes on when they are back.
 
-use super::Run;
+use super::{Awaited, Run};
 use crate::line::Line;
 use crate::session::clock::millis;
 use crate::session::event::SessionEvent;
@@ -20,7 +20,7 @@ impl Run {
         }
     }
 
-    /// What the caller was about to say is dropped; what they had said is still answered, and said when they are back.
+    /// What the caller has said, also a moment ago, is answered, and the answer said when they are back.
     fn stop_for_hold<L: Line>(&mut self, line: &mut L) {
         self.machine.receive(self.now, TurnInput::Away);
         self.follow(line);
@@ -33,7 +33,11 @@ impl Run {
     fn go_on<L: Line>(&mut self, line: &mut L) {
         self.on_hold = false;
         self.machine.receive(self.now, TurnInput::Back);
-        let Some(reply) = self.current.as_mut().filter(|reply| reply.released) else { return };
+        // What they cut off for something that the recogniser still makes out is gone on with only where that was nothing.
+        let is_decided = !matches!(self.awaited, Some(Awaited::Turn(_)));
+        let Some(reply) = self.current.as_mut().filter(|reply| reply.released && (is_decided || !reply.cut)) else {
+            return;
+        };
         reply.speaking.resume_sentence(line);
         self.speaks_on();
     }
