@@ -6,9 +6,9 @@ usage: records.py fill FILE CALLS [SEED]                  writes a journal of CA
        records.py load DATABASE FILE                      puts a journal's calls into a database (a file of SQLite, an address of PostgreSQL); the
                                                           server's next start makes the figures of them
        records.py insert BASE LOGINS JOURNAL CALLS PID    adds calls to a server's journal, and prints what it takes until they are in lists
-       records.py ask BASE LOGINS CALLS TIMES LABEL       asks, and prints a table of times in ms
+       records.py ask BASE LOGINS CALLS TIMES LABEL PID   asks, and prints a table of times in ms, and what the server's processor worked
 """
-import calendar, csv, http.client, io, itertools, json, os, random, sqlite3, subprocess, sys, time, urllib.parse
+import calendar, csv, glob, http.client, io, itertools, json, os, random, sqlite3, subprocess, sys, time, urllib.parse
 
 DAYS, END_MS = 90, 1_790_000_000_000  # the last of them began in September 2026
 PASSWORD = "walrus pedal quarry"
@@ -134,6 +134,7 @@ def set_up(base, code):
     ada = Asker(base).log_in("ada")
     teams = [ada.ask("POST", "/teams", {"name": f"Team {n}"})[1]["id"] for n in range(TEAMS)]
     for n in range(1, DEVICES + 1):
+        ada.ask("POST", "/devices", {"user": f"op{n:02d}", "password": "walrus-pedal"})
         user = {"name": f"op{n:02d}", "display": f"Operator {n}", "role": "operator", "team": teams[n % TEAMS], "device": f"op{n:02d}", "password": PASSWORD}
         ada.ask("POST", "/users", user)
     ada.ask("POST", "/users", {"name": "grace", "display": "Grace", "role": "supervisor", "team": teams[1], "password": PASSWORD})
@@ -301,50 +302,67 @@ def spread(times):
     return f"{times[len(times) // 2]:.1f} / {times[int(len(times) * 0.95)]:.1f} / {times[-1]:.1f}", times[int(len(times) * 0.95)]
 
 
-def ask(base, logins, calls, times, label):
+def worked(pid):
+    """What a process's threads have worked, in ms of processor time: on a busy machine what a request costs, whoever it had to wait for."""
+    total = 0
+    for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+        try:
+            total += int(open(path).read().split()[0])
+        except OSError:
+            pass  # the thread has ended
+    return total / 1e6
+
+
+def ask(base, logins, calls, times, label, pid):
     seats = {role: Asker(base, *login) for role, login in json.loads(open(logins).read()).items()}
     rng, vocabulary = random.Random(11), words()
-    over = []
+    over, dearest = [], []
     print(f"\n{label}: {calls} records; each {times} times, pages of 50, ms: median / p95 / worst\n")
     print("| filter | page | operator | supervisor | administrator |\n| --- | --- | --- | --- | --- |")
     for name, wanted in cases(rng, vocabulary):
         for page in ("first", "deep"):
             cells = []
             for role in ("operator", "supervisor", "administrator"):
-                taken = []
+                queries = []
                 for _ in range(times):
                     query = wanted()
                     if page == "deep" and not (after := deep(seats[role], rng, query)):
                         continue
                     if page == "deep":
                         query["after"] = after
-                    taken.append(seats[role].ask("GET", "/call-records?" + urllib.parse.urlencode(query))[0])
-                if len(taken) < times / 4:
+                    queries.append("/call-records?" + urllib.parse.urlencode(query))
+                if len(queries) < times / 4:
                     cells.append("-")
                     continue
+                before = worked(pid)
+                taken = [seats[role].ask("GET", query)[0] for query in queries]
+                dearest.append(((worked(pid) - before) / len(taken), f"{name}, {page} page, {role}"))
                 text, p95 = spread(taken)
                 cells.append(text)
                 if p95 > 50:
                     over.append(f"{name}, {page} page, {role}: {text}")
             if any(cell != "-" for cell in cells):
                 print(f"| {name} | {page} | {' | '.join(cells)} |", flush=True)
-    figures(seats)
+    figures(seats, pid)
+    most = "; ".join(f"{what}: {cpu:.1f}" for cpu, what in sorted(dearest, reverse=True)[:8])
+    print(f"\nms of the server's processor a list: {most}")
     print(f"\nover 50 ms at p95: {'; '.join(over) or 'none'}")
     return 1 if over else 0
 
 
-def figures(seats):
+def figures(seats, pid):
     asked = {"kpis by day": ("/kpis", {"by": "day"}), "kpis by day in Kolkata": ("/kpis", {"by": "day", "zone": "Asia/Kolkata"}),
              "kpis of one agent by day": ("/kpis", {"by": "day", "target": "desk"}),
              "report by agent": ("/reports/agents", {}), "report by device": ("/reports/users", {})}
-    print("\n| figures, ms: median / p95 / worst | days | operator | supervisor | administrator |\n| --- | --- | --- | --- | --- |")
+    print("\n| figures, ms: median / p95 / worst (of the server's processor) | days | operator | supervisor | administrator |\n| --- | --- | --- | --- | --- |")
     for days in (30, 365):
         span = {"from": stamp(END_MS - days * 86_400_000), "to": stamp(END_MS)}
         for name, (path, more) in asked.items():
             cells = []
             for role in ("operator", "supervisor", "administrator"):
+                before = worked(pid)
                 taken = [seats[role].ask("GET", f"{path}?" + urllib.parse.urlencode({**span, **more}))[0] for _ in range(20)]
-                cells.append(spread(taken)[0])
+                cells.append(f"{spread(taken)[0]} ({(worked(pid) - before) / len(taken):.0f})")
             print(f"| {name} | {days} | {' | '.join(cells)} |", flush=True)
 
 
@@ -376,8 +394,8 @@ def main(arguments):
             (load_postgres if database.startswith("postgres") else load_sqlite)(database, path)
         case ["insert", base, logins, journal, calls, pid]:
             insert(base, logins, journal, int(calls), pid)
-        case ["ask", base, logins, calls, times, label]:
-            return ask(base, logins, calls, int(times), label)
+        case ["ask", base, logins, calls, times, label, pid]:
+            return ask(base, logins, calls, int(times), label, int(pid))
         case _:
             print(__doc__, file=sys.stderr)
             return 2

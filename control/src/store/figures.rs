@@ -1,20 +1,24 @@
 //! Figures over ended calls of a span of time. They are counted from a few bytes for each call, which stand by day and by whose calls they
 //! were ([`kept`]); percentiles are exact, by nearest rank: the least value that this share of the values does not exceed.
 
+mod cells;
 mod entry;
 pub(in crate::store) mod kept;
 mod tally;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use serde::Serialize;
 use sqlx::{AnyConnection, Connection, Row};
+use tokio::task::{JoinSet, spawn_blocking};
 use utoipa::ToSchema;
 
+use self::cells::{By, Cells, Part, Plan};
 use self::entry::DAY_MS;
 pub(in crate::store) use self::entry::Entry;
-use self::tally::{Class, Counted, Tally};
+use self::tally::{Class, Counted};
 use super::conditions::Conditions;
 use super::records::{Visible, tenths};
 use super::{Backend, Store, StoreError};
@@ -22,6 +26,10 @@ use crate::time::Moment;
 
 /// Groups of one answer at most.
 pub const GROUPS_LIMIT: usize = 1_000;
+/// So many bytes of calls, some 60,000, are counted in one go,
+const COUNTED_AT_ONCE_BYTES: usize = 1 << 20;
+/// by so many threads at most for one answer, so that one who asks does not take a large machine's processors.
+const WORKS_AT_ONCE: usize = 4;
 /// Below this mean opinion score people begin to complain (ITU-T G.109: "some users dissatisfied" ends at R 70, which is 3.6).
 pub const MOS_GOOD: f64 = 3.6;
 
@@ -130,20 +138,19 @@ impl Store {
         span: Span,
         steps: &[Span],
     ) -> Result<KeyFigures, StoreError> {
-        let mut series = Series::new(steps);
-        let targets = self.targets_of(visible, filter, span, |day, entry, counted| series.add(day, entry, counted));
-        let targets = targets.await?;
-        let steps = series.finish();
-        // Some milliseconds of work where there are many calls.
-        let work = tokio::task::spawn_blocking(move || {
-            let (mut total, mut groups) = (Tally::default(), Vec::with_capacity(targets.len()));
-            for (name, mut tally) in targets {
-                groups.push((name, tally.figures()));
-                total.merge(tally);
-            }
-            KeyFigures { total: total.figures(), steps, targets: most(groups) }
-        });
-        Ok(work.await.map_err(worked)?)
+        let Some(place) = Place::of(visible) else {
+            return Ok(KeyFigures { steps: vec![Figures::default(); steps.len()], ..KeyFigures::default() });
+        };
+        let (cells, names) = self.cells(place, filter, span, steps.to_vec(), By::Target).await?;
+        let cells = Arc::new(cells);
+        let (all, stepped, many) = (Arc::clone(&cells), Arc::clone(&cells), steps.len());
+        // Each is some milliseconds of work where there are many calls.
+        let total = spawn_blocking(move || all.total());
+        let steps = spawn_blocking(move || stepped.steps(many));
+        let targets = spawn_blocking(move || cells.groups());
+        let (total, steps, targets) = (total.await, steps.await, targets.await);
+        let targets = most(targets.map_err(worked)?, &names);
+        Ok(KeyFigures { total: total.map_err(worked)?, steps: steps.map_err(worked)?, targets })
     }
 
     /// Whether there are calls of a team.
@@ -165,7 +172,8 @@ impl Store {
         filter: &FigureFilter,
         span: Span,
     ) -> Result<Vec<(String, Figures)>, StoreError> {
-        counted(self.targets_of(visible, filter, span, |_, _, _| ()).await?).await
+        let Some(place) = Place::of(visible) else { return Ok(Vec::new()) };
+        self.groups(place, filter, span, By::Target).await
     }
 
     /// The same by device, each call counted for every one that took part.
@@ -182,48 +190,29 @@ impl Store {
         if place.device == Some("") {
             place.device = None;
         }
-        let mut tallies: HashMap<String, Tally> = HashMap::new();
-        self.each_call(place, filter, span, |device, _, entry, counted| {
-            if !tallies.contains_key(device) {
-                tallies.insert(device.to_owned(), Tally::default());
-            }
-            if let Some(tally) = tallies.get_mut(device) {
-                tally.add(entry, counted);
-            }
-        })
-        .await?;
-        counted(tallies.into_iter().collect()).await
+        self.groups(place, filter, span, By::Device).await
     }
 
-    /// Calls counted by what answered; each is shown to `also`.
-    async fn targets_of(
-        &self,
-        visible: &Visible,
-        filter: &FigureFilter,
-        span: Span,
-        mut also: impl FnMut(i64, &Entry, Counted),
-    ) -> Result<Vec<(String, Tally)>, StoreError> {
-        let Some(place) = Place::of(visible) else { return Ok(Vec::new()) };
-        let mut tallies: Vec<Tally> = Vec::new();
-        let names = self.each_call(place, filter, span, |_, day, entry, counted| {
-            if tallies.len() <= counted.target {
-                tallies.resize_with(counted.target + 1, Tally::default);
-            }
-            tallies[counted.target].add(entry, counted);
-            also(day, entry, counted);
-        });
-        let names = names.await?;
-        Ok(names.into_iter().zip(tallies).filter(|(_, tally)| tally.calls() > 0).collect())
-    }
-
-    /// Shows each call: the device it stands under, its day, itself. Returns the names of targets.
-    async fn each_call(
+    async fn groups(
         &self,
         place: Place<'_>,
         filter: &FigureFilter,
         span: Span,
-        mut show: impl FnMut(&str, i64, &Entry, Counted),
-    ) -> Result<Vec<String>, StoreError> {
+        by: By,
+    ) -> Result<Vec<(String, Figures)>, StoreError> {
+        let (cells, names) = self.cells(place, filter, span, Vec::new(), by).await?;
+        Ok(most(spawn_blocking(move || cells.groups()).await.map_err(worked)?, &names))
+    }
+
+    /// Counts the calls of a place, and says what its groups are called. They are counted beside the database's reading, some parts at once.
+    async fn cells(
+        &self,
+        place: Place<'_>,
+        filter: &FigureFilter,
+        span: Span,
+        steps: Vec<Span>,
+        by: By,
+    ) -> Result<(Cells, Vec<String>), StoreError> {
         let mut connection = self.reader().acquire().await?;
         // Kinds and calls are those of one moment.
         let begin = match self.backend() {
@@ -231,7 +220,8 @@ impl Store {
             Backend::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         };
         let mut reading = connection.begin_with(begin).await?;
-        let Kinds { counted, names } = Kinds::read(&mut reading, filter).await?;
+        let Kinds { counted: kinds, names: targets } = Kinds::read(&mut reading, filter).await?;
+        let plan = Arc::new(Plan { span, steps, kinds, by });
         let mut wanted = Conditions::default();
         wanted.add("scope = ?", place.scope);
         match place.device {
@@ -245,22 +235,34 @@ impl Store {
             wanted.wheres()
         );
         let mut rows = sqlx::query_with(sqlx::AssertSqlSafe(sql), wanted.arguments()?).fetch(&mut *reading);
+        let (mut devices, mut parts, mut bytes) = (Vec::<String>::new(), Vec::new(), 0);
+        let (mut cells, mut works) = (Cells::default(), JoinSet::new());
         while let Some(row) = rows.try_next().await? {
-            let (device, day, entries): (&str, i64, &[u8]) =
-                (row.try_get("device")?, row.try_get("day")?, row.try_get("entries")?);
-            let mut rest = entries;
-            while !rest.is_empty() {
-                let entry;
-                (entry, rest) = Entry::read(day, rest)?;
-                let kind = usize::try_from(entry.kind).ok().and_then(|kind| *counted.get(kind)?);
-                if let Some(counted) = kind.filter(|_| span.has(entry.started_at)) {
-                    show(device, day, &entry, counted);
+            let device: &str = row.try_get("device")?;
+            if devices.last().is_none_or(|last| last != device) {
+                devices.push(device.to_owned());
+            }
+            let part = Part { device: devices.len() - 1, day: row.try_get("day")?, entries: row.try_get("entries")? };
+            bytes += part.entries.len();
+            parts.push(part);
+            if bytes >= COUNTED_AT_ONCE_BYTES {
+                if works.len() >= WORKS_AT_ONCE
+                    && let Some(work) = works.join_next().await
+                {
+                    cells.merge(work.map_err(worked)??);
                 }
+                let (plan, parts) = (Arc::clone(&plan), std::mem::take(&mut parts));
+                works.spawn_blocking(move || Cells::count(&plan, &parts));
+                bytes = 0;
             }
         }
         drop(rows);
         reading.rollback().await?;
-        Ok(names)
+        works.spawn_blocking(move || Cells::count(&plan, &parts));
+        while let Some(work) = works.join_next().await {
+            cells.merge(work.map_err(worked)??);
+        }
+        Ok((cells, if by == By::Device { devices } else { targets }))
     }
 }
 
@@ -322,64 +324,10 @@ impl Kinds {
     }
 }
 
-/// Steps that follow one another; those that are over are counted and let go of.
-struct Series<'a> {
-    steps: &'a [Span],
-    /// The step of the latest call: mostly the next one's too.
-    current: (usize, Tally),
-    open: BTreeMap<usize, Tally>,
-    done: Vec<Figures>,
-}
-
-impl<'a> Series<'a> {
-    fn new(steps: &'a [Span]) -> Self {
-        let done = vec![Figures::default(); steps.len()];
-        Self { steps, current: (0, Tally::default()), open: BTreeMap::new(), done }
-    }
-
-    /// Days come one after another, their calls in any order.
-    fn add(&mut self, day: i64, entry: &Entry, counted: Counted) {
-        let has = |place: usize| self.steps.get(place).is_some_and(|step: &Span| step.has(entry.started_at));
-        if !has(self.current.0) {
-            let place = self.steps.partition_point(|step| step.until.0 <= entry.started_at);
-            if !has(place) {
-                return;
-            }
-            let (before, tally) = std::mem::take(&mut self.current);
-            self.open.insert(before, tally);
-            self.close(day.saturating_mul(DAY_MS));
-            self.current = (place, self.open.remove(&place).unwrap_or_default());
-        }
-        self.current.1.add(entry, counted);
-    }
-
-    fn close(&mut self, before: i64) {
-        while let Some(step) = self.open.first_entry().filter(|step| self.steps[*step.key()].until.0 <= before) {
-            let (place, mut tally) = step.remove_entry();
-            self.done[place] = tally.figures();
-        }
-    }
-
-    fn finish(mut self) -> Vec<Figures> {
-        if !self.steps.is_empty() {
-            let (place, tally) = std::mem::take(&mut self.current);
-            self.open.insert(place, tally);
-        }
-        self.close(i64::MAX);
-        self.done
-    }
-}
-
-/// What groups came to, away from those who wait for little.
-async fn counted(groups: Vec<(String, Tally)>) -> Result<Vec<(String, Figures)>, StoreError> {
-    let work = tokio::task::spawn_blocking(move || {
-        most(groups.into_iter().map(|(name, mut tally)| (name, tally.figures())).collect())
-    });
-    Ok(work.await.map_err(worked)?)
-}
-
-/// Those with most calls first.
-fn most(mut groups: Vec<(String, Figures)>) -> Vec<(String, Figures)> {
+/// Groups with their names, those with most calls first.
+fn most(found: Vec<(usize, Figures)>, names: &[String]) -> Vec<(String, Figures)> {
+    let named = |(group, figures): (usize, Figures)| Some((names.get(group)?.clone(), figures));
+    let mut groups: Vec<(String, Figures)> = found.into_iter().filter_map(named).collect();
     groups.sort_by(|(a, one), (b, other)| other.calls.cmp(&one.calls).then_with(|| a.cmp(b)));
     groups.truncate(GROUPS_LIMIT);
     groups
