@@ -158,6 +158,9 @@ pub struct Leg {
     /// Tests have it fail.
     #[cfg(test)]
     pub(crate) fails: bool,
+    /// The same where it is told something: a key to send, a room, that it ends.
+    #[cfg(test)]
+    pub(crate) fails_told: bool,
     stats: LegStats,
     /// There is something for the port.
     ready: bool,
@@ -236,6 +239,8 @@ impl Leg {
             publish_at: now + PUBLISH_EVERY,
             #[cfg(test)]
             fails: false,
+            #[cfg(test)]
+            fails_told: false,
             stats: LegStats::default(),
             ready: false,
             handshake_ready: false,
@@ -363,6 +368,8 @@ impl Leg {
 
     /// Says goodbye to the peer. Nothing follows.
     pub fn close(&mut self, now: Instant, scratch: &mut Scratch, out: &mut impl Outbox) {
+        #[cfg(test)]
+        assert!(!self.fails_told, "on purpose");
         let counts = self.outbound.counts(now);
         if let Ok(size) = self.rtcp.goodbye(now, &counts, self.source.as_mut(), "", &mut scratch.packet) {
             self.send_rtcp(size, scratch, out);
@@ -372,6 +379,8 @@ impl Leg {
 
     /// Queues a key press; one too many is left out.
     pub(crate) fn send_digit(&mut self, digit: char, duration_ms: u16) {
+        #[cfg(test)]
+        assert!(!self.fails_told, "on purpose");
         if let Some(dtmf) = &mut self.dtmf_out {
             let _ = dtmf.sender.queue(digit, Duration::from_millis(u64::from(duration_ms)));
         }

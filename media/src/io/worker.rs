@@ -71,6 +71,23 @@ pub(crate) enum Command {
     Stop,
 }
 
+impl Command {
+    /// The leg or the room that it is for, by its id in the wheel.
+    fn concerns(&self) -> Option<u32> {
+        match self {
+            Self::Open { slot, .. }
+            | Self::Retune { slot, .. }
+            | Self::Secure { slot, .. }
+            | Self::Tunnel { slot, .. }
+            | Self::Digit { slot, .. }
+            | Self::Lift { slot }
+            | Self::Close { slot } => Some(*slot),
+            Self::Room(command) => Some(command.concerns()),
+            Self::Stop => None,
+        }
+    }
+}
+
 /// From a worker to the async side.
 pub(crate) enum Event {
     /// The leg's rings have something for its port.
@@ -203,6 +220,8 @@ pub struct Worker {
     at_work: Option<u32>,
     /// Rounds that ended by a fault, one after the other.
     faults: u32,
+    /// It was told to stop.
+    stopping: bool,
 }
 
 impl Worker {
@@ -231,6 +250,7 @@ impl Worker {
             wake_async: false,
             at_work: None,
             faults: 0,
+            stopping: false,
         })
     }
 
@@ -364,13 +384,14 @@ impl Worker {
 
     fn take_commands(&mut self, now: Instant) -> Outcome {
         self.commands_left = false;
-        loop {
+        while !self.stopping {
             // A wake-up for each leg must always find room, so what is handed back leaves that much.
             if self.events.vacant_len() <= 2 * MAX_LEGS_PER_WORKER {
                 (self.commands_left, self.wake_async) = (true, true);
                 break;
             }
             let Some(command) = self.commands.try_pop() else { break };
+            self.at_work = command.concerns();
             match command {
                 Command::Open { slot, seat } => self.open(now, slot, seat),
                 Command::Retune { slot, mut retune } => {
@@ -417,39 +438,52 @@ impl Worker {
                     }
                 }
                 Command::Close { slot } => self.close(now, slot),
-                Command::Stop => {
-                    for slot in 0..self.seats.len() as u32 {
-                        self.close(now, slot);
-                    }
-                    return Outcome::Stopped;
-                }
+                Command::Stop => self.stopping = true,
             }
         }
+        if self.stopping {
+            for slot in 0..self.seats.len() as u32 {
+                self.at_work = Some(slot);
+                self.close(now, slot);
+            }
+            return Outcome::Stopped;
+        }
+        self.at_work = None;
         // There is room for more of them.
         self.wake_async |= self.link.has_backlog();
         Outcome::GoOn
     }
 
-    fn open(&mut self, now: Instant, slot: u32, mut seat: Box<Seat>) {
-        let key = u64::from(slot) << 1;
-        let port = &seat.sockets.port;
+    fn open(&mut self, now: Instant, slot: u32, seat: Box<Seat>) {
+        // It has its place before anything is done with it: by a fault it is taken out from there.
+        match self.seats.get_mut(slot as usize) {
+            Some(place @ None) => *place = Some(seat),
+            _ => return self.hand_back(Event::Removed { slot, seat }),
+        }
+        self.legs += 1;
+        let Some(seat) = self.seats.get(slot as usize).and_then(Option::as_deref) else { return };
+        let (key, port) = (u64::from(slot) << 1, &seat.sockets.port);
         let added = [port.rtp(), port.rtcp()]
             .into_iter()
             .flatten()
             .zip([key, key | 1])
             .all(|(socket, key)| self.poller.add(socket.as_raw_fd(), key).is_ok());
-        let Some(place) = self.seats.get_mut(slot as usize).filter(|place| added && place.is_none()) else {
-            self.hand_back(Event::Removed { slot, seat });
+        let Some(seat) = self.seat(slot).filter(|_| added) else {
+            if let Some(seat) = self.unseat(slot) {
+                self.hand_back(Event::Removed { slot, seat });
+            }
             return;
         };
-        self.wheel.schedule(slot, seat.leg.next_wake(now));
-        *place = Some(seat);
-        self.legs += 1;
+        let wake = seat.leg.next_wake(now);
+        self.wheel.schedule(slot, wake);
     }
 
     fn close(&mut self, now: Instant, slot: u32) {
-        let Some(mut seat) = self.take_seat(now, slot) else { return };
+        let parted = self.part(now, slot);
+        let Some(seat) = self.seats.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
+        seat.parted = parted;
         seat.leg.close(now, &mut self.scratch, &mut seat.sockets);
+        let Some(seat) = self.unseat(slot) else { return };
         // A recording is complete once all its legs are gone.
         self.wake_async |= seat.leg.is_recorded();
         self.hand_back(Event::Removed { slot, seat });
@@ -457,14 +491,20 @@ impl Worker {
 
     /// Takes a leg off its sockets, its timer and its room.
     fn take_seat(&mut self, now: Instant, slot: u32) -> Option<Box<Seat>> {
-        let joined = self.part(now, slot);
-        let mut seat = self.seats.get_mut(slot as usize).and_then(Option::take)?;
+        let parted = self.part(now, slot);
+        let mut seat = self.unseat(slot)?;
+        seat.parted = parted.or(seat.parted);
+        Some(seat)
+    }
+
+    /// The same of a leg that is in no room any more.
+    fn unseat(&mut self, slot: u32) -> Option<Box<Seat>> {
+        let seat = self.seats.get_mut(slot as usize).and_then(Option::take)?;
         self.legs -= 1;
         self.wheel.cancel(slot);
         for socket in [seat.sockets.port.rtp(), seat.sockets.port.rtcp()].into_iter().flatten() {
             self.poller.remove(socket.as_raw_fd());
         }
-        seat.parted = joined;
         Some(seat)
     }
 

@@ -123,6 +123,8 @@ impl Joined {
 impl Leg {
     /// Takes its place in a room whose next frame is mixed at `room_at`; gives back what it was in before.
     pub(crate) fn join(&mut self, mut joined: Box<Joined>, room_at: Instant) {
+        #[cfg(test)]
+        assert!(!self.fails_told, "on purpose");
         if let Some(playing) = joined.playing.take() {
             self.inbound.start_playing(playing);
         }

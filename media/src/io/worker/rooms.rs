@@ -37,6 +37,23 @@ pub(crate) enum RoomCommand {
     PauseRecording { slot: u32, paused: bool },
 }
 
+impl RoomCommand {
+    /// The leg or the room that it is for, by its id in the wheel.
+    pub(super) fn concerns(&self) -> u32 {
+        match self {
+            Self::Open { room, .. } | Self::Close { room } | Self::TellSpeakers { room } | Self::Hears { room, .. } => {
+                FIRST_ID + room
+            }
+            Self::Join { slot, .. }
+            | Self::Leave { slot }
+            | Self::Music { slot, .. }
+            | Self::Tap { slot, .. }
+            | Self::Record { slot, .. }
+            | Self::PauseRecording { slot, .. } => *slot,
+        }
+    }
+}
+
 /// What a room's command leaves over, to be dropped.
 pub(crate) enum Spent {
     /// A place that was given up, or not got.
