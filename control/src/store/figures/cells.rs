@@ -169,6 +169,9 @@ mod tests {
     const DAY_MS: i64 = super::super::entry::DAY_MS;
     const HOUR_MS: i64 = DAY_MS / 24;
 
+    /// A step and a group.
+    type Key = (Option<usize>, usize);
+
     fn span(from: i64, until: i64) -> Span {
         Span { from: Moment(from), until: Moment(until) }
     }
@@ -212,7 +215,7 @@ mod tests {
         let parts = parts();
         for (steps, by) in [(steps.clone(), By::Target), (steps, By::Device), (Vec::new(), By::Target)] {
             let plan = plan(whole, steps, by);
-            let mut expected: BTreeMap<(Option<usize>, usize), Tally> = BTreeMap::new();
+            let mut expected: BTreeMap<Key, Tally> = BTreeMap::new();
             for part in &parts {
                 let mut rest = part.entries.as_slice();
                 while !rest.is_empty() {
@@ -227,7 +230,7 @@ mod tests {
                     expected.entry((step, group)).or_default().add(&entry, counted);
                 }
             }
-            let of = |wanted: &dyn Fn(&(Option<usize>, usize)) -> bool| {
+            let of = |wanted: &dyn Fn(&Key) -> bool| {
                 figures(&expected.iter().filter(|(key, _)| wanted(key)).map(|(_, tally)| tally).collect::<Vec<_>>())
             };
             for size in [1, 3, parts.len()] {
