@@ -17,6 +17,7 @@
 //! | `Entering` | [`entering`] |
 //! | `Conference` | [`conference`] |
 //! | `Parked` | [`parking`] |
+//! | `Queued` | [`queueing`], over a [`fork`] |
 //! | `Ending` | [`ending`] |
 
 pub mod announce;
@@ -44,6 +45,8 @@ pub mod place;
 pub mod progress_tone;
 mod protection;
 pub mod quality;
+pub mod queue;
+pub mod queueing;
 pub mod record;
 pub mod referral;
 pub mod route;
@@ -68,6 +71,9 @@ use end::End;
 use parking::Parked;
 use place::{Entry, Errand, Place, Watching};
 use progress_tone::ProgressTone;
+use queue::Queue;
+use queueing::Queueing;
+use record::QueueOutcome;
 use referral::Referral;
 use sip::endpoint::CallId;
 use transfer::Transfer;
@@ -119,6 +125,8 @@ pub enum Phase {
     Conference,
     /// Somebody waits to be fetched.
     Parked(Parked),
+    /// Somebody waits in a queue.
+    Queued(Box<Queueing>),
     /// BYE, CANCEL or a refusal is on its way; what the end will be is settled.
     Ending(End),
     /// Nothing follows.
@@ -132,6 +140,7 @@ impl Phase {
         match self {
             Self::Talking | Self::Answering => target.converses(),
             Self::Bridged(_) => true,
+            Self::Queued(queueing) => queueing.is_in_line(),
             _ => false,
         }
     }
@@ -154,6 +163,10 @@ pub enum Input {
     Finding,
     /// How somebody is reached, or why they are not.
     Found(Result<Found, NotFound>),
+    /// Those who are free to take a caller who waits in a queue are called like this.
+    Offered(Arc<DialPlan>),
+    /// None of the queue's people is there.
+    Deserted,
     /// A leg has come from another call, for this.
     Adopted(LegNo, Errand),
     /// What became of a leg that was to enter a place.
@@ -318,6 +331,10 @@ pub enum Timer {
     NoAnswer,
     /// Nobody has fetched whoever waits.
     Parked,
+    /// A caller has waited in a queue as long as they may.
+    Waited,
+    /// Whoever waits in a queue is told their place.
+    Place,
     /// Signalling has not confirmed the end.
     EndUnconfirmed,
 }
@@ -365,6 +382,8 @@ pub enum Action {
     FindFor(LegNo, String, Option<String>),
     /// The same for the device of this leg, which put somebody somewhere.
     CallBack(LegNo),
+    /// Do this about the line of those who wait in queues.
+    Line(InLine),
     /// Send this leg to a place; [`Input::Entered`] follows.
     Enter(LegNo, Place),
     /// A room of so many places is opened for those who are admitted from here on.
@@ -412,6 +431,21 @@ pub enum Action {
     HangUp(LegNo, Option<&'static str>),
     /// Close the leg's media.
     CloseMedia(LegNo),
+}
+
+/// What a call does about the line of those who wait in queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InLine {
+    /// Stand in it; [`Input::Offered`] and [`Input::Deserted`] follow.
+    Join(Arc<Queue>),
+    /// Nobody of those who were called has taken the caller, who waits on.
+    Declined,
+    /// Whoever is on this leg has.
+    Taken(LegNo),
+    /// Wait no more.
+    Leave(Arc<Queue>, QueueOutcome),
+    /// Tell this leg's peer their place.
+    TellPlace(LegNo),
 }
 
 /// Notes a command that signalling did not take: it is stopping, or its queue is full.

@@ -20,6 +20,7 @@ mod kinds;
 mod load;
 mod pattern;
 mod prices;
+mod queues;
 mod routes;
 mod rtp;
 mod secret;

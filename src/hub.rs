@@ -33,6 +33,7 @@ use crate::call::{Command, ConversationEnd};
 use crate::config::Config;
 use crate::guard::Door;
 use crate::live::LiveCalls;
+use crate::queues::Queues;
 use crate::routing::barred::Barred;
 use crate::routing::live::Routing;
 use crate::stir::Stir;
@@ -74,6 +75,8 @@ pub struct Hub {
     pub notice: RecordNotice,
     /// Which call is which conference, and who waits where.
     pub places: Places,
+    /// Who waits in which queue.
+    pub(crate) queues: Queues,
     /// Devices and their registrations.
     pub(crate) accounts: Option<Arc<Accounts>>,
     /// Requests of ours outside of calls.
@@ -140,6 +143,7 @@ impl Hub {
             music: HoldMusic::default(),
             notice: RecordNotice::default(),
             places: Places::default(),
+            queues: Queues::default(),
             accounts: None,
             asker,
             barred: Arc::default(),

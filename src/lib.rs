@@ -23,6 +23,7 @@ pub mod output;
 mod plane;
 pub mod private;
 mod public;
+mod queues;
 mod random;
 pub mod readiness;
 pub mod recording;

@@ -168,6 +168,12 @@ impl Calls for Desk {
         self.readiness.note_fault(part, fault);
     }
 
+    fn set_away(&self, devices: Vec<String>) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.queues.set_away(devices.into_iter());
+        }
+    }
+
     fn queues(&self) -> Vec<Queue> {
         let Some(hub) = self.hub.upgrade() else { return Vec::new() };
         let mut queues: Vec<Queue> = Vec::new();

@@ -31,6 +31,7 @@ use crate::call::dial::{Converser, DialBranch, DialGroup, DialPlan, Dialer, Dire
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
 use crate::call::place::Place;
+use crate::call::queue::Queue;
 use crate::call::route::{RouteQuery, Target};
 use crate::config::{
     Config, DeviceConfig, IdentityPolicy, NumberForm, QueueOrder, Rewrite, RouteConfig, RouteTo, TrunkConfig,
@@ -214,6 +215,9 @@ impl Router {
             RouteTo::Agent(name) => Ok(Target::Agent(name.clone())),
             RouteTo::Echo => Ok(Target::Echo),
             RouteTo::Room(name) => Ok(Target::Place(Place::Room(name.clone()))),
+            RouteTo::Queue(_) if let Some(queue) = self.line_of(rule, way.invite) => {
+                Ok(Target::Place(Place::Queue(Arc::new(queue))))
+            }
             RouteTo::Reject(code) => Err(Refusal::new(*code, EndReason::NotAllowed)),
             _ => dial(self.plan_of(rule, way)),
         }
@@ -234,6 +238,13 @@ impl Router {
         }
     }
 
+    /// The queue that callers wait in whom a rule sends there; `None` where they do not wait.
+    fn line_of(&self, rule: &RouteConfig, invite: Option<&Message>) -> Option<Queue> {
+        let headers = passed_to_device(invite).into_iter().filter(|(name, _)| name != "Max-Forwards").collect();
+        let ring_for = rule.ring_for().unwrap_or(self.config.registrar.ring_for());
+        rule.line(ring_for, headers, |name| self.accounts.named(name).map(|device| device.user.clone()))
+    }
+
     fn users(&self, names: &[String], rule: &RouteConfig, way: &Way<'_>) -> Result<DialPlan, Refusal> {
         let devices: Vec<Device> = names.iter().filter_map(|name| self.accounts.named(name)).collect();
         self.devices(&devices.iter().map(|device| &**device).collect::<Vec<_>>(), rule.ring, rule.ring_for(), way)
@@ -249,7 +260,9 @@ impl Router {
         let ring_for = ring_for.unwrap_or(self.config.registrar.ring_for());
         let of_each = devices.iter().map(|device| self.branches(device, way)).filter(|branches| !branches.is_empty());
         let groups: Vec<DialGroup> = match order {
-            QueueOrder::InTurn => of_each.map(|branches| DialGroup { branches, ring_for }).collect(),
+            QueueOrder::InTurn | QueueOrder::LongestIdle => {
+                of_each.map(|branches| DialGroup { branches, ring_for }).collect()
+            }
             QueueOrder::AtOnce => {
                 let branches: Vec<DialBranch> = of_each.flatten().collect();
                 if branches.is_empty() { Vec::new() } else { vec![DialGroup { branches, ring_for }] }
@@ -381,7 +394,28 @@ impl Dialer for Router {
         }
     }
 
+    fn phones(&self, device: &str, on_behalf: &Party) -> Option<DialPlan> {
+        let device = self.accounts.named(device)?;
+        let caller = on_behalf.seen_inside.clone().unwrap_or_default();
+        let way = Way {
+            called: &device.user,
+            inside: caller.clone(),
+            outside: caller,
+            diverted: on_behalf.diverted.clone(),
+            is_sent_on: false,
+            signed: Vec::new(),
+            is_ours: true,
+            invite: None,
+        };
+        self.devices(&[&device], QueueOrder::AtOnce, None, &way).ok()
+    }
+
     fn place(&self, target: &str, on_behalf: &Party) -> Option<Place> {
+        let wanted = self.wanted(target, on_behalf).filter(|_| on_behalf.is_ours());
+        let rule = wanted.and_then(|wanted| wanted.found).map(|(rule, _)| rule);
+        if let Some(queue) = rule.and_then(|rule| self.line_of(rule, None)) {
+            return Some(Place::Queue(Arc::new(queue)));
+        }
         let name = self.name_in(target, on_behalf).filter(|_| on_behalf.is_ours() && self.config.numbers.places)?;
         Place::passed_to(&name)
     }

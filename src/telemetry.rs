@@ -24,6 +24,9 @@ static SHOW_PERSONAL: AtomicBool = AtomicBool::new(false);
 /// Upper bounds of the latency histograms, in seconds.
 const LATENCY_BUCKETS_S: [f64; 12] = [0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 5.0];
 
+/// Upper bounds of those of waiting callers, in seconds.
+const WAIT_BUCKETS_S: [f64; 10] = [1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0];
+
 /// Something personal: shown in full only when `log.personal` is set, masked otherwise.
 pub struct Masked<'a>(pub &'a str);
 
@@ -99,6 +102,7 @@ pub fn filter(level: &str) -> Option<EnvFilter> {
 pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS_S)?
+        .set_buckets_for_metric(Matcher::Full("omnivox_queue_wait_seconds".to_owned()), &WAIT_BUCKETS_S)?
         .build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder)
@@ -170,6 +174,13 @@ fn describe() {
     describe_counter!(
         "omnivox_registrar_pings_total",
         "OPTIONS to phones behind NAT that keep the way to them open, by result"
+    );
+    describe_counter!("omnivox_queue_left_total", "Callers who wait in a queue no more, by queue and outcome");
+    describe_gauge!("omnivox_queue_waiting", "Callers who wait, by queue");
+    describe_histogram!(
+        "omnivox_queue_wait_seconds",
+        Unit::Seconds,
+        "How long callers waited in a queue, whatever came of it, by queue"
     );
     describe_gauge!("omnivox_trunk_calls", "Calls by a trunk");
     describe_gauge!("omnivox_trunk_registered", "Whether we are registered with a trunk");

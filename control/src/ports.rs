@@ -74,6 +74,9 @@ pub trait Calls: Send + Sync {
     /// The queues that routes have.
     fn queues(&self) -> Vec<Queue>;
 
+    /// The users of these devices say that they take no calls now, and no others: queues in which callers wait pass them over.
+    fn set_away(&self, devices: Vec<String>);
+
     /// What is not ready to take calls; empty where all is.
     fn waiting_for(&self) -> Vec<String>;
 

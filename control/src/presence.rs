@@ -305,7 +305,11 @@ pub(crate) async fn run(control: &Control, stop: CancellationToken) {
 /// The database's.
 pub async fn look(control: &Control, now: Moment) -> Result<(), StoreError> {
     let calls = control.calls.list();
-    for queue in control.presence.queue_changes(queues(&control.calls.queues(), &calls, now), now) {
+    let known = control.calls.queues();
+    if !known.is_empty() {
+        control.calls.set_away(control.store.away_devices().await?);
+    }
+    for queue in control.presence.queue_changes(queues(&known, &calls, now), now) {
         let members = queue.members.clone();
         let data = json!({ "name": queue.name, "waiting": queue.waiting, "longest_wait_s": queue.longest_wait_s,
             "ringing": queue.ringing });

@@ -165,9 +165,13 @@ pub fn step(mut bridge: Bridge, input: Input, view: &View<'_>) -> Step {
             let actions = bridge.keep_waiting(held);
             (Phase::Bridged(bridge), actions)
         }
-        Input::Fired(_) | Input::Finding | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
-            (Phase::Bridged(bridge), vec![])
-        }
+        Input::Fired(_)
+        | Input::Finding
+        | Input::Offered(_)
+        | Input::Deserted
+        | Input::Found(_)
+        | Input::Entered(..)
+        | Input::Commanded(_) => (Phase::Bridged(bridge), vec![]),
     }
 }
 

@@ -46,9 +46,13 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
         Input::Adopted(leg, _) => (Phase::Conference, vec![view.turn_away(leg, 486)]),
         Input::Fired(Timer::MaxDuration) => ending::begin(End::new(EndReason::MaxDuration), view),
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
-        Input::Fired(_) | Input::Finding | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
-            (Phase::Conference, vec![])
-        }
+        Input::Fired(_)
+        | Input::Finding
+        | Input::Offered(_)
+        | Input::Deserted
+        | Input::Found(_)
+        | Input::Entered(..)
+        | Input::Commanded(_) => (Phase::Conference, vec![]),
     }
 }
 

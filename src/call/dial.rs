@@ -163,6 +163,11 @@ pub trait Dialer: Send + Sync {
     /// Nobody is called that, or `on_behalf` may not call them: the status to answer with, and why.
     fn plan(&self, target: &str, on_behalf: &Party) -> Result<DialPlan, Refusal>;
 
+    /// How the phones of this device of ours are called for `on_behalf`, whatever rules say of its name.
+    fn phones(&self, _device: &str, _on_behalf: &Party) -> Option<DialPlan> {
+        None
+    }
+
     /// The place of the server's own that `target` names, for those who may put somebody there.
     fn place(&self, _target: &str, _on_behalf: &Party) -> Option<Place> {
         None

@@ -153,9 +153,13 @@ pub fn step(mut dialing: Dialing, input: Input, view: &View<'_>) -> Step {
             actions.extend(more);
             (phase, actions)
         }
-        Input::Fired(_) | Input::Finding | Input::Found(_) | Input::Entered(..) | Input::Commanded(_) => {
-            (Phase::Dialing(Box::new(dialing)), vec![])
-        }
+        Input::Fired(_)
+        | Input::Finding
+        | Input::Offered(_)
+        | Input::Deserted
+        | Input::Found(_)
+        | Input::Entered(..)
+        | Input::Commanded(_) => (Phase::Dialing(Box::new(dialing)), vec![]),
     }
 }
 

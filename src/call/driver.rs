@@ -13,6 +13,7 @@
 //! | [`moving`] | legs that go to other calls, or come from them |
 //! | [`signalling`] | events into inputs |
 //! | [`placing`] | legs that we place |
+//! | [`waiting`] | a caller's wait in a queue |
 //! | [`tape`] | the recording |
 
 mod attendance;
@@ -26,6 +27,7 @@ mod perform;
 mod placing;
 mod signalling;
 mod tape;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
@@ -53,7 +55,8 @@ use super::sound::{self, Sound};
 use super::switchboard::{COMMAND_QUEUE, DeviceLeg, Inbox, Mail};
 use super::{
     Action, Command, Found, Input, LegNo, LegView, NotFound, Phase, Role, SignallingEnd, Stage, Step, Timer, View,
-    bridge, conference, dialing, ending, entering, inbound, note_refused, parking, referral, talking, transfer,
+    bridge, conference, dialing, ending, entering, inbound, note_refused, parking, queueing, referral, talking,
+    transfer,
 };
 use crate::config::SrtpPolicy;
 use crate::hub::{CallSeat, Hub};
@@ -397,6 +400,7 @@ impl Driver {
             Phase::Referring(referral) => referral::step(*referral, input, &view),
             Phase::Conference => conference::step(input, &view),
             Phase::Parked(parked) => parking::step(parked, input, &view),
+            Phase::Queued(queueing) => queueing::step(*queueing, input, &view),
             other => match (&input, other) {
                 // Whoever comes to a call that is no place any more has come too late.
                 (Input::Adopted(leg, _), phase) => (phase, vec![view.turn_away(*leg, 480)]),

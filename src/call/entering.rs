@@ -2,7 +2,7 @@
 
 use super::end::{End, EndReason};
 use super::place::{Entry, Place};
-use super::{Action, Input, LegNo, Phase, Step, View, conference, ending, parking, supervision};
+use super::{Action, Input, LegNo, Phase, Step, View, conference, ending, parking, queueing, supervision};
 
 /// Sends a leg to a place.
 #[must_use]
@@ -38,6 +38,9 @@ pub fn arrived(leg: LegNo, place: &Place, entry: Entry, by: Option<LegNo>, view:
             return Ok(ending::begin(end, view));
         }
         Entry::Opened if matches!(place, Place::Park(_)) => parking::begin(leg, by, view),
+        Entry::Opened if let Place::Queue(queue) = place => queueing::begin(leg, queue, view),
+        Entry::Full if let Place::Queue(queue) = place => queueing::overflow(leg, queue, view),
+        Entry::Full => return Err(486),
         Entry::Opened => conference::begin(leg, view),
         Entry::Nothing(code) => return Err(code),
     };

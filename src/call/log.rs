@@ -2,6 +2,7 @@
 
 mod conversation;
 mod costs;
+mod queues;
 mod turns;
 
 use std::path::PathBuf;
@@ -21,8 +22,8 @@ use super::driver::{Incoming, Outgoing};
 use super::end::End;
 use super::quality::{self, QualityLog};
 use super::record::{
-    AgentRecord, CallDirection, CallRecord, ConversationOutcome, LegRecord, MediaRecord, SoFar, SpokeRecord,
-    ToneRecord, timestamp,
+    AgentRecord, CallDirection, CallRecord, ConversationOutcome, LegRecord, MediaRecord, QueueOutcome, SoFar,
+    SpokeRecord, ToneRecord, timestamp,
 };
 use super::route::Target;
 use crate::config::{PricesConfig, TrunkDirection};
@@ -75,6 +76,8 @@ pub struct CallLog {
     by_trunks: Vec<TrunkLeg>,
     /// It had more of them than are charged.
     has_uncharged: bool,
+    /// Since when the caller waits in the last of its queues.
+    waits_since: Option<SystemTime>,
 }
 
 /// Who takes part in a call, and what its caller waits in.
@@ -99,6 +102,8 @@ pub struct CallStage {
     failures: usize,
     /// Its conversations with agents, and of them those that are over.
     conversations: (usize, usize),
+    /// Its waits in queues.
+    queues: (usize, Option<QueueOutcome>),
     /// Its legs by trunks that were answered, and of them those that are here no more.
     by_trunks: (usize, usize),
 }
@@ -161,6 +166,7 @@ impl CallLog {
             quality: Vec::new(),
             tones: Vec::new(),
             cost: None,
+            queues: Vec::new(),
             spoke: Vec::new(),
             reasons: String::new(),
         };
@@ -180,6 +186,7 @@ impl CallLog {
             first_turn: 0,
             by_trunks: Vec::new(),
             has_uncharged: false,
+            waits_since: None,
         }
     }
 
@@ -213,6 +220,7 @@ impl CallLog {
             is_answered: record.answered_at.is_some(),
             is_recorded: record.recording.is_some(),
             legs: record.legs.iter().filter(|leg| leg.answered_at.is_some()).count(),
+            queues: (record.queues.len(), record.queues.last().map(|last| last.outcome)),
             failures: record.agent.as_ref().map_or(0, |agent| agent.failures.len()),
             conversations: (
                 record.conversations.len(),

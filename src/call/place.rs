@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sip::endpoint::CallId;
 
 use super::LegNo;
+use super::queue::Queue;
 
 /// Somewhere within the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Place {
     Park(String),
     /// Whoever waits in this slot.
     Fetch(String),
+    /// This queue, to wait there for one of its people.
+    Queue(Arc<Queue>),
     /// A call that rings at this device.
     Pickup(String),
     /// The call of this device, or of this id.
@@ -58,6 +61,8 @@ pub enum Entry {
     Given(Arc<str>),
     /// This call is the place.
     Opened,
+    /// This call is the place, which has no room, and knows where to go instead.
+    Full,
     /// There is no such place, or it takes nobody: the status to answer with.
     Nothing(u16),
 }
@@ -128,6 +133,7 @@ impl Place {
         match self {
             Self::Room(_) => "room",
             Self::Park(_) | Self::Fetch(_) => "park",
+            Self::Queue(_) => "queue",
             Self::Pickup(_) => "pickup",
             Self::Watch(..) => "watch",
             Self::Replace(_) => "replaces",

@@ -106,6 +106,9 @@ pub struct CallRecord {
     /// What it used of providers and trunks, and what that cost by the prices in force when it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostRecord>,
+    /// The queues that the caller waited in, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<QueueRecord>,
     /// Who spoke for how long, in a conference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spoke: Vec<SpokeRecord>,
@@ -121,6 +124,64 @@ pub struct SoFar {
     pub record: CallRecord,
     /// Its legs by trunks.
     pub by_trunks: Vec<TrunkLeg>,
+}
+
+/// A caller's wait in a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueRecord {
+    /// The queue.
+    pub queue: String,
+    /// When the wait began.
+    pub joined_at: String,
+    /// For how long, in ms.
+    pub waited_ms: u64,
+    /// How it ended.
+    pub outcome: QueueOutcome,
+    /// Whoever took the call, as [`LegRecord::label`] has them; empty where nobody did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub answered_by: String,
+}
+
+/// How a wait in a queue ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueOutcome {
+    /// It goes on.
+    Waiting,
+    /// Somebody took the call.
+    Answered,
+    /// The caller hung up.
+    Abandoned,
+    /// It was as long as it may be.
+    TimedOut,
+    /// As many waited already as may.
+    Full,
+    /// None of the queue's people was there.
+    Deserted,
+    /// The caller pressed the key for it.
+    Left,
+    /// Somebody else passed the caller on.
+    PassedOn,
+    /// The call was ended: by a command, the longest time that calls may last, or a fault.
+    Ended,
+}
+
+impl QueueOutcome {
+    /// As it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Answered => "answered",
+            Self::Abandoned => "abandoned",
+            Self::TimedOut => "timed_out",
+            Self::Full => "full",
+            Self::Deserted => "deserted",
+            Self::Left => "left",
+            Self::PassedOn => "passed_on",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// How much somebody spoke in a conference.

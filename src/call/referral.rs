@@ -136,7 +136,7 @@ pub fn step(mut referral: Referral, input: Input, view: &View<'_>) -> Step {
         Input::Fired(Timer::MaxDuration) => over(referral, End::new(EndReason::MaxDuration), view),
         Input::Fired(_) => stay(referral),
         Input::Commanded(command) if ending::ends(&command) => over(referral, ending::end_by(&command), view),
-        Input::Commanded(_) => stay(referral),
+        Input::Offered(_) | Input::Deserted | Input::Commanded(_) => stay(referral),
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The lock is held for a look-up and a push into a queue, never across a wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,7 @@ use sip::io::Placed;
 use tokio::sync::mpsc;
 
 use super::driver::Arrival;
+use super::queue::News;
 use super::{Command, LegNo};
 
 /// Signalling that may wait for a call; a call that cannot keep up with its own signalling is ended.
@@ -33,6 +34,8 @@ pub enum Mail {
     Placed(LegNo, Result<Placed, String>),
     /// A leg of another call is this one's from here on.
     Adopt(Box<Arrival>),
+    /// What those who wait in a queue learn.
+    Queue(News),
 }
 
 /// Where a call's mail goes.
@@ -98,6 +101,11 @@ impl Presence {
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.iter().map(|leg| leg.device.to_lowercase()).collect()
     }
 
     fn of(&self, device: &str) -> Vec<DeviceLeg> {
@@ -217,6 +225,13 @@ impl Switchboard {
     #[must_use]
     pub fn legs_of_device(&self, device: &str) -> Vec<DeviceLeg> {
         self.lock().calls.values().flat_map(|entry| entry.address.presence.of(device)).collect()
+    }
+
+    /// The devices that are in calls, in lower case.
+    #[must_use]
+    pub fn devices(&self) -> HashSet<String> {
+        let inner = self.lock();
+        inner.calls.values().flat_map(|entry| entry.address.presence.names()).collect()
     }
 
     /// The ids of all calls.

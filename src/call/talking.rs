@@ -30,8 +30,10 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
         },
         Input::Commanded(command) if ending::ends(&command) => ending::begin(ending::end_by(&command), view),
         Input::Leg(..)
-        | Input::Finding
         | Input::Found(_)
+        | Input::Finding
+        | Input::Offered(_)
+        | Input::Deserted
         | Input::Entered(..)
         | Input::Commanded(_)
         | Input::Fired(_) => (Phase::Talking, vec![]),

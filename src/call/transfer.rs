@@ -109,7 +109,7 @@ pub fn step(mut transfer: Transfer, input: Input, view: &View<'_>) -> Step {
             let away = view.turn_away(leg, 480);
             (Phase::Transferring(Box::new(transfer)), vec![away])
         }
-        Input::Commanded(_) => stay(transfer),
+        Input::Offered(_) | Input::Deserted | Input::Commanded(_) => stay(transfer),
     }
 }
 

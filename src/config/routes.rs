@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::devices::is_user;
 use super::{ConfigError, Network, Pattern};
+use crate::call::queue::Queue as Line;
 
 /// One of `[[routes]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -48,11 +49,35 @@ pub struct RouteConfig {
     /// weight (`trunk a:3 b:1`) and stand in for others behind `|` (`trunk a | b`).
     #[schema(value_type = String, example = "agent desk")]
     pub to: RouteTo,
-    /// A queue rings its users `in_turn` or `at_once`.
+    /// A queue rings its users `in_turn` or `at_once`, or, where callers wait, whoever has spoken with nobody for longest: `longest_idle`.
     #[schema(inline)]
     pub ring: QueueOrder,
     /// How long each of a queue's users rings, in seconds; 0 takes `registrar.ring_s`.
     pub ring_s: u64,
+    /// How long callers wait in the queue, with music, until one of its users is free and answers, in seconds; 0: nobody waits, and where all are busy
+    /// the caller is told so.
+    pub wait_s: u64,
+    /// Callers who wait in the queue at once, at most.
+    pub wait_limit: usize,
+    /// Whose callers come first where several queues wait for the same users: those of the higher number.
+    pub priority: i32,
+    /// For so many seconds after a call of the queue's its user is not rung again.
+    pub wrap_up_s: u64,
+    /// Said to callers when they begin to wait; empty: nothing.
+    #[schema(example = "All our operators are busy. Please hold.")]
+    pub greeting: String,
+    /// Said to callers who wait, every `position_s` seconds; `{place}` is their place in line. Empty: nothing.
+    #[schema(example = "You are number {place} in line.")]
+    pub position: String,
+    /// How often that is said, in seconds.
+    pub position_s: u64,
+    /// Who gets callers who have waited in vain, or find the line full, or none of the users there: an agent, a device or a number, as a transfer names
+    /// them. Empty: nobody.
+    #[schema(example = "desk")]
+    pub then: String,
+    /// A caller who presses this key goes there at once.
+    #[schema(example = "0")]
+    pub leave_key: String,
 }
 
 /// Whose calls a rule is for.
@@ -99,6 +124,8 @@ pub enum QueueOrder {
     InTurn,
     /// All together.
     AtOnce,
+    /// Whoever has spoken with nobody for longest.
+    LongestIdle,
 }
 
 /// Days from one to another, both included: 0 is Monday.
@@ -134,6 +161,15 @@ impl Default for RouteConfig {
             to: RouteTo::Reject(404),
             ring: QueueOrder::InTurn,
             ring_s: 0,
+            wait_s: 0,
+            wait_limit: 50,
+            priority: 0,
+            wrap_up_s: 0,
+            greeting: String::new(),
+            position: String::new(),
+            position_s: 30,
+            then: String::new(),
+            leave_key: String::new(),
         }
     }
 }
@@ -335,6 +371,39 @@ impl RouteConfig {
         Some(Queue { name, members: members.clone() })
     }
 
+    /// The queue that its callers wait in until somebody takes them; `None` where they do not. `device` says whose phones a name means.
+    #[must_use]
+    pub(crate) fn line(
+        &self,
+        ring_for: Duration,
+        headers: Vec<(String, String)>,
+        device: impl Fn(&str) -> Option<String>,
+    ) -> Option<Line> {
+        let Queue { name, members: names } = self.queue().filter(|_| self.wait_s > 0)?;
+        let mut members = Vec::with_capacity(names.len());
+        for member in names.iter().filter_map(|name| device(name)) {
+            if !members.contains(&member) {
+                members.push(member);
+            }
+        }
+        Some(Line {
+            name: name.into(),
+            members,
+            order: self.ring,
+            ring_for,
+            wait_for: Duration::from_secs(self.wait_s),
+            limit: self.wait_limit,
+            priority: self.priority,
+            wrap_up: Duration::from_secs(self.wrap_up_s),
+            greeting: self.greeting.clone(),
+            position: self.position.clone(),
+            position_every: Duration::from_secs(self.position_s),
+            then: self.then.clone(),
+            leave_key: super::queues::key(&self.leave_key),
+            headers,
+        })
+    }
+
     /// The rule in errors and logs: its name, or its place.
     #[must_use]
     pub fn label(&self, index: usize) -> String {
@@ -357,6 +426,7 @@ impl RouteConfig {
         if self.ring_s > 600 {
             return bad("ring_s", &self.ring_s, "write seconds up to 600");
         }
+        super::queues::validate(self, &at)?;
         if self.rewrite.bytes().any(|b| b <= b' ' || b == 0x7f || b"<>\"@;,".contains(&b)) {
             return bad("rewrite", &self.rewrite, "write digits, letters, + and $1");
         }

@@ -91,6 +91,6 @@ mod tests {
         assert_eq!(trunk["properties"]["kind"]["enum"], json!(["static", "register"]));
         assert!(trunk["properties"]["kind"]["description"].as_str().unwrap().contains("the carrier knows us"));
         let route = holds::<RouteConfig>(SettingKind::Route);
-        assert_eq!(route["properties"]["ring"]["enum"], json!(["in_turn", "at_once"]));
+        assert_eq!(route["properties"]["ring"]["enum"], json!(["in_turn", "at_once", "longest_idle"]));
     }
 }

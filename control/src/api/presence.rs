@@ -63,6 +63,8 @@ pub(crate) async fn set(
     let (now, user) = (Moment::now(), &caller.user.id);
     control.store.set_away(user, own.state == Says::Away, now).await?;
     control.audit(&caller, "user.presence", &caller.user.name, json!({ "state": own.state })).await;
+    // Queues pass them over from here on.
+    control.calls.set_away(control.store.away_devices().await?);
     control.presence.look_again();
     let seated = control.store.seated_in(None, Some(user)).await?.pop().ok_or(StoreError::Changed)?;
     Ok(Json(control.presence.of(&seated, &control.calls.list(), now)))

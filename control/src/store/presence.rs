@@ -43,6 +43,16 @@ const SELECT: &str = "SELECT u.id, u.name, u.display, u.team_id, u.device, COALE
                       LEFT JOIN presence p ON p.user_id = u.id";
 
 impl Store {
+    /// The devices of users who say that they take no calls, [`SEATED_LIMIT`] at most.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn away_devices(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT DISTINCT u.device FROM presence p JOIN users u ON u.id = p.user_id
+                   WHERE p.away <> 0 AND u.disabled = 0 AND u.device IS NOT NULL LIMIT $1";
+        Ok(sqlx::query_scalar(sql).bind(SEATED_LIMIT).fetch_all(self.reader()).await?)
+    }
+
     /// These users, without those who may not log in.
     ///
     /// # Errors

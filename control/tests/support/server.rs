@@ -102,6 +102,8 @@ pub struct Board {
     pub waiting_for: Mutex<Vec<String>>,
     pub faults: Mutex<Vec<(String, String)>>,
     pub queues: Mutex<Vec<Queue>>,
+    /// Devices whose users say that they take no calls.
+    pub away: Mutex<Vec<String>>,
     pub barred: Mutex<Vec<(String, Option<Moment>)>>,
     pub settings: Mutex<Vec<(SettingKind, SettingValue)>>,
     pub pages: Mutex<Vec<WebCall>>,
@@ -185,6 +187,10 @@ impl Calls for Board {
 
     fn bar(&self, numbers: Vec<(String, Option<Moment>)>) {
         *self.barred.lock().unwrap() = numbers;
+    }
+
+    fn set_away(&self, devices: Vec<String>) {
+        *self.away.lock().unwrap() = devices;
     }
 
     fn queues(&self) -> Vec<Queue> {

@@ -110,7 +110,7 @@ impl Driver {
     }
 
     /// The server itself: outside it shows the number that was called, phones of ours see whom they are to speak with.
-    fn server(&self) -> Party {
+    pub(super) fn server(&self) -> Party {
         let is_first = self.parties().next().is_none_or(|leg| self.log.is_callers(leg.no));
         let is_caller = is_first == self.log.begins_with_caller();
         let seen_inside = match is_caller {

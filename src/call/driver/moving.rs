@@ -59,6 +59,7 @@ impl Driver {
             }
             Place::Park(slot) if hub.places.park(slot, &own) => return Entry::Opened,
             Place::Park(_) => return Entry::Nothing(486),
+            Place::Queue(queue) => return self.queue_entry(queue),
             Place::Fetch(slot) => (hub.places.parked(slot), Errand::Fetch, 404),
             Place::Pickup(device) => (doing(device, Doing::Rings), Errand::Pickup, 404),
             Place::Watch(who, how) => {
@@ -171,7 +172,7 @@ impl Driver {
     pub(super) fn show(&mut self) {
         let takes_over = match self.phase {
             Phase::Talking => self.target.converses(),
-            Phase::Bridged(_) | Phase::Dialing(_) | Phase::Conference => true,
+            Phase::Bridged(_) | Phase::Dialing(_) | Phase::Queued(_) | Phase::Conference => true,
             _ => false,
         };
         let presence = &self.inbox.address.presence;
@@ -197,6 +198,11 @@ impl Driver {
         }
         self.inbox.address.presence.set(&doing);
         let before = std::mem::replace(&mut self.shown, doing);
+        for leg in before.iter().filter(|leg| leg.doing == Doing::Talks) {
+            if !self.shown.iter().any(|now| now.device == leg.device) {
+                self.hub.queues.spoke(&leg.device);
+            }
+        }
         for leg in before.iter().filter(|leg| !self.shown.contains(leg)) {
             self.hub.watchers.changed(&self.hub, &leg.device, Package::Dialogs);
         }
@@ -212,7 +218,8 @@ impl Driver {
         let is_over = matches!(self.phase, Phase::Over(_));
         let is_ending = matches!(self.phase, Phase::Ending(_));
         let devices = sorted(legs.iter().map(|leg| leg.device.clone()).collect());
-        let queue = waits(&mut self.queued, &self.legs, is_over || is_ending);
+        let line = if let Phase::Queued(queueing) = &self.phase { Some(&queueing.queue().name) } else { None };
+        let queue = waits(&mut self.queued, line, &self.legs, is_over || is_ending);
         let attending = Attending { devices, people: self.people(), connected: self.phase.holds(), queue };
         let agent = self.log.agent().map(str::to_owned);
         let now = (is_ending, self.log.is_answered(), agent, attending.clone());
@@ -241,11 +248,16 @@ impl Driver {
     }
 }
 
-/// The queue that a caller waits in: while one of its phones is called, and until somebody answers.
-fn waits(queued: &mut Option<(Arc<str>, SystemTime)>, legs: &[Leg], is_over: bool) -> Option<Box<Queued>> {
+/// The queue that a caller waits in: while they stand in `line` or one of its phones is called, and until somebody answers.
+fn waits(
+    queued: &mut Option<(Arc<str>, SystemTime)>,
+    line: Option<&Arc<str>>,
+    legs: &[Leg],
+    is_over: bool,
+) -> Option<Box<Queued>> {
     let called = legs.iter().filter(|leg| leg.stage == Stage::Here);
     let called: Vec<(&Arc<str>, &Leg)> = called.filter_map(|leg| leg.queue().map(|queue| (queue, leg))).collect();
-    let name = called.first().map(|(name, _)| Arc::clone(name));
+    let name = line.or(called.first().map(|(name, _)| *name)).cloned();
     match (name, &queued) {
         (Some(name), Some((before, _))) if name == *before => {}
         (Some(name), _) => *queued = Some((name, SystemTime::now())),

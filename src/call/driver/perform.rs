@@ -45,6 +45,7 @@ impl Driver {
             Action::FindOrPassBack(uri) => self.find_or_pass_back(&uri),
             Action::FindFor(no, uri, replaces) => self.find_for(no, &uri, replaces),
             Action::CallBack(no) => self.call_back(no),
+            Action::Line(what) => self.line(what),
             Action::Enter(no, place) => self.enter(no, place),
             Action::OpenRoom(places) => self.open_room(places),
             Action::Admit(no) => {

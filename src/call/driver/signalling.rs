@@ -26,6 +26,7 @@ impl Driver {
             Mail::Routed(no, routes) => self.routed(no, routes),
             Mail::Prepared(no, routes, port) => self.set_off(no, Ok(routes), port),
             Mail::Placed(no, placed) => self.placed(no, placed),
+            Mail::Queue(news) => self.queue_news(news),
         }
     }
 

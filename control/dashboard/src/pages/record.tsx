@@ -22,6 +22,7 @@ type Noted = {
   agent?: { recognizer: string; brain: string; voice: string; turns: TurnRecord[]; failures: string[] } | null
   conversations?: Conversation[]
   media?: Media | null; legs?: Leg[]; quality?: OverTime[]; cost?: Cost | null; tones?: { leg: number; at: string; tone: string }[]
+  queues?: { queue: string; waited_ms: number; outcome: string; answered_by?: string }[]
 }
 
 /** Longer recordings are read only where somebody asks. */
@@ -126,6 +127,11 @@ function Shown(props: { call: CallRecord; noted: Noted; again: () => void }) {
               <Notice tone="warn"><For each={props.noted.agent!.failures}>{(failure) => <>{failure} </>}</For></Notice>
             </Show>
           </Panel>
+          <Show when={props.noted.queues?.length}>
+            <Panel title="Waited">
+              <ul class="form"><For each={props.noted.queues}>{(wait) => <li><b>{wait.queue}</b> {clock(wait.waited_ms)}<br /><span class="small muted">{words(wait.outcome)}{wait.answered_by ? ` by ${wait.answered_by}` : ''}</span></li>}</For></ul>
+            </Panel>
+          </Show>
           <Show when={props.noted.legs?.length}>
             <Panel title="Who was called">
               <ul class="form"><For each={props.noted.legs}>{(leg) => <li><b>{leg.label}</b><br /><span class="small muted">{leg.uri}</span></li>}</For></ul>

@@ -27,7 +27,7 @@ export function Wall() {
       <dl class="figures">
         <div><dt>In progress</dt><dd>{all().length}</dd></div>
         <div><dt>Ringing</dt><dd>{count((call) => call.state === 'ringing')}</dd></div>
-        <div><dt>With a person</dt><dd>{count((call) => call.state === 'up' && call.devices.length > 0)}</dd></div>
+        <div><dt>With a person</dt><dd>{count((call) => call.state === 'up' && !call.queue && call.devices.length > 0)}</dd></div>
         <div><dt>Longest</dt><dd>{clock(longest())}</dd></div>
       </dl>
       <Show when={all().length > 5}>
@@ -48,17 +48,19 @@ export function Wall() {
 
 function Line(props: { call: LiveCall; now: number }) {
   const name = () => `${party(props.call.from)} to ${party(props.call.to)}`
+  const waits = () => props.call.state === 'up' && props.call.queue
   const last = () => talks[props.call.call]?.findLast((line) => line.who !== 'note')
   const hangUp = () => act(() => take(api.DELETE('/api/v1/calls/{id}', { params: { path: { id: props.call.call } } })), 'Hanging up.')
   return (
     <li>
-      <span class="state"><State state={props.call.state} /></span>
+      <span class="state"><State state={waits() ? 'waiting' : props.call.state} /></span>
       <span class="who cut">
         <A href={`/live/${props.call.call}`}>{party(props.call.from)} → {party(props.call.to)}</A>
         <span class="small muted cut"><br />{words(props.call.direction)}, {props.call.agent ?? props.call.target}{props.call.devices.length ? `, ${props.call.devices.join(', ')}` : ''}</span>
       </span>
       <span class="said cut">
-        <Show when={last()}>{(line) => <><b class={`said-by-${line().who}`}>{line().who === 'agent' ? 'Agent' : 'Caller'}</b> {line().text}</>}</Show>
+        <Show when={waits()}>{(queue) => <span class="muted">in the queue {queue().name}</span>}</Show>
+        <Show when={!waits() && last()}>{(line) => <><b class={`said-by-${line().who}`}>{line().who === 'agent' ? 'Agent' : 'Caller'}</b> {line().text}</>}</Show>
       </span>
       <span class="clock num">{clock(props.now - Date.parse(props.call.answered_at ?? props.call.started_at))}</span>
       <span class="do"><Button tiny kind="quiet" icon="hangup" onClick={hangUp} aria-label={`Hang up ${name()}`} title="Hang up" /></span>
@@ -66,8 +68,8 @@ function Line(props: { call: LiveCall; now: number }) {
   )
 }
 
-export const State = (props: { state: LiveCall['state'] }) => (
+export const State = (props: { state: LiveCall['state'] | 'waiting' }) => (
   <span classList={{ ringing: props.state === 'ringing' }}>
-    <Tag tone={{ ringing: 'warn', up: 'good', ending: '' }[props.state]}><span class="pulse" />{{ ringing: 'Ringing', up: 'Talking', ending: 'Ending' }[props.state]}</Tag>
+    <Tag tone={{ ringing: 'warn', up: 'good', waiting: 'warn', ending: '' }[props.state]}><span class="pulse" />{{ ringing: 'Ringing', up: 'Talking', waiting: 'Waiting', ending: 'Ending' }[props.state]}</Tag>
   </span>
 )
