@@ -172,6 +172,14 @@ impl Accounts {
         }
     }
 
+    /// Whose credentials a request outside of calls has: a device's, or those of a trunk that comes by a name.
+    ///
+    /// # Errors
+    /// The challenge to answer with.
+    pub(crate) fn sender_of(&self, message: &Message) -> Result<String, Reply> {
+        self.prove(&mut self.lock(), now_s(), message)
+    }
+
     /// The device that a request is of, outside of calls.
     ///
     /// # Errors

@@ -386,6 +386,9 @@ pub enum Action {
     Line(InLine),
     /// Send this leg to a place; [`Input::Entered`] follows.
     Enter(LegNo, Place),
+    /// Send the first leg to another call, in the place of that leg there, for the peer of the second, whose REFER is taken up; whoever takes it
+    /// in reports. [`Input::Entered`] follows.
+    Exchange(LegNo, CallId, LegNo),
     /// A room of so many places is opened for those who are admitted from here on.
     OpenRoom(u8),
     /// Put the leg into the call's room.

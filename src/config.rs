@@ -60,7 +60,7 @@ pub use stir::{StirConfig, StirPolicy};
 pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use tls::TlsConfig;
 pub use trace::TraceConfig;
-pub use trunks::{HistoryPolicy, IdentityPolicy, NumberForm, TrunkConfig, TrunkHost, TrunkKind};
+pub use trunks::{HistoryPolicy, IdentityPolicy, NumberForm, RedirectPolicy, TrunkConfig, TrunkHost, TrunkKind};
 pub use web::WebConfig;
 
 /// Everything `omnivox serve` can be told.

@@ -131,25 +131,29 @@ struct Origin {
     device: Option<String>,
 }
 
+/// The trunk that a request to this URI comes by, as far as its way says so. A phone behind the address of a carrier, or of another exchange of
+/// the house, is known by the socket that it registered from.
+pub(crate) fn trunk_of(hub: &Hub, source: &Source, claimed: &str, request_uri: &str) -> Option<Arc<Trunk>> {
+    let certified = match source.transport {
+        Transport::Tls | Transport::Wss => hub.sip.certified_names(source.flow),
+        _ => None,
+    };
+    let is_phone = || hub.accounts.as_ref().is_some_and(|accounts| accounts.is_registered_at(claimed, source.remote));
+    let trunks = hub.routing().trunks;
+    trunks.of_source(source.remote.ip(), certified.as_deref(), request_uri).filter(|_| !is_phone())
+}
+
 /// Finds out whose call it is, as far as that can be known.
 ///
 /// # Errors
 /// The challenge to answer with, or a refusal.
 fn identify(hub: &Hub, incoming: &Incoming) -> Result<Origin, Reply> {
     let source = &incoming.source;
-    let certified = match source.transport {
-        Transport::Tls | Transport::Wss => hub.sip.certified_names(source.flow),
-        _ => None,
-    };
-    // A phone behind the address of a carrier, or of another exchange of the house, is known by the socket that it registered from.
     let claimed = || sip::uri::user_of(&incoming.from_uri);
-    let is_phone =
-        || hub.accounts.as_ref().is_some_and(|accounts| accounts.is_registered_at(&claimed(), source.remote));
-    let called = || sip::uri::user_of(&incoming.request_uri);
-    let trunks = hub.routing().trunks;
-    if let Some(trunk) = trunks.of_source(source.remote.ip(), certified.as_deref(), &called()).filter(|_| !is_phone()) {
+    if let Some(trunk) = trunk_of(hub, source, &claimed(), &incoming.request_uri) {
         return Ok(Origin { trunk: Some(trunk), device: None });
     }
+    let trunks = hub.routing().trunks;
     let Some(accounts) = hub.accounts.as_ref().filter(|accounts| accounts.ask_for_names()) else {
         return Ok(Origin::default());
     };
@@ -286,13 +290,10 @@ fn route(
 
 /// The number that is called, as the call says it.
 fn called_user(origin: &Origin, incoming: &Incoming) -> String {
-    let user = user_of(&incoming.request_uri);
-    let is_account = |trunk: &Arc<Trunk>| trunk.config.username.eq_ignore_ascii_case(&user);
-    if origin.trunk.as_ref().is_some_and(is_account) {
-        // A carrier that we are registered with calls our account; whom it is for, the To says.
-        return incoming.request.to().map(|to| user_of(to.uri_text)).unwrap_or(user);
+    match &origin.trunk {
+        Some(trunk) => trunk.called(&incoming.request),
+        None => user_of(&incoming.request_uri),
     }
-    user
 }
 
 fn query<'a>(origin: &'a Origin, incoming: &'a Incoming, user: &'a str) -> RouteQuery<'a> {

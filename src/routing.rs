@@ -3,7 +3,9 @@
 //! [`rules`], [`numbers`], [`identity`] and [`history`] are pure; [`Router`] asks them, and knows devices' registrations and trunks' health.
 
 pub(crate) mod barred;
+pub(crate) mod connected;
 mod described;
+mod elsewhere;
 pub mod history;
 pub mod identity;
 pub(crate) mod live;
@@ -12,6 +14,7 @@ mod own_phone;
 pub mod rules;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -27,7 +30,7 @@ use self::identity::Caller;
 use self::numbers::user_of;
 use self::rules::{Asked, Origin};
 use crate::accounts::{Accounts, Device, domain_of};
-use crate::call::dial::{Converser, DialBranch, DialGroup, DialPlan, Dialer, Direct, NextHop, Party};
+use crate::call::dial::{BranchResult, Converser, DialBranch, DialGroup, DialPlan, Dialer, Direct, NextHop, Party};
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
 use crate::call::place::Place;
@@ -43,7 +46,7 @@ use crate::trunks::{Trunk, Trunks};
 const QUEUE_GOES_ON_AFTER: [u16; 4] = [480, 486, 600, 603];
 
 /// Routes by the configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Router {
     config: Arc<Config>,
     accounts: Arc<Accounts>,
@@ -65,10 +68,18 @@ struct Way<'a> {
     is_sent_on: bool,
     /// The signatures that it came with.
     signed: Vec<String>,
-    /// The caller is a device of ours, or an agent.
-    is_ours: bool,
+    /// Whose call it is, and where it comes from.
+    origin: Origin<'a>,
+    source: Option<IpAddr>,
     /// What the caller sent.
     invite: Option<&'a Message>,
+}
+
+impl Way<'_> {
+    /// The caller is a device of ours, or an agent.
+    fn is_ours(&self) -> bool {
+        matches!(self.origin, Origin::Device(_) | Origin::Agent)
+    }
 }
 
 impl Router {
@@ -146,7 +157,7 @@ impl Router {
         if is_passed {
             return Vec::new();
         }
-        let attest = match way.is_ours {
+        let attest = match way.is_ours() {
             true if self.is_own(&caller) => 'A',
             true => 'B',
             false => 'C',
@@ -166,14 +177,9 @@ impl Router {
         }
         let (inside, outside) = self.callers(query);
         let called = self.called(query);
-        let asked = Asked {
-            origin: origin(query),
-            source: Some(query.source.remote.ip()),
-            caller: &outside.number,
-            called: &called,
-            diverted: query.diverted,
-            at: query.at,
-        };
+        let (origin, source) = (origin(query), Some(query.source.remote.ip()));
+        let asked =
+            Asked { origin, source, caller: &outside.number, called: &called, diverted: query.diverted, at: query.at };
         let (rule, number) = rules::first(&self.config.routes, &asked)?;
         let is_ours = query.device.is_some();
         let is_sent_on = query.trunk.is_some() && called != number && matches!(rule.to, RouteTo::Trunk(_));
@@ -182,8 +188,8 @@ impl Router {
         let before = if is_ours { &[] } else { query.diverted };
         let diverted = before.iter().cloned().chain(now).collect();
         let signed = query.request.map(|invite| history::signed(invite, query.verdict)).unwrap_or_default();
-        let way =
-            Way { called: &number, inside, outside, diverted, is_sent_on, signed, is_ours, invite: query.request };
+        let invite = query.request;
+        let way = Way { called: &number, inside, outside, diverted, is_sent_on, signed, origin, source, invite };
         Some(self.follow(rule, &way))
     }
 
@@ -202,10 +208,9 @@ impl Router {
         let called = self.called(query);
         let device = self.accounts.named(query.user).or_else(|| self.accounts.named(&called))?;
         let (inside, outside) = self.callers(query);
-        let is_ours = query.device.is_some();
         let (diverted, is_sent_on, signed) = (query.diverted.to_vec(), false, Vec::new());
-        let way =
-            Way { called: &called, inside, outside, diverted, is_sent_on, signed, is_ours, invite: query.request };
+        let (origin, source, invite) = (origin(query), Some(query.source.remote.ip()), query.request);
+        let way = Way { called: &called, inside, outside, diverted, is_sent_on, signed, origin, source, invite };
         Some(self.devices(&[&device], QueueOrder::AtOnce, None, &way).map(|plan| Target::Dial(Arc::new(plan))))
     }
 
@@ -301,7 +306,7 @@ impl Router {
     /// Every host of every trunk in order: groups as the rule has them, trunks within one by weight, hosts of one by priority and
     /// weight; those that do not answer at present last.
     fn carriers(&self, groups: &[Vec<(String, u32)>], way: &Way<'_>) -> Result<DialPlan, Refusal> {
-        if way.is_ours {
+        if way.is_ours() {
             self.may_call(way.called)?;
         }
         let mut plan = DialPlan::default();
@@ -314,9 +319,7 @@ impl Router {
                     (at, is_down | u32::from(host.priority), u32::from(host.weight))
                 });
                 for host in by_weight(hosts.collect()) {
-                    let mut branch = carrier_branch(&trunk, host, way);
-                    branch.headers.extend(self.signatures(&trunk, way));
-                    let branches = vec![branch];
+                    let branches = vec![self.carrier(&trunk, host, way)];
                     plan.groups.push(DialGroup { branches, ring_for: trunk.config.ring_for() });
                 }
                 plan.also_after.extend(&trunk.config.failover_codes);
@@ -326,6 +329,15 @@ impl Router {
             return Err(Refusal::new(503, EndReason::Unreachable));
         }
         Ok(plan)
+    }
+
+    /// The branch to one host of a trunk.
+    fn carrier(&self, trunk: &Arc<Trunk>, host: usize, way: &Way<'_>) -> DialBranch {
+        let uri = trunk.config.hosts.get(host).map(|host| host.uri.as_str()).unwrap_or_default();
+        let mut branch = carrier_branch(trunk, (Some(host), uri), &called_out(way.called, &trunk.config), way);
+        branch.headers.extend(self.signatures(trunk, way));
+        branch.sent_on = self.sent_on(trunk, host, way);
+        branch
     }
 
     /// The number that was called, as we write numbers.
@@ -376,14 +388,14 @@ impl Dialer for Router {
         };
         let Wanted { name, called, caller, origin, found } = wanted;
         let number = found.as_ref().map_or(called.as_str(), |(_, number)| number);
-        let is_ours = matches!(origin, Origin::Device(_) | Origin::Agent);
         let diverted: Vec<_> = on_behalf.diverted.iter().map(|by| self.by_number(by)).collect();
         let (is_sent_on, signed) = (!diverted.is_empty(), on_behalf.signed.clone());
         let inside = on_behalf.seen_inside.clone().unwrap_or_else(|| caller.clone());
         // A phone passes on a caller who is not to be known.
         let is_private = inside.is_private && on_behalf.device.is_some();
         let outside = Caller { is_private, ..caller.clone() };
-        let way = Way { called: number, inside, outside, diverted, is_sent_on, signed, is_ours, invite: None };
+        let source = on_behalf.source.map(|source| source.remote.ip());
+        let way = Way { called: number, inside, outside, diverted, is_sent_on, signed, origin, source, invite: None };
         if let Some((rule, _)) = &found {
             return self.plan_of(rule, &way);
         }
@@ -541,18 +553,18 @@ fn called_out(number: &str, trunk: &TrunkConfig) -> String {
     Rewrite::first(&trunk.called_out, &number)
 }
 
-fn carrier_branch(trunk: &Arc<Trunk>, host: usize, way: &Way<'_>) -> DialBranch {
+/// The branch to this number at this address of a trunk's, which may be that of one of its hosts.
+fn carrier_branch(trunk: &Arc<Trunk>, (host, uri): (Option<usize>, &str), number: &str, way: &Way<'_>) -> DialBranch {
     let config = &trunk.config;
-    let number = called_out(way.called, config);
-    let uri = config.hosts.get(host).map(|host| host.uri.clone()).unwrap_or_default();
-    let at = uri.split_once(':').map_or(uri.as_str(), |(_, rest)| rest);
+    let at = uri.split_once(':').map_or(uri, |(_, rest)| rest);
     let (from, mut headers) = identity::for_trunk(&way.outside, config);
     headers.extend(identity::passed_on(way.invite, config));
     let target = format!("sip:{number}@{at}");
     headers.extend(history::for_trunk(&way.diverted, &target, config));
     let mut branch = DialBranch::new(format!("trunk {}", config.name), target, from);
+    branch.carrier = Some((config.name.clone(), way.called.to_owned()));
     branch.headers = headers;
-    branch.next_hop = NextHop::Resolve(uri);
+    branch.next_hop = NextHop::Resolve(uri.to_owned());
     branch.codecs = Some(config.codecs.clone()).filter(|codecs| !codecs.is_empty());
     branch.srtp = config.srtp;
     if !config.username.is_empty() {
@@ -563,7 +575,8 @@ fn carrier_branch(trunk: &Arc<Trunk>, host: usize, way: &Way<'_>) -> DialBranch 
     }
     let (admitting, noting) = (Arc::clone(trunk), Arc::clone(trunk));
     branch.admit = Some(Arc::new(move || admitting.admit().map(Some)));
-    branch.on_result = Some(Arc::new(move |result| noting.note(host, result)));
+    branch.on_result = host
+        .map(|host| -> Arc<dyn Fn(BranchResult) + Send + Sync> { Arc::new(move |result| noting.note(host, result)) });
     branch
 }
 

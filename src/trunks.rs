@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use control::fault::kept_running;
+use sip::Message;
+use sip::uri::user_of;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -102,22 +104,30 @@ impl Trunks {
         self.trunks.iter().find(|trunk| trunk.config.name == name).cloned()
     }
 
-    /// The trunk that a request from there comes by: its network, or a name in the certificate shown; else one that we register with there
-    /// and that says nothing of who calls, of several the one whose name is called, as it stands in our Contact.
+    /// The trunk that a request to this URI from there comes by: one whose network or certificate it has, else one that we register with there
+    /// and that says nothing of who calls. Of several it is the one whose Contact is called (RFC 3261 section 10.3), else the one whose name
+    /// is, as it stands in our Contact; else the first.
     pub(crate) fn of_source(&self, ip: IpAddr, certified: Option<&[String]>, called: &str) -> Option<Arc<Trunk>> {
         let is_named = |trunk: &TrunkConfig| {
             let names = certified.unwrap_or_default();
             trunk.tls_names.iter().any(|name| names.iter().any(|shown| shown.eq_ignore_ascii_case(name)))
         };
-        self.trunks
-            .iter()
-            .find(|trunk| trunk.config.addresses.iter().any(|network| network.contains(ip)) || is_named(&trunk.config))
-            .or_else(|| {
-                let is_called = |trunk: &&Arc<Trunk>| trunk.config.username == called;
-                let mut there = self.trunks.iter().filter(|trunk| trunk.registers_at(ip));
-                there.clone().find(is_called).or_else(|| there.next())
-            })
-            .cloned()
+        let is_known = |trunk: &&Arc<Trunk>| {
+            trunk.config.addresses.iter().any(|network| network.contains(ip)) || is_named(&trunk.config)
+        };
+        let (known, there): (Vec<_>, Vec<_>) =
+            self.trunks.iter().filter(|trunk| is_known(trunk) || trunk.registers_at(ip)).partition(is_known);
+        if known.len() + there.len() > 1 {
+            let line = line_of(called);
+            let is_its_line = |trunk: &&&Arc<Trunk>| line.as_deref().is_some_and(|line| trunk.has_line(line));
+            if let Some(trunk) = known.iter().chain(&there).find(is_its_line) {
+                return Some(Arc::clone(trunk));
+            }
+        }
+        let candidates = if known.is_empty() { there } else { known };
+        let user = user_of(called);
+        let is_its_name = |trunk: &&&Arc<Trunk>| !user.is_empty() && trunk.config.username.eq_ignore_ascii_case(&user);
+        candidates.iter().find(is_its_name).or(candidates.first()).map(|trunk| Arc::clone(trunk))
     }
 
     /// A trunk whose calls go there, though none comes from there: it says nothing of who calls.
@@ -202,6 +212,16 @@ impl Trunk {
         Ok(Arc::new(place))
     }
 
+    /// The number that a request of its calls, as it says it: a carrier that we are registered with calls our account, and whom it is for, the
+    /// To says.
+    pub(crate) fn called(&self, request: &Message) -> String {
+        let user = user_of(request.request_uri());
+        if self.config.username.eq_ignore_ascii_case(&user) {
+            return request.to().map(|to| user_of(to.uri_text)).unwrap_or(user);
+        }
+        user
+    }
+
     /// Whether a host is thought to answer.
     pub(crate) fn is_up(&self, host: usize) -> bool {
         self.hosts.get(host).is_none_or(|host| host.down_until_ms.load(Ordering::Relaxed) <= self.now_ms())
@@ -221,6 +241,11 @@ impl Trunk {
     fn is_found_at(&self, ip: IpAddr) -> bool {
         let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
         found.iter().any(|(other, at)| *other == ip && at.elapsed() < FOUND_FOR)
+    }
+
+    /// Whether this is what stands for it in our Contact.
+    fn has_line(&self, line: &str) -> bool {
+        self.config.kind == TrunkKind::Register && self.config.name.eq_ignore_ascii_case(line)
     }
 
     /// Whether we register with a host that is there, and its calls are known by nothing else.
@@ -287,6 +312,14 @@ impl Trunk {
     fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// Names a trunk in the Contact that we register: carriers call it as it stands (RFC 3261 section 10.3), with whatever number in To.
+const LINE: &str = "line";
+
+fn line_of(uri: &str) -> Option<String> {
+    let uri = sip::Uri::parse(uri).ok()?;
+    uri.params().get(LINE).map(sip::uri::unescape)
 }
 
 #[cfg(test)]
@@ -360,11 +393,24 @@ mod tests {
         let config = Config { trunks: vec![fixed, asks, registers("a"), registers("b")], ..Config::default() };
         let trunks = Trunks::new(&config, Instant::now());
         let there: IpAddr = "192.0.2.9".parse().unwrap();
-        let of = |called: &str| trunks.of_source(there, None, called).map(|trunk| trunk.config.name.clone());
+        let of = |called: &str| {
+            let called = format!("sip:{called}@192.0.2.1:5060");
+            trunks.of_source(there, None, &called).map(|trunk| trunk.config.name.clone())
+        };
         assert_eq!(of("customer-b"), None, "it was not found yet");
         trunks.trunks.iter().for_each(|trunk| trunk.found_at("::ffff:192.0.2.9".parse().unwrap()));
         assert_eq!(of("customer-b").as_deref(), Some("b"));
         assert_eq!(of("+4930123456").as_deref(), Some("a"), "a number says nothing: the first");
+        for (called, name) in [("customer-a;line=b", "a"), ("+49%3Bline=b", "a")] {
+            assert_eq!(of(called).as_deref(), Some(name), "{called} is of no URI parameter");
+        }
+        let by_line = |line: &str| {
+            let called = format!("sip:+4930123456@192.0.2.1:5060;ob;line={line}");
+            trunks.of_source(there, None, &called).map(|trunk| trunk.config.name.clone())
+        };
+        assert_eq!(by_line("b").as_deref(), Some("b"), "the Contact that is called says it");
+        assert_eq!(by_line("fixed").as_deref(), Some("a"), "one that registers nowhere has none");
+        assert_eq!(by_line("").as_deref(), Some("a"));
         assert_eq!(of("customer-asks").as_deref(), Some("a"), "whoever asks for a name goes on asking");
         assert!(trunks.any_registers_at(there) && !trunks.any_registers_at("192.0.2.8".parse().unwrap()));
         assert_eq!(trunks.only_calls(there), Some("fixed"), "which is told to whoever wonders why calls are refused");

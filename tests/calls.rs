@@ -164,7 +164,18 @@ fn holds_outlive_a_transfer_in_vain_and_one_that_comes_about() {
     assert_nothing_left(server, 1);
 }
 
-/// A transfer before the one consulted has answered: whoever is passed on hears music until then.
+/// Waits until these reports on a REFER have gone out in the dialog of this Call-ID: a phone looks at no more of them once it was hung up.
+fn wait_for_reports(server: &Server, call_id: &str, wanted: &[&str]) {
+    let reports = || -> Vec<String> {
+        let sent = signalling(server, call_id);
+        sent.split("\r\n\r\nSIP/2.0 ").skip(1).map(|report| report[..3].to_owned()).collect()
+    };
+    let are_these = || (reports() == wanted).then_some(());
+    common::wait_for(&format!("{wanted:?}"), common::PATIENCE, are_these, || format!("{:?}", reports()));
+}
+
+/// Conforms: RFC 5589 §7.6 — a transfer before the one consulted has answered: whoever is passed on hears music until then, and the phone is
+/// told that it rings, and what comes of it.
 #[test]
 fn a_transfer_may_come_before_the_answer() {
     let server = server(&[]);
@@ -174,14 +185,36 @@ fn a_transfer_may_come_before_the_answer() {
     let at_carol = carol.rings();
     alice.wait_ringing(second);
     let replaces = alice.identity(second).replaces();
-    assert_eq!(alice.refer(first, &in_place_of(&server, "carol", &replaces)), (202, Some(200)));
+    let asked = alice.identity(first).call_id;
+    alice.ask_refer(first, &in_place_of(&server, "carol", &replaces));
     alice.ended(second);
+    wait_for_reports(&server, &asked, &["100", "180"]);
     carol.answer(at_carol);
+    wait_for_reports(&server, &asked, &["100", "180", "200"]);
     bob.wait_to_hear(at_bob, &[CAROL], &[ALICE]);
     carol.wait_to_hear(at_carol, &[BOB], &[ALICE]);
     carol.hang_up(at_carol);
     bob.ended(at_bob);
-    assert_nothing_left(server, 2);
+    // She declines; or whoever was to speak with her gives up.
+    for gives_up in [false, true] {
+        let (first, at_bob) = connect(&mut alice, &mut bob, "bob");
+        let second = alice.dial("carol", &[]);
+        let at_carol = carol.rings();
+        alice.wait_ringing(second);
+        let replaces = alice.identity(second).replaces();
+        let asked = alice.identity(first).call_id;
+        alice.ask_refer(first, &in_place_of(&server, "carol", &replaces));
+        alice.ended(second);
+        if gives_up {
+            bob.hang_up(at_bob);
+            carol.ended(at_carol);
+        } else {
+            carol.reject(at_carol, 486);
+            bob.ended(at_bob);
+        }
+        wait_for_reports(&server, &asked, &["100", "180", if gives_up { "487" } else { "486" }]);
+    }
+    assert_nothing_left(server, 6);
 }
 
 /// Conforms: RFC 3891 §3 — an INVITE with Replaces takes the place of one side of a call, which is hung up; a stranger's does not.

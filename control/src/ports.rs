@@ -210,6 +210,11 @@ pub struct LiveCall {
     /// Two are connected in it, so that the one may be held by the other.
     #[serde(default)]
     pub connected: bool,
+    /// Who is at a carrier's end of it now, where that says within the call that it is somebody else than called or was called: a number, or
+    /// `anonymous`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "+4930123456")]
+    pub party: Option<String>,
     /// The queue that the caller waits in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Box<Queued>>,

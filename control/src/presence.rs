@@ -358,6 +358,7 @@ mod tests {
             devices: devices.iter().map(ToString::to_string).collect(),
             people: Vec::new(),
             connected: false,
+            party: None,
             queue: queue.map(Box::new),
         }
     }

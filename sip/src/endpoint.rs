@@ -17,6 +17,7 @@ mod call;
 mod challenge;
 mod commands;
 mod config;
+mod connected;
 mod early;
 mod event;
 mod focus;
@@ -73,7 +74,7 @@ pub(crate) use self::write::tag_of;
 pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY, PRACK, UPDATE";
 
 /// The extensions that it understands, as its Supported header says.
-pub const SUPPORTED: &str = "100rel, replaces, norefersub, timer";
+pub const SUPPORTED: &str = "100rel, replaces, norefersub, timer, from-change";
 
 /// The two bits above a key say whose timer it is on the wheel: a transaction's without, a call's with this.
 const CALL_MARK: u64 = 1 << 62;

@@ -137,6 +137,11 @@ impl Bridge {
         [Action::Part(self.caller), Action::Part(self.callee)].into_iter().chain(music).collect()
     }
 
+    /// Both, once sound flows.
+    pub(super) fn pair(&self) -> Option<(LegNo, LegNo)> {
+        self.connected.then_some((self.caller, self.callee))
+    }
+
     /// The leg at the other end.
     fn other(&self, leg: LegNo) -> Option<LegNo> {
         match leg {
@@ -212,7 +217,8 @@ fn replace(bridge: Bridge, replaced: LegNo, leg: LegNo, view: &View<'_>) -> Step
     let bridge = bridge.with(replaced, leg, view);
     // Where the caller has not acknowledged our answer yet, what they hear of one another is settled once they have.
     let hears_music = |leg| Action::Music(leg, bridge.connected && bridge.is_held_by_other(leg));
-    let mut actions = vec![Action::HangUp(replaced, None), hears_music(other), hears_music(leg)];
+    let reported = Action::NotifyRefer(replaced, 200);
+    let mut actions = vec![reported, Action::HangUp(replaced, None), hears_music(other), hears_music(leg)];
     if bridge.connected && !was_connected {
         actions.push(Action::Arm(Timer::MaxDuration, view.max_duration));
     }

@@ -40,7 +40,8 @@ pub fn step(input: Input, view: &View<'_>) -> Step {
         Input::Adopted(leg, Errand::Replace(replaced))
             if replaced != leg && view.staying().any(|other| other == replaced) =>
         {
-            let let_go = [Action::HangUp(replaced, None), Action::Music(leg, false)];
+            let let_go =
+                [Action::NotifyRefer(replaced, 200), Action::HangUp(replaced, None), Action::Music(leg, false)];
             (Phase::Conference, let_go.into_iter().chain(enter(leg, view)).collect())
         }
         Input::Adopted(leg, _) => (Phase::Conference, vec![view.turn_away(leg, 486)]),
@@ -151,7 +152,7 @@ mod tests {
         let replaced = |no| Input::Adopted(LegNo(9), Errand::Replace(LegNo(no)));
         let (phase, actions) = with(&legs, |view| step(replaced(1), view));
         assert_eq!(phase, Phase::Conference);
-        assert_eq!(actions.first(), Some(&Action::HangUp(LegNo(1), None)));
+        assert_eq!(actions.get(..2), Some(&[Action::NotifyRefer(LegNo(1), 200), Action::HangUp(LegNo(1), None)][..]));
         assert_eq!(actions.last(), Some(&Action::Admit(LegNo(9))));
         let (_, actions) = with(&legs, |view| step(replaced(5), view));
         assert_eq!(actions, vec![Action::HangUp(LegNo(9), None)], "nobody of that name is here");

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sip::auth::Credentials;
+use sip::diversion::DiversionReason;
 use sip::endpoint::{Destination, Source};
+use sip::headers::Name;
+use sip::{Message, NameAddr};
 
 use super::end::EndReason;
 use super::inbound::Refusal;
@@ -63,6 +66,8 @@ pub struct DialBranch {
     pub next_hop: NextHop,
     /// The device of ours that is called.
     pub device: Option<String>,
+    /// The trunk that it goes by, and the number that is called there, as we write numbers.
+    pub carrier: Option<(String, String)>,
     /// For 401 and 407.
     pub credentials: Option<Credentials>,
     /// The codecs to offer, best first; `None` takes the configuration's.
@@ -71,6 +76,8 @@ pub struct DialBranch {
     pub srtp: SrtpPolicy,
     /// Asked right before the branch is called.
     pub admit: Option<Arc<Admit>>,
+    /// Asked where its peer sends the call on (3xx); without it only phones of ours may.
+    pub sent_on: Option<Arc<SentOn>>,
     /// Told once what became of the branch, so that a trunk's health is known.
     pub on_result: Option<Arc<dyn Fn(BranchResult) + Send + Sync>>,
 }
@@ -78,8 +85,21 @@ pub struct DialBranch {
 /// Whether a branch may be called now: a refusal counts as the branch's, with that status. What it gives is held for as
 /// long as the leg lives: a trunk's place within its limits.
 pub type Admit = dyn Fn() -> Result<Option<Lease>, u16> + Send + Sync;
+/// How those are called to whom a branch's peer sends the call on, where it may: the first group of the plan takes the branch's place.
+pub type SentOn = dyn Fn(&Elsewhere) -> Result<DialPlan, Refusal> + Send + Sync;
 /// Held for as long as a leg lives.
 pub type Lease = Arc<dyn Any + Send + Sync>;
+
+/// Where somebody sends a call on (RFC 3261 section 8.1.3.4).
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    /// The URIs of its Contacts, what it prefers first; [`Elsewhere::CONTACTS_LIMIT`] at most.
+    pub contacts: Vec<String>,
+    /// Why.
+    pub reason: DiversionReason,
+    /// The address of ours that it knows.
+    pub local: Option<IpAddr>,
+}
 
 /// Where an INVITE goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,6 +249,26 @@ impl DialPlan {
     }
 }
 
+impl Elsewhere {
+    /// Contacts that are looked at in one response.
+    pub const CONTACTS_LIMIT: usize = 8;
+
+    /// What a redirection says that came to this address of ours; of 380 (section 21.3.5) what else there is stands in its body.
+    #[must_use]
+    pub fn of(response: &Message, local: Option<IpAddr>) -> Self {
+        let values = response.header_values(Name::Contact).filter_map(|value| NameAddr::parse(value).ok());
+        let quality = |contact: &NameAddr<'_>| {
+            contact.params.get("q").and_then(|q| q.trim().parse::<f32>().ok()).filter(|q| q.is_finite()).unwrap_or(1.0)
+        };
+        let values = values.filter(|_| response.code() != Some(380)).take(Self::CONTACTS_LIMIT);
+        let mut values: Vec<_> = values.map(|contact| (quality(&contact), contact.uri_text.to_owned())).collect();
+        values.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        let told = sip::diversion::read(response).last().map(|last| last.reason);
+        let reason = told.unwrap_or(DiversionReason::Unconditional);
+        Self { contacts: values.into_iter().map(|(_, uri)| uri).collect(), reason, local }
+    }
+}
+
 impl DialBranch {
     /// A branch to `uri` with nothing special about it.
     #[must_use]
@@ -242,10 +282,12 @@ impl DialBranch {
             to: None,
             headers: Vec::new(),
             device: None,
+            carrier: None,
             credentials: None,
             codecs: None,
             srtp: SrtpPolicy::Default,
             admit: None,
+            sent_on: None,
             on_result: None,
         }
     }

@@ -212,10 +212,14 @@ fn adopted(mut dialing: Dialing, leg: LegNo, errand: Errand, view: &View<'_>) ->
             }
             let (phase, more) = waiting.connect(leg, view);
             actions.extend(more);
+            if let Errand::Replace(replaced) = errand {
+                actions.push(Action::NotifyRefer(replaced, 200));
+            }
             (phase, actions)
         }
         Some(waiting) if errand == Errand::Replace(waiting.leg) && view.is_up(leg) => {
-            let mut step = referral::inherit(waiting.leg, leg, dialing.fork, view);
+            let rings = waiting.told >= 180;
+            let mut step = referral::inherit(waiting.leg, leg, dialing.fork, rings, view);
             step.1.push(waiting.let_go(487));
             step
         }

@@ -17,6 +17,7 @@
 //! | [`tape`] | the recording |
 
 mod attendance;
+mod connected;
 mod fault;
 mod finding;
 mod finish;
@@ -49,6 +50,7 @@ use super::held_line::Happening;
 use super::leg::Leg;
 use super::line::LineOrder;
 use super::log::{Attending, CallLog, CallStage};
+use super::place::Errand;
 use super::quality;
 use super::route::Target;
 use super::sound::{self, Sound};
@@ -168,6 +170,8 @@ pub struct Driver {
     measuring: Interval,
     /// Why the party that ended it did, in its own words (Reason, RFC 3326): the others are told.
     reasons: Option<String>,
+    /// Who was connected with one another when they were told so last.
+    connected: Option<(LegNo, LegNo)>,
     /// The queue that its caller waits in, and since when.
     queued: Option<(Arc<str>, SystemTime)>,
 }
@@ -228,7 +232,9 @@ impl Driver {
         caller.person = person_of(&incoming);
         caller.trunk = incoming.trunk.take();
         caller.local = Some(incoming.source.local.ip());
+        caller.domain = sip::Uri::parse(&incoming.request_uri).ok().map(|uri| uri.authority());
         driver.history = std::mem::take(&mut incoming.history);
+        caller.is.clone_from(&driver.history.caller);
         driver.legs.push(caller);
         let begin = match offered {
             Ok(()) => inbound::begin(&driver.target),
@@ -288,6 +294,7 @@ impl Driver {
             kept: None,
             measuring: measuring(),
             reasons: None,
+            connected: None,
             queued: None,
         }
     }
@@ -391,6 +398,10 @@ impl Driver {
         let legs = self.leg_views();
         let phase = std::mem::replace(&mut self.phase, Phase::Ringing);
         let was_passed_on = matches!(phase, Phase::Transferring(_));
+        let exchanged = match input {
+            Input::Adopted(leg, Errand::Replace(replaced)) => Some((leg, replaced)),
+            _ => None,
+        };
         let view = self.view(&legs);
         let step = match phase {
             Phase::Dialing(dialing) => dialing::step(*dialing, input, &view),
@@ -411,6 +422,9 @@ impl Driver {
             },
         };
         self.take(step);
+        if let Some((leg, replaced)) = exchanged {
+            self.refused_exchange(leg, replaced);
+        }
         if was_passed_on {
             self.passed_on();
         }
@@ -441,6 +455,7 @@ impl Driver {
             self.reasons = None;
         }
         self.retire();
+        self.tell_connected();
         self.show();
         self.keep();
         let left = self.legs.iter().filter(|leg| leg.stage != Stage::Over).count();

@@ -14,6 +14,9 @@ use super::held_line::HeldLine;
 use super::line::CallLine;
 use super::place::Errand;
 use super::sound::Sound;
+use crate::routing::connected::Who;
+use crate::routing::identity::Caller;
+
 use super::{LegNo, LegView, Role, SignallingEnd, Stage};
 
 /// One leg of a call.
@@ -54,6 +57,14 @@ pub struct Leg {
     pub person: Option<String>,
     /// The trunk that it came by.
     pub trunk: Option<String>,
+    /// Who its peer is, as far as calls by trunks and callers say; and who it has said since that it is (RFC 4916).
+    pub is: Option<Caller>,
+    /// See there.
+    pub told: Option<Caller>,
+    /// Whom its peer knows that it speaks with.
+    pub speaks_with: Option<Who>,
+    /// The domain that its peer knows us by.
+    pub domain: Option<String>,
     /// Its dialog, for reports on a REFER that outlive it.
     pub referred: Option<CallId>,
     /// Why it was refused: what `Ended` does not say.
@@ -91,6 +102,19 @@ impl Leg {
         self.branch.as_ref().filter(|_| !self.is_up).and_then(|(plan, ..)| plan.queue.as_ref())
     }
 
+    /// The queue whose caller it was called for.
+    #[must_use]
+    pub fn is_of_queue(&self) -> bool {
+        self.branch.as_ref().is_some_and(|(plan, ..)| plan.queue.is_some())
+    }
+
+    /// The trunk that it goes or came by.
+    #[must_use]
+    pub fn carrier(&self) -> Option<&str> {
+        let called = || self.branch()?.carrier.as_ref().map(|(trunk, _)| trunk.as_str());
+        self.trunk.as_deref().or_else(called)
+    }
+
     fn new(no: LegNo, role: Role) -> Self {
         Self {
             no,
@@ -111,6 +135,10 @@ impl Leg {
             device: None,
             person: None,
             trunk: None,
+            is: None,
+            told: None,
+            speaks_with: None,
+            domain: None,
             referred: None,
             refusal: None,
             way: None,

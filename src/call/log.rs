@@ -89,6 +89,8 @@ pub struct Attending {
     pub people: Vec<String>,
     /// Two are connected in it.
     pub connected: bool,
+    /// Who a carrier says is at its end now.
+    pub party: Option<String>,
     /// The queue.
     pub queue: Option<Box<Queued>>,
 }
@@ -271,7 +273,7 @@ impl CallLog {
     /// The call as those see it who are outside of it.
     #[must_use]
     pub fn live(&self, is_ending: bool, attending: Attending) -> LiveCall {
-        let Attending { devices, people, connected, queue } = attending;
+        let Attending { devices, people, connected, party, queue } = attending;
         let record = &self.record;
         LiveCall {
             call: record.call.clone(),
@@ -286,6 +288,7 @@ impl CallLog {
             devices,
             people,
             connected,
+            party,
             queue,
         }
     }

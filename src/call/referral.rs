@@ -47,7 +47,7 @@ pub fn begin(referrer: LegNo, stays: LegNo, before: Bridge, to: Referred) -> Ste
     let referral = Referral::new(referrer, stays, before);
     let find = match to {
         Referred::To { uri, replaces } => Action::FindFor(referrer, uri, replaces),
-        Referred::Replace(call) => Action::Enter(stays, Place::Replace(call)),
+        Referred::Replace(call) => Action::Exchange(stays, call, referrer),
     };
     (Phase::Referring(Box::new(referral)), vec![find])
 }
@@ -67,14 +67,16 @@ pub fn call_back(stays: LegNo, by: LegNo) -> Step {
     (Phase::Referring(Box::new(referral)), vec![Action::CallBack(by)])
 }
 
-/// Whoever waited for somebody to answer has passed its call on: `stays` waits in its place.
+/// Whoever waited for somebody to answer has passed its call on: `stays` waits in its place. It may have been told already that it rings there.
 #[must_use]
-pub fn inherit(referrer: LegNo, stays: LegNo, fork: Fork, view: &View<'_>) -> Step {
+pub fn inherit(referrer: LegNo, stays: LegNo, fork: Fork, rings: bool, view: &View<'_>) -> Step {
     let before = Bridge::connected(referrer, stays);
     let referral = Referral { fork: Some(fork), has_left: true, ..Referral::new(referrer, stays, before) };
     // Whoever waited was not answered, and no time ran for them.
     let limit = Action::Arm(Timer::MaxDuration, view.max_duration);
-    (Phase::Referring(Box::new(referral)), vec![limit, Action::Part(stays), Action::Music(stays, true)])
+    let mut actions = vec![limit, Action::Part(stays), Action::Music(stays, true)];
+    actions.extend(rings.then_some(Action::NotifyRefer(referrer, 180)));
+    (Phase::Referring(Box::new(referral)), actions)
 }
 
 /// Steps a call that a phone is passing on.
@@ -175,10 +177,14 @@ fn converse(referral: &Referral, target: Target, view: &View<'_>) -> Step {
     (Phase::Talking, actions)
 }
 
-/// Whoever stays has gone to a place, and the phone is told so; or there was none.
+/// Whoever stays has gone to a place, and the phone is told so, by the call that took them in where it is one whose leg they replace; or there
+/// was none.
 fn entered(referral: &Referral, leg: LegNo, place: &Place, entry: Entry, view: &View<'_>) -> Step {
     let referrer = referral.referrer;
-    let mut actions = vec![Action::AcceptRefer(referrer), Action::NotifyRefer(referrer, 200)];
+    let mut actions = match place {
+        Place::Replace(_) => vec![],
+        _ => vec![Action::AcceptRefer(referrer), Action::NotifyRefer(referrer, 200)],
+    };
     if !referral.has_left {
         actions.push(Action::HangUp(referrer, None));
     }
@@ -327,13 +333,12 @@ mod tests {
         let other = sip::endpoint::CallId(77);
         let begun = || begin(PHONE, STAYS, Bridge::connected(PHONE, STAYS), Referred::Replace(other));
         let (phase, actions) = begun();
-        assert_eq!(actions, vec![Action::Enter(STAYS, Place::Replace(other))]);
+        assert_eq!(actions, vec![Action::Exchange(STAYS, other, PHONE)]);
         let given = Input::Entered(STAYS, Place::Replace(other), Entry::Given("b".into()));
         let (phase, actions) = stepped(phase, given, &[]);
         assert!(matches!(phase, Phase::Ending(End { reason: EndReason::Transferred, .. })), "{phase:?}");
-        for action in [Action::AcceptRefer(PHONE), Action::NotifyRefer(PHONE, 200), Action::HangUp(PHONE, None)] {
-            assert!(actions.contains(&action), "{action:?} of {actions:?}");
-        }
+        assert!(actions.contains(&Action::HangUp(PHONE, None)), "{actions:?}");
+        assert!(!actions.contains(&Action::NotifyRefer(PHONE, 200)), "that says whoever took them in: {actions:?}");
         let nothing = Input::Entered(STAYS, Place::Replace(other), Entry::Nothing(481));
         let (phase, actions) = stepped(begun().0, nothing, &[]);
         assert_eq!(phase, Phase::Bridged(Bridge::connected(PHONE, STAYS)), "nothing has changed");

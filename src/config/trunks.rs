@@ -109,7 +109,11 @@ pub struct TrunkConfig {
     pub sign: bool,
     /// It takes its calls back: an agent's transfer to somebody outside asks it by REFER to call them itself, and frees our lines.
     pub refer: bool,
-    /// Refusals after which the next host or trunk is tried, besides 408 and 5xx.
+    /// What becomes of a call that it sends on (3xx): `refuse` follows nothing; `trunk` calls whom it names at hosts of its own, here again;
+    /// `routes` calls the number as the caller could by a route of ours.
+    #[schema(inline)]
+    pub redirects: RedirectPolicy,
+    /// Refusals after which the next host or trunk is tried, besides 408 and 5xx; of 3xx those that are not followed.
     pub failover_codes: Vec<u16>,
     /// How long a call by this trunk rings before the next is tried, in seconds.
     pub ring_s: u64,
@@ -165,6 +169,18 @@ pub enum HistoryPolicy {
     Off,
 }
 
+/// Whether a carrier may send calls of ours on (RFC 3261 section 8.1.3.4): it costs whoever calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RedirectPolicy {
+    /// It may not.
+    Refuse,
+    /// To numbers at hosts of its own.
+    Trunk,
+    /// To numbers that the caller may call by our routes.
+    Routes,
+}
+
 /// One place a trunk's calls go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrunkHost {
@@ -214,6 +230,7 @@ impl Default for TrunkConfig {
             pass_headers: vec!["User-to-User".to_owned()],
             sign: true,
             refer: false,
+            redirects: RedirectPolicy::Refuse,
             failover_codes: Vec::new(),
             ring_s: 60,
         }
@@ -361,8 +378,8 @@ impl TrunkConfig {
         if self.ring_s == 0 || self.ring_s > 600 {
             return bad("ring_s", &self.ring_s, "write seconds from 1 to 600");
         }
-        if let Some(code) = self.failover_codes.iter().find(|code| !(400..=699).contains(*code)) {
-            return bad("failover_codes", code, "write SIP statuses from 400 to 699");
+        if let Some(code) = self.failover_codes.iter().find(|code| !(300..=699).contains(*code)) {
+            return bad("failover_codes", code, "write SIP statuses from 300 to 699");
         }
         checks.codecs("codecs", &self.codecs)?;
         checks.country("country", &self.country)?;

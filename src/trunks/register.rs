@@ -10,8 +10,8 @@ use sip::headers::Name;
 use sip::{Message, Method};
 use tokio_util::sync::CancellationToken;
 
-use super::Trunk;
 use super::ask::Asker;
+use super::{LINE, Trunk};
 
 /// The pause after a first failure; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -121,7 +121,9 @@ async fn register_at(
             request.call_id = Some(registration.call_id.clone());
             request.sequence = Some(registration.sequence);
             let by = if transport == sip::Transport::Udp { String::new() } else { format!(";transport={transport}") };
-            request.contact = Some(format!("<sip:{}@{}{by}>", config.username, route.local));
+            // Of several accounts there, the carrier says by it which one it calls.
+            let line = format!(";{LINE}={}", config.name);
+            request.contact = Some(format!("<sip:{}@{}{by}{line}>", config.username, route.local));
             request.headers = vec![("Expires".to_owned(), expires_s.to_string())];
             request.credentials =
                 Some(Credentials { username: config.username.clone(), password: config.password.reveal().to_owned() });

@@ -223,7 +223,12 @@ impl Phone {
 
     /// The same with a Reason.
     pub fn reject_because(&mut self, call: CallId, code: u16, reason: Option<&str>) {
-        let headers = reason.map(|reason| ("Reason".to_owned(), reason.to_owned())).into_iter().collect();
+        self.reject_with(call, code, &reason.map(|reason| ("Reason", reason)).into_iter().collect::<Vec<_>>());
+    }
+
+    /// The same with these headers.
+    pub fn reject_with(&mut self, call: CallId, code: u16, headers: &[(&str, &str)]) {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.sip.reject(call, code, "", headers).unwrap();
         self.sounds.remove(&call);
     }
@@ -236,6 +241,12 @@ impl Phone {
     }
 
     pub fn hang_up(&mut self, call: CallId) {
+        self.sip.bye(call, None).unwrap();
+        self.ended(call);
+    }
+
+    /// Gives up a call of ours that rings.
+    pub fn cancel(&mut self, call: CallId) {
         self.sip.bye(call, None).unwrap();
         self.ended(call);
     }
@@ -288,6 +299,12 @@ impl Phone {
         self.told_of_refer(call)
     }
 
+    /// Passes a call on; what becomes of it is told by [`Phone::told_of_refer`].
+    pub fn refer_ringing(&mut self, call: CallId, to: &str) -> CallId {
+        self.ask_refer(call, to);
+        call
+    }
+
     /// What is told of a REFER that was asked for.
     pub fn told_of_refer(&mut self, call: CallId) -> (u16, Option<u16>) {
         let code = self.wait("the answer to REFER", |event| match event {
@@ -313,6 +330,33 @@ impl Phone {
         self.sip.accept_refer(call).unwrap();
         self.sip.notify_refer(call, report, "").unwrap();
         to
+    }
+
+    /// Says in a call who is at this end now.
+    pub fn say_who(&mut self, call: CallId, from: &str) {
+        self.sip.identify(call, from.to_owned(), vec![("P-Asserted-Identity".to_owned(), from.to_owned())]).unwrap();
+    }
+
+    /// Waits until a call's display changes: the name and number that it shows, by From, and by what is asserted.
+    pub fn shows(&mut self, call: CallId) -> [String; 2] {
+        let message = self.wait("another name on the display", |event| match event {
+            Event::Identified { call: id, message } if *id == call => Some(Arc::clone(message)),
+            _ => None,
+        });
+        [sip::Name::From, sip::Name::PAssertedIdentity].map(|name| {
+            let shown = message.header(name).map(|value| sip::NameAddr::parse(value).unwrap());
+            shown.map_or_else(String::new, |shown| {
+                format!("{} {}", shown.display_name(), sip::uri::user_of(shown.uri_text)).trim().to_owned()
+            })
+        })
+    }
+
+    /// Whether a call's display has changed meanwhile.
+    pub fn has_changed_display(&mut self, call: CallId) -> bool {
+        while let Some(event) = self.events.try_recv() {
+            self.seen.push(event);
+        }
+        self.seen.iter().any(|event| matches!(event, Event::Identified { call: id, .. } if *id == call))
     }
 
     /// What identifies a call on the wire.
@@ -444,12 +488,22 @@ impl Phone {
 
     /// Sends text to somebody at the server; the status of the answer.
     pub fn write(&mut self, to: &str, text: &str) -> u16 {
+        let written = self.begin_to_write(to, text);
+        self.written(written)
+    }
+
+    /// The same without waiting for the answer.
+    pub fn begin_to_write(&mut self, to: &str, text: &str) -> sip::endpoint::RequestId {
         let uri = format!("sip:{to}@{}", self.server);
         let route = self.runtime.block_on(self.sip.resolve(&uri)).unwrap();
         let mut request = OutgoingRequest::new(Method::Message, &uri, &self.own_uri(), route.destination, route.local);
         request.body = Some(("text/plain".to_owned(), Bytes::from(text.to_owned())));
         request.credentials = Some(self.credentials.clone());
-        let id = self.runtime.block_on(self.sip.request(request)).unwrap();
+        self.runtime.block_on(self.sip.request(request)).unwrap()
+    }
+
+    /// The status of the answer to text that was sent.
+    pub fn written(&mut self, id: sip::endpoint::RequestId) -> u16 {
         self.wait("the answer to MESSAGE", |event| match event {
             Event::Response { request, code, .. } if *request == id => Some(*code),
             _ => None,
@@ -458,14 +512,17 @@ impl Phone {
 
     /// Waits for text, and takes it.
     pub fn reads(&mut self) -> String {
-        let (request, text) = self.wait("MESSAGE", |event| match event {
-            Event::Request { request, message, .. } => {
-                Some((*request, String::from_utf8(message.body().to_vec()).unwrap()))
-            }
+        String::from_utf8(self.reads_all(200).body().to_vec()).unwrap()
+    }
+
+    /// Waits for text, and answers so: all that came.
+    pub fn reads_all(&mut self, code: u16) -> Arc<sip::Message> {
+        let (request, message) = self.wait("MESSAGE", |event| match event {
+            Event::Request { request, message, .. } => Some((*request, Arc::clone(message))),
             _ => None,
         });
-        self.sip.respond_request(request, 200, "", Vec::new(), None).unwrap();
-        text
+        self.sip.respond_request(request, code, "", Vec::new(), None).unwrap();
+        message
     }
 
     /// Sends text in a call.

@@ -127,6 +127,7 @@ impl Board {
             devices: devices.iter().map(ToString::to_string).collect(),
             people: Vec::new(),
             connected: false,
+            party: None,
             queue: None,
         });
     }

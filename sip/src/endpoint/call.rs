@@ -54,7 +54,7 @@ pub(super) enum CallTimer {
     Report,
     /// The peer's report on ours has.
     Asking,
-    /// The peer is to be told that a conference is here.
+    /// The peer is to be told that a conference is here, or who is.
     Focus,
 }
 
@@ -151,8 +151,12 @@ pub(super) struct Call {
     pub(super) retry: Option<Retry>,
     /// The peer's Allow names UPDATE.
     pub(super) takes_update: bool,
+    /// The peer's Supported says that our From may change (RFC 4916).
+    pub(super) takes_from_change: bool,
+    /// Who we say that our side is, in each INVITE and UPDATE in the call.
+    pub(super) identity: Vec<(crate::headers::Name, String)>,
     pub(super) session: Option<Session>,
-    /// The peer is still to be told of a conference, at most so often.
+    /// The peer is still to be told what has changed on our side, a conference or who is there, at most so often.
     pub(super) focus_times: u8,
     /// Our INVITE was repeated with a longer session interval.
     pub(super) has_grown: bool,
@@ -195,6 +199,8 @@ impl Call {
             is_refresh: false,
             retry: None,
             takes_update: false,
+            takes_from_change: false,
+            identity: Vec::new(),
             session: None,
             focus_times: 0,
             has_grown: false,

@@ -346,6 +346,14 @@ pub enum Event {
         /// The body.
         body: Bytes,
     },
+    /// The peer says in an UPDATE or re-INVITE who is there now (RFC 4916): its From is another, or it asserts somebody (RFC 3325). Whether it
+    /// is to be believed is the user's to know.
+    Identified {
+        /// The call.
+        call: CallId,
+        /// The request.
+        message: Arc<Message>,
+    },
     /// What became of our `send_message`.
     MessageResult {
         /// The call.
@@ -473,6 +481,7 @@ impl Event {
             | Event::InfoResult { call, .. }
             | Event::Message { call, .. }
             | Event::MessageResult { call, .. }
+            | Event::Identified { call, .. }
             | Event::Refer { call, .. }
             | Event::ReferResult { call, .. }
             | Event::ReferProgress { call, .. }

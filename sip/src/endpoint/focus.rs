@@ -38,12 +38,18 @@ impl Endpoint {
         let key = self.known(call)?;
         let Some(call) = self.calls.get_mut(key).filter(|call| !call.contact.ends_with(FOCUS)) else { return Ok(()) };
         call.contact.push_str(FOCUS);
+        self.tell_peer(now, key);
+        Ok(())
+    }
+
+    /// The peer of a call that was answered is told by a refresh what has changed on our side.
+    pub(super) fn tell_peer(&mut self, now: Instant, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
         if matches!(call.phase, Phase::Answered | Phase::Established) {
             call.focus_times = TIMES;
             call.arm(CallTimer::Focus, now);
             self.arm_call(now, key);
         }
-        Ok(())
     }
 
     /// The peer is to be told; once the call stands, and nothing else of it is being settled.

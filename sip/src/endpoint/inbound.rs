@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Endpoint;
 use super::arena::Key;
 use super::call::{Asked, Call, CallTimer, Context, id};
+use super::connected::takes_from_change;
 use super::event::{Destination, Event, SendId, Source, Target};
 use super::refresh::Wish;
 use super::reliable::Reliable;
@@ -134,6 +135,7 @@ impl Endpoint {
         call.asked = Some(Asked { txn, echo, sequence, provisional: None, trying: None, wish: Wish::of(request) });
         call.reliable = Reliable::of(request, offer.is_some());
         call.takes_update = takes_update(request);
+        call.takes_from_change = takes_from_change(request);
         let expires = request.expires_seconds().map(|s| std::time::Duration::from_secs(u64::from(s.max(1))));
         let ring_limit = expires.map_or(self.config.ring_limit, |expires| expires.min(self.config.ring_limit));
         call.arm(CallTimer::Ring, now + ring_limit);
@@ -337,6 +339,7 @@ impl Endpoint {
         call.asked =
             Some(Asked { txn, echo, sequence, provisional: None, trying: None, wish: Wish::of(arrival.request) });
         self.own(txn, key, Purpose::Reinvite);
+        self.note_identity(key, arrival.request);
         let context = Context { sdp: offer.as_ref(), ..Context::default() };
         self.drive_reoffer(now, key, reoffer::Input::PeerInvite, context);
         self.send_trying(now, key, txn, trying);

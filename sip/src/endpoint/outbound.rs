@@ -91,7 +91,7 @@ impl Endpoint {
             builder = builder.header(Name::Contact, &call.contact).header(Name::Supported, super::SUPPORTED);
         }
         if matches!(method, Method::Invite | Method::Update) {
-            for (name, value) in self.session_headers(key) {
+            for (name, value) in self.session_headers(key).into_iter().chain(call.identity.iter().cloned()) {
                 builder = builder.header(name, value);
             }
         }

@@ -10,6 +10,7 @@ use super::Endpoint;
 use super::arena::Key;
 use super::call::{CallTimer, Context, id};
 use super::challenge::{Sent, Tried};
+use super::connected::takes_from_change;
 use super::event::{Destination, EndCause, Event, Source, Target};
 use super::inbound::takes_update;
 use super::transactions::Purpose;
@@ -143,6 +144,7 @@ impl Endpoint {
         }
         call.way.target = Target::Address(source.remote);
         call.takes_update = takes_update(response);
+        call.takes_from_change = takes_from_change(response);
         let inherited = self.settle_early(key, Some(&tag));
         self.session_answered(now, key, response);
         let Some(call) = self.calls.get_mut(key) else { return };

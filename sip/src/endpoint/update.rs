@@ -31,6 +31,7 @@ impl Endpoint {
             let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
             return self.reply(now, txn, arrival, refusal.code, header.as_slice());
         }
+        self.note_identity(key, arrival.request);
         self.receive_plain_offer(now, key, txn, arrival);
     }
 

@@ -15,7 +15,7 @@ use crate::call::log::Attending;
 use crate::call::place::{Entry, Errand, Place, Watching};
 use crate::call::record::LegRecord;
 use crate::call::switchboard::{DeviceLeg, Doing};
-use crate::call::{Input, LegNo, Phase, Role, Stage, note_refused};
+use crate::call::{Action, Input, LegNo, Phase, Role, Stage, note_refused};
 use crate::watchers::Package;
 
 /// A leg on its way to another call.
@@ -28,6 +28,8 @@ pub struct Arrival {
     pub record: LegRecord,
     /// What it goes on being charged by, where it is by a trunk.
     pub by_trunk: Option<TrunkLeg>,
+    /// The dialog whose REFER it comes by: whoever takes it in reports there.
+    pub reports: Option<CallId>,
     /// What signalling told of it that its former call has not looked at.
     pub pending: Vec<Event>,
 }
@@ -39,13 +41,13 @@ impl std::fmt::Debug for Arrival {
 }
 
 impl Driver {
-    /// Sends a leg to a place.
-    pub(super) fn enter(&mut self, no: LegNo, place: Place) {
-        let entry = self.entry(no, &place);
+    /// Sends a leg to a place; in the place of another leg because this one's peer wants it (REFER).
+    pub(super) fn enter(&mut self, no: LegNo, place: Place, referrer: Option<LegNo>) {
+        let entry = self.entry(no, &place, referrer);
         self.queue.push(Input::Entered(no, place, entry));
     }
 
-    fn entry(&mut self, no: LegNo, place: &Place) -> Entry {
+    fn entry(&mut self, no: LegNo, place: &Place, referrer: Option<LegNo>) -> Entry {
         let hub = Arc::clone(&self.hub);
         let own = Arc::clone(&self.inbox.address.call);
         let doing = |device: &str, doing| hub.switchboard.call_of_device(device, doing);
@@ -73,20 +75,27 @@ impl Driver {
                 if let (Place::Watch(who, _), Some(leg)) = (place, self.leg(no)) {
                     leg.watches = Some(who.clone());
                 }
-                self.give(no, &call, errand).unwrap_or(Entry::Nothing(missing))
+                self.give(no, &call, errand, referrer).unwrap_or(Entry::Nothing(missing))
             }
             _ => Entry::Nothing(missing),
         }
     }
 
     /// Gives a leg to another call; `None` where that cannot take it.
-    fn give(&mut self, no: LegNo, call: &str, errand: Errand<CallId>) -> Option<Entry> {
+    fn give(&mut self, no: LegNo, call: &str, errand: Errand<CallId>, referrer: Option<LegNo>) -> Option<Entry> {
         let hub = Arc::clone(&self.hub);
         let to = hub.switchboard.address(call)?;
         if matches!(errand, Errand::Replace(_)) && !to.presence.takes_over.load(Ordering::Relaxed) {
             return None;
         }
         let sip = self.leg(no).filter(|leg| leg.stage == Stage::Here)?.sip?;
+        // Two who speak there already are not waited for: it is reported here, before the one who asked is hung up. Otherwise it is taken up
+        // before the other call can report.
+        let speaks = to.presence.holds.load(Ordering::Relaxed);
+        let reports = referrer.and_then(|referrer| {
+            self.perform(Action::AcceptRefer(referrer));
+            self.leg(referrer)?.referred.filter(|_| !speaks)
+        });
         let now = SystemTime::now();
         let (record, by_trunk) = (self.log.leg_record(no), self.log.handed_over(no, now));
         let at = self.legs.iter().position(|leg| leg.no == no)?;
@@ -102,13 +111,19 @@ impl Driver {
                 other => self.postponed.push_back(other),
             }
         }
-        let arrival = Arrival { leg, errand, record, by_trunk, pending };
+        let arrival = Arrival { leg, errand, record, by_trunk, reports, pending };
         let Err(refused) = to.mail.try_send(Mail::Adopt(Box::new(arrival))) else {
+            if let Some(referrer) = referrer.filter(|_| speaks) {
+                self.perform(Action::NotifyRefer(referrer, 200));
+            }
             hub.tracer.link(&to.call, &self.log.sip_call_id(no));
             self.log.left(no, now);
             return Some(Entry::Given(to.call));
         };
         // It ends just now, or cannot keep up: the leg stays here.
+        if let Some(referrer) = referrer {
+            self.perform(Action::NotifyRefer(referrer, 480));
+        }
         if let Mail::Adopt(arrival) = refused.into_inner() {
             hub.switchboard.connect(sip, &self.inbox.address);
             self.legs.insert(at.min(self.legs.len()), arrival.leg);
@@ -120,7 +135,7 @@ impl Driver {
 
     /// Takes in a leg of another call.
     pub(super) fn adopt_leg(&mut self, arrival: Arrival) {
-        let Arrival { mut leg, errand, record, by_trunk, pending } = arrival;
+        let Arrival { mut leg, errand, record, by_trunk, reports, pending } = arrival;
         let no = self.next_adopted();
         // Nobody is of the number that it gets itself: whoever was to be replaced has gone meanwhile.
         let errand = errand.map(|sip| self.legs.iter().find(|leg| leg.sip == Some(sip)).map_or(no, |leg| leg.no));
@@ -129,6 +144,11 @@ impl Driver {
         leg.line.forget_left();
         let sip = leg.sip;
         self.legs.push(leg);
+        if let Errand::Replace(replaced) = errand
+            && let Some(leg) = self.leg(replaced)
+        {
+            leg.referred = reports;
+        }
         self.log.adopted(no, record, by_trunk);
         self.queue.push(Input::Adopted(no, errand));
         let (ours, others) =
@@ -158,6 +178,9 @@ impl Driver {
                 let (no, now) = (self.next_adopted(), SystemTime::now());
                 self.log.adopted(no, arrival.record, arrival.by_trunk);
                 self.log.left(no, now);
+            }
+            if let Some(call) = arrival.reports {
+                note_refused(self.hub.sip.notify_refer(call, 480, ""));
             }
             let Some(sip) = arrival.leg.sip else { continue };
             self.hub.switchboard.disconnect(sip);
@@ -220,7 +243,13 @@ impl Driver {
         let devices = sorted(legs.iter().map(|leg| leg.device.clone()).collect());
         let line = if let Phase::Queued(queueing) = &self.phase { Some(&queueing.queue().name) } else { None };
         let queue = waits(&mut self.queued, line, &self.legs, is_over || is_ending);
-        let attending = Attending { devices, people: self.people(), connected: self.phase.holds(), queue };
+        let attending = Attending {
+            devices,
+            people: self.people(),
+            connected: self.phase.holds(),
+            party: self.told_party(),
+            queue,
+        };
         let agent = self.log.agent().map(str::to_owned);
         let now = (is_ending, self.log.is_answered(), agent, attending.clone());
         if is_over || self.told.as_ref() == Some(&now) {

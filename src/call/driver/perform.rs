@@ -10,6 +10,7 @@ use super::Driver;
 use crate::call::app;
 use crate::call::held_line::{Occupation, nobody_to_return_to};
 use crate::call::line::{DIGIT_MS, LineOrder};
+use crate::call::place::Place;
 use crate::call::progress_tone::ProgressTone;
 use crate::call::record::ConversationOutcome;
 use crate::call::route::Target;
@@ -46,7 +47,8 @@ impl Driver {
             Action::FindFor(no, uri, replaces) => self.find_for(no, &uri, replaces),
             Action::CallBack(no) => self.call_back(no),
             Action::Line(what) => self.line(what),
-            Action::Enter(no, place) => self.enter(no, place),
+            Action::Enter(no, place) => self.enter(no, place, None),
+            Action::Exchange(no, with, referrer) => self.enter(no, Place::Replace(with), Some(referrer)),
             Action::OpenRoom(places) => self.open_room(places),
             Action::Admit(no) => {
                 self.focus(no);
@@ -100,6 +102,13 @@ impl Driver {
                     leg.line.close();
                 }
             }
+        }
+    }
+
+    /// Whoever was to take a leg's place, and was not taken in, is none of this call's: whoever wanted that is told so.
+    pub(super) fn refused_exchange(&mut self, leg: LegNo, replaced: LegNo) {
+        if !self.is_here(leg) {
+            self.perform(Action::NotifyRefer(replaced, 480));
         }
     }
 

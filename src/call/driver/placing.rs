@@ -17,6 +17,7 @@ use crate::call::sound::{self, Sound};
 use crate::call::switchboard::Mail;
 use crate::call::{LegNo, SignallingEnd, Stage, note_refused};
 use crate::hub::Hub;
+use crate::routing::identity::Caller;
 
 /// Without any response for so long, another way to the same peer is tried, where there is one, or whoever is to be called next.
 const NEXT_WAY_AFTER: Duration = Duration::from_secs(4);
@@ -25,6 +26,12 @@ impl Driver {
     pub(super) fn dial(&mut self, no: LegNo, plan: Arc<DialPlan>, group: usize, branch: usize) {
         let mut leg = Leg::callee(no, plan, group, branch);
         leg.device = leg.branch().and_then(|branch| branch.device.clone());
+        if let Some(branch) = leg.branch() {
+            let number = branch.carrier.as_ref().map(|(_, number)| number.clone());
+            let to = branch.to.as_deref().and_then(|to| sip::NameAddr::parse(to).ok()?.uri().ok());
+            leg.is = number.map(|number| Caller { number, ..Caller::default() });
+            leg.domain = to.map(|to| to.authority());
+        }
         let next_hop = leg.branch().map(|branch| branch.next_hop.clone());
         if let Some(branch) = leg.branch() {
             self.log.dialled(no, &branch.label, &branch.uri, SystemTime::now());

@@ -1,13 +1,14 @@
 //! What signalling brings, as inputs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sip::diversion::DiversionReason;
 use sip::endpoint::{CallId, EndCause, Event};
 
 use super::Driver;
-use crate::call::dial::Party;
+use crate::call::dial::{DialPlan, Elsewhere, Party};
+use crate::call::inbound::Refusal;
 use crate::call::keys;
 use crate::call::line::LineOrder;
 use crate::call::sound::{Accepted, Sound};
@@ -47,6 +48,10 @@ impl Driver {
             Event::ReferResult { code, .. } => Some(LegInput::Passed(code, code >= 300)),
             Event::ReferProgress { code, is_final, .. } => Some(LegInput::Passed(code, is_final)),
             Event::Message { content_type, body, .. } => Some(LegInput::Wrote(content_type, body)),
+            Event::Identified { message, .. } => {
+                self.identified(no, &message);
+                None
+            }
             Event::Info { content_type, body, .. } if content_type == whip::TRICKLE => {
                 self.trickled(no, &body);
                 None
@@ -105,21 +110,20 @@ impl Driver {
         }
     }
 
-    /// Where a phone of ours sends its callers on (3xx, RFC 3261 section 8.1.3.4): whom its account may call. Others, carriers above
-    /// all, may not have us call whom they like.
+    /// Where a leg's peer sends its callers on (3xx, RFC 3261 section 8.1.3.4), if it may: a phone of ours to whom its account may call,
+    /// a carrier where its trunk says so. Others may not have us call whom they like.
     fn redirected(&mut self, no: LegNo, code: u16, response: &sip::Message) -> Option<SignallingEnd> {
         if code / 100 != 3 {
             return None;
         }
-        let (device, local) = self.leg(no).map(|leg| (leg.device.clone(), leg.local))?;
-        let contact = response.contact().ok()?.uri_text.to_owned();
-        let from = self.log.from().to_owned();
-        let device = device?;
-        let own = sip::diversion::read(response).last().map(|own| own.reason);
-        let diverted = self.history.sent_on(Some(&device), own.unwrap_or(DiversionReason::Unconditional));
-        let signed = self.history.signed.clone();
-        let party = Party { uri: from, device: Some(device), local, diverted, signed, ..Party::default() };
-        match self.hub.dialer().plan(&contact, &party) {
+        let leg = self.leg(no)?;
+        let (device, local, sent_on) = (leg.device.clone(), leg.local, leg.branch().and_then(|b| b.sent_on.clone()));
+        let planned = match (sent_on, device) {
+            (Some(sent_on), _) => sent_on(&Elsewhere::of(response, local)),
+            (None, Some(device)) => self.sent_on_by(device, local, response)?,
+            (None, None) => return None,
+        };
+        match planned {
             Ok(plan) => Some(SignallingEnd::Redirected(Arc::new(plan))),
             Err(refusal) => {
                 let why = refusal.answered().detail;
@@ -127,6 +131,20 @@ impl Driver {
                 None
             }
         }
+    }
+
+    fn sent_on_by(
+        &self,
+        device: String,
+        local: Option<IpAddr>,
+        response: &sip::Message,
+    ) -> Option<Result<DialPlan, Refusal>> {
+        let contact = response.contact().ok()?.uri_text.to_owned();
+        let uri = self.log.from().to_owned();
+        let diverted = self.history.sent_on(Some(&device), Elsewhere::of(response, local).reason);
+        let signed = self.history.signed.clone();
+        let party = Party { uri, device: Some(device), local, diverted, signed, ..Party::default() };
+        Some(self.hub.dialer().plan(&contact, &party))
     }
 
     /// Devices may pass their calls on; others, carriers above all, may not have us call whom they like.
@@ -144,7 +162,7 @@ impl Driver {
         None
     }
 
-    fn is_here(&mut self, no: LegNo) -> bool {
+    pub(super) fn is_here(&mut self, no: LegNo) -> bool {
         self.leg(no).is_some_and(|leg| leg.stage == Stage::Here)
     }
 

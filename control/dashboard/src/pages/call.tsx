@@ -100,6 +100,7 @@ function Running(props: { call: LiveCall; lines: Line[] }) {
             <dl class="facts">
               <dt>From</dt><dd>{party(props.call.from)}<br /><span class="small muted">{props.call.from}</span></dd>
               <dt>To</dt><dd>{party(props.call.to)}<br /><span class="small muted">{props.call.to}</span></dd>
+              <Show when={props.call.party}>{(who) => <><dt>Now with</dt><dd>{who()}</dd></>}</Show>
               <dt>Answered by</dt><dd>{props.call.target}</dd>
               <Show when={props.call.agent}><dt>With the agent</dt><dd>{props.call.agent}</dd></Show>
               <Show when={props.call.devices.length}><dt>Devices</dt><dd>{props.call.devices.join(', ')}</dd></Show>

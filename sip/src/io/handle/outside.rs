@@ -98,6 +98,14 @@ impl SipHandle {
         self.run(move |endpoint, now| endpoint.send_message(now, call, &content_type, body))
     }
 
+    /// See [`Endpoint::identify`](crate::Endpoint::identify).
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn identify(&self, call: CallId, from: String, headers: Vec<(String, String)>) -> Result<(), HandleError> {
+        self.run(move |endpoint, now| endpoint.identify(now, call, &from, &headers))
+    }
+
     /// What identifies a call on the wire; `None` for one that is over.
     ///
     /// # Errors
