@@ -409,17 +409,7 @@ impl Dialer for Router {
     fn phones(&self, device: &str, on_behalf: &Party) -> Option<DialPlan> {
         let device = self.accounts.named(device)?;
         let caller = on_behalf.seen_inside.clone().unwrap_or_default();
-        let way = Way {
-            called: &device.user,
-            inside: caller.clone(),
-            outside: caller,
-            diverted: on_behalf.diverted.clone(),
-            is_sent_on: false,
-            signed: Vec::new(),
-            is_ours: true,
-            invite: None,
-        };
-        self.devices(&[&device], QueueOrder::AtOnce, None, &way).ok()
+        self.phones_of(&device, &device.user, caller, on_behalf.diverted.clone()).ok()
     }
 
     fn place(&self, target: &str, on_behalf: &Party) -> Option<Place> {

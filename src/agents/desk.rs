@@ -260,15 +260,15 @@ mod tests {
         );
         let agents = Agents { registry: script, ..Agents::none() };
         let text = |brain: &str| format!("[agent]\nname = \"sales\"\n{brain}\n{SALES}");
-        agents.publish("sales", &text("[brain]\nkind = \"frail\"")).unwrap();
+        agents.publish("sales", 1, &text("[brain]\nkind = \"frail\"")).unwrap();
         // Whoever calls meanwhile does not wait for ever.
         let told = agents.ready("sales").await.err().unwrap_or_default();
         assert!(told.contains("a fault of this program"), "{told}");
         assert_eq!(settled(&agents).await.state, AgentReadiness::Failed);
-        agents.publish("sales", &text("[brain]\nkind = \"frail\"")).unwrap();
+        agents.publish("sales", 2, &text("[brain]\nkind = \"frail\"")).unwrap();
         settled(&agents).await;
         assert!(agents.ready("sales").await.err().is_some_and(|why| why.contains("it is not there")));
-        agents.publish("sales", &text("")).unwrap();
+        agents.publish("sales", 3, &text("")).unwrap();
         assert_eq!(settled(&agents).await.state, AgentReadiness::Ready);
         assert!(agents.ready("sales").await.is_ok());
         assert_eq!(loads.load(Ordering::Relaxed), 2);

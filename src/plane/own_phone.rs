@@ -27,7 +27,7 @@ pub(super) fn call(hub: &Arc<Hub>, order: &StartCall) -> Result<String, CallFaul
         return Err(not_to(format!("{dialled} is the device that the call is from")));
     }
     let (called, shown) = router.shown_to_phone(&device.user, &dialled);
-    let plan = router.phones_of(&device, &called, shown).map_err(|refusal| {
+    let plan = router.phones_of(&device, &called, shown, Vec::new()).map_err(|refusal| {
         let why = not_to_be_reached(&device.user, refusal);
         CallFault::Field { field: "from", why: format!("{}: {why}", device.user) }
     })?;

@@ -2,8 +2,10 @@
 
 use super::Router;
 use super::Way;
+use super::history::Diverted;
 use super::identity::Caller;
 use super::numbers;
+use super::rules::Origin;
 use crate::call::dial::{DialPlan, Party};
 use crate::call::inbound::Refusal;
 use crate::config::{DeviceConfig, QueueOrder};
@@ -29,10 +31,17 @@ impl Router {
     }
 
     /// How the phones of a device are called, whatever rules say of its name: they show `shown`.
-    pub(crate) fn phones_of(&self, device: &DeviceConfig, called: &str, shown: Caller) -> Result<DialPlan, Refusal> {
-        let (diverted, is_sent_on, signed) = (Vec::new(), false, Vec::new());
-        let outside = shown.clone();
-        let way = Way { called, inside: shown, outside, diverted, is_sent_on, signed, is_ours: true, invite: None };
+    /// Whoever sent the call on are in `diverted`.
+    pub(crate) fn phones_of(
+        &self,
+        device: &DeviceConfig,
+        called: &str,
+        shown: Caller,
+        diverted: Vec<Diverted>,
+    ) -> Result<DialPlan, Refusal> {
+        let (is_sent_on, signed, origin) = (false, Vec::new(), Origin::Agent);
+        let (outside, source, invite) = (shown.clone(), None, None);
+        let way = Way { called, inside: shown, outside, diverted, is_sent_on, signed, origin, source, invite };
         self.devices(&[device], QueueOrder::AtOnce, None, &way)
     }
 }

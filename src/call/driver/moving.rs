@@ -89,9 +89,9 @@ impl Driver {
             return None;
         }
         let sip = self.leg(no).filter(|leg| leg.stage == Stage::Here)?.sip?;
-        // Two who speak there already are not waited for: it is reported here, before the one who asked is hung up. Otherwise it is taken up
+        // Those who speak there already are not waited for: it is reported here, before the one who asked is hung up. Otherwise it is taken up
         // before the other call can report.
-        let speaks = to.presence.holds.load(Ordering::Relaxed);
+        let speaks = to.presence.holds.load(Ordering::Relaxed) || hub.places.room_of(call).is_some();
         let reports = referrer.and_then(|referrer| {
             self.perform(Action::AcceptRefer(referrer));
             self.leg(referrer)?.referred.filter(|_| !speaks)
@@ -144,10 +144,10 @@ impl Driver {
         leg.line.forget_left();
         let sip = leg.sip;
         self.legs.push(leg);
-        if let Errand::Replace(replaced) = errand
+        if let (Errand::Replace(replaced), Some(reports)) = (errand, reports)
             && let Some(leg) = self.leg(replaced)
         {
-            leg.referred = reports;
+            leg.referred = Some(reports);
         }
         self.log.adopted(no, record, by_trunk);
         self.queue.push(Input::Adopted(no, errand));
