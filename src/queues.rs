@@ -100,6 +100,8 @@ impl Queues {
                 (false, false) => Member::Free,
             }
         };
+        // One that ended by a panic has not left.
+        lines.keep(|call| hub.switchboard.address(call).is_some());
         for (call, news) in lines.settle(Instant::now(), member) {
             let told = hub.switchboard.address(&call).map(|address| address.mail.try_send(Mail::Queue(news)));
             if !matches!(told, Some(Ok(()))) {

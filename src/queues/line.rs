@@ -101,6 +101,13 @@ impl Lines {
         self.waiting.insert(at, one);
     }
 
+    /// Calls that are there no more do not wait.
+    pub(super) fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
+        let gone: Vec<Arc<str>> =
+            self.waiting.iter().map(|waiting| Arc::clone(&waiting.call)).filter(|call| !is_there(call)).collect();
+        gone.iter().for_each(|call| self.leave(call));
+    }
+
     /// The place of a call among those of its queue, from 1.
     #[must_use]
     pub(super) fn place(&self, call: &str) -> Option<usize> {
@@ -324,7 +331,9 @@ mod tests {
         join(&mut lines, "one", &queue, now);
         assert!(lines.is_full(&queue) && lines.waiting_in("q") == 1, "nobody stands in line twice");
         assert!(!lines.is_full(&Queue::example("other", &["alice"])));
-        lines.leave("one");
+        lines.keep(|call| call == "one");
+        assert!(!lines.is_empty());
+        lines.keep(|_| false);
         assert!(lines.is_empty());
     }
 }
