@@ -155,20 +155,37 @@ impl Delivery {
             // The best of their answers.
             Self::Device(phones) => {
                 let codes = join_all(phones.into_iter().map(|phone| phone.send(hub, message))).await;
+                let codes: Vec<u16> = codes.into_iter().map(|code| code.unwrap_or(480)).collect();
                 codes.iter().copied().find(|code| code / 100 == 2).or(codes.into_iter().min()).unwrap_or(480)
             }
             Self::Trunks(plan) => {
-                let mut last = 480;
+                let mut last = BranchResult::Unreachable;
                 for branch in plan.groups.iter().filter_map(|group| group.branches.first()) {
-                    last = OutgoingTo::of(branch).send(hub, message).await;
-                    if last / 100 == 2 || !plan.goes_on_after(BranchResult::Refused(last)) {
+                    last = by_trunk(branch, hub, message).await;
+                    if !plan.goes_on_after(last) {
                         break;
                     }
                 }
-                if last / 100 == 2 { last } else { fork::code_of(BranchResult::Refused(last)) }
+                if last == BranchResult::Answered { 200 } else { fork::code_of(last) }
             }
         }
     }
+}
+
+/// Sends it by one of a trunk's hosts, within the trunk's limits, which learns what became of it.
+async fn by_trunk(branch: &DialBranch, hub: &Hub, message: &Message) -> BranchResult {
+    let place = match branch.admit.as_ref().map(|admit| admit()).transpose() {
+        Ok(place) => place,
+        Err(code) => return BranchResult::Refused(code),
+    };
+    let result = match OutgoingTo::of(branch).send(hub, message).await {
+        Some(200..300) => BranchResult::Answered,
+        Some(code) => BranchResult::Refused(code),
+        None => BranchResult::Unreachable,
+    };
+    drop(place);
+    branch.report(result);
+    result
 }
 
 impl OutgoingTo {
@@ -186,13 +203,13 @@ impl OutgoingTo {
         }
     }
 
-    /// The status of the answer; 480 where nobody is there.
-    async fn send(self, hub: &Hub, message: &Message) -> u16 {
+    /// The status of the answer; `None` where there is no way there.
+    async fn send(self, hub: &Hub, message: &Message) -> Option<u16> {
         let (destination, local) = match self.next_hop {
             NextHop::Flow { destination, local } => (destination, local),
             NextHop::Resolve(uri) => match hub.sip.resolve(&uri).await {
                 Ok(route) => (route.destination, route.local),
-                Err(_) => return 480,
+                Err(_) => return None,
             },
         };
         let mut request = OutgoingRequest::new(Method::Message, &self.uri, &self.from, destination, local);
@@ -203,10 +220,10 @@ impl OutgoingTo {
         request.body = Some((content_type, message.body_bytes()));
         request.patience = Some(DELIVERED_WITHIN);
         match hub.asker.ask(request).await {
-            Ok((code, _)) => code,
+            Ok((code, _)) => Some(code),
             Err(why) => {
                 tracing::debug!("a message could not be sent: {why}");
-                480
+                None
             }
         }
     }

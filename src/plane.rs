@@ -256,7 +256,12 @@ fn handover(hub: &Hub, call: &LiveCall, transfer: Transfer) -> Result<Handover, 
         TransferKind::Warm if accept && is_agent => {
             return Err(CallFault::Field { field: "accept", why: format!("{to} is an agent, who takes every call") });
         }
-        TransferKind::Warm if hub.config.numbers.places && Place::passed_to(&to).is_some() => {
+        TransferKind::Warm if call.queue.is_some() && !call.connected && !is_agent => {
+            let why =
+                "whoever takes a caller who waits in a queue hears no summary: leave out kind, summary and accept";
+            return Err(CallFault::Field { field: "kind", why: why.to_owned() });
+        }
+        TransferKind::Warm if dialer.place(&to, &party).is_some() => {
             let why = format!("nobody hears a summary in {to}: leave out kind, summary and accept, or name a person");
             return Err(CallFault::Field { field: "to", why });
         }

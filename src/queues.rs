@@ -59,6 +59,11 @@ impl Queues {
         self.lock().lines.place(call)
     }
 
+    /// Whether these devices are kept for a call.
+    pub(crate) fn is_offered(&self, call: &str, devices: &[String]) -> bool {
+        self.lock().lines.is_offered(call, devices)
+    }
+
     /// A call waits no more; where a device has taken it, which.
     pub(crate) fn leave(&self, call: &str, taken_by: Option<&str>) {
         match taken_by {

@@ -33,6 +33,9 @@ pub struct Voices {
 pub fn occupation(voices: Voices, summary: String, must_accept: bool) -> Occupation {
     Box::new(move |line| {
         Box::pin(async move {
+            let mut line = line;
+            // Who is asked nothing presses keys for whatever they wait for.
+            line.attend(!must_accept);
             let mut call = ActiveCall::new(line);
             let text = if must_accept { format!("{summary} {QUESTION}") } else { summary };
             match spoken(&voices, text.trim(), call.rate()).await {
@@ -45,7 +48,9 @@ pub fn occupation(voices: Voices, summary: String, must_accept: bool) -> Occupat
             let accepted = !must_accept || is_accepted(&mut call).await;
             let end =
                 if call.is_closed() { ConversationEnd::LineClosed } else { ConversationEnd::Announced { accepted } };
-            Outcome { end, line: call.into_line(), providers: None, resume: None }
+            let mut line = call.into_line();
+            line.attend(false);
+            Outcome { end, line, providers: None, resume: None }
         })
     })
 }

@@ -259,7 +259,8 @@ fn settle(
             actions.extend(more);
             (phase, actions)
         }
-        Fate::Won(leg) if let Some((_, View { target: Target::Place(place), .. })) = why => {
+        Fate::Won(leg) if let Some((_, View { target: Target::Place(place), max_duration, .. })) = why => {
+            actions.push(Action::Arm(Timer::MaxDuration, *max_duration));
             let (phase, more) = entering::begin(leg, place.clone());
             actions.extend(more);
             (phase, actions)

@@ -444,7 +444,7 @@ impl Driver {
             self.log.ends(SystemTime::now());
         }
         self.phase = phase;
-        if !matches!(self.phase, Phase::Transferring(_) | Phase::Referring(_)) {
+        if !matches!(self.phase, Phase::Transferring(_) | Phase::Referring(_) | Phase::Queued(_)) {
             self.finding = None;
         }
         for action in actions {

@@ -15,7 +15,8 @@ pub fn begin(leg: LegNo, place: Place) -> Step {
 pub fn step(input: Input, view: &View<'_>) -> Step {
     match input {
         Input::Entered(leg, place, entry) => arrived(leg, &place, entry, None, view).unwrap_or_else(|code| {
-            let end = End::new(EndReason::UnknownNumber).with_detail(format!("{}: answered {code}", place.name()));
+            let reason = if code == 486 { EndReason::Busy } else { EndReason::UnknownNumber };
+            let end = End::new(reason).with_detail(format!("{}: answered {code}", place.name()));
             let (phase, mut actions) = ending::wait(end);
             actions.insert(0, view.turn_away(leg, code));
             (phase, actions)

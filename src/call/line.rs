@@ -194,6 +194,11 @@ impl CallLine {
         self.is_attended = false;
     }
 
+    /// Keys are for the call while somebody speaks who asks nothing, or are not.
+    pub fn attend(&mut self, is_attended: bool) {
+        self.is_attended = is_attended;
+    }
+
     /// The same, once this was said to the peer, at [`Line::rate`].
     pub async fn idle_after(&mut self, pcm: &[i16]) {
         self.is_attended = true;

@@ -401,6 +401,12 @@ impl CallLog {
         self.calls_from.map_or(no == LegNo::FIRST, |(caller, _)| caller == no)
     }
 
+    /// Whether a user of ours placed it from a phone of their own, and called no other leg by it: they talk with an agent, or wait.
+    #[must_use]
+    pub fn is_users_alone(&self) -> bool {
+        !self.is_inbound() && self.calls_from.is_none() && self.record.device.is_some()
+    }
+
     /// Whether the leg that the call began with is its caller's: we were called, or called the caller first.
     #[must_use]
     pub fn begins_with_caller(&self) -> bool {

@@ -27,6 +27,10 @@ pub struct Queueing {
     fork: Option<Fork>,
     /// The wait has been as long as it may be: it is over once nobody rings.
     is_due: bool,
+    /// They are being told something.
+    is_told: bool,
+    /// What whoever fetches them wants an agent to know.
+    handover: Option<Box<Handover>>,
 }
 
 /// Where the caller stands.
@@ -57,7 +61,8 @@ pub fn overflow(leg: LegNo, queue: &Arc<Queue>, view: &View<'_>) -> Step {
 }
 
 fn arrive(leg: LegNo, queue: &Arc<Queue>, stand: Stand, view: &View<'_>) -> Step {
-    let queueing = Queueing { leg, queue: Arc::clone(queue), stand, fork: None, is_due: false };
+    let queueing =
+        Queueing { leg, queue: Arc::clone(queue), stand, fork: None, is_due: false, is_told: false, handover: None };
     if view.is_up(leg) {
         return queueing.arrived(vec![]);
     }
@@ -95,7 +100,9 @@ pub fn step(mut queueing: Queueing, input: Input, view: &View<'_>) -> Step {
         Input::Fired(Timer::Waited) => Queueing { is_due: true, ..queueing }.stays(vec![]),
         Input::Fired(Timer::Place) => {
             let mut actions = queueing.tells_place_later();
-            if queueing.stand == Stand::InLine {
+            // One thing after another.
+            if queueing.stand == Stand::InLine && !queueing.is_told {
+                queueing.is_told = true;
                 actions.insert(0, Action::Line(InLine::TellPlace(queueing.leg)));
             }
             queueing.stays(actions)
@@ -106,7 +113,13 @@ pub fn step(mut queueing: Queueing, input: Input, view: &View<'_>) -> Step {
         Input::Adopted(leg, errand) => queueing.adopted(leg, errand, view),
         Input::Commanded(command) if ending::ends(&command) => queueing.over(ending::end_by(&command), view),
         Input::Commanded(Command::Transfer(handover, by)) if queueing.stand == Stand::InLine => {
-            queueing.go(handover.uri, by, Stand::Fetched, QueueOutcome::PassedOn)
+            let to = handover.uri.clone();
+            Queueing { handover: Some(Box::new(handover)), ..queueing }.go(
+                to,
+                by,
+                Stand::Fetched,
+                QueueOutcome::PassedOn,
+            )
         }
         Input::Finding
         | Input::Found(_)
@@ -147,6 +160,7 @@ impl Queueing {
         actions.push(Action::Arm(Timer::Waited, queue.wait_for));
         if !queue.greeting.is_empty() {
             actions.push(told(leg, &queue.greeting));
+            self.is_told = true;
         }
         actions.extend(self.tells_place_later());
         self.stand = Stand::InLine;
@@ -178,7 +192,7 @@ impl Queueing {
                 self.leave(QueueOutcome::Left, view)
             }
             // What they were told has been said.
-            LegInput::Conversed(_) => self.stays(vec![Action::Release(leg)]),
+            LegInput::Conversed(_) => Self { is_told: false, ..self }.stays(vec![Action::Release(leg)]),
             LegInput::Referred(_) => self.stays(vec![Action::RejectRefer(leg, 403)]),
             _ => self.stays(vec![]),
         }
@@ -274,8 +288,10 @@ impl Queueing {
 
     /// The caller talks with an agent from here on, who is to know where they come from.
     fn converse(self, target: Target) -> Step {
-        let summary = format!("The caller has waited in the queue {}. Nobody there was free.", self.queue.name);
-        let known = Handover { summary, ..Handover::default() };
+        let name = &self.queue.name;
+        let waited = || format!("The caller has waited in the queue {name}, and nobody there took the call.");
+        let known = || Handover { summary: waited(), ..Handover::default() };
+        let known = self.handover.map_or_else(known, |handover| *handover);
         let mut actions = waits_no_more();
         actions.extend([Action::Part(self.leg), Action::Music(self.leg, false)]);
         actions.push(Action::Converse(self.leg, target, known));
@@ -298,7 +314,7 @@ impl Queueing {
     /// Where the caller was to go nobody is to be had.
     fn in_vain(mut self, view: &View<'_>) -> Step {
         if self.stand == Stand::Fetched {
-            self.stand = Stand::InLine;
+            (self.stand, self.handover) = (Stand::InLine, None);
             let join = Action::Line(InLine::Join(Arc::clone(&self.queue)));
             if self.is_due {
                 let (phase, mut actions) = self.leave(QueueOutcome::TimedOut, view);
@@ -337,7 +353,8 @@ impl Queueing {
             Errand::Replace(replaced) if replaced == self.leg && view.is_up(leg) && self.stand == Stand::InLine => {
                 self.leg = leg;
                 let comes = [Action::Release(leg), Action::Part(leg), Action::Music(leg, true)];
-                self.stays([Action::HangUp(replaced, None)].into_iter().chain(comes).collect())
+                let goes = [Action::NotifyRefer(replaced, 200), Action::HangUp(replaced, None)];
+                self.stays(goes.into_iter().chain(comes).collect())
             }
             _ => self.stays(vec![view.turn_away(leg, 480)]),
         }
@@ -502,7 +519,7 @@ mod tests {
         let Phase::Queued(queueing) = rings("") else { panic!() };
         let (phase, actions) =
             step(*queueing, Input::Adopted(other, Errand::Replace(CALLER)), &View::of(&Target::Echo, &legs));
-        assert_eq!(actions.first(), Some(&Action::HangUp(CALLER, None)));
+        assert!(actions.starts_with(&[Action::NotifyRefer(CALLER, 200), Action::HangUp(CALLER, None)]), "{actions:?}");
         let (phase, _) = stepped(phase, Input::Leg(PHONE, LegInput::Answered));
         assert_eq!(phase, Phase::Bridged(Bridge::connected(other, PHONE)));
     }

@@ -55,6 +55,7 @@ fn takes_over(leg: LegNo, replaced: LegNo, view: &View<'_>) -> bool {
 /// what it was told.
 fn replace(leg: LegNo, replaced: LegNo, view: &View<'_>) -> Step {
     let mut actions = vec![
+        Action::NotifyRefer(replaced, 200),
         Action::HangUp(replaced, None),
         Action::Part(leg),
         Action::Music(leg, false),
@@ -187,6 +188,7 @@ mod tests {
             step(input, &View::of(&agent, &legs))
         };
         let talks = vec![
+            Action::NotifyRefer(LegNo::FIRST, 200),
             Action::HangUp(LegNo::FIRST, None),
             Action::Part(GUEST),
             Action::Music(GUEST, false),

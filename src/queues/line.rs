@@ -116,6 +116,12 @@ impl Lines {
         Some(self.waiting.iter().take(at + 1).filter(|waiting| waiting.queue.name == *queue).count())
     }
 
+    /// Whether these devices are kept for a call.
+    #[must_use]
+    pub(super) fn is_offered(&self, call: &str, devices: &[String]) -> bool {
+        self.waiting.iter().any(|waiting| *waiting.call == *call && waiting.offered == devices)
+    }
+
     /// A call waits no more.
     pub(super) fn leave(&mut self, call: &str) {
         if let Some(at) = self.waiting.iter().position(|waiting| *waiting.call == *call) {
@@ -245,6 +251,8 @@ mod tests {
         assert_eq!(places, [Some(1), Some(2), Some(3), None]);
         assert_eq!(lines.settle(now, all_free), vec![free("first", &["alice"]), free("second", &["bob"])]);
         assert_eq!(lines.settle(now, all_free), vec![], "both ring");
+        let bob = ["bob".to_owned()];
+        assert!(lines.is_offered("second", &bob) && !lines.is_offered("first", &bob));
         lines.taken("first", Some("alice"));
         let busy = |name: &str| if name == "alice" { Member::Busy } else { Member::Free };
         assert_eq!(lines.settle(now, busy), vec![]);

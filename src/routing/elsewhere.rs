@@ -154,7 +154,8 @@ impl Standing {
     /// By this trunk again.
     fn by_trunk(&self, named: &Named, reason: DiversionReason) -> Result<DialPlan, Refusal> {
         let is_new = named.number != self.called;
-        if !is_new && named.at.0 == Some(self.host) {
+        let was_there = is_new && self.diverted.iter().any(|by| by.number == named.number);
+        if was_there || (!is_new && named.at.0 == Some(self.host)) {
             return Err(circle());
         }
         let way = self.way(named, is_new, reason);
@@ -219,8 +220,11 @@ fn circle() -> Refusal {
 fn place_of(trunk: &TrunkConfig, contact: &Uri, (at, from): (usize, &TrunkHost)) -> Option<(Option<usize>, String)> {
     let hosts = || trunk.hosts.iter().filter_map(|host| Some((host, Uri::parse(&host.uri).ok()?)));
     let is_named = |host: &Uri| same_host(host, contact);
+    let is_secured = |uri: &Uri| uri.is_sips() || uri.transport().and_then(Transport::parse) == Some(Transport::Tls);
+    let was_secured = Uri::parse(&from.uri).is_ok_and(|from| is_secured(&from));
     let is_same = |host: &Uri| {
         is_named(host)
+            && (is_secured(host) || !(was_secured || contact.is_sips()))
             && (contact.port().is_none() || contact.port() == host.port().or(Some(5060)))
             && contact.transport().is_none_or(|name| host.transport().is_some_and(|own| own.eq_ignore_ascii_case(name)))
     };
@@ -229,6 +233,9 @@ fn place_of(trunk: &TrunkConfig, contact: &Uri, (at, from): (usize, &TrunkHost))
     }
     let is_domain = contact.port().is_none() && contact.host().eq_ignore_ascii_case(&trunk.our_domain());
     if is_domain && !hosts().any(|(_, host)| is_named(&host)) {
+        if contact.is_sips() && !was_secured {
+            return None;
+        }
         return Some((Some(at), from.uri.clone()));
     }
     let in_networks = || contact.host_ip().is_some_and(|ip| trunk.addresses.iter().any(|network| network.contains(ip)));
@@ -236,8 +243,7 @@ fn place_of(trunk: &TrunkConfig, contact: &Uri, (at, from): (usize, &TrunkHost))
         return None;
     }
     let from = Uri::parse(&from.uri).ok()?;
-    let is_secured = |uri: &Uri| uri.is_sips() || uri.transport().and_then(Transport::parse) == Some(Transport::Tls);
-    let transport = match is_secured(&from) || contact.is_sips() {
+    let transport = match was_secured || contact.is_sips() {
         true => Some("tls"),
         false => contact.transport().filter(|name| Transport::parse(name).is_some()).or(from.transport()),
     };

@@ -112,7 +112,7 @@ impl Driver {
     /// The server itself: outside it shows the number that was called, phones of ours see whom they are to speak with.
     pub(super) fn server(&self) -> Party {
         let is_first = self.parties().next().is_none_or(|leg| self.log.is_callers(leg.no));
-        let is_caller = is_first == self.log.begins_with_caller();
+        let is_caller = self.log.is_users_alone() || is_first == self.log.begins_with_caller();
         let seen_inside = match is_caller {
             // Of a page's call there is no more than its address.
             true => self.history.caller.clone().or_else(|| Some(Caller::of(self.log.from()))),

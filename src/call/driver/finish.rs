@@ -25,6 +25,7 @@ impl Driver {
             _ => end,
         };
         self.hub.places.leave(&self.inbox.address.call);
+        self.note_fetched();
         self.let_go();
         self.legs.iter_mut().for_each(|leg| leg.stage = Stage::Over);
         self.show();

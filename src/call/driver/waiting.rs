@@ -9,7 +9,7 @@ use super::Driver;
 use crate::call::dial::{DialGroup, DialPlan, Party};
 use crate::call::place::Entry;
 use crate::call::queue::{News, Queue};
-use crate::call::record::QueueOutcome;
+use crate::call::record::{QueueOutcome, QueueRecord};
 use crate::call::{Action, InLine, Input, LegNo, Phase};
 use crate::config::QueueOrder;
 
@@ -60,13 +60,17 @@ impl Driver {
 
     fn note_waited(&mut self, outcome: QueueOutcome, by: Option<LegNo>, now: SystemTime) {
         let Some(record) = self.log.waited(outcome, by, now) else { return };
-        if outcome == QueueOutcome::PassedOn {
-            return;
+        // They may come back: it counts once the call is over.
+        if outcome != QueueOutcome::PassedOn {
+            count(record);
         }
-        let (queue, waited_ms) = (record.queue.clone(), record.waited_ms);
-        metrics::counter!("omnivox_queue_left_total", "queue" => queue.clone(), "outcome" => outcome.as_str())
-            .increment(1);
-        metrics::histogram!("omnivox_queue_wait_seconds", "queue" => queue).record(waited_ms as f64 / 1_000.0);
+    }
+
+    /// The call is over: a caller who was fetched from a queue has not come back.
+    pub(super) fn note_fetched(&self) {
+        if let Some(fetched) = self.log.fetched() {
+            count(fetched);
+        }
     }
 
     /// Those who are free are to be called, or none of the queue's people is there.
@@ -75,7 +79,9 @@ impl Driver {
         let queue = Arc::clone(queueing.queue());
         let devices = match news {
             News::Deserted => return self.queue.push(Input::Deserted),
-            News::Free(devices) => devices,
+            News::Free(devices) if self.hub.queues.is_offered(&self.inbox.address.call, &devices) => devices,
+            // The caller has left the line meanwhile, and may have come back.
+            News::Free(_) => return,
         };
         match self.phones_of(&queue, &devices) {
             Some(plan) => self.queue.push(Input::Offered(Arc::new(plan))),
@@ -100,4 +106,11 @@ impl Driver {
         let also_after = if queue.order == QueueOrder::AtOnce { vec![600, 603] } else { Vec::new() };
         Some(DialPlan { groups, also_after, queue: Some(Arc::clone(&queue.name)) })
     }
+}
+
+/// Counts a wait that is over.
+fn count(wait: &QueueRecord) {
+    let (queue, outcome) = (wait.queue.clone(), wait.outcome.as_str());
+    metrics::counter!("omnivox_queue_left_total", "queue" => queue.clone(), "outcome" => outcome).increment(1);
+    metrics::histogram!("omnivox_queue_wait_seconds", "queue" => queue).record(wait.waited_ms as f64 / 1_000.0);
 }

@@ -36,6 +36,12 @@ impl CallLog {
         now
     }
 
+    /// The last wait, where somebody fetched the caller from it.
+    #[must_use]
+    pub fn fetched(&self) -> Option<&QueueRecord> {
+        self.record.queues.last().filter(|last| last.outcome == QueueOutcome::PassedOn)
+    }
+
     /// The wait has ended so, where there was one; the record of it.
     pub fn waited(&mut self, outcome: QueueOutcome, by: Option<LegNo>, now: SystemTime) -> Option<&QueueRecord> {
         let legs = &self.record.legs;
