@@ -161,31 +161,31 @@ impl Delivery {
             Self::Trunks(plan) => {
                 let mut last = BranchResult::Unreachable;
                 for branch in plan.groups.iter().filter_map(|group| group.branches.first()) {
-                    last = by_trunk(branch, hub, message).await;
+                    last = match by_trunk(branch, hub, message).await {
+                        Ok(code) => return code,
+                        Err(result) => result,
+                    };
                     if !plan.goes_on_after(last) {
                         break;
                     }
                 }
-                if last == BranchResult::Answered { 200 } else { fork::code_of(last) }
+                fork::code_of(last)
             }
         }
     }
 }
 
 /// Sends it by one of a trunk's hosts, within the trunk's limits, which learns what became of it.
-async fn by_trunk(branch: &DialBranch, hub: &Hub, message: &Message) -> BranchResult {
-    let place = match branch.admit.as_ref().map(|admit| admit()).transpose() {
-        Ok(place) => place,
-        Err(code) => return BranchResult::Refused(code),
-    };
-    let result = match OutgoingTo::of(branch).send(hub, message).await {
-        Some(200..300) => BranchResult::Answered,
-        Some(code) => BranchResult::Refused(code),
-        None => BranchResult::Unreachable,
+async fn by_trunk(branch: &DialBranch, hub: &Hub, message: &Message) -> Result<u16, BranchResult> {
+    let place = branch.admit.as_ref().map(|admit| admit()).transpose().map_err(BranchResult::Refused)?;
+    let taken = match OutgoingTo::of(branch).send(hub, message).await {
+        Some(code @ 200..300) => Ok(code),
+        Some(code) => Err(BranchResult::Refused(code)),
+        None => Err(BranchResult::Unreachable),
     };
     drop(place);
-    branch.report(result);
-    result
+    branch.report(taken.err().unwrap_or(BranchResult::Answered));
+    taken
 }
 
 impl OutgoingTo {

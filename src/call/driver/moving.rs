@@ -1,7 +1,7 @@
 //! Legs that go from one call to another: into a place of the server's own, or in the stead of another leg.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use control::ports::Queued;
@@ -91,7 +91,8 @@ impl Driver {
         let sip = self.leg(no).filter(|leg| leg.stage == Stage::Here)?.sip?;
         // Those who speak there already are not waited for: it is reported here, before the one who asked is hung up. Otherwise it is taken up
         // before the other call can report.
-        let speaks = to.presence.holds.load(Ordering::Relaxed) || hub.places.room_of(call).is_some();
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let speaks = is(&to.presence.holds) || is(&to.presence.passes_on) || hub.places.room_of(call).is_some();
         let reports = referrer.and_then(|referrer| {
             self.perform(Action::AcceptRefer(referrer));
             self.leg(referrer)?.referred.filter(|_| !speaks)
