@@ -121,9 +121,9 @@ impl Driver {
             _ => false,
         };
         let hub = Arc::clone(&self.hub);
-        let Some(leg) = self.leg(no).filter(|leg| is_dead && !leg.has_rung && leg.stage == Stage::Here) else {
-            return false;
-        };
+        // One that answered without ringing is no longer called, whatever becomes of its dialog.
+        let is_called = |leg: &&mut Leg| !leg.has_rung && !leg.is_up && leg.stage == Stage::Here;
+        let Some(leg) = self.leg(no).filter(|leg| is_dead && is_called(leg)) else { return false };
         if let Some(way) = leg.way.take() {
             hub.sip.note_dead(&way);
         }

@@ -151,8 +151,10 @@ impl Driver {
     fn referred(&mut self, no: LegNo, call: CallId, to: Referred) -> Option<LegInput> {
         let is_device = self.leg(no).is_some_and(|leg| leg.device.is_some());
         // Otherwise the call is about to become something else: later there is somebody to pass on, or it is said that there is not.
-        let is_settled =
-            matches!(self.phase, Phase::Bridged(_) | Phase::Talking | Phase::Conference | Phase::Parked(_));
+        let is_settled = matches!(
+            self.phase,
+            Phase::Bridged(_) | Phase::Talking | Phase::Conference | Phase::Parked(_) | Phase::Queued(_)
+        );
         let code = match (is_device, is_settled) {
             (false, _) => 403,
             (_, false) => 491,
