@@ -108,8 +108,8 @@ impl Queues {
         // One that ended by a panic has not left.
         lines.keep(|call| hub.switchboard.address(call).is_some());
         for (call, news) in lines.settle(Instant::now(), member) {
-            let told = hub.switchboard.address(&call).map(|address| address.mail.try_send(Mail::Queue(news)));
-            if !matches!(told, Some(Ok(()))) {
+            let address = hub.switchboard.address(&call);
+            if address.is_none_or(|address| address.mail.try_send(Mail::Queue(news)).is_err()) {
                 // It ends just now, or cannot keep up with its own signalling, and is ended for that.
                 lines.leave(&call);
             }
