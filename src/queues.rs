@@ -67,7 +67,7 @@ impl Queues {
     /// A call waits no more; where a device has taken it, which.
     pub(crate) fn leave(&self, call: &str, taken_by: Option<&str>) {
         match taken_by {
-            Some(device) => self.lock().lines.taken(call, Some(device)),
+            Some(device) => self.lock().lines.taken(call, device),
             None => self.lock().lines.leave(call),
         }
         self.changed.notify_one();

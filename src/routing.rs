@@ -11,6 +11,7 @@ pub mod identity;
 pub(crate) mod live;
 pub mod numbers;
 mod own_phone;
+mod queues;
 pub mod rules;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -34,7 +35,6 @@ use crate::call::dial::{BranchResult, Converser, DialBranch, DialGroup, DialPlan
 use crate::call::end::EndReason;
 use crate::call::inbound::Refusal;
 use crate::call::place::Place;
-use crate::call::queue::Queue;
 use crate::call::route::{RouteQuery, Target};
 use crate::config::{
     Config, DeviceConfig, IdentityPolicy, NumberForm, QueueOrder, Rewrite, RouteConfig, RouteTo, TrunkConfig,
@@ -241,13 +241,6 @@ impl Router {
                 Err(Refusal::new(404, EndReason::UnknownNumber))
             }
         }
-    }
-
-    /// The queue that callers wait in whom a rule sends there; `None` where they do not wait.
-    fn line_of(&self, rule: &RouteConfig, invite: Option<&Message>) -> Option<Queue> {
-        let headers = passed_to_device(invite).into_iter().filter(|(name, _)| name != "Max-Forwards").collect();
-        let ring_for = rule.ring_for().unwrap_or(self.config.registrar.ring_for());
-        rule.line(ring_for, headers, |name| self.accounts.named(name).map(|device| device.user.clone()))
     }
 
     fn users(&self, names: &[String], rule: &RouteConfig, way: &Way<'_>) -> Result<DialPlan, Refusal> {

@@ -88,9 +88,7 @@ pub fn step(mut queueing: Queueing, input: Input, view: &View<'_>) -> Step {
             }
             None => queueing.stays(vec![]),
         },
-        Input::Offered(plan) if queueing.stand == Stand::InLine && queueing.fork.is_none() => {
-            queueing.call(plan, vec![], view)
-        }
+        Input::Offered(plan) if queueing.stand == Stand::InLine && queueing.fork.is_none() => queueing.call(plan, view),
         Input::Deserted if queueing.stand == Stand::InLine && !queueing.queue.then.is_empty() => {
             queueing.leave(QueueOutcome::Deserted, view)
         }
@@ -198,10 +196,9 @@ impl Queueing {
         }
     }
 
-    fn call(mut self, plan: Arc<DialPlan>, mut actions: Vec<Action>, view: &View<'_>) -> Step {
-        let (fork, more, fate) = Fork::begin(plan, view.next_leg());
+    fn call(mut self, plan: Arc<DialPlan>, view: &View<'_>) -> Step {
+        let (fork, actions, fate) = Fork::begin(plan, view.next_leg());
         self.fork = Some(fork);
-        actions.extend(more);
         self.settle(actions, fate, view)
     }
 
@@ -224,15 +221,20 @@ impl Queueing {
 
     /// Somebody has answered: both are connected. A caller who holds is not heard, and they hear music until that is taken back.
     fn connect(self, leg: LegNo, mut actions: Vec<Action>, view: &View<'_>) -> Step {
-        actions.extend(waits_no_more());
-        if self.stand == Stand::InLine {
-            actions.push(Action::Line(InLine::Taken(leg)));
-        }
-        // They may be told something just now.
-        actions.push(Action::Release(self.leg));
+        actions.extend(self.taken_by(leg));
         let bridge = Bridge::taken_up(self.leg, leg, view);
         actions.extend(bridge.resume(self.leg));
         (Phase::Bridged(bridge), actions)
+    }
+
+    /// The wait is over: whoever is on this leg has the caller, who may be told something just now.
+    fn taken_by(&self, leg: LegNo) -> Vec<Action> {
+        let mut actions = waits_no_more();
+        if self.stand == Stand::InLine {
+            actions.push(Action::Line(InLine::Taken(leg)));
+        }
+        actions.push(Action::Release(self.leg));
+        actions
     }
 
     /// The caller waits no more, and goes where the queue says; where it says nothing the call ends.
@@ -274,7 +276,7 @@ impl Queueing {
 
     fn found(self, found: Result<Found, super::NotFound>, view: &View<'_>) -> Step {
         match found {
-            Ok(Found::Plan(plan)) => self.call(plan, vec![], view),
+            Ok(Found::Plan(plan)) => self.call(plan, view),
             Ok(Found::Place(place)) => {
                 let enter = Action::Enter(self.leg, place);
                 self.stays(vec![enter])
@@ -336,22 +338,18 @@ impl Queueing {
     /// Somebody answers in the place of those who ring, or has the caller's place in line from here on.
     fn adopted(mut self, leg: LegNo, errand: Errand, view: &View<'_>) -> Step {
         match errand {
-            Errand::Pickup if self.fork.is_some() && view.is_up(leg) => {
-                let actions = self.fork.take().map(|mut fork| fork.cancel(Some(COMPLETED_ELSEWHERE)));
-                self.connect(leg, actions.unwrap_or_default(), view)
-            }
-            Errand::Pickup if self.fork.is_some() => {
-                let mut actions = self.fork.take().map(|mut fork| fork.cancel(Some(COMPLETED_ELSEWHERE)));
-                let actions = actions.get_or_insert_default();
-                actions.extend(waits_no_more());
-                if self.stand == Stand::InLine {
-                    actions.push(Action::Line(InLine::Taken(leg)));
+            Errand::Pickup if let Some(mut fork) = self.fork.take() => {
+                let mut actions = fork.cancel(Some(COMPLETED_ELSEWHERE));
+                if view.is_up(leg) {
+                    return self.connect(leg, actions, view);
                 }
-                actions.extend([Action::Release(self.leg), Action::Music(self.leg, false), Action::Answer(leg)]);
-                (Phase::Bridged(Bridge::new(leg, self.leg)), std::mem::take(actions))
+                actions.extend(self.taken_by(leg));
+                actions.extend([Action::Music(self.leg, false), Action::Answer(leg)]);
+                (Phase::Bridged(Bridge::new(leg, self.leg)), actions)
             }
             Errand::Replace(replaced) if replaced == self.leg && view.is_up(leg) && self.stand == Stand::InLine => {
-                self.leg = leg;
+                // Whatever the one before was told is over with them.
+                (self.leg, self.is_told) = (leg, false);
                 let comes = [Action::Release(leg), Action::Part(leg), Action::Music(leg, true)];
                 let goes = [Action::NotifyRefer(replaced, 200), Action::HangUp(replaced, None)];
                 self.stays(goes.into_iter().chain(comes).collect())
@@ -507,6 +505,23 @@ mod tests {
         let (phase, actions) = stepped(phase, Input::Found(Err(NotFound { code: 404, why: String::new() })));
         assert_eq!(actions, vec![Action::Line(InLine::Join(queue("desk")))]);
         assert!(matches!(stepped(phase, offered()).0, Phase::Queued(_)));
+    }
+
+    #[test]
+    fn whoever_has_anothers_place_in_line_is_told_it_though_that_one_was_told_something_just_then() {
+        let other = LegNo(0x8000);
+        let legs = [legs(true)[0], LegView { is_up: true, ..LegView::caller(other) }];
+        let tells = Queue { position: "You are {place}.".into(), ..Queue::example("sales", &["alice"]) };
+        let (phase, _) = begin(CALLER, &Arc::new(tells), &View::of(&Target::Echo, &legs));
+        let (phase, actions) = stepped(phase, Input::Fired(Timer::Place));
+        assert!(actions.contains(&Action::Line(InLine::TellPlace(CALLER))), "{actions:?}");
+        let (phase, actions) = stepped(phase, Input::Fired(Timer::Place));
+        assert!(!actions.contains(&Action::Line(InLine::TellPlace(CALLER))), "one thing after another: {actions:?}");
+        let Phase::Queued(queueing) = phase else { panic!() };
+        let (phase, _) =
+            step(*queueing, Input::Adopted(other, Errand::Replace(CALLER)), &View::of(&Target::Echo, &legs));
+        let (_, actions) = stepped(phase, Input::Fired(Timer::Place));
+        assert!(actions.contains(&Action::Line(InLine::TellPlace(other))), "{actions:?}");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use utoipa::ToSchema;
 
 use super::devices::is_user;
 use super::{ConfigError, Network, Pattern};
-use crate::call::queue::Queue as Line;
 
 /// One of `[[routes]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -371,37 +370,10 @@ impl RouteConfig {
         Some(Queue { name, members: members.clone() })
     }
 
-    /// The queue that its callers wait in until somebody takes them; `None` where they do not. `device` says whose phones a name means.
+    /// The key by which a caller who waits leaves the queue.
     #[must_use]
-    pub(crate) fn line(
-        &self,
-        ring_for: Duration,
-        headers: Vec<(String, String)>,
-        device: impl Fn(&str) -> Option<String>,
-    ) -> Option<Line> {
-        let Queue { name, members: names } = self.queue().filter(|_| self.wait_s > 0)?;
-        let mut members = Vec::with_capacity(names.len());
-        for member in names.iter().filter_map(|name| device(name)) {
-            if !members.contains(&member) {
-                members.push(member);
-            }
-        }
-        Some(Line {
-            name: name.into(),
-            members,
-            order: self.ring,
-            ring_for,
-            wait_for: Duration::from_secs(self.wait_s),
-            limit: self.wait_limit,
-            priority: self.priority,
-            wrap_up: Duration::from_secs(self.wrap_up_s),
-            greeting: self.greeting.clone(),
-            position: self.position.clone(),
-            position_every: Duration::from_secs(self.position_s),
-            then: self.then.clone(),
-            leave_key: super::queues::key(&self.leave_key),
-            headers,
-        })
+    pub fn leave_key(&self) -> Option<char> {
+        super::queues::key(&self.leave_key)
     }
 
     /// The rule in errors and logs: its name, or its place.

@@ -131,11 +131,11 @@ impl Lines {
     }
 
     /// The same, since this device has taken it.
-    pub(super) fn taken(&mut self, call: &str, device: Option<&str>) {
+    pub(super) fn taken(&mut self, call: &str, device: &str) {
         let queue =
             self.waiting.iter().find(|waiting| *waiting.call == *call).map(|waiting| Arc::clone(&waiting.queue));
         self.leave(call);
-        if let (Some(queue), Some(device)) = (queue, device) {
+        if let Some(queue) = queue {
             self.known(device).wrap_up = Some(queue.wrap_up);
         }
     }
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(lines.settle(now, all_free), vec![], "both ring");
         let bob = ["bob".to_owned()];
         assert!(lines.is_offered("second", &bob) && !lines.is_offered("first", &bob));
-        lines.taken("first", Some("alice"));
+        lines.taken("first", "alice");
         let busy = |name: &str| if name == "alice" { Member::Busy } else { Member::Free };
         assert_eq!(lines.settle(now, busy), vec![]);
         lines.leave("second");
@@ -290,7 +290,7 @@ mod tests {
         join(&mut lines, "one", &queue, now);
         join(&mut lines, "two", &queue, now);
         assert_eq!(lines.settle(now, all_free), vec![free("one", &["alice"])]);
-        lines.taken("one", Some("alice"));
+        lines.taken("one", "alice");
         lines.spoke("alice", now + seconds(60));
         assert_eq!(lines.settle(now + seconds(89), all_free), vec![]);
         assert_eq!(lines.settle(now + seconds(90), all_free), vec![free("two", &["alice"])]);
